@@ -1,0 +1,72 @@
+// A batch of images whose number of channels is part of the type, so that the compiler can check it.
+//
+//     st::Image<3> photo(1, 480, 640);            // one RGB image, uninitialised
+//     photo(0, 2, 10, 20) = 0.5f;                 // image 0, channel 2, row 10, column 20
+//
+// Values are floats, by custom in [0, 1]. Memory is N, H, W, C. Like a Tensor, an Image is a handle: clone() copies.
+#pragma once
+
+#include <cstdint>
+
+#include "strata/tensor/tensor.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+template <int C, class T = float>
+class Image {
+  static_assert(C > 0, "strata::Image<C>: the number of channels C must be positive");
+
+ public:
+  static constexpr int channels = C;
+  using value_type = T;
+
+  /// No images.
+  Image() : tensor_(Shape{0, C, 0, 0}) {}
+
+  /// n images of h rows and w columns, uninitialised.
+  Image(std::int64_t n, std::int64_t h, std::int64_t w) : tensor_(Shape{n, C, h, w}) {}
+
+  /// Takes a tensor of shape (N, C, H, W). Throws ShapeError for another rank or channel count.
+  explicit Image(Tensor<T> tensor) : tensor_(std::move(tensor)) {
+    if (tensor_.shape().rank() != 4 || tensor_.shape().c() != C)
+      throw ShapeError(concat("Image<", C, ">: got a tensor of shape ", tensor_.shape().str(), ", wanted (N, ", C,
+                              ", H, W)"));
+  }
+
+  static Image full(std::int64_t n, std::int64_t h, std::int64_t w, T value) {
+    Image image(n, h, w);
+    image.tensor_.fill(value);
+    return image;
+  }
+
+  std::int64_t n() const { return shape().n(); }
+  std::int64_t h() const { return shape().h(); }
+  std::int64_t w() const { return shape().w(); }
+  const Shape& shape() const { return tensor_.shape(); }
+  std::int64_t size() const { return tensor_.size(); }
+  bool empty() const { return tensor_.empty(); }
+
+  T* data() { return tensor_.data(); }
+  const T* data() const { return tensor_.data(); }
+  std::span<T> span() { return tensor_.span(); }
+  std::span<const T> span() const { return tensor_.span(); }
+  Tensor<T>& tensor() { return tensor_; }
+  const Tensor<T>& tensor() const { return tensor_; }
+
+  T& operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) { return data()[offset(n, c, y, x)]; }
+  const T& operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) const { return data()[offset(n, c, y, x)]; }
+
+  Image clone() const { return Image(tensor_.clone()); }
+
+ private:
+  std::int64_t offset(std::int64_t n, int c, std::int64_t y, std::int64_t x) const {
+    return ((n * h() + y) * w() + x) * C + c;
+  }
+
+  Tensor<T> tensor_;
+};
+
+/// The class a labelled image belongs to, counted from 0.
+using Label = std::int64_t;
+
+}  // namespace strata::inline STRATA_ABI
