@@ -1,0 +1,167 @@
+// What a module owns: parameters, which an optimiser changes, and buffers, which it does not.
+//
+//     struct Scale { st::Parameter weight{st::Shape{64}, 1.0f}; ... };
+//
+// Copying a Parameter or a Buffer copies its numbers, so a copied network is a network of its own. Both hold float32;
+// st::to<double>(net) turns a whole network to float64, for gradient checks.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <variant>
+
+#include "strata/core/error.hpp"
+#include "strata/tensor/tensor.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+using AnyTensor = std::variant<Tensor<float>, Tensor<double>, Tensor<std::int64_t>>;
+
+template <class T>
+constexpr std::string_view type_name() {
+  if constexpr (std::is_same_v<T, float>)
+    return "float32";
+  else if constexpr (std::is_same_v<T, double>)
+    return "float64";
+  else
+    return "int64";
+}
+
+namespace detail {
+
+inline const Shape& shape_of(const AnyTensor& tensor) {
+  return std::visit([](const auto& t) -> const Shape& { return t.shape(); }, tensor);
+}
+inline AnyTensor clone(const AnyTensor& tensor) {
+  return std::visit([](const auto& t) -> AnyTensor { return t.clone(); }, tensor);
+}
+template <class To, class From>
+Tensor<To> convert(const Tensor<From>& from) {
+  Tensor<To> to(from.shape());
+  for (std::int64_t i = 0; i < from.size(); ++i) to.data()[i] = static_cast<To>(from.data()[i]);
+  return to;
+}
+/// The tensor as T. Throws when it holds another type.
+template <class T, class Any>
+auto& get(Any& tensor, const char* what) {
+  if (auto* typed = std::get_if<Tensor<T>>(&tensor)) return *typed;
+  const std::string_view held = std::visit(
+      [](const auto& t) { return type_name<typename std::remove_cvref_t<decltype(t)>::value_type>(); }, tensor);
+  throw Error(concat(what, ": holds ", held, ", was used as ", type_name<T>(),
+                     ": give the network images of its own type, or convert it with st::to<T>(net)"));
+}
+
+}  // namespace detail
+
+/// A tensor that is learned, with its gradient.
+class Parameter {
+ public:
+  Parameter() = default;
+  explicit Parameter(const Shape& shape, float value = 0) : value_(Tensor<float>::full(shape, value)) {}
+
+  Parameter(const Parameter& other)
+      : requires_grad(other.requires_grad), value_(detail::clone(other.value_)), grad_(detail::clone(other.grad_)),
+        has_grad_(other.has_grad_) {}
+  Parameter(Parameter&&) = default;
+  Parameter& operator=(Parameter other) noexcept {
+    requires_grad = other.requires_grad;
+    value_ = std::move(other.value_);
+    grad_ = std::move(other.grad_);
+    has_grad_ = other.has_grad_;
+    return *this;
+  }
+
+  /// Whether backward computes a gradient for it and optimisers change it. False freezes it.
+  bool requires_grad = true;
+
+  const Shape& shape() const { return detail::shape_of(value_); }
+  std::int64_t size() const { return shape().size(); }
+
+  template <class T = float>
+  Tensor<T>& value() { return detail::get<T>(value_, "Parameter"); }
+  template <class T = float>
+  const Tensor<T>& value() const { return detail::get<T>(value_, "Parameter"); }
+
+  /// Whether a backward pass has reached it since the last zero_grad.
+  bool has_grad() const { return has_grad_; }
+
+  /// The gradient, same shape as the value. Throws Error when there is none.
+  template <class T = float>
+  Tensor<T>& grad() {
+    if (!has_grad_) throw Error("Parameter::grad: no backward pass has reached this parameter since zero_grad");
+    return detail::get<T>(grad_, "Parameter");
+  }
+
+  /// Forgets the gradient; its memory stays for the next one.
+  void zero_grad() { has_grad_ = false; }
+
+  /// Where a backward pass writes: the first to come assigns, later ones add.
+  template <class T>
+  struct GradTarget {
+    T* data;
+    bool accumulate;
+  };
+  template <class T>
+  GradTarget<T> grad_target() {
+    if (auto* held = std::get_if<Tensor<T>>(&grad_); held == nullptr || held->shape() != shape())
+      grad_ = Tensor<T>(shape());
+    const bool accumulate = has_grad_;
+    has_grad_ = true;
+    return {std::get<Tensor<T>>(grad_).data(), accumulate};
+  }
+
+  /// Converts the value to T and drops the gradient.
+  template <class T>
+  void to() {
+    value_ = std::visit([](const auto& t) -> AnyTensor { return detail::convert<T>(t); }, value_);
+    grad_ = Tensor<float>();
+    has_grad_ = false;
+  }
+
+  AnyTensor& any_value() { return value_; }
+  const AnyTensor& any_value() const { return value_; }
+
+ private:
+  AnyTensor value_, grad_;
+  bool has_grad_ = false;
+};
+
+/// A tensor that belongs to a module's state and is not learned, as BatchNorm's running mean.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(const Shape& shape, float value = 0) : value_(Tensor<float>::full(shape, value)) {}
+  /// A buffer of whole numbers; converting the network leaves it as it is.
+  static Buffer integers(const Shape& shape, std::int64_t value = 0) {
+    Buffer buffer;
+    buffer.value_ = Tensor<std::int64_t>::full(shape, value);
+    return buffer;
+  }
+
+  Buffer(const Buffer& other) : value_(detail::clone(other.value_)) {}
+  Buffer(Buffer&&) = default;
+  Buffer& operator=(Buffer other) noexcept {
+    value_ = std::move(other.value_);
+    return *this;
+  }
+
+  const Shape& shape() const { return detail::shape_of(value_); }
+  template <class T = float>
+  Tensor<T>& value() { return detail::get<T>(value_, "Buffer"); }
+  template <class T = float>
+  const Tensor<T>& value() const { return detail::get<T>(value_, "Buffer"); }
+
+  template <class T>
+  void to() {
+    if (!std::holds_alternative<Tensor<std::int64_t>>(value_))
+      value_ = std::visit([](const auto& t) -> AnyTensor { return detail::convert<T>(t); }, value_);
+  }
+
+  AnyTensor& any_value() { return value_; }
+  const AnyTensor& any_value() const { return value_; }
+
+ private:
+  AnyTensor value_;
+};
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,122 @@
+// Walks a module's parameters and buffers by name, from the one list each module gives:
+//
+//     static constexpr void visit(auto& self, auto&& f) { f("conv", self.conv); f("scale", self.scale); }
+//
+// A member is a Parameter, a Buffer, a module, or a std::array, std::vector, std::optional or std::tuple of modules. Names
+// join with dots as in PyTorch: "conv.weight", "blocks.3.conv.weight".
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "strata/autograd/parameter.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+// A named type and no lambda: nvcc 13.0 calls a concept false when its requires-expression holds a lambda.
+struct AcceptAll {
+  constexpr void operator()(auto&&, auto&&) const {}
+};
+
+template <class M>
+concept has_visit = requires(M& module, AcceptAll probe) { M::visit(module, probe); };
+
+template <class T>
+inline constexpr bool is_leaf = std::is_same_v<T, Parameter> || std::is_same_v<T, Buffer>;
+
+template <class T>
+struct Elements : std::false_type {};
+template <class T, std::size_t N>
+struct Elements<std::array<T, N>> : std::true_type { using type = T; };
+template <class T, class A>
+struct Elements<std::vector<T, A>> : std::true_type { using type = T; };
+
+/// Whether a member of this type holds parameters or buffers.
+template <class T>
+struct HoldsState : std::bool_constant<is_leaf<T> || has_visit<T>> {};
+template <class T, std::size_t N>
+struct HoldsState<std::array<T, N>> : HoldsState<T> {};
+template <class T, class A>
+struct HoldsState<std::vector<T, A>> : HoldsState<T> {};
+template <class T>
+struct HoldsState<std::optional<T>> : HoldsState<T> {};
+template <class... Ts>
+struct HoldsState<std::tuple<Ts...>> : std::bool_constant<(HoldsState<Ts>::value || ...)> {};
+template <class T>
+inline constexpr bool holds_state = HoldsState<std::remove_cvref_t<T>>::value;
+
+inline std::string join(const std::string& prefix, std::string_view name) {
+  return prefix.empty() ? std::string(name) : prefix + "." + std::string(name);
+}
+inline std::string join(const std::string& prefix, std::integral auto index) {
+  return join(prefix, std::string_view(std::to_string(index)));
+}
+
+// Calls f(name, leaf) for every Parameter and Buffer below `member`.
+template <class Member, class F>
+void walk(const std::string& name, Member& member, F& f) {
+  using Plain = std::remove_const_t<Member>;
+  if constexpr (is_leaf<Plain>) {
+    f(name, member);
+  } else if constexpr (has_visit<Plain>) {
+    Plain::visit(member, [&](const auto& child, auto& part) { walk(join(name, child), part, f); });
+  } else if constexpr (Elements<Plain>::value) {
+    if constexpr (holds_state<Plain>)
+      for (std::size_t i = 0; i < member.size(); ++i) walk(join(name, i), member[i], f);
+  } else if constexpr (requires { member.has_value(); *member; }) {
+    if constexpr (holds_state<Plain>)
+      if (member.has_value()) walk(name, *member, f);
+  } else if constexpr (holds_state<Plain>) {  // a tuple
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (walk(join(name, I), std::get<I>(member), f), ...);
+    }(std::make_index_sequence<std::tuple_size_v<Plain>>{});
+  }  // anything else is an ordinary member, as a scale factor: listing it does nothing
+}
+
+}  // namespace detail
+
+/// Calls f(const std::string& name, Parameter or Buffer&) for everything the module holds, in the order of its lists.
+template <class M, class F>
+void for_each_tensor(M& module, F&& f) {
+  detail::walk(std::string(), module, f);
+}
+
+/// Calls f(const std::string& name, Parameter&) for every parameter.
+template <class M, class F>
+void for_each_parameter(M& module, F&& f) {
+  for_each_tensor(module, [&](const std::string& name, auto& leaf) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(leaf)>, Parameter>) f(name, leaf);
+  });
+}
+
+/// Calls f(const std::string& name, Buffer&) for every buffer.
+template <class M, class F>
+void for_each_buffer(M& module, F&& f) {
+  for_each_tensor(module, [&](const std::string& name, auto& leaf) {
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(leaf)>, Buffer>) f(name, leaf);
+  });
+}
+
+/// Converts a network's parameters and buffers to T: st::to<double>(net) before a gradient check.
+template <class T, class M>
+void to(M& module) {
+  for_each_tensor(module, [](const std::string&, auto& leaf) { leaf.template to<T>(); });
+}
+
+/// Forgets all gradients.
+template <class M>
+void zero_grad(M& module) {
+  for_each_parameter(module, [](const std::string&, Parameter& parameter) { parameter.zero_grad(); });
+}
+
+}  // namespace strata::inline STRATA_ABI
