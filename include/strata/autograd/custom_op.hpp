@@ -1,0 +1,112 @@
+// Operations with a gradient of their own, and joining images along their channels.
+//
+//     auto y = st::custom_op(pass,
+//         [](const st::Image<1>& x) { return my_filter(x); },                                            // y = f(x)
+//         [](const st::Image<1>& gy, const st::Image<1>& y, const st::Image<1>& x) { return ...; },      // gx
+//         x);
+//
+//     auto both = st::cat(pass, a, b);      // Var<A + B>: the channels of a, then those of b
+#pragma once
+
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+#include "strata/autograd/expression.hpp"
+#include "strata/autograd/pass.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+/// Adds an image to the gradient of value `id`.
+template <int C, class T>
+void add_gradient(Tape& tape, int id, const Image<C, T>& g, const Shape& shape) {
+  if (g.shape() != shape)
+    throw ShapeError(concat("custom_op: backward gave a gradient of shape ", g.shape().str(), " for an input of shape ",
+                            shape.str()));
+  const auto target = tape.target<T>(id);
+  if (!target) return;
+  for (std::int64_t i = 0; i < g.size(); ++i) target.data[i] = (target.accumulate ? target.data[i] : T(0)) + g.data()[i];
+}
+
+}  // namespace detail
+
+/// y = forward(x...) on images; backward(gy, y, x...) gives the gradient of the one input, or a std::tuple of one for each.
+/// backward runs only when a gradient is needed.
+template <Pass P, class Forward, class Backward, class... Xs>
+auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs) {
+  return [&]<int... C, class... T>(const Var<C, T>&... x) {
+    auto image = forward(x.value()...);
+    static_assert(detail::IsImage<decltype(image)>::value, "strata::custom_op: forward must return an st::Image<C>");
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training) {
+      pass.tape()->record(y.id(), [backward, y, ... x = x](Tape& tape) {
+        using Y = std::remove_cvref_t<decltype(y.value())>;
+        Y gy(y.n(), y.h(), y.w());
+        std::memcpy(gy.data(), tape.gradient<typename Y::value_type>(y.id()),
+                    std::size_t(gy.size()) * sizeof(typename Y::value_type));
+        auto gradients = backward(std::as_const(gy), y.value(), x.value()...);
+        if constexpr (detail::IsImage<decltype(gradients)>::value) {
+          static_assert(sizeof...(x) == 1,
+                        "strata::custom_op: backward must return a std::tuple with one gradient for each input");
+          (detail::add_gradient(tape, x.id(), gradients, x.shape()), ...);
+        } else {
+          static_assert(std::tuple_size_v<decltype(gradients)> == sizeof...(x),
+                        "strata::custom_op: backward must return a std::tuple with one gradient for each input");
+          std::apply([&](const auto&... g) { (detail::add_gradient(tape, x.id(), g, x.shape()), ...); }, gradients);
+        }
+      });
+    }
+    return y;
+  }(as_var(inputs)...);
+}
+
+namespace detail {
+
+// Copies `count` pixels of `channels` values between memory of different strides.
+template <class T>
+void copy_channels(const T* from, std::int64_t from_stride, T* to, std::int64_t to_stride, std::int64_t channels,
+                   std::int64_t count, bool accumulate) {
+  parallel_ranges(count, 4096, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t c = 0; c < channels; ++c) {
+        T& y = to[i * to_stride + c];
+        y = (accumulate ? y : T(0)) + from[i * from_stride + c];
+      }
+  });
+}
+
+}  // namespace detail
+
+/// The channels of the images one after another, as torch.cat(dim=1). N, H and W must agree: ShapeError.
+template <Pass P, class... Xs>
+auto cat(P& pass, const Xs&... inputs) {
+  return [&]<int... C, class... T>(const Var<C, T>&... x) {
+    using Value = std::common_type_t<T...>;
+    constexpr int total = (C + ...);
+    const auto& first = std::get<0>(std::tie(x...));
+    const auto check = [&](const Shape& s) {
+      if (s.n() != first.n() || s.h() != first.h() || s.w() != first.w())
+        throw ShapeError(concat("cat: images of shapes ", first.shape().str(), " and ", s.str(),
+                                " (N x C x H x W) differ in more than their channels"));
+    };
+    (check(x.shape()), ...);
+    Image<total, Value> out(first.n(), first.h(), first.w());
+    const std::int64_t pixels = first.n() * first.h() * first.w();
+    int offset = 0;
+    ((detail::copy_channels(x.data(), C, out.data() + offset, total, C, pixels, false), offset += C), ...);
+    auto y = pass.output(std::move(out));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [id = y.id(), pixels, ids = std::array{x.id()...}](Tape& tape) {
+        constexpr std::array counts{C...};
+        const Value* gy = tape.gradient<Value>(id);
+        for (std::size_t i = 0; i < ids.size(); gy += counts[i], ++i)
+          if (const auto gx = tape.target<Value>(ids[i]))
+            detail::copy_channels(gy, total, gx.data, counts[i], counts[i], pixels, gx.accumulate);
+      });
+    return y;
+  }(as_var(inputs)...);
+}
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,342 @@
+// Arithmetic on variables. An expression is a type that remembers its operands; it is computed when a loss or a layer
+// needs its value, in one pass over memory whatever its length, and one pass back.
+//
+//     auto charbonnier = mean(sqrt(square(prediction - target) + 1e-6f));
+//     st::Var<3> y = x + 0.1f * body(pass, x);
+//
+// Operands are variables, images and numbers: + - * / negate square sqrt abs exp log clamp maximum minimum mean sum.
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "strata/autograd/variable.hpp"
+#include "strata/core/error.hpp"
+#include "strata/core/parallel.hpp"
+#include "strata/core/simd.hpp"
+#include "strata/math/functions.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+inline constexpr std::int64_t expression_grain = 1 << 14;  // elements of one task; fixes the order of sums
+
+struct ExpressionTag {};
+template <class X>
+concept is_expression = std::is_base_of_v<ExpressionTag, std::remove_cvref_t<X>>;
+
+/// Calls f.template operator()<V>(i) for the elements [begin, end): whole vectors first, then single numbers.
+template <class T, class F>
+[[gnu::always_inline]] inline void sweep(std::int64_t begin, std::int64_t end, F&& f) {
+  using V = simd::Vector<T>;
+  std::int64_t i = begin;
+  for (; i + simd::lanes<V> <= end; i += simd::lanes<V>) f.template operator()<V>(i);
+  for (; i < end; ++i) f.template operator()<T>(i);
+}
+template <class V, class T>
+[[gnu::always_inline]] inline V load_at(const T* from, std::int64_t i) {
+  if constexpr (std::is_same_v<V, T>)
+    return from[i];
+  else
+    return simd::load<V>(from + i);
+}
+template <class V, class T>
+[[gnu::always_inline]] inline void store_at(T* to, std::int64_t i, V value) {
+  if constexpr (std::is_same_v<V, T>)
+    to[i] = value;
+  else
+    simd::store<V>(to + i, value);
+}
+
+// ---- the nodes. eval<V>(i) is the value at element i; bind(tape) asks where gradients go; backward<V>(i, g) hands g,
+// the gradient of this node at element i, down to the leaves, computing the values it needs again.
+
+template <class T>
+struct ConstantNode : ExpressionTag {
+  using value_type = T;
+  static constexpr int channels = 0;  // any
+  T number;
+
+  Tape* tape() const { return nullptr; }
+  const Shape* shape_or_null() const { return nullptr; }
+  void bind(Tape&) {}
+  template <class V>
+  [[gnu::always_inline]] V eval(std::int64_t) const { return V{} + number; }
+  template <class V>
+  [[gnu::always_inline]] void backward(std::int64_t, V) const {}
+};
+
+template <int C, class T>
+struct LeafNode : ExpressionTag {
+  using value_type = T;
+  static constexpr int channels = C;
+  Var<C, T> x;
+  Tape::Target<T> target{};
+
+  explicit LeafNode(Var<C, T> variable) : x(std::move(variable)) {}
+  Tape* tape() const { return x.tape(); }
+  const Shape* shape_or_null() const { return &x.shape(); }
+  void bind(Tape& tape) { target = tape.target<T>(x.id()); }
+  template <class V>
+  [[gnu::always_inline]] V eval(std::int64_t i) const { return load_at<V>(x.data(), i); }
+  template <class V>
+  [[gnu::always_inline]] void backward(std::int64_t i, V g) const {
+    if (!target) return;
+    store_at<V>(target.data, i, target.accumulate ? load_at<V>(target.data, i) + g : g);
+  }
+};
+
+template <class Self, int C, class T>
+struct ExpressionBase : ExpressionTag {
+  using value_type = T;
+  static constexpr int channels = C;
+  operator Var<C, T>() const { return evaluate(static_cast<const Self&>(*this)); }
+  const Shape& shape() const { return *static_cast<const Self&>(*this).shape_or_null(); }
+};
+
+template <class Function, class A>
+struct UnaryNode : ExpressionBase<UnaryNode<Function, A>, A::channels, typename A::value_type> {
+  A a;
+  [[no_unique_address]] Function function;
+
+  explicit UnaryNode(A operand, Function f = {}) : a(std::move(operand)), function(f) {}
+  Tape* tape() const { return a.tape(); }
+  const Shape* shape_or_null() const { return a.shape_or_null(); }
+  void bind(Tape& tape) { a.bind(tape); }
+  template <class V>
+  [[gnu::always_inline]] V eval(std::int64_t i) const { return function.value(a.template eval<V>(i)); }
+  template <class V>
+  [[gnu::always_inline]] void backward(std::int64_t i, V g) const {
+    const V value = a.template eval<V>(i);
+    a.template backward<V>(i, g * function.derivative(value, function.value(value)));
+  }
+};
+
+template <class Function, class A, class B>
+struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::channels, B::channels),
+                                   typename A::value_type> {
+  A a;
+  B b;
+
+  BinaryNode(A left, B right) : a(std::move(left)), b(std::move(right)) {
+    const Shape *p = a.shape_or_null(), *q = b.shape_or_null();
+    if (p != nullptr && q != nullptr && *p != *q)
+      throw ShapeError(concat("arithmetic on images of different shapes: ", p->str(), " and ", q->str(),
+                              " (N x C x H x W); nothing is repeated to fit"));
+  }
+  Tape* tape() const { return a.tape() != nullptr ? a.tape() : b.tape(); }
+  const Shape* shape_or_null() const { return a.shape_or_null() != nullptr ? a.shape_or_null() : b.shape_or_null(); }
+  void bind(Tape& tape) {
+    a.bind(tape);
+    b.bind(tape);
+  }
+  template <class V>
+  [[gnu::always_inline]] V eval(std::int64_t i) const {
+    return Function::value(a.template eval<V>(i), b.template eval<V>(i));
+  }
+  template <class V>
+  [[gnu::always_inline]] void backward(std::int64_t i, V g) const {
+    const V left = a.template eval<V>(i), right = b.template eval<V>(i);
+    V ga, gb;
+    Function::backward(left, right, Function::value(left, right), g, ga, gb);
+    a.template backward<V>(i, ga);
+    b.template backward<V>(i, gb);
+  }
+};
+
+// ---- operands: what stands in an expression becomes a node
+
+template <class X>
+concept variable_operand = is_expression<X> || IsVar<std::remove_cvref_t<X>>::value ||
+                           IsImage<std::remove_cvref_t<X>>::value;
+template <class X>
+concept operand = variable_operand<X> || std::is_arithmetic_v<std::remove_cvref_t<X>>;
+
+template <class T, class X>
+auto node(const X& x) {
+  if constexpr (is_expression<X>)
+    return x;
+  else if constexpr (std::is_arithmetic_v<X>)
+    return ConstantNode<T>{{}, T(x)};
+  else
+    return LeafNode<X::channels, typename X::value_type>(as_var(x));
+}
+
+template <class A, class B>
+struct CommonType { using type = typename A::value_type; };
+template <class A, class B>
+  requires std::is_arithmetic_v<A>
+struct CommonType<A, B> { using type = typename B::value_type; };
+
+template <class Function, class A>
+auto unary(const A& a, Function function = {}) {
+  using Node = decltype(node<typename A::value_type>(a));
+  return UnaryNode<Function, Node>(node<typename A::value_type>(a), function);
+}
+
+template <class A, class B>
+inline constexpr bool channels_agree = [] {
+  if constexpr (std::is_arithmetic_v<A> || std::is_arithmetic_v<B>)
+    return true;
+  else
+    return A::channels == B::channels;
+}();
+template <class A, class B>
+inline constexpr bool types_agree = [] {
+  if constexpr (std::is_arithmetic_v<A> || std::is_arithmetic_v<B>)
+    return true;
+  else
+    return std::is_same_v<typename A::value_type, typename B::value_type>;
+}();
+
+/// Read "channels_of<A, B>" in the compiler's text: A and B are the channel counts.
+template <int A, int B>
+struct channels_of {
+  static_assert(A == B,
+                "strata: arithmetic on images of different channel counts: read channels_of<A, B> beside this message: "
+                "the left side has A channels, the right side B");
+};
+
+template <class Function, class A, class B>
+auto binary(const A& a, const B& b) {
+  using T = typename CommonType<A, B>::type;
+  if constexpr (!channels_agree<A, B>) {
+    static_assert(sizeof(channels_of<A::channels, B::channels>) > 0);
+    return unary<math::Negate>(a);  // any right type: nothing else fails after the sentence above
+  } else if constexpr (!types_agree<A, B>) {
+    static_assert(types_agree<A, B>, "strata: arithmetic on images of different types: convert float and double first");
+    return unary<math::Negate>(a);
+  } else {
+    auto left = node<T>(a);
+    auto right = node<T>(b);
+    return BinaryNode<Function, decltype(left), decltype(right)>(std::move(left), std::move(right));
+  }
+}
+
+/// The value of an expression, computed over all cores, recorded when an operand is on a tape.
+template <class E>
+auto evaluate(const E& expression) {
+  using T = typename E::value_type;
+  const Shape& shape = *expression.shape_or_null();
+  Image<E::channels, T> out(shape.n(), shape.h(), shape.w());
+  T* y = out.data();
+  parallel_ranges(shape.size(), expression_grain, [&](std::int64_t begin, std::int64_t end) {
+    sweep<T>(begin, end, [&]<class V>(std::int64_t i) { store_at<V>(y, i, expression.template eval<V>(i)); });
+  });
+  Tape* tape = expression.tape();
+  Var<E::channels, T> result(std::move(out), tape);
+  if (tape != nullptr)
+    tape->record(result.id(), [bound = expression, id = result.id(), size = shape.size()](Tape& t) mutable {
+      bound.bind(t);
+      const T* gy = t.gradient<T>(id);
+      parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
+        sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, load_at<V>(gy, i)); });
+      });
+    });
+  return result;
+}
+
+/// factor * (sum of all elements): double accumulation, in an order that depends on the size alone.
+template <class E>
+auto reduce(const E& expression, double factor) {
+  using T = typename E::value_type;
+  const std::int64_t size = expression.shape_or_null()->size();
+  const std::int64_t tasks = (size + expression_grain - 1) / expression_grain;
+  Scratch<double> partial(std::size_t(std::max<std::int64_t>(tasks, 1)));
+  parallel_for(tasks, [&](std::int64_t task) {
+    const std::int64_t begin = task * expression_grain, end = std::min(size, begin + expression_grain);
+    double total = 0;
+    for (std::int64_t low = begin; low < end; low += 512) {  // short runs in T, their sums in double
+      simd::Vector<T> lanes_sum{};
+      T rest = 0;
+      sweep<T>(low, std::min(end, low + 512), [&]<class V>(std::int64_t i) {
+        if constexpr (std::is_same_v<V, T>)
+          rest += expression.template eval<V>(i);
+        else
+          lanes_sum += expression.template eval<V>(i);
+      });
+      total += double(rest);
+      for (int lane = 0; lane < simd::lanes<simd::Vector<T>>; ++lane) total += double(lanes_sum[lane]);
+    }
+    partial[std::size_t(task)] = total;
+  });
+  double total = 0;
+  for (std::int64_t task = 0; task < tasks; ++task) total += partial[std::size_t(task)];
+
+  Tape* tape = expression.tape();
+  Scalar<T> result(T(total * factor), tape);
+  if (tape != nullptr)
+    tape->record(result.id(), [bound = expression, id = result.id(), size, factor](Tape& t) mutable {
+      bound.bind(t);
+      const T g = T(double(*t.gradient<T>(id)) * factor);
+      parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
+        sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, V{} + g); });
+      });
+    });
+  return result;
+}
+
+}  // namespace detail
+
+template <class E>
+  requires detail::is_expression<E>
+auto as_var(const E& expression) {
+  return detail::evaluate(expression);
+}
+
+template <class A, class B>
+  requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
+auto operator+(const A& a, const B& b) { return detail::binary<math::Add>(a, b); }
+template <class A, class B>
+  requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
+auto operator-(const A& a, const B& b) { return detail::binary<math::Subtract>(a, b); }
+template <class A, class B>
+  requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
+auto operator*(const A& a, const B& b) { return detail::binary<math::Multiply>(a, b); }
+template <class A, class B>
+  requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
+auto operator/(const A& a, const B& b) { return detail::binary<math::Divide>(a, b); }
+/// The larger of a and b, element by element.
+template <class A, class B>
+  requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
+auto maximum(const A& a, const B& b) { return detail::binary<math::Maximum>(a, b); }
+template <class A, class B>
+  requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
+auto minimum(const A& a, const B& b) { return detail::binary<math::Minimum>(a, b); }
+
+template <detail::variable_operand A>
+auto operator-(const A& a) { return detail::unary<math::Negate>(a); }
+template <detail::variable_operand A>
+auto square(const A& a) { return detail::unary<math::Square>(a); }
+template <detail::variable_operand A>
+auto sqrt(const A& a) { return detail::unary<math::Sqrt>(a); }
+template <detail::variable_operand A>
+auto abs(const A& a) { return detail::unary<math::Abs>(a); }
+template <detail::variable_operand A>
+auto exp(const A& a) { return detail::unary<math::Exp>(a); }
+template <detail::variable_operand A>
+auto log(const A& a) { return detail::unary<math::Log>(a); }
+/// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high.
+template <detail::variable_operand A>
+auto clamp(const A& a, double low, double high) {
+  if (!(low <= high)) throw ValueError(concat("clamp: low ", low, " must not be above high ", high));
+  return detail::unary(a, math::Clamp{low, high});
+}
+
+/// The sum of all elements.
+template <detail::variable_operand A>
+auto sum(const A& a) { return detail::reduce(detail::node<typename A::value_type>(a), 1.0); }
+/// The mean of all elements. Throws ShapeError for an empty image.
+template <detail::variable_operand A>
+auto mean(const A& a) {
+  const auto node = detail::node<typename A::value_type>(a);
+  const std::int64_t size = node.shape_or_null()->size();
+  if (size == 0) throw ShapeError("mean: the image is empty");
+  return detail::reduce(node, 1.0 / double(size));
+}
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,95 @@
+// The two ways to run a network. Train records what backward needs and lets BatchNorm use the batch's statistics; Infer
+// does neither and takes a const network. There is no hidden mode to forget.
+//
+//     st::Train pass;
+//     auto loss = mse(net(pass, noisy), clean);
+//     pass.backward(loss);
+#pragma once
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+
+#include "strata/autograd/tape.hpp"
+#include "strata/autograd/variable.hpp"
+#include "strata/core/error.hpp"
+#include "strata/core/flush_denormals.hpp"
+#include "strata/core/random.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+/// Options of a training pass. (seed, step) key the random numbers of layers such as Dropout; give the step's number, so
+/// that every step draws its own and a resumed run draws the same.
+struct TrainOptions {
+  std::uint64_t seed = 0;
+  std::uint32_t step = 0;
+};
+
+class Train {
+ public:
+  static constexpr bool training = true;
+
+  explicit Train(TrainOptions options = {}) : options_(options) {}
+
+  /// A new result of this pass.
+  template <int C, class T>
+  Var<C, T> output(Image<C, T> image) {
+    return Var<C, T>(std::move(image), tape());
+  }
+
+  /// Marks an input whose gradient the caller wants: read it with gradient() after backward().
+  template <int C, class T>
+  Var<C, T> watch(const Image<C, T>& image) {
+    Var<C, T> x(image, tape());
+    tape_->keep_gradient(x.id());
+    return x;
+  }
+  template <int C, class T>
+  Image<C, T> gradient(const Var<C, T>& watched) {
+    Image<C, T> out(watched.n(), watched.h(), watched.w());
+    const T* from = watched.id() < 0 ? nullptr : tape_->gradient<T>(watched.id());
+    for (std::int64_t i = 0; i < out.size(); ++i) out.data()[i] = from != nullptr ? from[i] : T(0);
+    return out;
+  }
+
+  /// Computes the gradient of `loss` for every parameter it depends on, and adds it to what parameters already hold.
+  /// The record is used up. Throws NumericError when the loss is not finite, before any gradient is changed.
+  template <class T>
+  void backward(const Scalar<T>& loss) {
+    if (loss.tape() != tape())
+      throw Error("Train::backward: the loss was not computed in this pass; compute it from net(pass, input)");
+    if (!tape_->has_steps())
+      throw Error("Train::backward: nothing is recorded; a pass can go back once, make a new one for each step");
+    if (!std::isfinite(loss.item()))
+      throw NumericError(concat("Train::backward: the loss is ", loss.item(), "; no gradient was changed"));
+    const FlushDenormals flush;
+    *tape_->target<T>(loss.id()).data = T(1);
+    tape_->backward();
+  }
+
+  Tape* tape() { return &*tape_; }
+
+  /// Random numbers for the next operation of this pass.
+  Rng next_rng() { return Rng(options_.seed, options_.step, 0x80000000u | operation_++); }
+
+ private:
+  detail::TapeLease tape_;
+  TrainOptions options_;
+  std::uint32_t operation_ = 0;
+};
+
+class Infer {
+ public:
+  static constexpr bool training = false;
+
+  template <int C, class T>
+  Var<C, T> output(Image<C, T> image) {
+    return Var<C, T>(std::move(image));
+  }
+  Tape* tape() { return nullptr; }
+};
+
+template <class P>
+concept Pass = std::same_as<P, Train> || std::same_as<P, Infer>;
+
+}  // namespace strata::inline STRATA_ABI

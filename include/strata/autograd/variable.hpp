@@ -1,0 +1,96 @@
+// Var<C>: a batch of images inside a pass, and Scalar: a single number such as a loss. Both remember the tape that made
+// them, if one did. An Image converts to a Var that is a constant.
+//
+//     st::Var<1> prediction = net(pass, noisy);
+//     st::Scalar<> loss = mean(square(prediction - clean));
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "strata/autograd/tape.hpp"
+#include "strata/tensor/image.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+template <int C, class T = float>
+class Var {
+ public:
+  static constexpr int channels = C;
+  using value_type = T;
+
+  Var() = default;
+  /// A constant: nothing flows back into it.
+  Var(Image<C, T> image) : image_(std::move(image)) {}
+  /// A value of `tape`. With record = true it gets a number, so that steps can ask for its gradient.
+  Var(Image<C, T> image, Tape* tape) : image_(std::move(image)), tape_(tape) {
+    if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(image_.size()) * sizeof(T));
+  }
+
+  const Image<C, T>& value() const { return image_; }
+  operator const Image<C, T>&() const { return image_; }
+  const Shape& shape() const { return image_.shape(); }
+  std::int64_t n() const { return image_.n(); }
+  std::int64_t h() const { return image_.h(); }
+  std::int64_t w() const { return image_.w(); }
+  std::int64_t size() const { return image_.size(); }
+  const T* data() const { return image_.data(); }
+
+  Tape* tape() const { return tape_; }
+  /// The number of the value on its tape, or -1.
+  int id() const { return id_; }
+
+ private:
+  Image<C, T> image_;
+  Tape* tape_ = nullptr;
+  int id_ = -1;
+};
+
+/// One number computed in a pass.
+template <class T = float>
+class Scalar {
+ public:
+  Scalar() = default;
+  explicit Scalar(T value, Tape* tape = nullptr) : value_(value), tape_(tape) {
+    if (tape_ != nullptr) id_ = tape_->add_value(sizeof(T));
+  }
+  T item() const { return value_; }
+  Tape* tape() const { return tape_; }
+  int id() const { return id_; }
+
+ private:
+  T value_{};
+  Tape* tape_ = nullptr;
+  int id_ = -1;
+};
+
+namespace detail {
+template <class X>
+struct IsVar : std::false_type {};
+template <int C, class T>
+struct IsVar<Var<C, T>> : std::true_type {};
+template <class X>
+struct IsImage : std::false_type {};
+template <int C, class T>
+struct IsImage<Image<C, T>> : std::true_type {};
+}  // namespace detail
+
+template <int C, class T>
+const Var<C, T>& as_var(const Var<C, T>& x) {
+  return x;
+}
+template <int C, class T>
+Var<C, T> as_var(const Image<C, T>& x) {
+  return Var<C, T>(x);
+}
+
+/// The tape of the first argument that has one, or nullptr.
+template <class... Xs>
+Tape* common_tape(const Xs&... xs) {
+  Tape* tape = nullptr;
+  ((tape = tape != nullptr ? tape : xs.tape()), ...);
+  return tape;
+}
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,128 @@
+// The scalar functions that expressions are made of: a value, and what it hands back to its arguments. They take single
+// numbers and simd vectors alike.
+//
+//     y = f(a)       ga = Function::derivative(a, y) * gy
+//     y = f(a, b)    Function::backward(a, b, y, gy, ga, gb)
+#pragma once
+
+#include <cmath>
+#include <type_traits>
+
+#include "strata/core/config.hpp"
+#include "strata/core/simd.hpp"
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace strata::inline STRATA_ABI::math {
+
+/// f of each element.
+template <class V, class F>
+[[gnu::always_inline]] inline V each(V value, F f) {
+  if constexpr (std::is_floating_point_v<V>) {
+    return f(value);
+  } else {
+    for (int i = 0; i < simd::lanes<V>; ++i) value[i] = f(value[i]);
+    return value;
+  }
+}
+
+template <class V>
+[[gnu::always_inline]] inline V square_root(V value) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64 && sizeof(simd::Lane<V>) == 4) return V(_mm512_sqrt_ps(__m512(value)));
+#elif defined(__AVX__)
+  if constexpr (sizeof(V) == 32 && sizeof(simd::Lane<V>) == 4) return V(_mm256_sqrt_ps(__m256(value)));
+#endif
+  return each(value, [](auto x) { return std::sqrt(x); });
+}
+
+/// The type of one element of V.
+template <class V>
+struct NumberOf { using type = simd::Lane<V>; };
+template <class V>
+  requires std::is_floating_point_v<V>
+struct NumberOf<V> { using type = V; };
+template <class V>
+using Number = typename NumberOf<V>::type;
+
+/// a where condition holds, else b, for vectors and single numbers.
+template <class M, class V>
+[[gnu::always_inline]] inline V select(M condition, V a, V b) {
+  return condition ? a : b;
+}
+
+struct Negate {
+  template <class V> static V value(V a) { return -a; }
+  template <class V> static V derivative(V, V) { return V{} - 1; }
+};
+struct Square {
+  template <class V> static V value(V a) { return a * a; }
+  template <class V> static V derivative(V a, V) { return a + a; }
+};
+/// The derivative at 0 is infinite, as PyTorch's; write sqrt(x + epsilon) where 0 occurs.
+struct Sqrt {
+  template <class V> static V value(V a) { return square_root(a); }
+  template <class V> static V derivative(V, V y) { return (V{} + 1) / (y + y); }
+};
+/// The derivative at 0 is 0, as PyTorch's.
+struct Abs {
+  template <class V> static V value(V a) { return select(a < V{}, -a, a); }
+  template <class V> static V derivative(V a, V) {
+    return select(a > V{}, V{} + 1, select(a < V{}, V{} - 1, V{}));
+  }
+};
+struct Exp {
+  template <class V> static V value(V a) { return each(a, [](auto x) { return std::exp(x); }); }
+  template <class V> static V derivative(V, V y) { return y; }
+};
+struct Log {
+  template <class V> static V value(V a) { return each(a, [](auto x) { return std::log(x); }); }
+  template <class V> static V derivative(V a, V) { return (V{} + 1) / a; }
+};
+/// Between low and high; the gradient passes inside, the ends included, as in PyTorch.
+struct Clamp {
+  double low, high;
+  template <class V> V value(V a) const {
+    const V below = V{} + Number<V>(low), above = V{} + Number<V>(high);
+    return select(a < below, below, select(a > above, above, a));
+  }
+  template <class V> V derivative(V a, V) const {
+    const V below = V{} + Number<V>(low), above = V{} + Number<V>(high);
+    return select(a < below, V{}, select(a > above, V{}, V{} + 1));
+  }
+};
+
+struct Add {
+  template <class V> static V value(V a, V b) { return a + b; }
+  template <class V> static void backward(V, V, V, V gy, V& ga, V& gb) { ga = gy, gb = gy; }
+};
+struct Subtract {
+  template <class V> static V value(V a, V b) { return a - b; }
+  template <class V> static void backward(V, V, V, V gy, V& ga, V& gb) { ga = gy, gb = -gy; }
+};
+struct Multiply {
+  template <class V> static V value(V a, V b) { return a * b; }
+  template <class V> static void backward(V a, V b, V, V gy, V& ga, V& gb) { ga = gy * b, gb = gy * a; }
+};
+struct Divide {
+  template <class V> static V value(V a, V b) { return a / b; }
+  template <class V> static void backward(V, V b, V y, V gy, V& ga, V& gb) { ga = gy / b, gb = -ga * y; }
+};
+/// The larger; where both are equal each gets half of the gradient, as in PyTorch.
+struct Maximum {
+  template <class V> static V value(V a, V b) { return select(a > b, a, b); }
+  template <class V> static void backward(V a, V b, V, V gy, V& ga, V& gb) { share(a > b, a < b, gy, ga, gb); }
+  template <class M, class V> static void share(M first, M second, V gy, V& ga, V& gb) {
+    const V half = gy / (V{} + 2);
+    ga = select(first, gy, select(second, V{}, half));
+    gb = select(second, gy, select(first, V{}, half));
+  }
+};
+struct Minimum {
+  template <class V> static V value(V a, V b) { return select(a < b, a, b); }
+  template <class V> static void backward(V a, V b, V, V gy, V& ga, V& gb) { Maximum::share(a < b, a > b, gy, ga, gb); }
+};
+
+}  // namespace strata::inline STRATA_ABI::math
