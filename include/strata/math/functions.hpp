@@ -17,6 +17,15 @@
 
 namespace strata::inline STRATA_ABI::math {
 
+/// The type of one element of V.
+template <class V>
+struct NumberOf { using type = simd::Lane<V>; };
+template <class V>
+  requires std::is_floating_point_v<V>
+struct NumberOf<V> { using type = V; };
+template <class V>
+using Number = typename NumberOf<V>::type;
+
 /// f of each element.
 template <class V, class F>
 [[gnu::always_inline]] inline V each(V value, F f) {
@@ -31,21 +40,12 @@ template <class V, class F>
 template <class V>
 [[gnu::always_inline]] inline V square_root(V value) {
 #if defined(__AVX512F__)
-  if constexpr (sizeof(V) == 64 && sizeof(simd::Lane<V>) == 4) return V(_mm512_sqrt_ps(__m512(value)));
+  if constexpr (sizeof(V) == 64 && sizeof(Number<V>) == 4) return V(_mm512_sqrt_ps(__m512(value)));
 #elif defined(__AVX__)
-  if constexpr (sizeof(V) == 32 && sizeof(simd::Lane<V>) == 4) return V(_mm256_sqrt_ps(__m256(value)));
+  if constexpr (sizeof(V) == 32 && sizeof(Number<V>) == 4) return V(_mm256_sqrt_ps(__m256(value)));
 #endif
   return each(value, [](auto x) { return std::sqrt(x); });
 }
-
-/// The type of one element of V.
-template <class V>
-struct NumberOf { using type = simd::Lane<V>; };
-template <class V>
-  requires std::is_floating_point_v<V>
-struct NumberOf<V> { using type = V; };
-template <class V>
-using Number = typename NumberOf<V>::type;
 
 /// a where condition holds, else b, for vectors and single numbers.
 template <class M, class V>
