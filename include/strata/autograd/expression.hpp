@@ -37,21 +37,6 @@ template <class T, class F>
   for (; i + simd::lanes<V> <= end; i += simd::lanes<V>) f.template operator()<V>(i);
   for (; i < end; ++i) f.template operator()<T>(i);
 }
-template <class V, class T>
-[[gnu::always_inline]] inline V load_at(const T* from, std::int64_t i) {
-  if constexpr (std::is_same_v<V, T>)
-    return from[i];
-  else
-    return simd::load<V>(from + i);
-}
-template <class V, class T>
-[[gnu::always_inline]] inline void store_at(T* to, std::int64_t i, V value) {
-  if constexpr (std::is_same_v<V, T>)
-    to[i] = value;
-  else
-    simd::store<V>(to + i, value);
-}
-
 // ---- the nodes. eval<V>(i) is the value at element i; bind(tape) asks where gradients go; backward<V>(i, g) hands g,
 // the gradient of this node at element i, down to the leaves, computing the values it needs again.
 
@@ -82,11 +67,11 @@ struct LeafNode : ExpressionTag {
   const Shape* shape_or_null() const { return &x.shape(); }
   void bind(Tape& tape) { target = tape.target<T>(x.id()); }
   template <class V>
-  [[gnu::always_inline]] V eval(std::int64_t i) const { return load_at<V>(x.data(), i); }
+  [[gnu::always_inline]] V eval(std::int64_t i) const { return simd::load<V>(x.data() + i); }
   template <class V>
   [[gnu::always_inline]] void backward(std::int64_t i, V g) const {
     if (!target) return;
-    store_at<V>(target.data, i, target.accumulate ? load_at<V>(target.data, i) + g : g);
+    simd::store<V>(target.data + i, target.accumulate ? simd::load<V>(target.data + i) + g : g);
   }
 };
 
@@ -225,7 +210,7 @@ auto evaluate(const E& expression) {
   Image<E::channels, T> out(shape.n(), shape.h(), shape.w());
   T* y = out.data();
   parallel_ranges(shape.size(), expression_grain, [&](std::int64_t begin, std::int64_t end) {
-    sweep<T>(begin, end, [&]<class V>(std::int64_t i) { store_at<V>(y, i, expression.template eval<V>(i)); });
+    sweep<T>(begin, end, [&]<class V>(std::int64_t i) { simd::store<V>(y + i, expression.template eval<V>(i)); });
   });
   Tape* tape = expression.tape();
   Var<E::channels, T> result(std::move(out), tape);
@@ -234,7 +219,7 @@ auto evaluate(const E& expression) {
       bound.bind(t);
       const T* gy = t.gradient<T>(id);
       parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
-        sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, load_at<V>(gy, i)); });
+        sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, simd::load<V>(gy + i)); });
       });
     });
   return result;

@@ -17,15 +17,6 @@
 
 namespace strata::inline STRATA_ABI::math {
 
-/// The type of one element of V.
-template <class V>
-struct NumberOf { using type = simd::Lane<V>; };
-template <class V>
-  requires std::is_floating_point_v<V>
-struct NumberOf<V> { using type = V; };
-template <class V>
-using Number = typename NumberOf<V>::type;
-
 /// f of each element.
 template <class V, class F>
 [[gnu::always_inline]] inline V each(V value, F f) {
@@ -40,9 +31,9 @@ template <class V, class F>
 template <class V>
 [[gnu::always_inline]] inline V square_root(V value) {
 #if defined(__AVX512F__)
-  if constexpr (sizeof(V) == 64 && sizeof(Number<V>) == 4) return V(_mm512_sqrt_ps(__m512(value)));
+  if constexpr (sizeof(V) == 64 && sizeof(simd::Lane<V>) == 4) return V(_mm512_sqrt_ps(__m512(value)));
 #elif defined(__AVX__)
-  if constexpr (sizeof(V) == 32 && sizeof(Number<V>) == 4) return V(_mm256_sqrt_ps(__m256(value)));
+  if constexpr (sizeof(V) == 32 && sizeof(simd::Lane<V>) == 4) return V(_mm256_sqrt_ps(__m256(value)));
 #endif
   return each(value, [](auto x) { return std::sqrt(x); });
 }
@@ -85,11 +76,11 @@ struct Log {
 struct Clamp {
   double low, high;
   template <class V> V value(V a) const {
-    const V below = V{} + Number<V>(low), above = V{} + Number<V>(high);
+    const V below = V{} + simd::Lane<V>(low), above = V{} + simd::Lane<V>(high);
     return select(a < below, below, select(a > above, above, a));
   }
   template <class V> V derivative(V a, V) const {
-    const V below = V{} + Number<V>(low), above = V{} + Number<V>(high);
+    const V below = V{} + simd::Lane<V>(low), above = V{} + simd::Lane<V>(high);
     return select(a < below, V{}, select(a > above, V{}, V{} + 1));
   }
 };

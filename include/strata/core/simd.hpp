@@ -1,0 +1,126 @@
+// Vectors as wide as the processor's registers, over the vector extensions that GCC and clang share: 16 floats with
+// AVX-512, 8 with AVX2, 4 otherwise. Arithmetic is written with the plain operators, and `sum += a * b` becomes one fused
+// multiply-add where the processor has it.
+//
+//     using V = st::simd::Vector<float>;
+//     V sum = st::simd::broadcast<V>(0.0f);
+//     for (int i = 0; i < n; i += st::simd::lanes<V>) sum += st::simd::load<V>(a + i) * st::simd::load<V>(b + i);
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "strata/core/config.hpp"
+
+namespace strata::inline STRATA_ABI::simd {
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+inline constexpr int register_bytes = 64;
+inline constexpr int registers = 32;
+#elif defined(__AVX2__) && defined(__FMA__)
+inline constexpr int register_bytes = 32;
+inline constexpr int registers = 16;
+#else
+inline constexpr int register_bytes = 16;
+inline constexpr int registers = 16;
+#endif
+
+namespace detail {
+template <class T>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(register_bytes)));  // an alias declaration loses the attribute in g++
+};
+}  // namespace detail
+
+/// One register full of T.
+template <class T>
+using Vector = typename detail::VectorOf<T>::type;
+
+namespace detail {
+template <class V>
+struct LaneOf {
+  using type = std::remove_cvref_t<decltype(std::declval<V&>()[0])>;
+};
+template <class V>
+  requires std::is_arithmetic_v<V>
+struct LaneOf<V> {
+  using type = V;
+};
+}  // namespace detail
+
+/// The type of one element of a vector, and how many there are. A single number counts as a vector of one, so that the
+/// same code serves the elements left over at the end of a row.
+template <class V>
+using Lane = typename detail::LaneOf<V>::type;
+template <class V>
+inline constexpr int lanes = int(sizeof(V) / sizeof(Lane<V>));
+
+/// The vector at `from`, which needs no alignment.
+template <class V>
+[[gnu::always_inline]] inline V load(const Lane<V>* from) {
+  V value;
+  __builtin_memcpy(&value, from, sizeof(V));
+  return value;
+}
+
+template <class V>
+[[gnu::always_inline]] inline void store(Lane<V>* to, V value) {
+  __builtin_memcpy(to, &value, sizeof(V));
+}
+
+/// The first `count` (0 to lanes) elements at `from`, zeros after them. Nothing beyond them is read.
+template <class V>
+inline V load_first(const Lane<V>* from, std::int64_t count) {
+  V value{};
+  for (int i = 0; i < count; ++i) value[i] = from[i];
+  return value;
+}
+
+/// Writes the first `count` (0 to lanes) elements, and nothing beyond them.
+template <class V>
+inline void store_first(Lane<V>* to, V value, std::int64_t count) {
+  for (int i = 0; i < count; ++i) to[i] = value[i];
+}
+
+template <class V>
+[[gnu::always_inline]] inline V broadcast(Lane<V> value) {
+  return value - V{};  // x - 0 is x for every x, so that only the broadcast is left of this
+}
+
+/// a * b + c, rounded once where the processor has a fused multiply-add.
+template <class V>
+[[gnu::always_inline]] inline V multiply_add(V a, V b, V c) {
+  return a * b + c;
+}
+
+/// The larger element of each pair; b where either is not a number.
+template <class V>
+[[gnu::always_inline]] inline V max(V a, V b) {
+  return a > b ? a : b;
+}
+
+/// The sum of all elements, in a fixed order.
+template <class V>
+inline Lane<V> sum(V value) {
+  Lane<V> total = value[0];
+  for (int i = 1; i < lanes<V>; ++i) total += value[i];
+  return total;
+}
+
+/// f(0), f(1), ... f(Count - 1) with compile-time indices. Arrays indexed by them can live in registers, which a loop
+/// gets from the optimiser only at -O3.
+template <int Count, class F>
+[[gnu::always_inline]] inline void unroll(F&& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, I>{}), ...);
+  }(std::make_integer_sequence<int, Count>{});
+}
+
+/// `count` rounded up to whole vectors.
+template <class V>
+constexpr std::int64_t padded(std::int64_t count) {
+  return (count + lanes<V> - 1) / lanes<V> * lanes<V>;
+}
+
+}  // namespace strata::inline STRATA_ABI::simd
