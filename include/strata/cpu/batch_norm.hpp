@@ -1,0 +1,143 @@
+// Batch normalisation over N,H,W,C activations, with an optional ReLU behind it (Ioffe and Szegedy, 2015):
+//
+//     y = act(x * scale + shift),   scale = weight / sqrt(variance + eps),   shift = bias - mean * scale
+//
+// `pixels` counts n*h*w. Statistics are taken in chunks of pixels, mean and squared deviations from it in two passes over a
+// chunk that is still in cache, then merged in order in double (Chan et al., 1979): one pass over memory, no cancellation,
+// and the same bits for any number of threads.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "strata/core/parallel.hpp"
+#include "strata/core/simd.hpp"
+#include "strata/math/activation.hpp"
+#include "strata/tensor/storage.hpp"
+
+namespace strata::inline STRATA_ABI::cpu {
+
+namespace detail {
+
+inline std::int64_t chunk_pixels(int channels) { return std::clamp<std::int64_t>((1 << 15) / channels, 16, 4096); }
+
+/// Calls f.template operator()<V>(c) for every channel, whole vectors first, then single ones.
+template <class T, class F>
+void over_channels(int channels, F&& f) {
+  using V = simd::Vector<T>;
+  int c = 0;
+  for (; c + simd::lanes<V> <= channels; c += simd::lanes<V>) f.template operator()<V>(c);
+  for (; c < channels; ++c) f.template operator()<T>(c);
+}
+/// Adds the columns of `rows` rows of `count` numbers, in order, in double.
+template <class T>
+void sum_rows(const T* rows, std::int64_t row_count, std::int64_t count, double* out) {
+  std::fill_n(out, count, 0.0);
+  for (std::int64_t r = 0; r < row_count; ++r)
+    for (std::int64_t i = 0; i < count; ++i) out[i] += double(rows[r * count + i]);
+}
+
+}  // namespace detail
+
+/// mean[c] and biased variance[c] over all pixels.
+template <class T>
+void batch_norm_statistics(std::int64_t pixels, int channels, const T* x, double* mean, double* variance) {
+  const std::int64_t chunk = detail::chunk_pixels(channels), chunks = (pixels + chunk - 1) / chunk;
+  Scratch<T> partial(std::size_t(chunks * 2 * channels));  // for each chunk: means, then sums of squared deviations
+  parallel_for(chunks, [&](std::int64_t index) {
+    const std::int64_t begin = index * chunk, count = std::min(chunk, pixels - begin);
+    T* means = partial.data() + index * 2 * channels;
+    detail::over_channels<T>(channels, [&]<class V>(int c) {
+      const T* column = x + begin * channels + c;
+      V total{};
+      for (std::int64_t p = 0; p < count; ++p) total += simd::load<V>(column + p * channels);
+      const V center = total / (V{} + T(count));
+      V squares{};
+      for (std::int64_t p = 0; p < count; ++p) {
+        const V d = simd::load<V>(column + p * channels) - center;
+        squares += d * d;
+      }
+      simd::store<V>(means + c, center);
+      simd::store<V>(means + channels + c, squares);
+    });
+  });
+  for (int c = 0; c < channels; ++c) {
+    double m = 0, squares = 0, seen = 0;
+    for (std::int64_t index = 0; index < chunks; ++index) {
+      const double count = double(std::min(chunk, pixels - index * chunk));
+      const double delta = double(partial[std::size_t(index * 2 * channels + c)]) - m;
+      squares += double(partial[std::size_t((index * 2 + 1) * channels + c)]) + delta * delta * seen * count / (seen + count);
+      m += delta * count / (seen + count);
+      seen += count;
+    }
+    mean[c] = m;
+    variance[c] = squares / double(pixels);
+  }
+}
+
+/// y = act(x * scale + shift), channel by channel. x and y may be the same.
+template <class T>
+void batch_norm_apply(std::int64_t pixels, int channels, const T* x, const T* scale, const T* shift, T* y,
+                      Activation activation) {
+  const std::int64_t chunk = detail::chunk_pixels(channels);
+  parallel_ranges(pixels, chunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p)
+      detail::over_channels<T>(channels, [&]<class V>(int c) {
+        V value = simd::load<V>(x + p * channels + c) * simd::load<V>(scale + c) + simd::load<V>(shift + c);
+        if (activation == Activation::relu) value = value > V{} ? value : V{};
+        simd::store<V>(y + p * channels + c, value);
+      });
+  });
+}
+
+/// The sums over all pixels that the gradients are made of; g is dy where the activation let the value through, else 0:
+/// sum_g[c] = sum of g, sum_gx[c] = sum of g * (x - mean).
+template <class T>
+void batch_norm_backward_sums(std::int64_t pixels, int channels, const T* x, const T* dy, const T* scale, const T* shift,
+                              const T* mean, Activation activation, double* sum_g, double* sum_gx) {
+  const std::int64_t chunk = detail::chunk_pixels(channels), chunks = (pixels + chunk - 1) / chunk;
+  Scratch<T> partial(std::size_t(chunks * 2 * channels));
+  parallel_for(chunks, [&](std::int64_t index) {
+    const std::int64_t begin = index * chunk, count = std::min(chunk, pixels - begin);
+    T* sums = partial.data() + index * 2 * channels;
+    detail::over_channels<T>(channels, [&]<class V>(int c) {
+      const T *xs = x + begin * channels + c, *gs = dy + begin * channels + c;
+      const V center = simd::load<V>(mean + c), a = simd::load<V>(scale + c), b = simd::load<V>(shift + c);
+      V total{}, products{};
+      for (std::int64_t p = 0; p < count; ++p) {
+        const V value = simd::load<V>(xs + p * channels);
+        V g = simd::load<V>(gs + p * channels);
+        if (activation == Activation::relu) g = value * a + b > V{} ? g : V{};
+        total += g;
+        products += g * (value - center);
+      }
+      simd::store<V>(sums + c, total);
+      simd::store<V>(sums + channels + c, products);
+    });
+  });
+  Scratch<double> both(std::size_t(2 * channels));
+  detail::sum_rows(partial.data(), chunks, 2 * channels, both.data());
+  std::copy_n(both.data(), channels, sum_g);
+  std::copy_n(both.data() + channels, channels, sum_gx);
+}
+
+/// dx (+)= scale * g + (x - mean) * slope + offset, with slope and offset from the sums (see nn/batch_norm.hpp).
+template <class T>
+void batch_norm_backward_input(std::int64_t pixels, int channels, const T* x, const T* dy, const T* scale, const T* shift,
+                               const T* mean, const T* slope, const T* offset, Activation activation, T* dx,
+                               bool accumulate) {
+  const std::int64_t chunk = detail::chunk_pixels(channels);
+  parallel_ranges(pixels, chunk, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p)
+      detail::over_channels<T>(channels, [&]<class V>(int c) {
+        const V value = simd::load<V>(x + p * channels + c), a = simd::load<V>(scale + c);
+        V g = simd::load<V>(dy + p * channels + c);
+        if (activation == Activation::relu) g = value * a + simd::load<V>(shift + c) > V{} ? g : V{};
+        V result = a * g + (value - simd::load<V>(mean + c)) * simd::load<V>(slope + c) + simd::load<V>(offset + c);
+        if (accumulate) result += simd::load<V>(dx + p * channels + c);
+        simd::store<V>(dx + p * channels + c, result);
+      });
+  });
+}
+
+}  // namespace strata::inline STRATA_ABI::cpu
