@@ -51,7 +51,7 @@ class MemorySource {
 
 class HostMemory final : public MemorySource {
  public:
-  Device device() const override { return cpu(); }
+  Device device() const override { return Device::cpu(); }
 
   void* allocate(std::size_t bytes) override {
     constexpr std::size_t huge_page = std::size_t{1} << 21;
@@ -244,7 +244,7 @@ class MemoryPool {
   bool fill_with_nan_ = false;
 };
 
-inline Device Storage::device() const { return block_ ? block_->pool->device() : cpu(); }
+inline Device Storage::device() const { return block_ ? block_->pool->device() : Device::cpu(); }
 
 inline void Storage::release() noexcept {
   if (block_ && block_->handles.fetch_sub(1, std::memory_order_acq_rel) == 1) block_->pool->give_back(block_);
