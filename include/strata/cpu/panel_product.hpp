@@ -1,0 +1,125 @@
+// Products of small matrices whose accumulators stay in registers: what every convolution here ends in.
+//
+// One side is packed once into panels, narrow strips of columns that are read in order. multiply() then gives 6 rows of
+// the result at a time. For each step k it loads one row of the panel and broadcasts one number per result row:
+//
+//     sum[r][j] += a[r][k] * panel[k][j]        6 rows x 2 vectors: 12 sums, 2 panel vectors, 1 broadcast = 15 registers
+//
+// 12 fused multiply-adds for 8 loads keep both multipliers of an AVX2 core busy; AVX-512 has 32 registers and takes
+// 4 vectors (24 sums, 4 + 1). Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "strata/core/simd.hpp"
+
+namespace strata::inline STRATA_ABI::cpu {
+
+/// Rows of the result that one call of multiply() gives.
+inline constexpr int block_rows = 6;
+
+/// Vectors in one row of a full panel.
+inline constexpr int panel_vectors = simd::registers == 32 ? 4 : 2;
+
+/// Calls f(first_column, vectors) for each panel of a matrix of `columns`; vectors is a std::integral_constant:
+/// panel_vectors, or fewer for the last panel.
+template <class V, class F>
+void for_each_panel(std::int64_t columns, F&& f) {
+  const std::int64_t vectors = simd::padded<V>(columns) / simd::lanes<V>;
+  std::int64_t vector = 0;
+  for (; vector + panel_vectors <= vectors; vector += panel_vectors)
+    f(vector * simd::lanes<V>, std::integral_constant<int, panel_vectors>{});
+  simd::unroll<panel_vectors - 1>([&](auto less) {
+    if (vectors - vector == less + 1) f(vector * simd::lanes<V>, std::integral_constant<int, less + 1>{});
+  });
+}
+
+/// Elements of a depth x columns matrix in panels. The panel that starts at column c begins at depth * c.
+template <class V>
+constexpr std::int64_t packed_size(std::int64_t depth, std::int64_t columns) {
+  return depth * simd::padded<V>(columns);
+}
+
+/// Writes the matrix element(k, column), k < depth, into panels: panel by panel, row k after row k - 1, zeros where the
+/// last vector goes beyond the last column.
+template <class V, class Element>
+void pack_panels(std::int64_t depth, std::int64_t columns, Element&& element, simd::Lane<V>* packed) {
+  for_each_panel<V>(columns, [&](std::int64_t first, auto vectors) {
+    const std::int64_t end = first + vectors * simd::lanes<V>;
+    for (std::int64_t k = 0; k < depth; ++k)
+      for (std::int64_t column = first; column < end; ++column)
+        *packed++ = column < columns ? element(k, column) : simd::Lane<V>(0);
+  });
+}
+
+/// sum[r][j] = sum over segments s and k < depth of row(s, r)[k] * panel[s * depth + k][j], added in that order; then
+/// calls result(r, j, sum[r][j]) for every row and vector j. The depth can lie in several segments, so that the rows of a
+/// convolution need not be copied together: a segment is one tap, row(s, r) the pixel under it.
+template <class V, int Rows, int Vectors, class Row, class Result>
+[[gnu::always_inline]] inline void multiply(std::int64_t segments, std::int64_t depth, Row&& row,
+                                            const simd::Lane<V>* panel, Result&& result) {
+  V sum[Rows][Vectors] = {};
+  for (std::int64_t s = 0; s < segments; ++s) {
+    const simd::Lane<V>* a[Rows];
+    simd::unroll<Rows>([&](auto r) { a[r] = row(s, int(r)); });
+    for (std::int64_t k = 0; k < depth; ++k, panel += Vectors * simd::lanes<V>) {
+      V b[Vectors];
+      simd::unroll<Vectors>([&](auto j) { b[j] = simd::load<V>(panel + j * simd::lanes<V>); });
+      simd::unroll<Rows>([&](auto r) {
+        const V x = simd::broadcast<V>(a[r][k]);
+        simd::unroll<Vectors>([&](auto j) { sum[r][j] += x * b[j]; });
+      });
+    }
+  }
+  simd::unroll<Rows>([&](auto r) { simd::unroll<Vectors>([&](auto j) { result(int(r), int(j), sum[r][j]); }); });
+}
+
+namespace detail {
+
+// c[r][j] += sum over k of a[k][r] * b[k][j] for Rows rows and Vectors vectors of c.
+template <class V, int Rows, int Vectors, class T>
+void add_outer_products(std::int64_t depth, const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride, T* c,
+                        std::int64_t c_stride) {
+  V sum[Rows][Vectors] = {};
+  for (std::int64_t k = 0; k < depth; ++k, a += a_stride, b += b_stride) {
+    V y[Vectors];
+    simd::unroll<Vectors>([&](auto j) { y[j] = simd::load<V>(b + j * simd::lanes<V>); });
+    simd::unroll<Rows>([&](auto r) {
+      const V x = simd::broadcast<V>(a[r]);
+      simd::unroll<Vectors>([&](auto j) { sum[r][j] += x * y[j]; });
+    });
+  }
+  simd::unroll<Rows>([&](auto r) {
+    simd::unroll<Vectors>([&](auto j) {
+      T* to = c + r * c_stride + j * simd::lanes<V>;
+      simd::store(to, simd::load<V>(to) + sum[r][j]);
+    });
+  });
+}
+
+}  // namespace detail
+
+/// c += transposed(a) * b: a sum of outer products, c[i][j] += sum over k of a[k][i] * b[k][j], for i < rows and
+/// j < columns. Rows of b and c are padded to whole vectors. The depth is meant to be short enough for a and b to stay in
+/// the nearest caches.
+template <class V>
+void add_outer_products(std::int64_t depth, std::int64_t rows, std::int64_t columns, const simd::Lane<V>* a,
+                        std::int64_t a_stride, const simd::Lane<V>* b, std::int64_t b_stride, simd::Lane<V>* c,
+                        std::int64_t c_stride) {
+  // As even strips of at most 6 rows: 16 rows are 6 + 5 + 5, since a strip of 6 + 6 + 4 would leave multipliers idle.
+  const std::int64_t strips = (rows + block_rows - 1) / block_rows;
+  for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
+    for (std::int64_t strip = 0; strip < strips; ++strip) {
+      const std::int64_t first = rows * strip / strips, count = rows * (strip + 1) / strips - first;
+      simd::unroll<block_rows>([&](auto less) {
+        if (count == less + 1)
+          detail::add_outer_products<V, less + 1, vectors>(depth, a + first, a_stride, b + column, b_stride,
+                                                           c + first * c_stride + column, c_stride);
+      });
+    }
+  });
+}
+
+}  // namespace strata::inline STRATA_ABI::cpu

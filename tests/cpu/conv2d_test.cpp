@@ -1,0 +1,222 @@
+// Every convolution kernel against its definition in double precision. Errors are measured against the sum of the
+// magnitudes that went into a result, since that is what rounding errors grow with.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "strata/core/random.hpp"
+#include "strata/cpu/conv2d.hpp"
+
+namespace {
+
+namespace st = strata;
+
+std::string describe(const st::Conv2dProblem& p) {
+  return st::concat(p.n, "x", p.in, "x", p.h, "x", p.w, " -> ", p.out, ", kernel ", p.kernel, ", stride ", p.stride,
+                    ", padding ", p.padding, ", dilation ", p.dilation);
+}
+
+template <class T>
+std::vector<T> normal(std::int64_t count, std::uint32_t stream) {
+  st::Rng rng(7, stream);
+  std::vector<T> values(static_cast<std::size_t>(count));
+  for (T& value : values) value = T(rng.normal());
+  return values;
+}
+
+/// A result and the sum of magnitudes behind each of its elements.
+struct Reference {
+  explicit Reference(std::int64_t count) : value(std::size_t(count), 0.0), magnitude(std::size_t(count), 0.0) {}
+  void add(std::int64_t index, double term) {
+    value[std::size_t(index)] += term;
+    magnitude[std::size_t(index)] += std::abs(term);
+  }
+  std::vector<double> value, magnitude;
+};
+
+/// Calls f(index in y, index in x, index in weight) for every product of the convolution.
+template <class F>
+void for_each_product(const st::Conv2dProblem& p, F f) {
+  const std::int64_t rows = p.out_h(), columns = p.out_w();
+  for (std::int64_t n = 0; n < p.n; ++n)
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (std::int64_t j = 0; j < columns; ++j)
+        for (std::int64_t kh = 0; kh < p.kernel; ++kh)
+          for (std::int64_t kw = 0; kw < p.kernel; ++kw) {
+            const std::int64_t h = i * p.stride - p.padding + kh * p.dilation;
+            const std::int64_t w = j * p.stride - p.padding + kw * p.dilation;
+            if (h < 0 || h >= p.h || w < 0 || w >= p.w) continue;
+            const std::int64_t y = ((n * rows + i) * columns + j) * p.out, x = ((n * p.h + h) * p.w + w) * p.in;
+            for (std::int64_t o = 0; o < p.out; ++o)
+              for (std::int64_t c = 0; c < p.in; ++c)
+                f(y + o, x + c, ((o * p.kernel + kh) * p.kernel + kw) * p.in + c);
+          }
+}
+
+/// The largest error, as a fraction of the sum of magnitudes. Infinite where an element was not written.
+template <class T>
+double largest_error(const std::vector<T>& got, const Reference& wanted) {
+  double largest = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (!std::isfinite(got[i])) return std::numeric_limits<double>::infinity();
+    const double error = std::abs(double(got[i]) - wanted.value[i]);
+    if (error > 0) largest = std::max(largest, error / wanted.magnitude[i]);
+  }
+  return largest;
+}
+
+template <class T>
+constexpr double forward_tolerance = std::is_same_v<T, float> ? 2e-6 : 4e-15;
+template <class T>
+constexpr double gradient_tolerance = std::is_same_v<T, float> ? 5e-6 : 1e-14;
+
+/// All three kernels, with and without bias, ReLU and accumulation.
+template <class T>
+void check_problem(const st::Conv2dProblem& p) {
+  CAPTURE(describe(p));
+  const auto x = normal<T>(p.input_size(), 1), weight = normal<T>(p.weight_size(), 2), bias = normal<T>(p.out, 3);
+  const auto dy = normal<T>(p.output_size(), 4);
+  const T unwritten = std::numeric_limits<T>::quiet_NaN();
+
+  Reference y(p.output_size()), dx(p.input_size()), dweight(p.weight_size()), dbias(p.out);
+  for_each_product(p, [&](std::int64_t yi, std::int64_t xi, std::int64_t wi) {
+    const double dy_value = dy[std::size_t(yi)], x_value = x[std::size_t(xi)], w_value = weight[std::size_t(wi)];
+    y.add(yi, x_value * w_value);
+    dx.add(xi, dy_value * w_value);
+    dweight.add(wi, dy_value * x_value);
+  });
+  for (std::int64_t i = 0; i < p.output_size(); ++i) dbias.add(i % p.out, dy[std::size_t(i)]);
+
+  std::vector<T> result(std::size_t(p.output_size()), unwritten);
+  st::cpu::conv2d_forward<T>(p, x.data(), weight.data(), nullptr, result.data());
+  CHECK(largest_error(result, y) <= forward_tolerance<T>);
+
+  Reference with_bias = y;
+  for (std::int64_t i = 0; i < p.output_size(); ++i) with_bias.add(i, bias[std::size_t(i % p.out)]);
+  result.assign(result.size(), unwritten);
+  st::cpu::conv2d_forward(p, x.data(), weight.data(), bias.data(), result.data());
+  CHECK(largest_error(result, with_bias) <= forward_tolerance<T>);
+
+  for (double& value : with_bias.value) value = std::max(value, 0.0);
+  result.assign(result.size(), unwritten);
+  st::cpu::conv2d_forward(p, x.data(), weight.data(), bias.data(), result.data(), st::Activation::relu);
+  CHECK(largest_error(result, with_bias) <= forward_tolerance<T>);
+
+  const auto check_gradient = [&](const Reference& wanted, auto kernel) {
+    std::vector<T> got(wanted.value.size(), unwritten);
+    kernel(got.data(), false);
+    CHECK(largest_error(got, wanted) <= gradient_tolerance<T>);
+    Reference sum = wanted;
+    got = normal<T>(std::int64_t(got.size()), 5);
+    for (std::size_t i = 0; i < got.size(); ++i) sum.add(std::int64_t(i), got[i]);
+    kernel(got.data(), true);
+    CHECK(largest_error(got, sum) <= gradient_tolerance<T>);
+  };
+  check_gradient(dx, [&](T* to, bool accumulate) {
+    st::cpu::conv2d_backward_input(p, dy.data(), weight.data(), to, accumulate);
+  });
+  check_gradient(dweight, [&](T* to, bool accumulate) {
+    st::cpu::conv2d_backward_weight<T>(p, x.data(), dy.data(), to, nullptr, accumulate);
+  });
+  check_gradient(dbias, [&](T* to, bool accumulate) {
+    std::vector<T> ignored(std::size_t(p.weight_size()), T(0));
+    st::cpu::conv2d_backward_weight(p, x.data(), dy.data(), ignored.data(), to, accumulate);
+  });
+}
+
+const std::vector<st::Conv2dProblem>& odd_problems() {
+  static const std::vector<st::Conv2dProblem> problems = {
+      {},  // one pixel, one channel
+      {.n = 2, .h = 5, .w = 7, .in = 3, .out = 5},
+      {.h = 1, .w = 9, .in = 8, .out = 16},
+      {.h = 9, .w = 1, .in = 17, .out = 1},
+      {.n = 3, .h = 6, .w = 5, .in = 1, .out = 33},
+      {.h = 4, .w = 4, .in = 16, .out = 8, .padding = 0},
+      {.h = 3, .w = 3, .in = 20, .out = 24, .padding = 0},
+      {.h = 6, .w = 7, .in = 5, .out = 7, .padding = 2},
+      {.h = 2, .w = 3, .in = 2, .out = 3, .padding = 5},
+      {.n = 2, .h = 7, .w = 6, .in = 9, .out = 4, .kernel = 1, .padding = 0},
+      {.h = 5, .w = 5, .in = 4, .out = 6, .kernel = 1, .stride = 2, .padding = 1},
+      {.n = 2, .h = 9, .w = 8, .in = 6, .out = 10, .stride = 2},
+      {.h = 11, .w = 10, .in = 3, .out = 4, .kernel = 5, .stride = 3, .padding = 2},
+      {.h = 3, .w = 4, .in = 3, .out = 4, .kernel = 2, .stride = 4, .padding = 0},
+      {.h = 9, .w = 12, .in = 7, .out = 5, .padding = 2, .dilation = 2},
+      {.h = 13, .w = 9, .in = 4, .out = 9, .kernel = 4, .stride = 2, .padding = 3, .dilation = 3},
+      {.h = 8, .w = 8, .in = 3, .out = 3, .kernel = 7, .padding = 3},
+      {.h = 2, .w = 2, .in = 130, .out = 70},
+  };
+  return problems;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("conv2d matches its definition for odd shapes", T, float, double) {
+  for (const st::Conv2dProblem& problem : odd_problems()) check_problem<T>(problem);
+}
+
+TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float, double) {
+  st::Rng rng(11);
+  const auto between = [&](int low, int high) { return low + int(rng.below(std::uint32_t(high - low + 1))); };
+  for (int trial = 0; trial < 40; ++trial) {
+    st::Conv2dProblem p{.n = between(1, 3), .h = between(1, 12), .w = between(1, 12), .in = between(1, 20),
+                        .out = between(1, 20), .kernel = between(1, 5), .stride = between(1, 3),
+                        .padding = between(0, 4), .dilation = between(1, 3)};
+    const std::int64_t reach = p.dilation * (p.kernel - 1) + 1;
+    if (reach <= std::min(p.h, p.w) + 2 * p.padding) check_problem<T>(p);
+  }
+}
+
+TEST_CASE("conv2d gives the same bits for any number of threads") {
+  const int threads_before = st::num_threads();
+  for (const st::Conv2dProblem& p : {st::Conv2dProblem{.n = 2, .h = 30, .w = 23, .in = 16, .out = 24},
+                                     st::Conv2dProblem{.n = 2, .h = 25, .w = 23, .in = 5, .out = 7, .kernel = 5, .stride = 2},
+                                     st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 1, .out = 64},
+                                     st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 64, .out = 1}}) {
+    CAPTURE(describe(p));
+    const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2);
+    const auto dy = normal<float>(p.output_size(), 4), bias = normal<float>(p.out, 3);
+    std::vector<float> results[3];
+    for (int threads = 1; threads <= 3; ++threads) {
+      st::set_num_threads(threads);
+      std::vector<float>& all = results[threads - 1];
+      all.resize(std::size_t(p.output_size() + p.input_size() + p.weight_size() + p.out));
+      float* y = all.data();
+      float* dx = y + p.output_size();
+      float* dweight = dx + p.input_size();
+      st::cpu::conv2d_forward(p, x.data(), weight.data(), bias.data(), y);
+      st::cpu::conv2d_backward_input(p, dy.data(), weight.data(), dx, false);
+      st::cpu::conv2d_backward_weight(p, x.data(), dy.data(), dweight, dweight + p.weight_size(), false);
+    }
+    for (int i = 1; i < 3; ++i)
+      CHECK(std::memcmp(results[0].data(), results[i].data(), results[0].size() * sizeof(float)) == 0);
+  }
+  st::set_num_threads(threads_before);
+}
+
+TEST_CASE("a fused ReLU keeps a NaN") {
+  const st::Conv2dProblem p{.h = 8, .w = 8, .in = 8, .out = 8};
+  auto x = normal<float>(p.input_size(), 1);
+  const auto weight = normal<float>(p.weight_size(), 2);
+  x[(4 * 8 + 4) * 8] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> y(std::size_t(p.output_size()));
+  st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::relu);
+  CHECK(std::isnan(y[(4 * 8 + 4) * 8]));
+}
+
+TEST_CASE("conv2d refuses extents that make no convolution") {
+  float number = 0;
+  const auto forward = [&](const st::Conv2dProblem& p) {
+    st::cpu::conv2d_forward<float>(p, &number, &number, nullptr, &number);
+  };
+  CHECK_THROWS_WITH_AS(forward({.h = 2, .w = 8, .kernel = 5}),
+                       "conv2d: a kernel that reaches over 5 pixels (kernel 5, dilation 1) does not fit an image of 2x8 "
+                       "with padding 1",
+                       st::ShapeError);
+  CHECK_THROWS_AS(forward({.n = 0}), st::ShapeError);
+  CHECK_THROWS_AS(forward({.stride = 0}), st::ShapeError);
+}
