@@ -1,0 +1,146 @@
+// The update kernels of the optimisers: one pass over memory per parameter, over all cores, the same bits for any
+// number of threads. They take tensors as flat arrays: the memory order does not matter as long as all arrays share it.
+//
+//     cpu::sgd_update(count, weights, gradients, velocity, {.lr = 0.1, .momentum = 0.9, .first = true});
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "strata/core/parallel.hpp"
+#include "strata/core/simd.hpp"
+#include "strata/math/functions.hpp"
+#include "strata/tensor/storage.hpp"
+
+namespace strata::inline STRATA_ABI::cpu {
+
+namespace detail {
+
+inline constexpr std::int64_t update_grain = 1 << 14;  // elements of one task; fixes the order of sums
+
+/// Calls f.template operator()<V>(i) for the elements [0, count) on all cores: whole vectors, then single numbers at
+/// the end of each task.
+template <class T, class F>
+void update_elements(std::int64_t count, F&& f) {
+  using V = simd::Vector<T>;
+  parallel_ranges(count, update_grain, [&](std::int64_t i, std::int64_t end) {
+    for (; i + simd::lanes<V> <= end; i += simd::lanes<V>) f.template operator()<V>(i);
+    for (; i < end; ++i) f.template operator()<T>(i);
+  });
+}
+
+}  // namespace detail
+
+struct SgdUpdate {
+  double lr = 0, momentum = 0, dampening = 0, weight_decay = 0;
+  bool nesterov = false;
+  bool first = false;  ///< no velocity yet: it is written without being read
+};
+
+/// torch.optim.SGD:
+///     g += weight_decay * w;   v = first ? g : momentum * v + (1 - dampening) * g
+///     w -= lr * (nesterov ? g + momentum * v : v)
+/// `velocity` may be null when momentum is 0; then w -= lr * g.
+template <class T>
+void sgd_update(std::int64_t count, T* w, const T* g, T* velocity, const SgdUpdate& update) {
+  const T lr = T(update.lr), decay = T(update.weight_decay), momentum = T(update.momentum);
+  const T fresh = T(1 - update.dampening);
+  const bool nesterov = update.nesterov, first = update.first;
+  if (velocity == nullptr) {
+    detail::update_elements<T>(count, [=]<class V>(std::int64_t i) {
+      const V x = simd::load<V>(w + i);
+      simd::store<V>(w + i, x - lr * (simd::load<V>(g + i) + decay * x));
+    });
+    return;
+  }
+  detail::update_elements<T>(count, [=]<class V>(std::int64_t i) {
+    const V x = simd::load<V>(w + i);
+    const V gradient = simd::load<V>(g + i) + decay * x;
+    const V v = first ? gradient : momentum * simd::load<V>(velocity + i) + fresh * gradient;
+    simd::store<V>(velocity + i, v);
+    simd::store<V>(w + i, x - lr * (nesterov ? gradient + momentum * v : v));
+  });
+}
+
+struct AdamUpdate {
+  double lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
+  bool decoupled = false;  ///< AdamW: the decay acts on the weights, not on the gradient
+  std::int64_t step = 1;   ///< counted from 1
+};
+
+/// torch.optim.Adam and AdamW (Kingma and Ba, 2015; Loshchilov and Hutter, 2019):
+///     decoupled ? w *= 1 - lr * weight_decay : g += weight_decay * w
+///     m = beta1 * m + (1 - beta1) * g;   v = beta2 * v + (1 - beta2) * g^2
+///     w -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+/// The moments m and v start as zeros.
+template <class T>
+void adam_update(std::int64_t count, T* w, const T* g, T* m, T* v, const AdamUpdate& update) {
+  const double step = double(update.step);
+  const T beta1 = T(update.beta1), beta2 = T(update.beta2), fresh1 = T(1 - update.beta1), fresh2 = T(1 - update.beta2);
+  const T rate = T(update.lr / (1 - std::pow(update.beta1, step)));
+  const T scale = T(1 / std::sqrt(1 - std::pow(update.beta2, step)));
+  const T eps = T(update.eps);
+  const T keep = update.decoupled ? T(1 - update.lr * update.weight_decay) : T(1);
+  const T decay = update.decoupled ? T(0) : T(update.weight_decay);
+  detail::update_elements<T>(count, [=]<class V>(std::int64_t i) {
+    const V x = simd::load<V>(w + i);
+    const V gradient = simd::load<V>(g + i) + decay * x;
+    const V first = beta1 * simd::load<V>(m + i) + fresh1 * gradient;
+    const V second = beta2 * simd::load<V>(v + i) + fresh2 * (gradient * gradient);
+    simd::store<V>(m + i, first);
+    simd::store<V>(v + i, second);
+    simd::store<V>(w + i, keep * x - rate * first / (math::square_root(second) * scale + eps));
+  });
+}
+
+/// average = decay * average + (1 - decay) * x.
+template <class T>
+void average_update(std::int64_t count, T* average, const T* x, double decay) {
+  const T keep = T(decay), fresh = T(1 - decay);
+  detail::update_elements<T>(count, [=]<class V>(std::int64_t i) {
+    simd::store<V>(average + i, keep * simd::load<V>(average + i) + fresh * simd::load<V>(x + i));
+  });
+}
+
+/// x *= factor.
+template <class T>
+void scale(std::int64_t count, T* x, double factor) {
+  detail::update_elements<T>(count, [x, factor = T(factor)]<class V>(std::int64_t i) {
+    simd::store<V>(x + i, factor * simd::load<V>(x + i));
+  });
+}
+
+/// Every element limited to [-limit, limit]; NaN stays NaN.
+template <class T>
+void clamp(std::int64_t count, T* x, double limit) {
+  detail::update_elements<T>(count, [x, limit = T(limit)]<class V>(std::int64_t i) {
+    const V value = simd::load<V>(x + i), high = V{} + limit, low = V{} - limit;
+    const V below = value > high ? high : value;
+    simd::store<V>(x + i, below < low ? low : below);
+  });
+}
+
+/// The sum of squares, in double and in an order that count alone fixes.
+template <class T>
+double sum_of_squares(std::int64_t count, const T* x) {
+  const std::int64_t tasks = (count + detail::update_grain - 1) / detail::update_grain;
+  Scratch<double> partial{std::size_t(tasks)};
+  parallel_for(tasks, [&](std::int64_t task) {
+    constexpr int lanes = 8;
+    double sums[lanes] = {};
+    std::int64_t i = task * detail::update_grain;
+    const std::int64_t end = std::min(count, i + detail::update_grain);
+    for (; i + lanes <= end; i += lanes)
+      for (int lane = 0; lane < lanes; ++lane) sums[lane] += double(x[i + lane]) * double(x[i + lane]);
+    for (int lane = 0; i + lane < end; ++lane) sums[lane] += double(x[i + lane]) * double(x[i + lane]);
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    partial[std::size_t(task)] = total;
+  });
+  double total = 0;
+  for (std::int64_t task = 0; task < tasks; ++task) total += partial[std::size_t(task)];
+  return total;
+}
+
+}  // namespace strata::inline STRATA_ABI::cpu

@@ -1,0 +1,104 @@
+// Adam and AdamW, as torch.optim.Adam and torch.optim.AdamW (formulas: cpu/optimizer.hpp).
+//
+//     st::Adam adam(net, {.lr = 1e-3});
+//     st::AdamW adamw(net, {.lr = 1e-3, .weight_decay = 0.05});
+//
+// Adam adds weight_decay * w to the gradient; AdamW shrinks the weights by lr * weight_decay instead.
+#pragma once
+
+#include <array>
+
+#include "strata/cpu/optimizer.hpp"
+#include "strata/optim/optimizer.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+struct AdamOptions {
+  double lr = 1e-3;
+  std::array<double, 2> betas = {0.9, 0.999};  ///< both in [0, 1)
+  double eps = 1e-8;                           ///< at least 0
+  double weight_decay = 0;                     ///< at least 0
+  /// Whether step() passes over trainable parameters that got no gradient; else that is an Error.
+  bool allow_unused = false;
+};
+
+struct AdamWOptions {
+  double lr = 1e-3;
+  std::array<double, 2> betas = {0.9, 0.999};
+  double eps = 1e-8;
+  double weight_decay = 1e-2;
+  bool allow_unused = false;
+};
+
+namespace detail {
+
+template <class Options>
+class AdamBase : public Optimizer {
+ public:
+  static constexpr bool decoupled = std::is_same_v<Options, AdamWOptions>;
+  static constexpr std::string_view name = decoupled ? "AdamW" : "Adam";
+
+  /// Throws ValueError for options out of their range and for a network without parameters.
+  template <class Net>
+  explicit AdamBase(Net& net, const Options& options = {})
+      : Optimizer(net, name, options.lr, options.allow_unused), options_(options), moments_(slots().size()) {
+    for (const double beta : options.betas) check_option(beta >= 0 && beta < 1, name, "a beta", beta, "[0, 1)");
+    check_option(finite_and_not_negative(options.eps), name, "eps", options.eps, "a number of at least 0");
+    check_option(finite_and_not_negative(options.weight_decay), name, "weight_decay", options.weight_decay,
+                 "a number of at least 0");
+  }
+
+  /// Changes every trainable parameter by its gradient. Throws Error, naming the parameter, when one got no gradient;
+  /// then none is changed.
+  void step() {
+    update_parameters(
+        [&](std::size_t i, const AnyTensor& value) {
+          return empty_or_like(moments_[i].first, value) && empty_or_like(moments_[i].second, value);
+        },
+        [&]<class T>(std::size_t i, Tensor<T>& value, Tensor<T>& grad) {
+          Moments& moments = moments_[i];
+          for (AnyTensor* moment : {&moments.first, &moments.second})
+            if (shape_of(*moment) != value.shape()) *moment = Tensor<T>::zeros(value.shape());
+          ++moments.steps;
+          cpu::adam_update(value.size(), value.data(), grad.data(), std::get<Tensor<T>>(moments.first).data(),
+                           std::get<Tensor<T>>(moments.second).data(),
+                           {.lr = lr_, .beta1 = options_.betas[0], .beta2 = options_.betas[1], .eps = options_.eps,
+                            .weight_decay = options_.weight_decay, .decoupled = decoupled, .step = moments.steps});
+        });
+  }
+
+  static constexpr std::string_view state_name = decoupled ? "adamw" : "adam";
+  static void state(auto& self, auto&& f) {
+    f("lr", self.lr_);
+    for (std::size_t i = 0; i < self.slots().size(); ++i) {
+      const std::string& parameter = self.slots()[i].name;
+      const AnyTensor& like = self.slots()[i].parameter->any_value();
+      f(parameter + ".steps", self.moments_[i].steps);
+      f(parameter + ".exp_avg", self.moments_[i].first, like);
+      f(parameter + ".exp_avg_sq", self.moments_[i].second, like);
+    }
+  }
+
+ private:
+  struct Moments {
+    AnyTensor first, second;  // shape (0) until the first step
+    std::int64_t steps = 0;   // each parameter's own, as in PyTorch: one that was frozen starts late
+  };
+
+  Options options_;
+  std::vector<Moments> moments_;
+};
+
+}  // namespace detail
+
+class Adam : public detail::AdamBase<AdamOptions> {
+ public:
+  using AdamBase::AdamBase;
+};
+
+class AdamW : public detail::AdamBase<AdamWOptions> {
+ public:
+  using AdamBase::AdamBase;
+};
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,149 @@
+// What all optimisers share: the list of a network's parameters, the learning rate, and the walk over trainable ones.
+//
+//     st::SGD sgd(net, {.lr = 0.1, .momentum = 0.9});
+//     sgd.zero_grad();
+//     pass.backward(loss);
+//     sgd.step();
+//
+// An optimiser keeps pointers to the network's parameters: the network must outlive it and must not move, and members
+// must not be added to it afterwards.
+//
+// State that a checkpoint keeps is given as one list, from which saving and loading both follow:
+//
+//     static constexpr std::string_view state_name = "sgd";
+//     static void state(auto& self, auto&& f) { f("lr", self.lr_); f("conv.weight.velocity", tensor, like); }
+//
+// An entry is a double, a std::int64_t, or an AnyTensor together with a tensor whose shape and type it has once it
+// exists (an AnyTensor of shape (0) is state that is not there yet).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "strata/autograd/parameter.hpp"
+#include "strata/autograd/visit.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+/// Throws ValueError unless `good`; "SGD: lr is -1, wanted a number of at least 0".
+inline void check_option(bool good, std::string_view who, std::string_view option, double value,
+                         std::string_view wanted) {
+  if (!good) throw ValueError(concat(who, ": ", option, " is ", value, ", wanted ", wanted));
+}
+inline bool finite_and_not_negative(double value) { return std::isfinite(value) && value >= 0; }
+
+/// Calls f(T*, ...) on the elements of a parameter's value and its gradient.
+template <class F>
+void with_value_and_grad(Parameter& parameter, F&& f) {
+  std::visit(
+      [&]<class T>(Tensor<T>& value) {
+        if constexpr (std::is_floating_point_v<T>) f(value, parameter.grad<T>());
+      },
+      parameter.any_value());
+}
+
+}  // namespace detail
+
+/// The base of all optimisers; learning-rate schedulers take it.
+class Optimizer {
+ public:
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  /// Forgets the gradients of all parameters.
+  void zero_grad() {
+    for (Slot& slot : slots_) slot.parameter->zero_grad();
+  }
+
+  double lr() const { return lr_; }
+  /// Throws ValueError unless lr is a finite number of at least 0.
+  void set_lr(double lr) {
+    detail::check_option(detail::finite_and_not_negative(lr), who_, "lr", lr, "a number of at least 0");
+    lr_ = lr;
+  }
+
+ protected:
+  struct Slot {
+    std::string name;
+    Parameter* parameter;
+  };
+
+  template <class Net>
+  Optimizer(Net& net, std::string_view who, double lr, bool allow_unused) : who_(who), allow_unused_(allow_unused) {
+    static_assert(!std::is_const_v<Net>, "strata: an optimiser changes its network, so the network must not be const");
+    static_assert(detail::holds_state<Net>,
+                  "strata: an optimiser wants a network: a type with parameters and a visit() that lists its members");
+    for_each_parameter(net, [&](const std::string& name, Parameter& p) { slots_.push_back({name, &p}); });
+    if (slots_.empty()) throw ValueError(concat(who_, ": the network has no parameters, so there is nothing to learn"));
+    set_lr(lr);
+  }
+  ~Optimizer() = default;
+
+  const std::vector<Slot>& slots() const { return slots_; }
+
+  /// Calls update(index, value, grad) for every parameter to be changed, as Tensor<float> or Tensor<double>.
+  /// fits(index, value) says whether the state kept for a parameter is of its present type. Everything is checked before anything
+  /// is changed.
+  template <class Fits, class Update>
+  void update_parameters(Fits&& fits, Update&& update) {
+    bool any = false;
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      Parameter& parameter = *slots_[i].parameter;
+      if (!parameter.requires_grad) continue;
+      any = true;
+      check(slots_[i].name, parameter);
+      if (!fits(i, parameter.any_value()))
+        throw Error(concat(who_, "::step: '", slots_[i].name, "' changed its type or shape since the last step: ",
+                           "convert a network before its optimiser is made"));
+    }
+    if (!any) throw Error(concat(who_, "::step: every parameter has requires_grad = false: nothing is learned"));
+    for (std::size_t i = 0; i < slots_.size(); ++i) {
+      Parameter& parameter = *slots_[i].parameter;
+      if (parameter.requires_grad && parameter.has_grad() && parameter.size() > 0)
+        detail::with_value_and_grad(parameter, [&](auto& value, auto& grad) { update(i, value, grad); });
+    }
+  }
+
+  double lr_ = 0;
+
+ private:
+  void check(const std::string& name, Parameter& parameter) const {
+    if (parameter.any_value().index() > 1) throw Error(concat(who_, "::step: '", name, "' does not hold floats"));
+    const Device device = std::visit([](const auto& value) { return value.device(); }, parameter.any_value());
+    if (device != Device::cpu())
+      throw DeviceError(concat(who_, "::step: '", name, "' is on ", device.str(), ", this optimiser works on the cpu"));
+    if (!parameter.has_grad()) {
+      if (allow_unused_) return;
+      throw Error(concat(who_, "::step: parameter '", name, "' got no gradient since zero_grad: the loss does not ",
+                         "depend on it, or backward was not called. Set its requires_grad to false, or ",
+                         ".allow_unused = true"));
+    }
+    detail::with_value_and_grad(parameter, [&](auto& value, auto& grad) {
+      if (grad.shape() != value.shape())
+        throw ShapeError(concat(who_, "::step: '", name, "' has shape ", value.shape().str(), ", its gradient ",
+                                grad.shape().str()));
+    });
+  }
+
+  std::string_view who_;
+  std::vector<Slot> slots_;
+  bool allow_unused_;
+};
+
+namespace detail {
+
+/// Whether `state` is not there yet, or has the shape and type of `like`.
+inline bool empty_or_like(const AnyTensor& state, const AnyTensor& like) {
+  return shape_of(state) == Shape{0} || (state.index() == like.index() && shape_of(state) == shape_of(like));
+}
+
+}  // namespace detail
+
+}  // namespace strata::inline STRATA_ABI

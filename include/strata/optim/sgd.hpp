@@ -1,0 +1,71 @@
+// Stochastic gradient descent with momentum, as torch.optim.SGD:
+//
+//     g += weight_decay * w;   v = momentum * v + (1 - dampening) * g   (first step: v = g);   w -= lr * v
+//     nesterov:                                                              w -= lr * (g + momentum * v)
+//
+//     st::SGD sgd(net, {.lr = 0.1, .momentum = 0.9, .weight_decay = 1e-4});
+//
+// The learning rate is not folded into the velocity: the two forms differ as soon as a schedule changes it.
+#pragma once
+
+#include "strata/cpu/optimizer.hpp"
+#include "strata/optim/optimizer.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+struct SGDOptions {
+  double lr = 1e-3;
+  double momentum = 0;      ///< in [0, 1)
+  double dampening = 0;     ///< in [0, 1]
+  double weight_decay = 0;  ///< at least 0
+  bool nesterov = false;    ///< needs momentum above 0 and dampening 0
+  /// Whether step() passes over trainable parameters that got no gradient; else that is an Error.
+  bool allow_unused = false;
+};
+
+class SGD : public Optimizer {
+ public:
+  /// Throws ValueError for options out of their range and for a network without parameters.
+  template <class Net>
+  explicit SGD(Net& net, const SGDOptions& options = {})
+      : Optimizer(net, "SGD", options.lr, options.allow_unused), options_(options), velocity_(slots().size()) {
+    using detail::check_option;
+    check_option(options.momentum >= 0 && options.momentum < 1, "SGD", "momentum", options.momentum, "[0, 1)");
+    check_option(options.dampening >= 0 && options.dampening <= 1, "SGD", "dampening", options.dampening, "[0, 1]");
+    check_option(detail::finite_and_not_negative(options.weight_decay), "SGD", "weight_decay", options.weight_decay,
+                 "a number of at least 0");
+    if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
+      throw ValueError("SGD: nesterov wants a momentum above 0 and a dampening of 0");
+  }
+
+  /// Changes every trainable parameter by its gradient. Throws Error, naming the parameter, when one got no gradient;
+  /// then none is changed.
+  void step() {
+    update_parameters(
+        [&](std::size_t i, const AnyTensor& value) { return detail::empty_or_like(velocity_[i], value); },
+        [&]<class T>(std::size_t i, Tensor<T>& value, Tensor<T>& grad) {
+          cpu::SgdUpdate update{.lr = lr_, .momentum = options_.momentum, .dampening = options_.dampening,
+                                .weight_decay = options_.weight_decay, .nesterov = options_.nesterov};
+          T* velocity = nullptr;
+          if (options_.momentum != 0) {
+            update.first = detail::shape_of(velocity_[i]) != value.shape();
+            if (update.first) velocity_[i] = Tensor<T>(value.shape());
+            velocity = std::get<Tensor<T>>(velocity_[i]).data();
+          }
+          cpu::sgd_update(value.size(), value.data(), grad.data(), velocity, update);
+        });
+  }
+
+  static constexpr std::string_view state_name = "sgd";
+  static void state(auto& self, auto&& f) {
+    f("lr", self.lr_);
+    for (std::size_t i = 0; i < self.slots().size(); ++i)
+      f(self.slots()[i].name + ".velocity", self.velocity_[i], self.slots()[i].parameter->any_value());
+  }
+
+ private:
+  SGDOptions options_;
+  std::vector<AnyTensor> velocity_;  // shape (0) until a parameter's first step
+};
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,118 @@
+"""Makes optim_golden.hpp: what torch.optim, torch.optim.lr_scheduler, clip_grad_norm_ and AveragedModel give.
+
+    python tests/golden/optim_golden.py > tests/golden/optim_golden.hpp
+
+The network is two parameters, a weight of 4 x 3 and a bias of 5. Value i starts as sin(i + 1), i counted over both, and
+the gradient of step t is cos(0.7 * (t + 1) * (i + 1)): the test makes the same numbers. Printed are the values after
+12 steps, in float64 and in float32. lr is 0.05 for the first 6 steps and 0.02 then.
+"""
+import math
+
+import torch
+
+SIZES = (12, 5)
+STEPS = 12
+
+
+def parameters(dtype):
+    numbers = [math.sin(i + 1) for i in range(sum(SIZES))]
+    return [torch.nn.Parameter(torch.tensor(numbers[:12], dtype=dtype).reshape(4, 3)),
+            torch.nn.Parameter(torch.tensor(numbers[12:], dtype=dtype))]
+
+
+def set_gradients(params, t):
+    first = 0
+    for p in params:
+        numbers = [math.cos(0.7 * (t + 1) * (first + i + 1)) for i in range(p.numel())]
+        p.grad = torch.tensor(numbers, dtype=p.dtype).reshape(p.shape)
+        first += p.numel()
+
+
+def run(make, dtype):
+    params = parameters(dtype)
+    optimizer = make(params)
+    for t in range(STEPS):
+        if t == 6:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.02
+        set_gradients(params, t)
+        optimizer.step()
+    return torch.cat([p.detach().reshape(-1) for p in params]).tolist()
+
+
+def row(name, numbers):
+    print(f"inline constexpr double {name}[] = {{")
+    for i in range(0, len(numbers), 4):
+        print("    " + ", ".join(repr(x) for x in numbers[i:i + 4]) + ",")
+    print("};")
+
+
+OPTIMIZERS = {
+    "sgd_plain": lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=0.01),
+    "sgd_momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=0.01),
+    "sgd_dampening": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.8, dampening=0.3),
+    "sgd_nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.05, betas=(0.8, 0.99), eps=1e-6),
+    "adam_decay": lambda p: torch.optim.Adam(p, lr=0.05, weight_decay=0.1),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.05, weight_decay=0.1),
+}
+
+
+def lrs(make, count):
+    optimizer = torch.optim.SGD(parameters(torch.float64), lr=0.1)
+    scheduler = make(optimizer)
+    out = []
+    for _ in range(count):
+        out.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return out
+
+
+S = torch.optim.lr_scheduler
+SCHEDULERS = {
+    "step_lr": lambda o: S.StepLR(o, step_size=3, gamma=0.5),
+    "multi_step_lr": lambda o: S.MultiStepLR(o, milestones=[2, 3, 9], gamma=0.1),
+    "cosine_lr": lambda o: S.CosineAnnealingLR(o, T_max=8, eta_min=0.01),
+    "linear_lr": lambda o: S.LinearLR(o, start_factor=0.1, end_factor=0.9, total_iters=4),
+    "sequential_lr": lambda o: S.SequentialLR(
+        o, [S.LinearLR(o, start_factor=0.1, total_iters=4), S.CosineAnnealingLR(o, T_max=8),
+            S.StepLR(o, step_size=2, gamma=0.5)], milestones=[4, 10]),
+}
+
+
+def clip(dtype, max_norm):
+    params = parameters(dtype)
+    set_gradients(params, 0)
+    norm = torch.nn.utils.clip_grad_norm_(params, max_norm)
+    return [norm.item()] + torch.cat([p.grad.reshape(-1) for p in params]).tolist()
+
+
+def ema(dtype):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.bias = parameters(dtype)
+
+    net = Net()
+    average = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    for t in range(STEPS):
+        set_gradients([net.weight, net.bias], t)
+        optimizer.step()
+        average.update_parameters(net)
+    return torch.cat([p.detach().reshape(-1) for p in average.module.parameters()]).tolist()
+
+
+print(f"// Made by optim_golden.py with torch {torch.__version__.split('+')[0]}. Do not edit.")
+print("#pragma once\n\nnamespace golden {\n")
+for name, make in OPTIMIZERS.items():
+    row(name + "_float64", run(make, torch.float64))
+    row(name + "_float32", run(make, torch.float32))
+for name, make in SCHEDULERS.items():
+    row(name, lrs(make, 16))
+row("clip_norm_float64", clip(torch.float64, 0.5))
+row("clip_norm_float32", clip(torch.float32, 0.5))
+row("ema_float64", ema(torch.float64))
+row("ema_float32", ema(torch.float32))
+print("\n}  // namespace golden")
