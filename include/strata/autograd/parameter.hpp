@@ -57,14 +57,16 @@ auto& get(Any& tensor, const char* what) {
 class Parameter {
  public:
   Parameter() = default;
-  explicit Parameter(const Shape& shape, float value = 0) : value_(Tensor<float>::full(shape, value)) {}
+  explicit Parameter(const Shape& shape, float value = 0)
+      : initial_(value), value_(Tensor<float>::full(shape, value)) {}
 
   Parameter(const Parameter& other)
-      : requires_grad(other.requires_grad), value_(detail::clone(other.value_)), grad_(detail::clone(other.grad_)),
+      : requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)), grad_(detail::clone(other.grad_)),
         has_grad_(other.has_grad_) {}
   Parameter(Parameter&&) = default;
   Parameter& operator=(Parameter other) noexcept {
     requires_grad = other.requires_grad;
+    initial_ = other.initial_;
     value_ = std::move(other.value_);
     grad_ = std::move(other.grad_);
     has_grad_ = other.has_grad_;
@@ -118,10 +120,16 @@ class Parameter {
     has_grad_ = false;
   }
 
+  /// Sets every element back to the number it was constructed with.
+  void reset() {
+    std::visit([&](auto& t) { t.fill(static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); }, value_);
+  }
+
   AnyTensor& any_value() { return value_; }
   const AnyTensor& any_value() const { return value_; }
 
  private:
+  float initial_ = 0;
   AnyTensor value_, grad_;
   bool has_grad_ = false;
 };

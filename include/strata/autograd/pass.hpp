@@ -18,11 +18,11 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// Options of a training pass. (seed, step) key the random numbers of layers such as Dropout; give the step's number, so
-/// that every step draws its own and a resumed run draws the same.
+/// Options of a training pass. (seed, step) key the random numbers of layers such as Dropout: give the step's number, so
+/// that every step draws its own and a resumed run draws the same. Networks without such layers need neither.
 struct TrainOptions {
   std::uint64_t seed = 0;
-  std::uint32_t step = 0;
+  std::int64_t step = -1;
 };
 
 class Train {
@@ -69,8 +69,13 @@ class Train {
 
   Tape* tape() { return &*tape_; }
 
-  /// Random numbers for the next operation of this pass.
-  Rng next_rng() { return Rng(options_.seed, options_.step, 0x80000000u | operation_++); }
+  /// Random numbers for the next operation of this pass, named `who` in the error when the pass was given no step.
+  Rng next_rng(const char* who) {
+    if (options_.step < 0)
+      throw ValueError(concat(who, " draws random numbers, and this pass does not say which: make it with the step's "
+                                   "number, as in st::Train pass({.seed = 1, .step = step})"));
+    return Rng(options_.seed, std::uint32_t(options_.step), 0x80000000u | operation_++);
+  }
 
  private:
   detail::TapeLease tape_;

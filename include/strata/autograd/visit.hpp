@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "strata/autograd/fields.hpp"
 #include "strata/autograd/parameter.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -41,9 +42,12 @@ struct Elements<std::array<T, N>> : std::true_type { using type = T; };
 template <class T, class A>
 struct Elements<std::vector<T, A>> : std::true_type { using type = T; };
 
-/// Whether a member of this type holds parameters or buffers.
+/// Whether a member of this type may hold parameters or buffers. A module that says has_state = false does not.
 template <class T>
 struct HoldsState : std::bool_constant<is_leaf<T> || has_visit<T>> {};
+template <class T>
+  requires requires { T::has_state; }
+struct HoldsState<T> : std::bool_constant<T::has_state> {};
 template <class T, std::size_t N>
 struct HoldsState<std::array<T, N>> : HoldsState<T> {};
 template <class T, class A>
@@ -62,6 +66,78 @@ inline std::string join(const std::string& prefix, std::integral auto index) {
   return join(prefix, std::string_view(std::to_string(index)));
 }
 
+// ---- a forgotten member: the sizes of what visit lists must add up to those of the members that hold state
+
+template <class... Fields>
+constexpr std::size_t state_bytes(Types<Fields...>) {
+  return (std::size_t{0} + ... + (holds_state<Fields> ? sizeof(Fields) : 0));
+}
+
+template <class T>
+struct Somewhere {
+  static T object;  // never defined: only the addresses of its members are formed, and only at compile time
+};
+
+struct CountBytes {
+  std::size_t bytes = 0;
+  template <class Part>
+  constexpr void operator()(auto&&, Part&) {
+    if constexpr (holds_state<Part>) bytes += sizeof(Part);
+  }
+};
+
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wundefined-var-template"
+#endif
+template <class M>
+constexpr std::size_t listed_bytes() {
+  CountBytes count;
+  M::visit(Somewhere<M>::object, count);
+  return count.bytes;
+}
+template <class M>
+concept visit_is_constexpr = requires { typename std::integral_constant<std::size_t, listed_bytes<M>()>; };
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
+
+/// Whether the members can be told and compared with the list. The library's own modules vouch for theirs.
+template <class M>
+constexpr bool members_comparable() {
+  if constexpr (requires { M::has_state; } || requires { M::is_leaf_layer; })
+    return false;
+  else
+    return !std::is_same_v<fields_of<M>, Unknown>;
+}
+
+/// One error for a module whose list is short.
+template <class M>
+struct every_member_listed {
+  static constexpr bool holds = [] {
+    if constexpr (members_comparable<M>()) {
+      if constexpr (visit_is_constexpr<M>) return listed_bytes<M>() == state_bytes(fields_of<M>{});
+    }
+    return true;
+  }();
+  static_assert(holds,
+                "strata: visit() does not list every member that holds parameters: a forgotten one would never be "
+                "trained or saved; add f(\"name\", self.name) for it (read every_member_listed<Module> beside this message)");
+};
+
+// The same for a visit() that is not constexpr, when it runs.
+template <class M>
+void check_listed(std::size_t bytes) {
+  if constexpr (members_comparable<M>()) {
+    if constexpr (!visit_is_constexpr<M>) {
+      if (bytes != state_bytes(fields_of<M>{}))
+        throw Error("a module's visit() does not list every member that holds parameters: a forgotten one would never be "
+                    "trained or saved; add f(\"name\", self.name) for it, and write 'static constexpr void visit' to have "
+                    "the compiler find the module");
+    }
+  }
+}
+
 // Calls f(name, leaf) for every Parameter and Buffer below `member`.
 template <class Member, class F>
 void walk(const std::string& name, Member& member, F& f) {
@@ -69,7 +145,13 @@ void walk(const std::string& name, Member& member, F& f) {
   if constexpr (is_leaf<Plain>) {
     f(name, member);
   } else if constexpr (has_visit<Plain>) {
-    Plain::visit(member, [&](const auto& child, auto& part) { walk(join(name, child), part, f); });
+    static_assert(sizeof(every_member_listed<Plain>) > 0);
+    CountBytes listed;
+    Plain::visit(member, [&](const auto& child, auto& part) {
+      listed(child, part);
+      walk(join(name, child), part, f);
+    });
+    check_listed<Plain>(listed.bytes);
   } else if constexpr (Elements<Plain>::value) {
     if constexpr (holds_state<Plain>)
       for (std::size_t i = 0; i < member.size(); ++i) walk(join(name, i), member[i], f);

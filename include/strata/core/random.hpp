@@ -28,7 +28,7 @@ constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> c
   return counter;
 }
 
-/// A stream of random numbers. Copyable; state() and the constructor from it let a checkpoint hold it.
+/// A stream of random numbers. A copy goes on from the same place.
 class Rng {
  public:
   /// The stream named by (seed, a, b): seed keys the generator, (a, b) choose one of 2^64 streams of 2^66 words.
@@ -42,6 +42,13 @@ class Rng {
       used_ = 0;
     }
     return block_[std::size_t(used_++)];
+  }
+
+  /// Goes to the start of block `index` (four words each) of this stream.
+  constexpr void seek(std::uint64_t index) {
+    counter_ = index;
+    used_ = 4;
+    has_spare_ = false;
   }
 
   /// Uniform in [0, 1): 24 bits.

@@ -1,0 +1,126 @@
+// A 2-D convolution.
+//
+//     st::Conv2d<3, 64>                                     // 3x3, keeps the image's size, with bias
+//     st::Conv2d<64, 64, 3, st::no_bias>
+//     st::Conv2d<64, 128, 5, st::Conv2dOptions{.stride = 2, .padding = 2}>
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "strata/cpu/conv2d.hpp"
+#include "strata/cpu/pointwise.hpp"
+#include "strata/nn/init.hpp"
+#include "strata/nn/module.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+/// The compile-time options of a convolution. Padding is with zeros and the same on all sides; `same` keeps the size of
+/// the image at stride 1.
+struct Conv2dOptions {
+  static constexpr int same = -1;
+  int stride = 1;
+  int padding = same;
+  int dilation = 1;
+  bool bias = true;
+};
+inline constexpr Conv2dOptions no_bias{.bias = false};
+
+namespace detail {
+
+/// dweight and dbias (+)= ..., for those of the two that want one.
+template <class T>
+void conv_parameter_gradients(const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, const T* dy) {
+  const bool wants_bias = bias != nullptr && bias->requires_grad;
+  if (!weight.requires_grad && !wants_bias) return;
+  Parameter unused;
+  if (!weight.requires_grad) unused = Parameter(weight.shape());
+  const auto dw = (weight.requires_grad ? weight : unused).grad_target<T>();
+  typename Parameter::GradTarget<T> db{nullptr, dw.accumulate};
+  if (wants_bias) db = bias->grad_target<T>();
+  if (dw.accumulate != db.accumulate) {  // one of them starts anew: from zeros, so that both add
+    if (dw.accumulate)
+      std::fill_n(db.data, problem.out, T(0));
+    else
+      std::fill_n(dw.data, problem.weight_size(), T(0));
+  }
+  cpu::conv2d_backward_weight<T>(problem, x, dy, dw.data, db.data, dw.accumulate || db.accumulate);
+}
+
+}  // namespace detail
+
+/// y[o] = bias[o] + sum over c, p, q of weight[o, c, p, q] * x[c, i + p, j + q]: cross-correlation, as in PyTorch.
+/// weight has shape (Out, In, Kernel, Kernel), bias (Out).
+template <int In, int Out, int Kernel = 3, Conv2dOptions Options = Conv2dOptions{}>
+class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
+  static_assert(In > 0 && Out > 0, "strata::Conv2d<In, Out, Kernel>: channel counts must be positive");
+  static_assert(Kernel > 0, "strata::Conv2d<In, Out, Kernel>: Kernel must be positive");
+  static_assert(Options.stride > 0 && Options.dilation > 0, "strata::Conv2d: stride and dilation must be positive");
+  static_assert(Options.padding >= 0 || Options.padding == Conv2dOptions::same,
+                "strata::Conv2d: padding must be 0 or more, or Conv2dOptions::same");
+  static_assert(Options.padding >= 0 || (Options.dilation * (Kernel - 1)) % 2 == 0,
+                "strata::Conv2d<In, Out, Kernel>: an even Kernel cannot keep the image's size: give a padding");
+
+ public:
+  using io = maps<In, Out>;
+  static constexpr int kernel = Kernel, stride = Options.stride, dilation = Options.dilation;
+  static constexpr int padding = Options.padding >= 0 ? Options.padding : Options.dilation * (Kernel - 1) / 2;
+  static constexpr bool has_bias = Options.bias;
+
+  Parameter weight{Shape{Out, In, Kernel, Kernel}};
+  Parameter bias{has_bias ? Shape{Out} : Shape{0}};
+
+  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
+  Conv2d() { KaimingNormal{}(weight, Rng(0)); }
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("weight", self.weight);
+    if constexpr (has_bias) f("bias", self.bias);
+  }
+
+  static constexpr bool is_leaf_layer = true;
+  static constexpr void trace(auto& t) {
+    t.channels(Out);
+    t.window(Kernel, stride, padding, dilation);
+    t.parameters(std::int64_t{Out} * In * Kernel * Kernel + (has_bias ? Out : 0));
+    t.multiply_adds(t.extents().h * t.extents().w * Out * In * Kernel * Kernel);
+  }
+  static std::string name() {
+    std::string text = concat("Conv2d(", In, ", ", Out, ", kernel_size=", Kernel);
+    if (stride != 1) text += concat(", stride=", stride);
+    if (padding != 0) text += concat(", padding=", padding);
+    if (dilation != 1) text += concat(", dilation=", dilation);
+    return text + (has_bias ? ")" : ", bias=False)");
+  }
+
+  template <Pass P, class T>
+  static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none) {
+    const Conv2dProblem problem{.n = x.n(), .h = x.h(), .w = x.w(), .in = In, .out = Out, .kernel = Kernel,
+                                .stride = stride, .padding = padding, .dilation = dilation};
+    constexpr int reach = dilation * (Kernel - 1) + 1;
+    if (x.n() < 1 || x.h() + 2 * padding < reach || x.w() + 2 * padding < reach)
+      throw ShapeError(concat(name(), ": an image of ", x.h(), " x ", x.w(), " pixels (batch of ", x.n(),
+                              ") is too small: padded, it must reach ", reach, " x ", reach));
+    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
+    const T* bias_data = nullptr;
+    if constexpr (has_bias) bias_data = self.bias.template value<T>().data();
+    cpu::conv2d_forward<T>(problem, x.data(), std::as_const(self.weight).template value<T>().data(), bias_data,
+                           image.data(), activation);
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training) {
+      const auto kept = activation == Activation::none ? Image<Out, T>() : y.value();
+      pass.tape()->record(y.id(), [&self, problem, activation, x = std::move(x), id = y.id(), kept](Tape& tape) {
+        T* dy = tape.gradient<T>(id);
+        if (activation == Activation::relu) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
+        detail::conv_parameter_gradients<T>(problem, self.weight, has_bias ? &self.bias : nullptr, x.data(), dy);
+        if (const auto dx = tape.target<T>(x.id()))
+          cpu::conv2d_backward_input<T>(problem, dy, self.weight.template value<T>().data(), dx.data, dx.accumulate);
+      });
+    }
+    return y;
+  }
+};
+
+}  // namespace strata::inline STRATA_ABI

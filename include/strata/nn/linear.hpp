@@ -1,0 +1,105 @@
+// Linear: y = W x + b on images of one pixel, and Flatten, which makes such images.
+//
+//     st::Sequential<st::Conv2d<1, 8>, st::ReLU, st::Flatten<8, 7, 7>, st::Linear<392, 10>>
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "strata/nn/conv2d.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+/// y[o] = bias[o] + sum over i of weight[o, i] * x[i]. weight has shape (Out, In), bias (Out). Images must have one pixel.
+template <int In, int Out, bool Bias = true>
+class Linear : public Layer<Linear<In, Out, Bias>> {
+  static_assert(In > 0 && Out > 0, "strata::Linear<In, Out>: sizes must be positive");
+
+ public:
+  using io = maps<In, Out>;
+  Parameter weight{Shape{Out, In}};
+  Parameter bias{Bias ? Shape{Out} : Shape{0}};
+
+  Linear() { KaimingNormal{}(weight, Rng(0)); }
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("weight", self.weight);
+    if constexpr (Bias) f("bias", self.bias);
+  }
+  static constexpr bool is_leaf_layer = true;
+  static constexpr void trace(auto& t) {
+    t.channels(Out);
+    t.parameters(std::int64_t{Out} * In + (Bias ? Out : 0));
+    t.multiply_adds(std::int64_t{Out} * In);
+  }
+  static std::string name() {
+    return concat("Linear(in_features=", In, ", out_features=", Out, Bias ? ")" : ", bias=False)");
+  }
+
+  template <Pass P, class T>
+  static auto forward(auto& self, P& pass, Var<In, T> x) {
+    if (x.h() != 1 || x.w() != 1)
+      throw ShapeError(concat(name(), ": got images of ", x.h(), " x ", x.w(),
+                              " pixels, wanted 1 x 1: put st::Flatten<C, H, W> or st::GlobalAvgPool2d before it"));
+    // A 1x1 convolution of one image whose pixels are the batch.
+    const Conv2dProblem problem{.n = 1, .h = x.n(), .w = 1, .in = In, .out = Out, .kernel = 1, .padding = 0};
+    Image<Out, T> image(x.n(), 1, 1);
+    const T* bias_data = nullptr;
+    if constexpr (Bias) bias_data = self.bias.template value<T>().data();
+    cpu::conv2d_forward<T>(problem, x.data(), std::as_const(self.weight).template value<T>().data(), bias_data,
+                           image.data());
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id()](Tape& tape) {
+        const T* dy = tape.gradient<T>(id);
+        detail::conv_parameter_gradients<T>(problem, self.weight, Bias ? &self.bias : nullptr, x.data(), dy);
+        if (const auto dx = tape.target<T>(x.id()))
+          cpu::conv2d_backward_input<T>(problem, dy, self.weight.template value<T>().data(), dx.data, dx.accumulate);
+      });
+    return y;
+  }
+};
+
+/// Images of C x H x W become images of C*H*W channels and one pixel, in PyTorch's order (channel by channel).
+template <int C, int H, int W>
+class Flatten : public Layer<Flatten<C, H, W>> {
+  static_assert(C > 0 && H > 0 && W > 0, "strata::Flatten<C, H, W>: extents must be positive");
+
+ public:
+  using io = maps<C, C * H * W>;
+  static constexpr bool has_state = false, is_leaf_layer = true;
+  static constexpr void visit(auto&, auto&&) {}
+  static constexpr void trace(auto& t) {
+    t.whole_image();
+    t.channels(C * H * W);
+  }
+  static std::string name() { return concat("Flatten(", C, "x", H, "x", W, ")"); }
+
+  template <Pass P, class T>
+  static auto forward(auto&, P& pass, const Var<C, T>& x) {
+    if (x.h() != H || x.w() != W)
+      throw ShapeError(concat(name(), ": got images of ", x.h(), " x ", x.w(), " pixels, wanted ", H, " x ", W));
+    Image<C * H * W, T> image(x.n(), 1, 1);
+    permute(x.n(), [&](std::int64_t pixel, std::int64_t flat) { image.data()[flat] = x.data()[pixel]; });
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [n = x.n(), x_id = x.id(), id = y.id()](Tape& tape) {
+        const T* dy = tape.gradient<T>(id);
+        if (const auto dx = tape.target<T>(x_id))
+          permute(n, [&](std::int64_t pixel, std::int64_t flat) {
+            dx.data[pixel] = (dx.accumulate ? dx.data[pixel] : T(0)) + dy[flat];
+          });
+      });
+    return y;
+  }
+
+ private:
+  static void permute(std::int64_t n, auto&& f) {
+    for (std::int64_t image = 0; image < n; ++image)
+      for (std::int64_t pixel = 0; pixel < H * W; ++pixel)
+        for (std::int64_t c = 0; c < C; ++c) f((image * H * W + pixel) * C + c, (image * C + c) * H * W + pixel);
+  }
+};
+
+}  // namespace strata::inline STRATA_ABI

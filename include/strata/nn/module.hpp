@@ -1,0 +1,128 @@
+// What a network is made of. A module is any type with a channel signature `io`, a list of its members `visit`, and a
+// call operator; nothing needs to be derived from. This is a complete one:
+//
+//     template <int C>
+//     struct ScaledBlock {                                        // y = x + 0.1 f(x)
+//       using io = st::maps<C, C>;
+//       st::Sequential<st::Conv2d<C, C>, st::ReLU, st::Conv2d<C, C>> body;
+//       float scale = 0.1f;
+//
+//       static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
+//
+//       template <st::Pass P>
+//       auto operator()(P& pass, const st::Var<C>& x) { return x + scale * body(pass, x); }
+//     };
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "strata/autograd/expression.hpp"
+#include "strata/autograd/pass.hpp"
+#include "strata/autograd/visit.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+/// The signature of a module that takes images of In channels and gives images of Out.
+template <int In, int Out>
+struct maps {
+  static_assert(In > 0 && Out > 0, "strata::maps<In, Out>: channel counts must be positive");
+  static constexpr int in = In, out = Out;
+};
+/// The signature of a module that takes any number of channels and gives as many.
+struct keeps {};
+
+/// A type that can stand in a network.
+template <class M>
+concept Module = requires { typename M::io; } && detail::has_visit<M>;
+
+namespace detail {
+
+template <class M>
+concept has_io = requires { typename M::io; };
+template <class M>
+concept fixes_channels = requires { M::io::in; };
+
+template <class T>
+inline constexpr bool never = false;
+
+/// The errors of a type that is no module, one sentence each.
+template <class M>
+struct check_module {
+  static_assert(has_io<M>,
+                "strata: this module has no channel signature: add 'using io = strata::maps<In, Out>;' or "
+                "'using io = strata::keeps;'");
+  static_assert(has_visit<M>,
+                "strata: this module does not list its members: add "
+                "'static constexpr void visit(auto& self, auto&& f) { f(\"name\", self.name); }'");
+  static constexpr bool listed = [] {
+    if constexpr (has_io<M> && has_visit<M>) return sizeof(every_member_listed<M>) > 0;
+    return true;
+  }();
+};
+
+/// Read image_fits<Module, Given, Wanted> in the compiler's text.
+template <class M, int Given, int Wanted>
+struct image_fits {
+  static_assert(Given == Wanted,
+                "strata: an image with the wrong number of channels: read image_fits<Module, Given, Wanted> beside this "
+                "message: Module wants images of Wanted channels, but got one of Given");
+};
+
+template <class M, class P, class X>
+auto call(M& module, P& pass, const X& x) {
+  if constexpr (requires { module(pass, x); }) {
+    return as_var(module(pass, x));
+  } else if constexpr (std::is_const_v<M> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
+    static_assert(never<M>,
+                  "strata: a const network holds a module whose call operator is not const: give the module a const one "
+                  "for st::Infer, or pass the network as non-const");
+    return as_var(const_cast<std::remove_const_t<M>&>(module)(pass, x));
+  } else {
+    return as_var(module(pass, x));  // does not compile, and the compiler says why
+  }
+}
+
+}  // namespace detail
+
+/// The base of the library's modules: gives the call operators from `static auto forward(auto& self, auto& pass, x)`.
+/// Images and expressions become variables on the way; a const module takes an Infer pass only.
+template <class Self>
+class Layer : public LayerTag {
+ public:
+  template <Pass P, detail::variable_operand X>
+  auto operator()(P& pass, const X& x) {
+    return run(static_cast<Self&>(*this), pass, as_var(x));
+  }
+  template <Pass P, detail::variable_operand X>
+  auto operator()(P& pass, const X& x) const {
+    if constexpr (P::training) {
+      static_assert(detail::never<X>,
+                    "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
+                    "network that is not const, or use st::Infer");
+      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, as_var(x));
+    } else {
+      return run(static_cast<const Self&>(*this), pass, as_var(x));
+    }
+  }
+
+ private:
+  template <class S, class P, int C, class T>
+  static auto run(S& self, P& pass, Var<C, T> x) {
+    if constexpr (detail::fixes_channels<Self>) {
+      if constexpr (Self::io::in != C) {
+        static_assert(sizeof(detail::image_fits<Self, C, Self::io::in>) > 0);
+        return Var<Self::io::out, T>();  // the right type: nothing else fails after the sentence above
+      } else {
+        return Self::forward(self, pass, std::move(x));
+      }
+    } else {
+      return Self::forward(self, pass, std::move(x));
+    }
+  }
+};
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,149 @@
+// MaxPool2d, AvgPool2d, GlobalAvgPool2d and PixelShuffle.
+//
+//     st::MaxPool2d<2>             // windows of 2x2, stride 2
+//     st::AvgPool2d<3, 1>          // windows of 3x3, stride 1
+//     st::PixelShuffle<64, 2>      // 64 channels of h x w -> 16 channels of 2h x 2w
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "strata/cpu/pooling.hpp"
+#include "strata/nn/module.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+/// The gradient target for a value that is added to in any order: zeros when nobody has written to it yet.
+template <class T>
+T* zeroed_target(Tape& tape, int id, std::int64_t size) {
+  const auto target = tape.target<T>(id);
+  if (target && !target.accumulate) std::fill_n(target.data, size, T(0));
+  return target.data;
+}
+
+template <int Kernel, int Stride>
+struct Pooling {
+  static_assert(Kernel > 0 && Stride > 0, "strata: pooling windows and strides must be positive");
+  using io = keeps;
+  static constexpr bool has_state = false, is_leaf_layer = true;
+  static constexpr void visit(auto&, auto&&) {}
+  static constexpr void trace(auto& t) { t.window(Kernel, Stride, 0, 1); }
+
+  template <int C, class T>
+  static cpu::PoolProblem problem(const Var<C, T>& x, const std::string& name) {
+    if (x.h() < Kernel || x.w() < Kernel)
+      throw ShapeError(concat(name, ": an image of ", x.h(), " x ", x.w(), " pixels is smaller than the window of ",
+                              Kernel, " x ", Kernel));
+    return {.n = x.n(), .h = x.h(), .w = x.w(), .channels = C, .kernel = Kernel, .stride = Stride};
+  }
+};
+
+}  // namespace detail
+
+/// The largest value of each window.
+template <int Kernel, int Stride = Kernel>
+class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride>>, public detail::Pooling<Kernel, Stride> {
+ public:
+  static std::string name() { return concat("MaxPool2d(kernel_size=", Kernel, ", stride=", Stride, ")"); }
+
+  template <Pass P, int C, class T>
+  static auto forward(auto&, P& pass, const Var<C, T>& x) {
+    const auto problem = MaxPool2d::problem(x, name());
+    Image<C, T> image(problem.n, problem.out_h(), problem.out_w());
+    if constexpr (!P::training) {
+      cpu::max_pool_forward<T>(problem, x.data(), image.data(), nullptr);
+      return pass.output(std::move(image));
+    } else {
+      Tensor<std::int64_t> from(image.shape());
+      cpu::max_pool_forward(problem, x.data(), image.data(), from.data());
+      auto y = pass.output(std::move(image));
+      pass.tape()->record(y.id(), [problem, from, x_id = x.id(), size = x.size(), id = y.id()](Tape& tape) {
+        if (T* dx = detail::zeroed_target<T>(tape, x_id, size))
+          cpu::max_pool_backward(problem, from.data(), tape.gradient<T>(id), dx);
+      });
+      return y;
+    }
+  }
+};
+
+/// The mean of each window.
+template <int Kernel, int Stride = Kernel>
+class AvgPool2d : public Layer<AvgPool2d<Kernel, Stride>>, public detail::Pooling<Kernel, Stride> {
+ public:
+  static std::string name() { return concat("AvgPool2d(kernel_size=", Kernel, ", stride=", Stride, ")"); }
+
+  template <Pass P, int C, class T>
+  static auto forward(auto&, P& pass, const Var<C, T>& x) {
+    const auto problem = AvgPool2d::problem(x, name());
+    Image<C, T> image(problem.n, problem.out_h(), problem.out_w());
+    cpu::avg_pool_forward(problem, x.data(), image.data());
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [problem, x_id = x.id(), size = x.size(), id = y.id()](Tape& tape) {
+        if (T* dx = detail::zeroed_target<T>(tape, x_id, size))
+          cpu::avg_pool_backward(problem, tape.gradient<T>(id), dx);
+      });
+    return y;
+  }
+};
+
+/// The mean of every channel: images of one pixel.
+class GlobalAvgPool2d : public Layer<GlobalAvgPool2d> {
+ public:
+  using io = keeps;
+  static constexpr bool has_state = false, is_leaf_layer = true;
+  static constexpr void visit(auto&, auto&&) {}
+  static constexpr void trace(auto& t) { t.whole_image(); }
+  static std::string name() { return "GlobalAvgPool2d()"; }
+
+  template <Pass P, int C, class T>
+  static auto forward(auto&, P& pass, const Var<C, T>& x) {
+    const std::int64_t pixels = x.h() * x.w();
+    if (pixels == 0) throw ShapeError("GlobalAvgPool2d: the image has no pixels");
+    Image<C, T> image(x.n(), 1, 1);
+    cpu::global_avg_pool_forward(x.n(), pixels, C, x.data(), image.data());
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [n = x.n(), pixels, x_id = x.id(), id = y.id()](Tape& tape) {
+        if (const auto dx = tape.target<T>(x_id))
+          cpu::global_avg_pool_backward(n, pixels, C, tape.gradient<T>(id), dx.data, dx.accumulate);
+      });
+    return y;
+  }
+};
+
+/// Images of In channels and h x w pixels become In/(r*r) channels and (r*h) x (r*w) pixels, as torch.nn.PixelShuffle.
+template <int In, int Factor>
+class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
+  static_assert(In > 0 && Factor > 0, "strata::PixelShuffle<In, Factor>: both must be positive");
+  static_assert(In % (Factor * Factor) == 0, "strata::PixelShuffle<In, Factor>: In must be a multiple of Factor * Factor");
+
+ public:
+  static constexpr int out = In / (Factor * Factor);
+  using io = maps<In, out>;
+  static constexpr bool has_state = false, is_leaf_layer = true;
+  static constexpr void visit(auto&, auto&&) {}
+  static constexpr void trace(auto& t) {
+    t.channels(out);
+    t.upscale(Factor);
+  }
+  static std::string name() { return concat("PixelShuffle(upscale_factor=", Factor, ")"); }
+
+  template <Pass P, class T>
+  static auto forward(auto&, P& pass, const Var<In, T>& x) {
+    Image<out, T> image(x.n(), x.h() * Factor, x.w() * Factor);
+    cpu::pixel_shuffle(x.n(), x.h(), x.w(), out, Factor, x.data(), image.data(), false, false);
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [n = x.n(), h = x.h(), w = x.w(), x_id = x.id(), id = y.id()](Tape& tape) {
+        if (const auto dx = tape.target<T>(x_id))
+          cpu::pixel_shuffle<T>(n, h, w, out, Factor, tape.gradient<T>(id), dx.data, true, dx.accumulate);
+      });
+    return y;
+  }
+};
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,140 @@
+// Modules one after another, with the channels checked by the compiler.
+//
+//     using Net = st::Sequential<st::Conv2d<1, 64>, st::ReLU, st::BatchNorm2d<64>, st::Conv2d<64, 1>>;
+//     Net net;
+//     auto& first = net.layer<0>();
+//
+// A flat list, so that compile time grows with the number of layers only. Neighbours that can run as one step do (see
+// nn/fuse.hpp); the result is the same.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "strata/nn/fuse.hpp"
+#include "strata/nn/module.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+/// One neighbourhood of a Sequential. The type carries the facts, so that every compiler prints them.
+template <std::size_t Layer, class Previous, int Gives, class Next, int Wants>
+struct link {
+  static_assert(Gives == Wants,
+                "strata::Sequential: channel mismatch: read link<Layer, Previous, Gives, Next, Wants> beside this message: "
+                "layer number Layer (from 0), of type Next, wants Wants channels, but Previous before it gives Gives");
+};
+
+struct Signature {
+  int in = 0, out = 0;  // 0: keeps any number
+};
+template <class M>
+constexpr Signature signature_of() {
+  if constexpr (requires { M::io::in; M::io::out; })
+    return {M::io::in, M::io::out};
+  else
+    return {};
+}
+
+template <class... Ms>
+struct Chain {
+  static constexpr std::size_t size = sizeof...(Ms);
+  static constexpr Signature signatures[size] = {signature_of<Ms>()...};
+
+  /// The last layer before i that fixes the number of channels, or size.
+  static constexpr std::size_t fixed_before(std::size_t i) {
+    while (i-- > 0)
+      if (signatures[i].out != 0) return i;
+    return size;
+  }
+  static constexpr int in() {
+    for (const Signature s : signatures)
+      if (s.in != 0) return s.in;
+    return 0;
+  }
+  static constexpr int out() { return fixed_before(size) == size ? 0 : signatures[fixed_before(size)].out; }
+
+  template <std::size_t I>
+  static constexpr bool checks() {
+    if constexpr (signatures[I].in != 0 && fixed_before(I) != size)
+      return sizeof(link<I, std::tuple_element_t<fixed_before(I), std::tuple<Ms...>>, signatures[fixed_before(I)].out,
+                         std::tuple_element_t<I, std::tuple<Ms...>>, signatures[I].in>) > 0;
+    return true;
+  }
+  static constexpr bool checked = []<std::size_t... I>(std::index_sequence<I...>) {
+    return (checks<I>() && ...);
+  }(std::make_index_sequence<size>{});
+};
+
+/// The signature of a chain. A struct, since in() == 0 must not name maps<0, 0>.
+template <int In, int Out>
+struct IoOf { using type = maps<In, Out>; };
+template <>
+struct IoOf<0, 0> { using type = keeps; };
+
+}  // namespace detail
+
+template <class... Ms>
+class Sequential : public Layer<Sequential<Ms...>> {
+  static_assert(sizeof...(Ms) > 0, "strata::Sequential<...>: give it at least one module");
+  static_assert((... && detail::check_module<Ms>::listed));
+  using Chain = detail::Chain<Ms...>;
+  static_assert(Chain::checked);
+
+ public:
+  using io = typename detail::IoOf<Chain::in(), Chain::out()>::type;
+  static constexpr bool has_state = (... || detail::holds_state<Ms>);
+  static constexpr std::size_t size = sizeof...(Ms);
+
+  std::tuple<Ms...> layers;
+
+  template <std::size_t I>
+  auto& layer() {
+    return std::get<I>(layers);
+  }
+  template <std::size_t I>
+  const auto& layer() const {
+    return std::get<I>(layers);
+  }
+
+  static constexpr void visit(auto& self, auto&& f) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (f(I, std::get<I>(self.layers)), ...);
+    }(std::make_index_sequence<size>{});
+  }
+
+  static constexpr void trace(auto& t) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (t.template child<Ms>(I), ...);
+    }(std::make_index_sequence<size>{});
+  }
+
+  template <Pass P, int C, class T>
+  static auto forward(auto& self, P& pass, Var<C, T> x) {
+    return run<0>(self, pass, std::move(x));
+  }
+
+ private:
+  template <std::size_t I, class P, class X>
+  static auto run(auto& self, P& pass, X x) {
+    if constexpr (I == size) {
+      return x;
+    } else {
+      constexpr std::size_t step = detail::fused_length<I, Ms...>();
+      auto y = [&] {
+        if constexpr (step == 1)
+          return detail::call(std::get<I>(self.layers), pass, x);
+        else
+          return detail::fused_forward<I, step>(self.layers, pass, x);
+      }();
+      x = X();  // an Infer pass needs it no longer; a Train pass keeps what it needs on its tape
+      return run<I + step>(self, pass, std::move(y));
+    }
+  }
+};
+
+}  // namespace strata::inline STRATA_ABI
