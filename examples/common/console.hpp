@@ -1,0 +1,95 @@
+// What a training program shows while it runs, and how it is stopped.
+#pragma once
+
+#include <csignal>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+namespace console {
+
+/// Seconds since it was made.
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Whether Ctrl-C (or a polite kill) has been asked for. A second Ctrl-C ends the program at once.
+class Interrupt {
+ public:
+  Interrupt() {
+    std::signal(SIGINT, handle);
+    std::signal(SIGTERM, handle);
+  }
+  bool requested() const { return flag() != 0; }
+
+ private:
+  static volatile std::sig_atomic_t& flag() {
+    static volatile std::sig_atomic_t value = 0;
+    return value;
+  }
+  static void handle(int signal) {
+    flag() = 1;
+    std::signal(signal, SIG_DFL);
+  }
+};
+
+/// 3725 -> "1:02:05".
+inline std::string clock_text(double seconds) {
+  const auto whole = std::int64_t(std::max(0.0, seconds) + 0.5);
+  char text[48];
+  if (whole >= 3600)
+    std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", static_cast<long long>(whole / 3600),
+                  static_cast<long long>(whole / 60 % 60), static_cast<long long>(whole % 60));
+  else
+    std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(whole / 60), static_cast<long long>(whole % 60));
+  return text;
+}
+
+/// A bar on a terminal; elsewhere a line now and then.
+class Progress {
+ public:
+  Progress(std::string title, std::int64_t total) : title_(std::move(title)), total_(total) {}
+
+  /// `done` of the total are ready; `text` says how it goes.
+  void update(std::int64_t done, const std::string& text) {
+    const double now = watch_.seconds();
+    if (done < total_ && now < next_) return;
+    if (terminal_) {
+      constexpr int width = 24;
+      const int filled = int(std::int64_t{width} * done / std::max<std::int64_t>(total_, 1));
+      std::string bar(std::size_t(filled), '=');
+      if (filled < width) bar += '>';
+      bar.resize(width, ' ');
+      std::printf("\r\033[K%s [%s] %lld/%lld  %s", title_.c_str(), bar.c_str(), static_cast<long long>(done),
+                  static_cast<long long>(total_), text.c_str());
+      next_ = now + 0.1;
+    } else {
+      std::printf("%s %lld/%lld  %s\n", title_.c_str(), static_cast<long long>(done), static_cast<long long>(total_),
+                  text.c_str());
+      next_ = now + 10;
+    }
+    std::fflush(stdout);
+  }
+
+  /// Clears the bar, so that an ordinary line can follow.
+  void finish() const {
+    if (terminal_) std::printf("\r\033[K");
+  }
+
+ private:
+  std::string title_;
+  std::int64_t total_;
+  Stopwatch watch_;
+  bool terminal_ = isatty(STDOUT_FILENO) != 0;
+  double next_ = terminal_ ? 0 : 10;
+};
+
+}  // namespace console

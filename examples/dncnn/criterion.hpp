@@ -1,0 +1,35 @@
+// How good a denoiser is: PSNR and SSIM over a set of noisy images.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+
+#include "strata/strata.hpp"
+
+namespace dncnn {
+
+namespace st = strata;
+
+struct Score {
+  double psnr = 0, ssim = 0;    ///< of the denoised images, means over the set; PSNR in dB
+  double noisy_psnr = 0;        ///< of the input
+  std::size_t images = 0;
+};
+
+/// Denoises every image of `data`. The network is not changed. PSNR without rounding, over all pixels.
+template <class Net, class Data>
+Score evaluate(const Net& net, const Data& data) {
+  st::AverageMeter psnr, ssim, noisy;
+  for (std::size_t i = 0; i < data.size(); ++i) {
+    st::Rng unused;
+    const auto [input, target] = data.get(i, unused);
+    st::Infer pass;
+    const auto output = st::as_var(net(pass, input));
+    psnr.update(st::psnr(output.value(), target));
+    ssim.update(st::ssim(output.value(), target));
+    noisy.update(st::psnr(input, target));
+  }
+  return {psnr.mean(), ssim.mean(), noisy.mean(), data.size()};
+}
+
+}  // namespace dncnn

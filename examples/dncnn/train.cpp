@@ -1,0 +1,270 @@
+// Trains a DnCNN denoiser.
+//
+//     dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --checkpoint-dir out --epochs 10
+//     dncnn_train --train-dir Train400 --valid-dir Set12 --sigma 25 --depth 17 --epochs 50 --checkpoint-dir out
+//     dncnn_train ... --resume                            # goes on from out/latest.safetensors, bit for bit
+#include <CLI/CLI.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "../common/console.hpp"
+#include "../common/curve.hpp"
+#include "../common/picture.hpp"
+#include "criterion.hpp"
+#include "datasets.hpp"
+#include "losses.hpp"
+#include "networks.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string train_dir = dncnn::dead_leaves, valid_dir = dncnn::dead_leaves;
+  float sigma = 25;
+  int depth = 17, width = 64;
+  std::int64_t epochs = 50, steps_per_epoch = 400, batch_size = 64, patch_size = 40, save_interval = 200;
+  std::string loss = "mse", optimizer = "adam";
+  std::optional<double> init_lr;
+  double momentum = 0.9, weight_decay = 0, gamma = 0.1, clip = 0;
+  std::vector<std::int64_t> milestones;
+  int num_workers = 1, threads = 0;
+  std::uint64_t seed = 0;
+  double minutes = 0;
+  fs::path checkpoint_dir = "dncnn_out";
+  std::optional<std::string> resume;
+
+  double lr() const { return init_lr.value_or(optimizer == "sgd" ? 0.1 : 1e-3); }
+  /// What a resumed run must have in common with the one it goes on from, to be the same run.
+  std::string recipe() const {
+    return st::concat("train-dir=", train_dir, " sigma=", sigma, " steps-per-epoch=", steps_per_epoch, " batch-size=",
+                      batch_size, " patch-size=", patch_size, " loss=", loss, " optimizer=", optimizer, " init-lr=", lr(),
+                      " momentum=", momentum, " weight-decay=", weight_decay, " clip=", clip, " seed=", seed);
+  }
+};
+
+/// One line of log.csv.
+struct EpochLog {
+  std::int64_t epoch;
+  double lr, loss, psnr, ssim, seconds;
+};
+
+std::vector<EpochLog> read_log(const fs::path& path, std::int64_t epochs) {
+  std::vector<EpochLog> log;
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  while (std::getline(file, line)) {
+    EpochLog e{};
+    long long epoch = 0;
+    if (std::sscanf(line.c_str(), "%lld,%lf,%lf,%lf,%lf,%lf", &epoch, &e.lr, &e.loss, &e.psnr, &e.ssim, &e.seconds) != 6)
+      continue;
+    e.epoch = epoch;
+    if (e.epoch <= epochs) log.push_back(e);
+  }
+  return log;
+}
+
+void write_log(const fs::path& folder, const std::vector<EpochLog>& log) {
+  std::ofstream file(folder / "log.csv");
+  file << "epoch,lr,loss,psnr,ssim,seconds\n";
+  curve::Panel loss{"training loss", {}, true}, psnr{"validation PSNR (dB)", {}};
+  for (const EpochLog& e : log) {
+    file << e.epoch << ',' << e.lr << ',' << e.loss << ',' << e.psnr << ',' << e.ssim << ',' << e.seconds << '\n';
+    loss.values.push_back(e.loss);
+    psnr.values.push_back(e.psnr);
+  }
+  curve::write_svg(folder / "curve.svg", {loss, psnr});
+}
+
+/// The first tensor of the network that holds a NaN or an infinity.
+template <class Net>
+std::string first_not_finite(Net& net) {
+  std::string first;
+  st::for_each_parameter(net, [&](const std::string& name, st::Parameter& parameter) {
+    for (const float x : parameter.value().span())
+      if (!std::isfinite(x) && first.empty()) first = name;
+  });
+  return first.empty() ? "no weight is: the loss itself overflowed, so the learning rate is too high"
+                       : "the first weight that is not finite is " + first;
+}
+
+template <class Net, class Optimizer>
+int train(const Options& options, Net& net, Optimizer& optimizer) {
+  const console::Interrupt interrupt;
+  const fs::path latest = options.checkpoint_dir / "latest.safetensors", best = options.checkpoint_dir / "best.safetensors";
+  st::MultiStepLR scheduler(optimizer, {.milestones = options.milestones, .gamma = options.gamma});
+
+  // `at` is where the run stands: epochs done, steps of the next one done, the best PSNR so far, the sum of this epoch's
+  // losses.
+  st::CheckpointInfo at{.best_metric = -std::numeric_limits<double>::infinity()};
+  at.extra["recipe"] = options.recipe();
+  double loss_sum = 0, seconds_before = 0;
+  if (options.resume) {
+    const fs::path file = options.resume->empty() ? latest : fs::path(*options.resume);
+    at = st::load_checkpoint(file, net, optimizer, scheduler);
+    if (at.extra["recipe"] != options.recipe())
+      std::printf("note: the recipe differs from that of the checkpoint\n  then: %s\n  now:  %s\n",
+                  at.extra["recipe"].c_str(), options.recipe().c_str());
+    loss_sum = std::stod(at.extra.at("loss_sum"));
+    seconds_before = std::stod(at.extra.at("seconds"));
+    std::printf("resumed %s: %lld epochs and %lld steps done\n", file.c_str(), static_cast<long long>(at.epoch),
+                static_cast<long long>(at.step));
+  } else if (fs::exists(latest)) {
+    throw st::ValueError(st::concat(latest.string(), " is there already: go on from it with --resume, or choose another "
+                                                     "--checkpoint-dir"));
+  }
+  std::vector<EpochLog> log = read_log(options.checkpoint_dir / "log.csv", at.epoch);
+
+  const console::Stopwatch total;
+  const auto save = [&] {
+    at.extra["loss_sum"] = st::concat(std::hexfloat, loss_sum);
+    at.extra["seconds"] = st::concat(seconds_before + total.seconds());
+    st::save_checkpoint(latest, at, net, optimizer, scheduler);
+  };
+  const auto out_of_time = [&] { return options.minutes > 0 && total.seconds() > 60 * options.minutes; };
+
+  dncnn::with_training_data<1>(
+      {.source = options.train_dir, .samples = options.steps_per_epoch * options.batch_size,
+       .patch_size = options.patch_size, .sigma = options.sigma},
+      [&](const auto& patches) {
+        st::DataLoader loader(patches, {.batch_size = options.batch_size, .shuffle = true,
+                                        .num_workers = options.num_workers, .drop_last = true, .seed = options.seed});
+        dncnn::with_test_data<1>(options.valid_dir, options.sigma, [&](const auto& valid) {
+          while (at.epoch < options.epochs && !out_of_time()) {
+            console::Progress progress(st::concat("epoch ", at.epoch + 1, "/", options.epochs), loader.size());
+            const console::Stopwatch watch;
+            const std::int64_t first_step = at.step;
+            for (const auto& [noisy, clean] : loader.epoch(at.epoch, first_step)) {
+              st::Train pass({.seed = options.seed, .step = at.epoch * loader.size() + at.step});
+              const auto loss = dncnn::loss(options.loss, net(pass, noisy), clean);
+              optimizer.zero_grad();
+              try {
+                pass.backward(loss);
+              } catch (const st::NumericError& error) {
+                throw st::NumericError(st::concat(
+                    error.what(), " (epoch ", at.epoch + 1, ", step ", at.step + 1, "; ", first_not_finite(net),
+                    "). The last good checkpoint is ", fs::exists(latest) ? latest.string() : "none: no step was saved yet"));
+              }
+              if (options.clip > 0) st::clip_grad_norm_(net, options.clip);
+              optimizer.step();
+              loss_sum += double(loss.item());
+              ++at.step;
+
+              const double seconds = watch.seconds(), per_step = seconds / double(at.step - first_step);
+              char text[160];
+              std::snprintf(text, sizeof text, "loss %.6f  %.0f images/s  data %.1f s  ETA %s", loss_sum / double(at.step),
+                            double(options.batch_size) / per_step, loader.wait_seconds(),
+                            console::clock_text(per_step * double(loader.size() - at.step)).c_str());
+              progress.update(at.step, text);
+              if (interrupt.requested()) break;
+              if (options.save_interval > 0 && at.step % options.save_interval == 0) save();
+              if (out_of_time()) break;
+            }
+            progress.finish();
+            if (interrupt.requested()) return;
+
+            const dncnn::Score score = dncnn::evaluate(net, valid);
+            const double lr = optimizer.lr(), mean_loss = loss_sum / double(at.step);
+            scheduler.step();
+            ++at.epoch;
+            at.step = 0;
+            loss_sum = 0;
+            const bool is_best = score.psnr > at.best_metric;
+            at.best_metric = std::max(at.best_metric, score.psnr);
+            save();
+            if (is_best) st::save_checkpoint(best, at, net, optimizer, scheduler);
+            log.push_back({at.epoch, lr, mean_loss, score.psnr, score.ssim, seconds_before + total.seconds()});
+            write_log(options.checkpoint_dir, log);
+            std::printf("epoch %3lld  lr %.2e  loss %.6f  PSNR %.3f dB (noisy %.2f, gain %.2f)  SSIM %.4f  %s%s\n",
+                        static_cast<long long>(at.epoch), lr, mean_loss, score.psnr, score.noisy_psnr,
+                        score.psnr - score.noisy_psnr, score.ssim, console::clock_text(seconds_before + total.seconds()).c_str(),
+                        is_best ? "  best" : "");
+            std::fflush(stdout);
+          }
+          picture::before_after(options.checkpoint_dir / "before_after.png", net, valid, 0);
+        });
+      });
+
+  if (interrupt.requested()) {
+    save();
+    std::printf("stopped after epoch %lld, step %lld; go on with: dncnn_train ... --checkpoint-dir %s --resume\n",
+                static_cast<long long>(at.epoch), static_cast<long long>(at.step), options.checkpoint_dir.c_str());
+    return 130;
+  }
+  std::printf("best PSNR %.3f dB: %s; curve: %s\n", at.best_metric, best.c_str(),
+              (options.checkpoint_dir / "curve.svg").c_str());
+  return 0;
+}
+
+template <int Width, int Depth>
+int run(const Options& options) {
+  dncnn::DnCNN<1, Width, Depth> net;
+  st::initialize(net, options.seed);
+  std::printf("DnCNN: depth %d, width %d, %lld parameters, receptive field %lld; %d threads, %s\n", Depth, Width,
+              static_cast<long long>(st::parameter_count<decltype(net)>),
+              static_cast<long long>(st::receptive_field<decltype(net)>), st::num_threads(), STRATA_ISA);
+  fs::create_directories(options.checkpoint_dir);
+  if (options.optimizer == "sgd") {
+    st::SGD sgd(net, {.lr = options.lr(), .momentum = options.momentum, .weight_decay = options.weight_decay});
+    return train(options, net, sgd);
+  }
+  st::Adam adam(net, {.lr = options.lr(), .weight_decay = options.weight_decay});
+  return train(options, net, adam);
+}
+
+int run(const Options& options) {
+  if (options.depth == 8) return options.width == 32 ? run<32, 8>(options) : run<64, 8>(options);
+  return options.width == 32 ? run<32, 17>(options) : run<64, 17>(options);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app("Trains a DnCNN denoiser on the CPU.");
+  app.option_defaults()->always_capture_default();
+  app.add_option("--train-dir", options.train_dir, "folder of images, or dead-leaves");
+  app.add_option("--valid-dir", options.valid_dir, "folder of images, or dead-leaves");
+  app.add_option("--sigma", options.sigma, "of the noise, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
+  app.add_option("--depth", options.depth, "number of convolutions")->check(CLI::IsMember({8, 17}));
+  app.add_option("--width", options.width, "channels between them")->check(CLI::IsMember({32, 64}));
+  app.add_option("--epochs", options.epochs)->check(CLI::Range(1, 1000000));
+  app.add_option("--steps-per-epoch", options.steps_per_epoch)->check(CLI::Range(1, 10000000));
+  app.add_option("--batch-size", options.batch_size)->check(CLI::Range(1, 65536));
+  app.add_option("--patch-size", options.patch_size)->check(CLI::Range(8, 4096));
+  app.add_option("--loss", options.loss)->check(CLI::IsMember({"mse", "half-sum", "l1", "charbonnier"}));
+  app.add_option("--optimizer", options.optimizer)->check(CLI::IsMember({"sgd", "adam"}));
+  app.add_option("--init-lr", options.init_lr, "learning rate at the start [0.001 for adam, 0.1 for sgd]")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--momentum", options.momentum, "of sgd")->check(CLI::Range(0.0, 0.9999));
+  app.add_option("--weight-decay", options.weight_decay)->check(CLI::NonNegativeNumber);
+  app.add_option("--clip", options.clip, "largest norm of the gradient, 0 for no limit")->check(CLI::NonNegativeNumber);
+  app.add_option("--milestones", options.milestones, "epochs after which the learning rate falls")->delimiter(',');
+  app.add_option("--gamma", options.gamma, "by this factor")->check(CLI::PositiveNumber);
+  app.add_option("--num-workers", options.num_workers, "threads that make batches")->check(CLI::Range(0, 256));
+  app.add_option("--seed", options.seed);
+  app.add_option("--save-interval", options.save_interval, "steps between checkpoints inside an epoch, 0 for none")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
+  app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints, log and pictures");
+  app.add_option("--resume", options.resume, "go on from this checkpoint [latest of --checkpoint-dir]")->expected(0, 1);
+  app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  CLI11_PARSE(app, argc, argv);
+  if (app.count("--resume") > 0 && !options.resume) options.resume = "";
+  try {
+    if (options.threads > 0) st::set_num_threads(options.threads);
+    return run(options);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "dncnn_train: %s\n", error.what());
+    return 1;
+  }
+}
