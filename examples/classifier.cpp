@@ -63,7 +63,7 @@ int main() {
   st::AverageMeter accuracy;
   for (const auto& [images, labels] : test_loader.epoch(0)) {
     st::Infer pass;
-    accuracy.update(st::accuracy(net(pass, images), labels), images.n());
+    accuracy.update(st::accuracy(net(pass, images).value(), labels), images.n());
   }
   std::printf("accuracy on new images: %.1f %%\n", 100 * accuracy.mean());
   return accuracy.mean() > 0.95 ? 0 : 1;

@@ -81,6 +81,11 @@ struct ExpressionBase : ExpressionTag {
   static constexpr int channels = C;
   operator Var<C, T>() const { return evaluate(static_cast<const Self&>(*this)); }
   const Shape& shape() const { return *static_cast<const Self&>(*this).shape_or_null(); }
+  std::int64_t n() const { return shape().n(); }
+  std::int64_t h() const { return shape().h(); }
+  std::int64_t w() const { return shape().w(); }
+  /// Computes it. Each call computes anew: keep the result, or convert to Var<C>.
+  Image<C, T> value() const { return evaluate(static_cast<const Self&>(*this)).value(); }
 };
 
 template <class Function, class A>
