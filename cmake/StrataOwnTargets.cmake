@@ -1,0 +1,34 @@
+# What holds for Strata's own programs and tests alone: warnings, the processor, the folders. Nothing here reaches the
+# target strata::strata or a project that uses it.
+include(CheckCXXCompilerFlag)
+
+if(PROJECT_IS_TOP_LEVEL)
+  if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+    set(CMAKE_BUILD_TYPE Release)
+  endif()
+  set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+  find_program(STRATA_CCACHE ccache)
+  mark_as_advanced(STRATA_CCACHE)
+  if(STRATA_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${STRATA_CCACHE})
+  endif()
+endif()
+set(CMAKE_CXX_EXTENSIONS OFF)
+
+set(strata_warnings -Wall -Wextra -Wconversion -Wshadow -Wpedantic)
+if(STRATA_WERROR)
+  list(APPEND strata_warnings -Werror)
+endif()
+
+set(strata_native_flag "")
+if(STRATA_NATIVE)
+  check_cxx_compiler_flag(-march=native STRATA_HAS_MARCH_NATIVE)
+  if(STRATA_HAS_MARCH_NATIVE)
+    set(strata_native_flag -march=native)
+  endif()
+endif()
+
+add_library(strata_own INTERFACE)
+target_link_libraries(strata_own INTERFACE strata::strata)
+target_compile_options(strata_own INTERFACE ${strata_warnings} ${strata_native_flag})

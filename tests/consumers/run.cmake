@@ -1,0 +1,40 @@
+# Configures, builds and runs one of the projects beside this file:
+#
+#     cmake -DKIND=find_package -DSOURCE=<strata> -DBUILD=<its build folder> -DWORK=<scratch> -DCXX=<compiler>
+#           -DGENERATOR=<generator> -P run.cmake
+#
+# KIND missing_packages configures Strata where Eigen and stb are not to be found, and reads the message.
+cmake_minimum_required(VERSION 3.25)
+
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE status OUTPUT_VARIABLE words ERROR_VARIABLE words)
+  if(NOT status EQUAL 0)
+    list(JOIN ARGV " " command)
+    message(FATAL_ERROR "failed (${status}): ${command}\n${words}")
+  endif()
+  message("${words}")
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+file(MAKE_DIRECTORY ${WORK})
+set(configure ${CMAKE_COMMAND} -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=Debug)
+
+if(KIND STREQUAL "missing_packages")
+  execute_process(COMMAND ${configure} -S ${SOURCE} -B ${WORK} -DCMAKE_DISABLE_FIND_PACKAGE_Eigen3=ON
+                          -DSTRATA_STB_INCLUDE_DIR=STRATA_STB_INCLUDE_DIR-NOTFOUND -DCMAKE_FIND_ROOT_PATH=${WORK}
+                          -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY
+                  RESULT_VARIABLE status OUTPUT_VARIABLE words ERROR_VARIABLE words)
+  string(FIND "${words}" "sudo apt install libeigen3-dev libstb-dev" position)
+  if(status EQUAL 0 OR position EQUAL -1)
+    message(FATAL_ERROR "wanted a failure that names libeigen3-dev and libstb-dev, got (${status}):\n${words}")
+  endif()
+  return()
+endif()
+
+if(KIND STREQUAL "find_package")
+  run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
+  list(APPEND configure -DCMAKE_PREFIX_PATH=${WORK}/prefix)
+endif()
+run(${configure} -S ${CMAKE_CURRENT_LIST_DIR}/${KIND} -B ${WORK}/build -DSTRATA_SOURCE=${SOURCE})
+run(${CMAKE_COMMAND} --build ${WORK}/build --target consumer)
+run(${WORK}/build/consumer)

@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Compiles every host header by itself, with warnings as errors, and with CUDA headers that stop the compiler in front of
+the include path.
+
+    headers_alone.py COMPILER include/strata [--umbrella-flag FLAG...] -- FLAGS...
+
+strata.hpp, which reaches all the others, is compiled once more with each --umbrella-flag: code for instruction sets that
+this machine does not have is compiled too. Returns 77, which CTest shows as skipped, when COMPILER is empty.
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror"]
+POISONED = ["cuda.h", "cuda_runtime.h", "cuda_runtime_api.h", "cuda_fp16.h", "cuda_bf16.h", "device_launch_parameters.h",
+            "cublas_v2.h", "cublasLt.h", "cudnn.h", "curand.h", "nvrtc.h", "mma.h"]
+
+
+def compile_one(compiler, header, flags, folder):
+    """The compiler's words about a program that is just this header, included twice; empty when it is content."""
+    program = f'#include "{header}"\n#include "{header}"\nint main() {{}}\n'
+    done = subprocess.run([compiler, *flags, *WARNINGS, "-fsyntax-only", "-x", "c++", "-"], input=program, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
+    if done.returncode == 0 and not done.stdout:
+        return ""
+    return done.stdout or f"the compiler returned {done.returncode}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("compiler")
+    parser.add_argument("root", type=pathlib.Path)
+    parser.add_argument("--umbrella-flag", action="append", default=[])
+    arguments = sys.argv[1:]
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    options, flags = parser.parse_args(arguments[:split]), arguments[split + 1:]
+    if not options.compiler or options.compiler.endswith("-NOTFOUND"):
+        print("SKIPPED: no such compiler on this machine")
+        return 77
+
+    headers = [f"strata/{path.relative_to(options.root)}" for path in sorted(options.root.rglob("*.hpp"))]
+    if not headers:
+        print(f"no headers in {options.root}")
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        for name in POISONED:
+            pathlib.Path(folder, name).write_text(f'#error "a host header of Strata included <{name}>"\n')
+        jobs = [("strata/strata.hpp", flag) for flag in options.umbrella_flag] + [(header, "") for header in headers]
+
+        def work(job):
+            header, flag = job
+            return compile_one(options.compiler, header, [f"-I{folder}", *flags, *([flag] if flag else [])], folder)
+
+        # The poison must work, or the test would pass whatever the headers include.
+        if not compile_one(options.compiler, "cuda_runtime.h", [f"-I{folder}"], folder):
+            print("the poisoned cuda_runtime.h was not found")
+            return 1
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            failed = 0
+            for (header, flag), words in zip(jobs, pool.map(work, jobs)):
+                if words:
+                    failed += 1
+                    print(f"--- {header} {flag}\n{words}")
+    print(f"{options.compiler}: {len(headers)} headers, {len(jobs)} compilations, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

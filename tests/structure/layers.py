@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Checks the structure of include/strata by reading its files; nothing is compiled.
+
+    layers.py include/strata       checks the headers
+    layers.py --self-test          checks that each rule is enforced, on a small tree with every fault planted
+
+A header may include its own folder and lower levels, and nothing else (the table LEVELS). It starts with a comment that
+says what it is, has '#pragma once', declares nothing in a plain 'namespace strata', and is reached from strata.hpp.
+Headers past 400 lines are listed, as a hint; they are no failure.
+"""
+import pathlib
+import re
+import sys
+import tempfile
+
+# Folder -> the folders whose headers it may include, besides its own.
+LEVELS = ["core", "math", "tensor", "kernels", "cpu", "autograd", "nn", "optim"]
+ALLOWED = {folder: LEVELS[:level] for level, folder in enumerate(LEVELS)}
+ALLOWED["io"] = ALLOWED["deploy"] = LEVELS                # side by side: neither includes the other
+ALLOWED["data"] = ALLOWED["metrics"] = ["core", "tensor"]  # side branches: no network knows of them
+# The kernels of CUDA see single headers only, so that little passes through nvcc.
+CUDA_ALLOWED = ["core/config.hpp", "kernels/accelerator.hpp", "math/"]
+
+# Headers from outside the project -> the folders that may include them. The standard library and <*intrin.h> are free.
+THIRD_PARTY = {
+    r"(unsupported/)?Eigen/": ["cpu"],
+    r"(stb/)?stb_": ["data"],
+    r"sanitizer/": ["tensor"],
+    r"(sys/\w+|unistd|fcntl|sched|pthread)\.h$": ["core", "tensor", "data", "io"],
+}
+STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
+CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
+LONG = 400
+UMBRELLA = "strata.hpp"
+
+
+def allowed_text(folder):
+    return ", ".join(ALLOWED[folder]) or "nothing but the standard library"
+
+
+def check_local(path, name, problem, root):
+    """One #include "name" of the header `path` (relative to include/strata)."""
+    if not name.startswith("strata/"):
+        return problem(f'includes "{name}"; write "strata/<folder>/{name}"')
+    target = name.removeprefix("strata/")
+    if not (root / target).is_file():
+        return problem(f'includes "{name}", which does not exist')
+    folder, wanted = path.parts[0], pathlib.PurePath(target).parts[0]
+    if target == "version.hpp":
+        return None
+    if len(path.parts) == 1:                              # strata.hpp, cuda.hpp
+        if wanted == "cuda":
+            return problem(f'includes "{name}": the headers beside strata.hpp are for host compilers')
+        return None
+    if wanted == folder:
+        return None
+    if folder == "cuda":
+        if not any(target.startswith(prefix) for prefix in CUDA_ALLOWED):
+            return problem(f'includes "{name}"; cuda/ may include {", ".join(CUDA_ALLOWED)}')
+    elif wanted not in ALLOWED[folder]:
+        return problem(f'includes "{name}"; {folder}/ may include its own folder and: {allowed_text(folder)}')
+    return None
+
+
+def check_system(path, name, problem):
+    """One #include <name>."""
+    folder = path.parts[0] if len(path.parts) > 1 else ""
+    if re.match(CUDA, name):
+        return None if folder == "cuda" else problem(f"includes <{name}>, a CUDA header, in a header for host compilers")
+    if name.startswith("strata/"):
+        return problem(f'includes <{name}>; write "{name}"')
+    if re.match(STANDARD, name):
+        return None
+    for pattern, folders in THIRD_PARTY.items():
+        if re.match(pattern, name):
+            return None if folder in folders else problem(f"includes <{name}>, which is for {', '.join(folders)} only")
+    return problem(f"includes <{name}>, which is not in the table THIRD_PARTY of {pathlib.Path(__file__).name}")
+
+
+def check(root):
+    problems, long_files, includes = [], [], {}
+    headers = sorted(p for p in root.rglob("*") if p.suffix in (".hpp", ".cuh"))
+    for file in headers:
+        path = file.relative_to(root)
+        lines = file.read_text().splitlines()
+
+        def problem(text, line=1):
+            problems.append(f"include/strata/{path}:{line}: {text}")
+
+        if len(path.parts) > 1 and path.parts[0] not in ALLOWED and path.parts[0] != "cuda":
+            problem(f"the folder {path.parts[0]}/ has no level; give it one in the table LEVELS")
+            continue
+        if file.suffix == ".cuh" and path.parts[0] != "cuda":
+            problem("a .cuh file belongs in cuda/")
+        if not lines or not lines[0].startswith("// "):
+            problem("wants an opening comment that says what it is")
+        if "#pragma once" not in lines:
+            problem("wants '#pragma once'")
+        if len(lines) > LONG:
+            long_files.append(f"include/strata/{path}: {len(lines)} lines")
+        includes[str(path)] = set()
+        for number, line in enumerate(lines, 1):
+            if re.match(r"\s*namespace strata(?!::inline STRATA_ABI\b)\b", line):
+                problem("wants 'namespace strata::inline STRATA_ABI', so that differently compiled units can link", number)
+            match = re.match(r'\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', line)
+            if not match:
+                continue
+            if match[1]:
+                includes[str(path)].add(match[1].removeprefix("strata/"))
+                check_local(path, match[1], lambda text: problem(text, number), root)
+            else:
+                check_system(path, match[2], lambda text: problem(text, number))
+
+    reached, waiting = set(), [UMBRELLA]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += includes.get(name, ())
+    for name in includes:
+        folder = name.split("/")[0]
+        if "/" in name and folder != "cuda" and "/detail/" not in name and name not in reached:
+            problems.append(f'include/strata/{UMBRELLA}:1: does not reach strata/{name}; add #include "strata/{name}"')
+    return len(headers), problems, long_files
+
+
+# Every rule, broken once: file -> (content, a part of the message it must cause; "" for none).
+HEAD = "// What it is.\n#pragma once\n"
+FAULTS = {
+    "strata.hpp": (HEAD + '#include "strata/tensor/good.hpp"\n#include "strata/cuda/kernel.cuh"\n', "host compilers"),
+    "core/good.hpp": (HEAD + "#include <vector>\n#include <immintrin.h>\n", ""),
+    "tensor/good.hpp": (HEAD + '#include "strata/core/good.hpp"\nnamespace strata::inline STRATA_ABI {}\n', ""),
+    "core/upward.hpp": (HEAD + '#include "strata/tensor/good.hpp"\n', "core/ may include its own folder and: nothing"),
+    "data/sideways.hpp": (HEAD + '#include "strata/metrics/unreached.hpp"\n', "data/ may include"),
+    "cpu/side_branch.hpp": (HEAD + '#include "strata/data/sideways.hpp"\n', "cpu/ may include"),
+    "io/beside.hpp": (HEAD + '#include "strata/deploy/plain.hpp"\n', "io/ may include"),
+    "deploy/plain.hpp": (HEAD + "namespace strata {}\n", "wants 'namespace strata::inline STRATA_ABI'"),
+    "metrics/unreached.hpp": (HEAD, "does not reach strata/metrics/unreached.hpp"),
+    "nn/cuda.hpp": (HEAD + "#include <cuda_runtime.h>\n", "<cuda_runtime.h>, a CUDA header"),
+    "nn/eigen.hpp": (HEAD + "#include <Eigen/Core>\n", "<Eigen/Core>, which is for cpu only"),
+    "nn/unknown.hpp": (HEAD + "#include <boost/any.hpp>\n", "<boost/any.hpp>, which is not in the table"),
+    "nn/short_name.hpp": (HEAD + '#include "eigen.hpp"\n', 'write "strata/<folder>/eigen.hpp"'),
+    "nn/angled.hpp": (HEAD + "#include <strata/core/good.hpp>\n", 'write "strata/core/good.hpp"'),
+    "nn/missing.hpp": (HEAD + '#include "strata/nn/absent.hpp"\n', "which does not exist"),
+    "nn/twice.hpp": ("// What it is.\n", "wants '#pragma once'"),
+    "nn/mute.hpp": ("#pragma once\n", "wants an opening comment"),
+    "stray/file.hpp": (HEAD, "stray/ has no level"),
+    "cuda/kernel.cuh": (HEAD + "#include <cuda_runtime.h>\n", ""),
+    "cuda/heavy.cuh": (HEAD + '#include "strata/tensor/good.hpp"\n', "cuda/ may include core/config.hpp"),
+}
+
+
+def self_test():
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        for name, (content, _) in FAULTS.items():
+            (root / name).parent.mkdir(exist_ok=True)
+            (root / name).write_text(content)
+        (root / "nn/long.hpp").write_text(HEAD + "\n" * LONG)
+        _, problems, long_files = check(root)
+    failures = 0
+    for name, (_, wanted) in FAULTS.items():
+        own = [p for p in problems if p.startswith(f"include/strata/{name}:") and "does not reach" not in p]
+        if wanted.startswith("does not reach"):
+            own = [p for p in problems if p.endswith(f'"strata/{name}"')]
+        if len(own) != bool(wanted) or not all(wanted in p for p in own):
+            print(f"self-test: {name}: wanted {[wanted] if wanted else []}, got {own}")
+            failures += 1
+    if len(long_files) != 1:
+        print(f"self-test: wanted the one long file listed, got {long_files}")
+        failures += 1
+    print(f"self-test: {len(FAULTS) + 1} cases, {failures} failures")
+    return failures
+
+
+def main():
+    if sys.argv[1:] == ["--self-test"]:
+        return 1 if self_test() else 0
+    if len(sys.argv) != 2:
+        print(__doc__)
+        return 2
+    count, problems, long_files = check(pathlib.Path(sys.argv[1]))
+    for text in problems:
+        print(text)
+    for text in long_files:
+        print(f"hint: {text}: does it do two jobs?")
+    print(f"{count} headers, {len(problems)} problems")
+    return 1 if problems or count == 0 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+#include "unit.hpp"
+
+#include "describe.hpp"
+
+Unit baseline() { return describe(); }

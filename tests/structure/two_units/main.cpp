@@ -1,0 +1,22 @@
+// Units that all include strata/strata.hpp link into one program. Two are compiled alike and one for the baseline
+// instruction set of the processor.
+#include <cstdio>
+
+#include "unit.hpp"
+
+static int failures = 0;
+
+static void check(bool good, const char* what) {
+  if (good) return;
+  std::printf("failed: %s\n", what);
+  ++failures;
+}
+
+int main() {
+  const Unit a = first(), b = second(), c = baseline();
+  std::printf("%s, %s and %s\n", a.instruction_set.c_str(), b.instruction_set.c_str(), c.instruction_set.c_str());
+  check(a.result == 6 && b.result == 6 && c.result == 6, "each unit computes");
+  check(a.instruction_set == b.instruction_set && a.pool == b.pool, "units compiled alike share one pool");
+  check((a.instruction_set == c.instruction_set) == (a.pool == c.pool), "units compiled differently share no pool");
+  return failures;
+}
