@@ -21,7 +21,7 @@ namespace detail {
 
 /// Adds an image to the gradient of value `id`.
 template <int C, class T>
-void add_gradient(Tape& tape, int id, const Image<C, T>& g, const Shape& shape) {
+void add_gradient(Tape& tape, std::int64_t id, const Image<C, T>& g, const Shape& shape) {
   if (g.shape() != shape)
     throw ShapeError(concat("custom_op: backward gave a gradient of shape ", g.shape().str(), " for an input of shape ",
                             shape.str()));
@@ -37,6 +37,7 @@ void add_gradient(Tape& tape, int id, const Image<C, T>& g, const Shape& shape) 
 template <Pass P, class Forward, class Backward, class... Xs>
 auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs) {
   return [&]<int... C, class... T>(const Var<C, T>&... x) {
+    (check_pass(pass, x, "custom_op"), ...);
     auto image = forward(x.value()...);
     static_assert(detail::IsImage<decltype(image)>::value, "strata::custom_op: forward must return an st::Image<C>");
     auto y = pass.output(std::move(image));
@@ -91,6 +92,7 @@ auto cat(P& pass, const Xs&... inputs) {
         throw ShapeError(concat("cat: images of shapes ", first.shape().str(), " and ", s.str(),
                                 " (N x C x H x W) differ in more than their channels"));
     };
+    (check_pass(pass, x, "cat"), ...);
     (check(x.shape()), ...);
     Image<total, Value> out(first.n(), first.h(), first.w());
     const std::int64_t pixels = first.n() * first.h() * first.w();

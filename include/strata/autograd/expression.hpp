@@ -117,6 +117,7 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
     if (p != nullptr && q != nullptr && *p != *q)
       throw ShapeError(concat("arithmetic on images of different shapes: ", p->str(), " and ", q->str(),
                               " (N x C x H x W); nothing is repeated to fit"));
+    common_tape(a, b);
   }
   Tape* tape() const { return a.tape() != nullptr ? a.tape() : b.tape(); }
   const Shape* shape_or_null() const { return a.shape_or_null() != nullptr ? a.shape_or_null() : b.shape_or_null(); }

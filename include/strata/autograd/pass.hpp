@@ -44,10 +44,13 @@ class Train {
     tape_->keep_gradient(x.id());
     return x;
   }
+  /// The gradient of a watched input: zeros when the loss does not depend on it. Throws Error for any other value.
   template <int C, class T>
   Image<C, T> gradient(const Var<C, T>& watched) {
+    if (watched.tape() != tape() || !tape_->keeps_gradient(watched.id()))
+      throw Error("Train::gradient: not a watched input of this pass; make it with pass.watch(image)");
     Image<C, T> out(watched.n(), watched.h(), watched.w());
-    const T* from = watched.id() < 0 ? nullptr : tape_->gradient<T>(watched.id());
+    const T* from = tape_->gradient<T>(watched.id());
     for (std::int64_t i = 0; i < out.size(); ++i) out.data()[i] = from != nullptr ? from[i] : T(0);
     return out;
   }
@@ -58,8 +61,8 @@ class Train {
   void backward(const Scalar<T>& loss) {
     if (loss.tape() != tape())
       throw Error("Train::backward: the loss was not computed in this pass; compute it from net(pass, input)");
-    if (!tape_->has_steps())
-      throw Error("Train::backward: nothing is recorded; a pass can go back once, make a new one for each step");
+    if (!tape_->has_steps() || !tape_->holds(loss.id()))
+      throw Error("Train::backward: this loss has gone back already or is of an earlier pass; make a new pass for each step");
     if (!std::isfinite(loss.item()))
       throw NumericError(concat("Train::backward: the loss is ", loss.item(), "; no gradient was changed"));
     const FlushDenormals flush;
@@ -96,5 +99,13 @@ class Infer {
 
 template <class P>
 concept Pass = std::same_as<P, Train> || std::same_as<P, Infer>;
+
+/// Throws Error when x was computed in another pass, or in this one before it went back: no gradient would reach it.
+template <Pass P, class X>
+void check_pass(P& pass, const X& x, const char* who) {
+  if (x.tape() != nullptr && (x.tape() != pass.tape() || !x.tape()->holds(x.id())))
+    throw Error(concat(who, ": the input was computed in another pass, or before this one went back, and gradients do "
+                            "not flow from pass to pass: give x.value() to take it as a constant"));
+}
 
 }  // namespace strata::inline STRATA_ABI

@@ -13,7 +13,7 @@ namespace strata::inline STRATA_ABI {
 namespace detail {
 
 template <class T>
-void add_gradient(Tape& tape, int id, T g) {
+void add_gradient(Tape& tape, std::int64_t id, T g) {
   if (const auto target = tape.target<T>(id)) *target.data = target.accumulate ? *target.data + g : g;
 }
 

@@ -2,9 +2,10 @@
 //
 //     tape.record(y.id, [=](st::Tape& tape) { ...adds to the gradients of the inputs... });
 //
-// Values are named by numbers. A gradient is made when the first contribution arrives (which assigns, so nothing is
-// cleared beforehand) and goes back to the pool when the step that consumed it has run, together with what that step kept
-// from the forward pass. A tape's own memory is used again by the next one.
+// Values are named by numbers, which no later pass uses again: a value of an earlier pass is known as such, and an error.
+// A gradient is made when the first contribution arrives (which assigns, so nothing is cleared beforehand) and goes back to
+// the pool when the step that consumed it has run, together with what that step kept from the forward pass. A tape's own
+// memory is used again by the next one.
 #pragma once
 
 #include <cstddef>
@@ -28,14 +29,17 @@ class Tape {
   ~Tape() { clear(); }
 
   /// Names a new value of `bytes` bytes.
-  int add_value(std::size_t bytes) {
+  std::int64_t add_value(std::size_t bytes) {
     values_.push_back({Storage(), bytes});
-    return int(values_.size()) - 1;
+    return first_ + std::int64_t(values_.size()) - 1;
   }
+
+  /// Whether value `id` is of the pass now recorded, and backward has not run since.
+  bool holds(std::int64_t id) const { return id >= open_ && id < first_ + std::int64_t(values_.size()); }
 
   /// Records the step that made value `output`. `step` is called as step(Tape&) when `output` has got a gradient.
   template <class Step>
-  void record(int output, Step step) {
+  void record(std::int64_t output, Step step) {
     static_assert(alignof(Step) <= 64);
     void* place = take(sizeof(Step));
     steps_.push_back({new (place) Step(std::move(step)), output,
@@ -52,9 +56,12 @@ class Tape {
   };
   /// The target for value `id`; empty for id < 0, a value nobody asked the gradient of.
   template <class T>
-  Target<T> target(int id) {
+  Target<T> target(std::int64_t id) {
     if (id < 0) return {};
-    Value& value = values_[std::size_t(id)];
+    if (!holds(id))
+      throw Error("backward: a value of an earlier pass, or from before the last backward, was used in this one: give "
+                  "x.value() where it is meant as a constant");
+    Value& value = at(id);
     const bool accumulate = bool(value.gradient);
     if (!accumulate) value.gradient = cpu_pool().take(value.bytes);
     return {static_cast<T*>(value.gradient.data()), accumulate};
@@ -62,30 +69,44 @@ class Tape {
 
   /// The gradient of value `id`, or nullptr when no step has contributed to it.
   template <class T>
-  T* gradient(int id) {
-    return static_cast<T*>(values_[std::size_t(id)].gradient.data());
+  T* gradient(std::int64_t id) {
+    return static_cast<T*>(at(id).gradient.data());
   }
 
   /// Makes the gradient of `from` that of `to`, without copying, when nobody has contributed to `to` yet. Both values have
   /// the same size, and the step that calls it is done with the gradient of `from`.
-  bool move_gradient(int from, int to) {
-    if (to < 0 || values_[std::size_t(to)].gradient) return false;
-    values_[std::size_t(to)].gradient = std::move(values_[std::size_t(from)].gradient);
+  bool move_gradient(std::int64_t from, std::int64_t to) {
+    if (to < 0 || !holds(to) || at(to).gradient) return false;
+    at(to).gradient = std::move(at(from).gradient);
     return true;
   }
 
   /// Keeps the gradient of `id` after the backward pass, for a caller that wants to read it.
-  void keep_gradient(int id) { values_[std::size_t(id)].keep = true; }
+  void keep_gradient(std::int64_t id) { at(id).keep = true; }
+  /// Whether value `id` is of this pass and its gradient is kept.
+  bool keeps_gradient(std::int64_t id) const {
+    return id >= first_ && id < first_ + std::int64_t(values_.size()) && values_[std::size_t(id - first_)].keep;
+  }
 
-  /// Runs the steps in reverse order. The caller has written the gradient of the result. Each step runs once.
+  /// Runs the steps in reverse order. The caller has written the gradient of the result. Each step runs once, also when
+  /// one of them throws: the rest is then dropped.
   void backward() {
+    struct DropRest {
+      Tape& tape;
+      ~DropRest() {
+        tape.drop_steps();
+        tape.open_ = tape.first_ + std::int64_t(tape.values_.size());
+      }
+    } drop_rest{*this};
     while (!steps_.empty()) {
       const RecordedStep step = steps_.back();
-      Value& value = values_[std::size_t(step.output)];
-      if (value.gradient) step.run(step.held, *this);
       steps_.pop_back();
-      step.destroy(step.held);
-      if (Value& done = values_[std::size_t(step.output)]; !done.keep) done.gradient = Storage();
+      const struct Destroy {
+        const RecordedStep& step;
+        ~Destroy() { step.destroy(step.held); }
+      } destroy{step};
+      if (at(step.output).gradient) step.run(step.held, *this);
+      if (Value& done = at(step.output); !done.keep) done.gradient = Storage();
     }
   }
 
@@ -93,10 +114,9 @@ class Tape {
 
   /// Forgets everything and keeps the memory of the lists.
   void clear() {
-    while (!steps_.empty()) {
-      steps_.back().destroy(steps_.back().held);
-      steps_.pop_back();
-    }
+    drop_steps();
+    first_ += std::int64_t(values_.size());
+    open_ = first_;
     values_.clear();
     chunk_ = 0;
     used_ = 0;
@@ -110,10 +130,19 @@ class Tape {
   };
   struct RecordedStep {
     void* held;
-    int output;
+    std::int64_t output;
     void (*run)(void*, Tape&);
     void (*destroy)(void*);
   };
+  Value& at(std::int64_t id) { return values_[std::size_t(id - first_)]; }
+
+  void drop_steps() {
+    while (!steps_.empty()) {
+      steps_.back().destroy(steps_.back().held);
+      steps_.pop_back();
+    }
+  }
+
   static constexpr std::size_t chunk_bytes = std::size_t{1} << 16;
 
   void* take(std::size_t bytes) {
@@ -130,6 +159,8 @@ class Tape {
   }
 
   std::vector<Value> values_;
+  std::int64_t first_ = 0;  // the number of values_[0]
+  std::int64_t open_ = 0;   // values before this one are used up
   std::vector<RecordedStep> steps_;
   std::vector<Storage> chunks_;
   std::size_t chunk_ = 0, used_ = 0;

@@ -39,12 +39,12 @@ class Var {
 
   Tape* tape() const { return tape_; }
   /// The number of the value on its tape, or -1.
-  int id() const { return id_; }
+  std::int64_t id() const { return id_; }
 
  private:
   Image<C, T> image_;
   Tape* tape_ = nullptr;
-  int id_ = -1;
+  std::int64_t id_ = -1;
 };
 
 /// One number computed in a pass.
@@ -57,12 +57,12 @@ class Scalar {
   }
   T item() const { return value_; }
   Tape* tape() const { return tape_; }
-  int id() const { return id_; }
+  std::int64_t id() const { return id_; }
 
  private:
   T value_{};
   Tape* tape_ = nullptr;
-  int id_ = -1;
+  std::int64_t id_ = -1;
 };
 
 namespace detail {
@@ -85,11 +85,17 @@ Var<C, T> as_var(const Image<C, T>& x) {
   return Var<C, T>(x);
 }
 
-/// The tape of the first argument that has one, or nullptr.
+/// The tape of the arguments that have one, or nullptr. Throws Error when they were computed in different passes.
 template <class... Xs>
 Tape* common_tape(const Xs&... xs) {
   Tape* tape = nullptr;
-  ((tape = tape != nullptr ? tape : xs.tape()), ...);
+  const auto join = [&](Tape* other) {
+    if (tape != nullptr && other != nullptr && tape != other)
+      throw Error("arithmetic on values of different passes: gradients do not flow from pass to pass; give x.value() "
+                  "where one is meant as a constant");
+    tape = tape != nullptr ? tape : other;
+  };
+  (join(xs.tape()), ...);
   return tape;
 }
 

@@ -112,6 +112,7 @@ class Layer : public LayerTag {
  private:
   template <class S, class P, int C, class T>
   static auto run(S& self, P& pass, Var<C, T> x) {
+    check_pass(pass, x, "a layer");
     if constexpr (detail::fixes_channels<Self>) {
       if constexpr (Self::io::in != C) {
         static_assert(sizeof(detail::image_fits<Self, C, Self::io::in>) > 0);

@@ -18,7 +18,7 @@ namespace detail {
 
 /// The gradient target for a value that is added to in any order: zeros when nobody has written to it yet.
 template <class T>
-T* zeroed_target(Tape& tape, int id, std::int64_t size) {
+T* zeroed_target(Tape& tape, std::int64_t id, std::int64_t size) {
   const auto target = tape.target<T>(id);
   if (target && !target.accumulate) std::fill_n(target.data, size, T(0));
   return target.data;
