@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -103,11 +102,8 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
   const fs::path latest = options.checkpoint_dir / "latest.safetensors", best = options.checkpoint_dir / "best.safetensors";
   st::MultiStepLR scheduler(optimizer, {.milestones = options.milestones, .gamma = options.gamma});
 
-  // `at` is where the run stands: epochs done, steps of the next one done, the best PSNR so far, the sum of this epoch's
-  // losses.
-  st::CheckpointInfo at{.best_metric = -std::numeric_limits<double>::infinity()};
-  at.extra["recipe"] = options.recipe();
-  double loss_sum = 0, seconds_before = 0;
+  st::CheckpointInfo at{.seed = options.seed};  // where the run stands
+  double loss_sum = 0, seconds_before = 0;      // of this epoch; of earlier runs
   if (options.resume) {
     const fs::path file = options.resume->empty() ? latest : fs::path(*options.resume);
     at = st::load_checkpoint(file, net, optimizer, scheduler);
@@ -117,11 +113,12 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
     loss_sum = std::stod(at.extra.at("loss_sum"));
     seconds_before = std::stod(at.extra.at("seconds"));
     std::printf("resumed %s: %lld epochs and %lld steps done\n", file.c_str(), static_cast<long long>(at.epoch),
-                static_cast<long long>(at.step));
+                static_cast<long long>(at.batch));
   } else if (fs::exists(latest)) {
     throw st::ValueError(st::concat(latest.string(), " is there already: go on from it with --resume, or choose another "
                                                      "--checkpoint-dir"));
   }
+  at.extra["recipe"] = options.recipe();
   std::vector<EpochLog> log = read_log(options.checkpoint_dir / "log.csv", at.epoch);
 
   const console::Stopwatch total;
@@ -142,29 +139,30 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
           while (at.epoch < options.epochs && !out_of_time()) {
             console::Progress progress(st::concat("epoch ", at.epoch + 1, "/", options.epochs), loader.size());
             const console::Stopwatch watch;
-            const std::int64_t first_step = at.step;
-            for (const auto& [noisy, clean] : loader.epoch(at.epoch, first_step)) {
-              st::Train pass({.seed = options.seed, .step = at.epoch * loader.size() + at.step});
+            const std::int64_t first_batch = at.batch;
+            for (const auto& [noisy, clean] : loader.epoch(at.epoch, first_batch)) {
+              st::Train pass({.seed = options.seed, .step = at.step});
               const auto loss = dncnn::loss(options.loss, net(pass, noisy), clean);
               optimizer.zero_grad();
               try {
                 pass.backward(loss);
               } catch (const st::NumericError& error) {
                 throw st::NumericError(st::concat(
-                    error.what(), " (epoch ", at.epoch + 1, ", step ", at.step + 1, "; ", first_not_finite(net),
+                    error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1, "; ", first_not_finite(net),
                     "). The last good checkpoint is ", fs::exists(latest) ? latest.string() : "none: no step was saved yet"));
               }
               if (options.clip > 0) st::clip_grad_norm_(net, options.clip);
               optimizer.step();
               loss_sum += double(loss.item());
               ++at.step;
+              ++at.batch;
 
-              const double seconds = watch.seconds(), per_step = seconds / double(at.step - first_step);
+              const double seconds = watch.seconds(), per_step = seconds / double(at.batch - first_batch);
               char text[160];
-              std::snprintf(text, sizeof text, "loss %.6f  %.0f images/s  data %.1f s  ETA %s", loss_sum / double(at.step),
+              std::snprintf(text, sizeof text, "loss %.6f  %.0f images/s  data %.1f s  ETA %s", loss_sum / double(at.batch),
                             double(options.batch_size) / per_step, loader.wait_seconds(),
-                            console::clock_text(per_step * double(loader.size() - at.step)).c_str());
-              progress.update(at.step, text);
+                            console::clock_text(per_step * double(loader.size() - at.batch)).c_str());
+              progress.update(at.batch, text);
               if (interrupt.requested()) break;
               if (options.save_interval > 0 && at.step % options.save_interval == 0) save();
               if (out_of_time()) break;
@@ -173,13 +171,13 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
             if (interrupt.requested()) return;
 
             const dncnn::Score score = dncnn::evaluate(net, valid);
-            const double lr = optimizer.lr(), mean_loss = loss_sum / double(at.step);
+            const double lr = optimizer.lr(), mean_loss = loss_sum / double(at.batch);
             scheduler.step();
             ++at.epoch;
-            at.step = 0;
+            at.batch = 0;
             loss_sum = 0;
-            const bool is_best = score.psnr > at.best_metric;
-            at.best_metric = std::max(at.best_metric, score.psnr);
+            const bool is_best = score.psnr > at.best.value_or(-1);
+            if (is_best) at.best = score.psnr;
             save();
             if (is_best) st::save_checkpoint(best, at, net, optimizer, scheduler);
             log.push_back({at.epoch, lr, mean_loss, score.psnr, score.ssim, seconds_before + total.seconds()});
@@ -197,10 +195,10 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
   if (interrupt.requested()) {
     save();
     std::printf("stopped after epoch %lld, step %lld; go on with: dncnn_train ... --checkpoint-dir %s --resume\n",
-                static_cast<long long>(at.epoch), static_cast<long long>(at.step), options.checkpoint_dir.c_str());
+                static_cast<long long>(at.epoch), static_cast<long long>(at.batch), options.checkpoint_dir.c_str());
     return 130;
   }
-  std::printf("best PSNR %.3f dB: %s; curve: %s\n", at.best_metric, best.c_str(),
+  std::printf("best PSNR %.3f dB: %s; curve: %s\n", at.best.value_or(0), best.c_str(),
               (options.checkpoint_dir / "curve.svg").c_str());
   return 0;
 }

@@ -1,0 +1,57 @@
+// Tests a DnCNN on a folder of clean images, under the noise of the published tables.
+//
+//     dncnn_test --weights dncnn.safetensors --data Set12 --sigma 25
+//     dncnn_test --weights out/best.safetensors --data Set12 --sigma 25 --noise philox --rounding 8bit
+//
+// Weights with or without batch norm, of a checkpoint or of PyTorch: the file tells.
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <string>
+
+#include "datasets.hpp"
+#include "weights.hpp"
+
+int main(int argc, char** argv) {
+  std::string weights, data, noise = "numpy", rounding = "none";
+  float sigma = 25;
+  int threads = 0;
+  CLI::App app("Tests a DnCNN denoiser: PSNR and SSIM of every image, and their means.");
+  app.option_defaults()->always_capture_default();
+  app.add_option("--weights", weights, "safetensors file, or a checkpoint")->required();
+  app.add_option("--data", data, "folder of clean images, or dead-leaves")->required();
+  app.add_option("--sigma", sigma, "of the noise, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
+  app.add_option("--noise", noise, "numpy: as np.random.seed(0) for every image")->check(CLI::IsMember({"numpy", "philox"}));
+  app.add_option("--rounding", rounding, "of the result before it is measured")->check(CLI::IsMember({"none", "8bit"}));
+  app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
+  CLI11_PARSE(app, argc, argv);
+  try {
+    if (threads > 0) st::set_num_threads(threads);
+    std::printf("%s\n", dncnn::architecture_of(weights).str().c_str());
+    const auto protocol = st::PsnrOptions{.rounding = rounding == "8bit" ? st::Rounding::to_8bit : st::Rounding::none};
+    std::printf("sigma %g, %s noise; %s\n", double(sigma), noise.c_str(), protocol.str().c_str());
+    dncnn::with_network(weights, [&]<class Net>(const Net& net) {
+      constexpr int channels = Net::io::in;
+      dncnn::with_test_data<channels>(
+          data, {.sigma = sigma, .noise = noise == "numpy" ? st::Noise::numpy : st::Noise::philox}, [&](const auto& images) {
+            st::AverageMeter psnr, ssim;
+            for (std::size_t i = 0; i < images.size(); ++i) {
+              st::Rng unused;
+              const auto [noisy, clean] = images.get(i, unused);
+              st::Infer pass;
+              auto output = net(pass, noisy).value();
+              psnr.update(st::psnr(output, clean, protocol));
+              if (rounding == "8bit") output = st::round_to_8bit(output);
+              ssim.update(st::ssim(output, clean));
+              std::printf("%s  PSNR %.2f dB  SSIM %.4f\n", images.name(i).c_str(), psnr.last(), ssim.last());
+              std::fflush(stdout);
+            }
+            std::printf("mean  PSNR %.3f dB  SSIM %.4f  images %zu\n", psnr.mean(), ssim.mean(), images.size());
+          });
+    });
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "dncnn_test: %s\n", error.what());
+    return 1;
+  }
+}
