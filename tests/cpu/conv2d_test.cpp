@@ -36,6 +36,20 @@ struct Reference {
     value[std::size_t(index)] += term;
     magnitude[std::size_t(index)] += std::abs(term);
   }
+  /// Gives each pixel of an N,H,W,C image the largest magnitude of its 4 x 4 tile: where Winograd's algorithm computes a
+  /// tile from all of its 6 x 6 input pixels, they all share the rounding errors, also those that have most of their taps
+  /// in the padding.
+  void share_magnitudes(std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c) {
+    std::vector<double> largest(magnitude.size(), 0.0);
+    const auto for_each = [&](auto f) {
+      for (std::int64_t i = 0; i < n * h * w * c; ++i) {
+        const std::int64_t row = i / c / w % h, column = i / c % w;
+        f(std::size_t(i), std::size_t(i - ((row % 4) * w + column % 4) * c));
+      }
+    };
+    for_each([&](std::size_t i, std::size_t tile) { largest[tile] = std::max(largest[tile], magnitude[i]); });
+    for_each([&](std::size_t i, std::size_t tile) { magnitude[i] = largest[tile]; });
+  }
   std::vector<double> value, magnitude;
 };
 
@@ -91,6 +105,10 @@ void check_problem(const st::Conv2dProblem& p) {
     dweight.add(wi, dy_value * x_value);
   });
   for (std::int64_t i = 0; i < p.output_size(); ++i) dbias.add(i % p.out, dy[std::size_t(i)]);
+  if (std::is_same_v<T, float> && st::cpu::detail::use_winograd(p)) {
+    y.share_magnitudes(p.n, p.out_h(), p.out_w(), p.out);
+    dx.share_magnitudes(p.n, p.h, p.w, p.in);
+  }
 
   std::vector<T> result(std::size_t(p.output_size()), unwritten);
   st::cpu::conv2d_forward<T>(p, x.data(), weight.data(), nullptr, result.data());
@@ -157,6 +175,18 @@ const std::vector<st::Conv2dProblem>& odd_problems() {
 
 TEST_CASE_TEMPLATE("conv2d matches its definition for odd shapes", T, float, double) {
   for (const st::Conv2dProblem& problem : odd_problems()) check_problem<T>(problem);
+}
+
+TEST_CASE("conv2d matches its definition where Winograd's algorithm computes it") {
+  for (const st::Conv2dProblem& p : {st::Conv2dProblem{.n = 2, .h = 8, .w = 12, .in = 8, .out = 8},
+                                     st::Conv2dProblem{.h = 11, .w = 13, .in = 8, .out = 17},
+                                     st::Conv2dProblem{.h = 4, .w = 4, .in = 65, .out = 9},
+                                     st::Conv2dProblem{.h = 12, .w = 7, .in = 13, .out = 80, .padding = 0},
+                                     st::Conv2dProblem{.n = 3, .h = 5, .w = 6, .in = 24, .out = 40, .padding = 2},
+                                     st::Conv2dProblem{.h = 4, .w = 9, .in = 16, .out = 11, .padding = 4},
+                                     st::Conv2dProblem{.n = 2, .h = 40, .w = 37, .in = 16, .out = 16},
+                                     st::Conv2dProblem{.h = 21, .w = 20, .in = 72, .out = 136}})
+    check_problem<float>(p);
 }
 
 TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float, double) {

@@ -13,6 +13,10 @@
 
 #include "strata/core/config.hpp"
 
+// For lambdas whose variables are to stay in registers: [&](auto i) STRATA_INLINED { ... }. Before C++23 an attribute in
+// square brackets cannot stand there.
+#define STRATA_INLINED __attribute__((always_inline))
+
 namespace strata::inline STRATA_ABI::simd {
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
@@ -109,10 +113,10 @@ inline Lane<V> sum(V value) {
 }
 
 /// f(0), f(1), ... f(Count - 1) with compile-time indices. Arrays indexed by them can live in registers, which a loop
-/// gets from the optimiser only at -O3.
+/// gets from the optimiser only at -O3. Mark f with STRATA_INLINED.
 template <int Count, class F>
 [[gnu::always_inline]] inline void unroll(F&& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+  [&]<int... I>(std::integer_sequence<int, I...>) STRATA_INLINED {
     (f(std::integral_constant<int, I>{}), ...);
   }(std::make_integer_sequence<int, Count>{});
 }

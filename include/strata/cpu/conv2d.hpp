@@ -8,10 +8,13 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "strata/core/error.hpp"
 #include "strata/cpu/conv2d_direct.hpp"
 #include "strata/cpu/conv2d_direct_weight.hpp"
+#include "strata/cpu/conv2d_winograd.hpp"
+#include "strata/cpu/conv2d_winograd_weight.hpp"
 #include "strata/math/activation.hpp"
 #include "strata/math/conv2d_problem.hpp"
 
@@ -22,7 +25,7 @@ using strata::Activation;
 namespace detail {
 
 /// Throws ShapeError for extents that make no convolution.
-inline void check(const Conv2dProblem& p) {
+inline void check_conv2d(const Conv2dProblem& p) {
   const std::int64_t reach = std::int64_t{p.dilation} * (p.kernel - 1) + 1;
   if (p.n < 1 || p.h < 1 || p.w < 1 || p.in < 1 || p.out < 1)
     throw ShapeError(concat("conv2d: got an input of ", p.n, "x", p.in, "x", p.h, "x", p.w, " for ", p.out,
@@ -35,6 +38,14 @@ inline void check(const Conv2dProblem& p) {
                             p.dilation, ") does not fit an image of ", p.h, "x", p.w, " with padding ", p.padding));
 }
 
+/// Whether Winograd's algorithm computes a problem, and faster than the direct one. It needs at least a vector of
+/// channels on both sides, and images that its 4 x 4 tiles do not exceed by too much.
+constexpr bool use_winograd(const Conv2dProblem& p) {
+  if (!has_winograd_form(p) || p.in < 8 || p.out < 8) return false;
+  const winograd::Tiles tiles(1, p.out_h(), p.out_w());
+  return 2 * tiles.count * winograd::planes < 9 * p.out_h() * p.out_w();
+}
+
 }  // namespace detail
 
 /// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros.
@@ -42,14 +53,19 @@ inline void check(const Conv2dProblem& p) {
 template <class T>
 void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
                     Activation activation = Activation::none) {
-  detail::check(problem);
-  direct_forward(problem, x, weight, y, Epilogue<T>{.bias = bias, .activation = activation});
+  detail::check_conv2d(problem);
+  const Epilogue<T> epilogue{.bias = bias, .activation = activation};
+  if constexpr (std::is_same_v<T, float>)
+    if (detail::use_winograd(problem)) return winograd_forward(problem, x, weight, y, epilogue);
+  direct_forward(problem, x, weight, y, epilogue);
 }
 
 /// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`.
 template <class T>
 void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate) {
-  detail::check(problem);
+  detail::check_conv2d(problem);
+  if constexpr (std::is_same_v<T, float>)
+    if (detail::use_winograd(problem)) return winograd_backward_input(problem, dy, weight, dx, accumulate);
   direct_backward_input(problem, dy, weight, dx, accumulate);
 }
 
@@ -57,7 +73,9 @@ void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* w
 template <class T>
 void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, const T* dy, T* dweight, T* dbias,
                             bool accumulate) {
-  detail::check(problem);
+  detail::check_conv2d(problem);
+  if constexpr (std::is_same_v<T, float>)
+    if (detail::use_winograd(problem)) return winograd_backward_weight(problem, x, dy, dweight, dbias, accumulate);
   direct_backward_weight(problem, x, dy, dweight, dbias, accumulate);
 }
 

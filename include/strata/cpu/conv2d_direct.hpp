@@ -12,24 +12,14 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
-#include <limits>
 
 #include "strata/core/parallel.hpp"
+#include "strata/cpu/epilogue.hpp"
 #include "strata/cpu/panel_product.hpp"
-#include "strata/math/activation.hpp"
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
-
-/// What happens to a sum before it is written: y = activation(sum + bias), or y += sum.
-template <class T>
-struct Epilogue {
-  const T* bias = nullptr;  ///< one per channel, or nullptr
-  Activation activation = Activation::none;
-  bool accumulate = false;
-};
 
 namespace detail {
 
@@ -56,16 +46,14 @@ struct Pixels {
 // (tap, channel of x) x (channel of y) in panels.
 template <class T>
 void gather(const Pixels<const T>& x, const T* weights, const Pixels<T>& y, const PixelGrid& grid,
-            const Epilogue<T>& epilogue) {
+            const Epilogue<T>& scalar_epilogue) {
   using V = simd::Vector<T>;
   constexpr std::int64_t lanes = simd::lanes<V>;
   const std::int64_t pixels = x.n * grid.rows * grid.columns, depth = grid.tap_count * x.c;
   const std::int64_t block = std::clamp<std::int64_t>(pixels / 16 / block_rows * block_rows, block_rows, 8 * block_rows);
-  const T floor = epilogue.activation == Activation::relu ? T(0) : -std::numeric_limits<T>::infinity();
+  const VectorEpilogue<T> epilogue(scalar_epilogue, y.c);
 
-  Scratch<T> bias(std::size_t(simd::padded<V>(y.c))), zeros(std::size_t(x.c));
-  std::fill_n(bias.data(), simd::padded<V>(y.c), T(0));
-  if (epilogue.bias) std::copy_n(epilogue.bias, y.c, bias.data());
+  Scratch<T> zeros(std::size_t(x.c));
   std::fill_n(zeros.data(), x.c, T(0));
   Scratch<const T*> all_sources(std::size_t(num_threads() * grid.tap_count * block + 1));
   Scratch<T*> all_results(std::size_t(num_threads() * block));
@@ -91,17 +79,17 @@ void gather(const Pixels<const T>& x, const T* weights, const Pixels<T>& y, cons
       for (std::int64_t group = 0; group < groups; ++group) {
         const T** source = sources + group * grid.tap_count * block_rows;
         multiply<V, block_rows, vectors>(
-            grid.tap_count, x.c, [&](std::int64_t tap, int r) { return source[tap * block_rows + r]; },
-            weights + depth * column, [&](int r, int j, V sum) {
+            grid.tap_count, x.c, [&](std::int64_t tap, int r) STRATA_INLINED { return source[tap * block_rows + r]; },
+            weights + depth * column, [&](int r, int j, V sum) STRATA_INLINED {
               const std::int64_t pixel = group * block_rows + r, channel = column + j * lanes;
               if (pixel >= count) return;
               T* to = results[pixel] + channel;
-              sum = simd::max(simd::broadcast<V>(floor), sum + simd::load<V>(bias.data() + channel));
+              sum = epilogue.finish(sum, channel);
               if (channel + lanes <= y.c) {
-                simd::store(to, epilogue.accumulate ? simd::load<V>(to) + sum : sum);
+                simd::store(to, epilogue.accumulate() ? simd::load<V>(to) + sum : sum);
               } else {
                 const std::int64_t rest = y.c - channel;
-                simd::store_first(to, epilogue.accumulate ? simd::load_first<V>(to, rest) + sum : sum, rest);
+                simd::store_first(to, epilogue.accumulate() ? simd::load_first<V>(to, rest) + sum : sum, rest);
               }
             });
       }
@@ -150,7 +138,7 @@ void direct_backward_input(const Conv2dProblem& problem, const T* dy, const T* w
       const std::int64_t rows = (problem.h - a + stride - 1) / stride, columns = (problem.w - b + stride - 1) / stride;
       detail::gather<T>({dy, problem.n, problem.out_h(), problem.out_w(), out}, packed.data(),
                         {dx, problem.n, problem.h, problem.w, in}, {a, b, stride, rows, columns, 1, taps.data(), count},
-                        {nullptr, Activation::none, accumulate});
+                        {.accumulate = accumulate});
     }
 }
 

@@ -46,14 +46,14 @@ void sum_weight_partials(const T* partial, std::int64_t ranges, std::int64_t dep
   });
 }
 
-/// dbias[o] = or += sum over ranges of partial[range][o].
+/// result[i] = or += sum over ranges of partial[range * stride + i], i < count.
 template <class T>
-void sum_bias_partials(const T* partial, std::int64_t ranges, std::int64_t out, T* dbias, bool accumulate) {
-  const std::int64_t stride = simd::padded<simd::Vector<T>>(out);
-  for (std::int64_t o = 0; o < out; ++o) {
-    T sum = partial[o];
-    for (std::int64_t range = 1; range < ranges; ++range) sum += partial[range * stride + o];
-    dbias[o] = accumulate ? dbias[o] + sum : sum;
+void sum_partials(const T* partial, std::int64_t ranges, std::int64_t stride, std::int64_t count, T* result,
+                  bool accumulate) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    T sum = partial[i];
+    for (std::int64_t range = 1; range < ranges; ++range) sum += partial[range * stride + i];
+    result[i] = accumulate ? result[i] + sum : sum;
   }
 }
 
@@ -133,7 +133,7 @@ void direct_backward_weight(const Conv2dProblem& problem, const T* x, const T* d
     }
   });
   detail::sum_weight_partials(partial.data(), ranges, depth, out, dweight, accumulate);
-  if (dbias) detail::sum_bias_partials(bias_partial.data(), ranges, out, dbias, accumulate);
+  if (dbias) detail::sum_partials(bias_partial.data(), ranges, stride, out, dbias, accumulate);
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -31,7 +31,7 @@ void for_each_panel(std::int64_t columns, F&& f) {
   std::int64_t vector = 0;
   for (; vector + panel_vectors <= vectors; vector += panel_vectors)
     f(vector * simd::lanes<V>, std::integral_constant<int, panel_vectors>{});
-  simd::unroll<panel_vectors - 1>([&](auto less) {
+  simd::unroll<panel_vectors - 1>([&](auto less) STRATA_INLINED {
     if (vectors - vector == less + 1) f(vector * simd::lanes<V>, std::integral_constant<int, less + 1>{});
   });
 }
@@ -63,17 +63,17 @@ template <class V, int Rows, int Vectors, class Row, class Result>
   V sum[Rows][Vectors] = {};
   for (std::int64_t s = 0; s < segments; ++s) {
     const simd::Lane<V>* a[Rows];
-    simd::unroll<Rows>([&](auto r) { a[r] = row(s, int(r)); });
+    simd::unroll<Rows>([&](auto r) STRATA_INLINED { a[r] = row(s, int(r)); });
     for (std::int64_t k = 0; k < depth; ++k, panel += Vectors * simd::lanes<V>) {
       V b[Vectors];
-      simd::unroll<Vectors>([&](auto j) { b[j] = simd::load<V>(panel + j * simd::lanes<V>); });
-      simd::unroll<Rows>([&](auto r) {
+      simd::unroll<Vectors>([&](auto j) STRATA_INLINED { b[j] = simd::load<V>(panel + j * simd::lanes<V>); });
+      simd::unroll<Rows>([&](auto r) STRATA_INLINED {
         const V x = simd::broadcast<V>(a[r][k]);
-        simd::unroll<Vectors>([&](auto j) { sum[r][j] += x * b[j]; });
+        simd::unroll<Vectors>([&](auto j) STRATA_INLINED { sum[r][j] += x * b[j]; });
       });
     }
   }
-  simd::unroll<Rows>([&](auto r) { simd::unroll<Vectors>([&](auto j) { result(int(r), int(j), sum[r][j]); }); });
+  simd::unroll<Rows>([&](auto r) STRATA_INLINED { simd::unroll<Vectors>([&](auto j) STRATA_INLINED { result(int(r), int(j), sum[r][j]); }); });
 }
 
 namespace detail {
@@ -85,14 +85,14 @@ void add_outer_products(std::int64_t depth, const T* a, std::int64_t a_stride, c
   V sum[Rows][Vectors] = {};
   for (std::int64_t k = 0; k < depth; ++k, a += a_stride, b += b_stride) {
     V y[Vectors];
-    simd::unroll<Vectors>([&](auto j) { y[j] = simd::load<V>(b + j * simd::lanes<V>); });
-    simd::unroll<Rows>([&](auto r) {
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { y[j] = simd::load<V>(b + j * simd::lanes<V>); });
+    simd::unroll<Rows>([&](auto r) STRATA_INLINED {
       const V x = simd::broadcast<V>(a[r]);
-      simd::unroll<Vectors>([&](auto j) { sum[r][j] += x * y[j]; });
+      simd::unroll<Vectors>([&](auto j) STRATA_INLINED { sum[r][j] += x * y[j]; });
     });
   }
-  simd::unroll<Rows>([&](auto r) {
-    simd::unroll<Vectors>([&](auto j) {
+  simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
       T* to = c + r * c_stride + j * simd::lanes<V>;
       simd::store(to, simd::load<V>(to) + sum[r][j]);
     });
@@ -113,7 +113,7 @@ void add_outer_products(std::int64_t depth, std::int64_t rows, std::int64_t colu
   for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
     for (std::int64_t strip = 0; strip < strips; ++strip) {
       const std::int64_t first = rows * strip / strips, count = rows * (strip + 1) / strips - first;
-      simd::unroll<block_rows>([&](auto less) {
+      simd::unroll<block_rows>([&](auto less) STRATA_INLINED {
         if (count == less + 1)
           detail::add_outer_products<V, less + 1, vectors>(depth, a + first, a_stride, b + column, b_stride,
                                                            c + first * c_stride + column, c_stride);

@@ -1,0 +1,145 @@
+// The gradients for the weights and the bias of a 3 x 3 convolution with stride 1, by Winograd's algorithm:
+//
+//     dweight = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G          36 sums of outer products, (in) x (out)
+//
+// Sixteen pixels of the output cost 36 multiplications for each pair of channels instead of 144. The channels are cut into
+// chunks and the tiles into ranges; a task adds up one chunk over one range, a block of tiles at a time. At the end the
+// ranges are added in order and transformed to 3 x 3.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "strata/core/parallel.hpp"
+#include "strata/cpu/conv2d_direct_weight.hpp"
+#include "strata/cpu/conv2d_winograd.hpp"
+#include "strata/cpu/panel_product.hpp"
+#include "strata/cpu/winograd.hpp"
+#include "strata/math/conv2d_problem.hpp"
+#include "strata/tensor/storage.hpp"
+
+namespace strata::inline STRATA_ABI::cpu {
+
+namespace winograd {
+
+/// How the work is cut: by the problem alone, so that the order of the sums is too.
+struct WeightGradientPlan {
+  static constexpr std::int64_t chunk = 64;  ///< channels, of the input and of the output
+  static constexpr std::int64_t block = 24;  ///< tiles
+
+  WeightGradientPlan(const Conv2dProblem& p)
+      : tiles(p.n, p.out_h(), p.out_w()),
+        in(p.in),
+        out(p.out),
+        in_chunks((in + chunk - 1) / chunk),
+        out_chunks((out + chunk - 1) / chunk),
+        ranges(std::clamp<std::int64_t>(16 / (in_chunks * out_chunks), 1, std::max<std::int64_t>(1, tiles.count / 96))),
+        plane(plane_distance(std::min(in, chunk) * columns(0))) {}
+
+  std::int64_t tasks() const { return ranges * in_chunks * out_chunks; }
+  std::int64_t rows(std::int64_t in_chunk) const { return std::min(chunk, in - in_chunk * chunk); }
+  /// Output channels of a chunk, padded to whole vectors.
+  std::int64_t columns(std::int64_t out_chunk) const {
+    return simd::padded<simd::Vector<float>>(std::min(chunk, out - out_chunk * chunk));
+  }
+
+  Tiles tiles;
+  std::int64_t in, out, in_chunks, out_chunks, ranges;
+  std::int64_t plane;  ///< distance of the 36 sums of a task
+};
+
+/// dweight[o, tap, c] = or += (G^T s G)[tap], where s is the sum over ranges of sums[range][chunks][plane][c][o].
+inline void transform_weight_gradient(const WeightGradientPlan& plan, const float* sums, float* dweight,
+                                      bool accumulate) {
+  using V = simd::Vector<float>;
+  constexpr std::int64_t lanes = simd::lanes<V>, strip = 8;
+  constexpr std::int64_t strips = WeightGradientPlan::chunk / strip;
+  const std::int64_t chunks = plan.in_chunks * plan.out_chunks;
+  parallel_for(chunks * strips, [&](std::int64_t task) {
+    const std::int64_t chunk = task / strips, in_chunk = chunk / plan.out_chunks, out_chunk = chunk % plan.out_chunks;
+    const std::int64_t first = task % strips * strip, end = std::min(first + strip, plan.rows(in_chunk));
+    const std::int64_t stride = plan.columns(out_chunk);
+    std::array<float, lanes * 9 * strip> result;  // [o][tap][c]
+    for (std::int64_t o = 0; o < stride; o += lanes) {
+      for (std::int64_t c = first; c < end; ++c) {
+        V du[planes], half[3 * tile], dg[9];
+        for (int p = 0; p < planes; ++p) {
+          const float* from = sums + (chunk * planes + p) * plan.plane + c * stride + o;
+          du[p] = simd::load<V>(from);
+          for (std::int64_t range = 1; range < plan.ranges; ++range)
+            du[p] += simd::load<V>(from + range * chunks * planes * plan.plane);
+        }
+        simd::unroll<tile>([&](auto j) STRATA_INLINED { weight_gradient_1d<tile, tile>(du + j, half + j); });
+        simd::unroll<3>([&](auto i) STRATA_INLINED { weight_gradient_1d<1, 1>(half + i * tile, dg + i * 3); });
+        for (int t = 0; t < 9; ++t)
+          for (std::int64_t lane = 0; lane < lanes; ++lane)
+            result[std::size_t((lane * 9 + t) * strip + c - first)] = dg[t][lane];
+      }
+      const std::int64_t o_first = out_chunk * WeightGradientPlan::chunk + o;
+      for (std::int64_t lane = 0; lane < std::min(lanes, plan.out - o_first); ++lane)
+        for (std::int64_t t = 0; t < 9; ++t) {
+          const float* from = result.data() + (lane * 9 + t) * strip;
+          float* to = dweight + ((o_first + lane) * 9 + t) * plan.in + in_chunk * WeightGradientPlan::chunk + first;
+          for (std::int64_t c = 0; c < end - first; ++c) to[c] = accumulate ? to[c] + from[c] : from[c];
+        }
+    }
+  });
+}
+
+}  // namespace winograd
+
+/// dweight = or += the gradient for the weights, dbias (unless nullptr) = or += that for the bias, for problems of
+/// Winograd's form.
+inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, const float* dy, float* dweight,
+                                     float* dbias, bool accumulate) {
+  using namespace winograd;
+  using V = simd::Vector<float>;
+  using Plan = WeightGradientPlan;
+  const Plan plan(p);
+  const Images input{x, p.n, p.h, p.w, p.in}, output_gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
+  const std::int64_t task_size = planes * plan.plane, bias_stride = plan.out_chunks * Plan::chunk;
+  Scratch<float> sums(std::size_t(plan.tasks() * task_size)), bias_sums(std::size_t(plan.ranges * bias_stride));
+
+  const std::int64_t v_plane = plane_distance(Plan::block * simd::padded<V>(plan.rows(0)));
+  const std::int64_t q_plane = plane_distance(Plan::block * plan.columns(0));
+  const std::int64_t patch_size = planes * std::max(simd::padded<V>(plan.rows(0)), plan.columns(0));
+  const std::int64_t worker_size = planes * (v_plane + q_plane) + patch_size;
+  Scratch<float> workspace(std::size_t(num_threads() * worker_size));
+
+  parallel_for(plan.tasks(), [&](std::int64_t task, int worker) {
+    float* const v = workspace.data() + worker * worker_size;
+    float* const q = v + planes * v_plane;
+    float* const patch = q + planes * q_plane;
+    float* const sum = sums.data() + task * task_size;
+    const std::int64_t range = task / (plan.in_chunks * plan.out_chunks);
+    const std::int64_t in_chunk = task / plan.out_chunks % plan.in_chunks, out_chunk = task % plan.out_chunks;
+    const std::int64_t rows = plan.rows(in_chunk), columns = plan.columns(out_chunk), v_stride = simd::padded<V>(rows);
+    std::fill_n(sum, task_size, 0.0f);
+    std::array<float, std::size_t(Plan::chunk)> bias_sum{};
+
+    const std::int64_t end = plan.tiles.count * (range + 1) / plan.ranges;
+    for (std::int64_t first = plan.tiles.count * range / plan.ranges; first < end; first += Plan::block) {
+      const std::int64_t count = std::min(Plan::block, end - first);
+      for (std::int64_t t = 0; t < count; ++t) {
+        Tiles::Place place = plan.tiles[first + t];
+        transform_output_gradient(Window<step>(output_gradient, place, out_chunk * Plan::chunk,
+                                               std::min(Plan::chunk, plan.out - out_chunk * Plan::chunk), patch),
+                                  columns, q + t * columns, q_plane, bias_sum.data());
+        place.h -= p.padding;
+        place.w -= p.padding;
+        transform_input(Window<tile>(input, place, in_chunk * Plan::chunk, rows, patch), v_stride, v + t * v_stride,
+                        v_plane);
+      }
+      for (int plane = 0; plane < planes; ++plane)
+        add_outer_products<V>(count, rows, columns, v + plane * v_plane, v_stride, q + plane * q_plane, columns,
+                              sum + plane * plan.plane, columns);
+    }
+    if (in_chunk == 0)
+      std::copy_n(bias_sum.data(), Plan::chunk, bias_sums.data() + range * bias_stride + out_chunk * Plan::chunk);
+  });
+  transform_weight_gradient(plan, sums.data(), dweight, accumulate);
+  if (dbias) detail::sum_partials(bias_sums.data(), plan.ranges, bias_stride, p.out, dbias, accumulate);
+}
+
+}  // namespace strata::inline STRATA_ABI::cpu

@@ -1,0 +1,219 @@
+// Winograd's minimal filtering F(4x4, 3x3): sixteen results of a 3 x 3 convolution from 36 products instead of 144.
+// Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015. For a 6 x 6 tile d of the input and a filter g,
+//
+//     y = A^T [ (G g G^T) * (B^T d B) ] A            * is the product element by element; y is 4 x 4
+//
+// In one direction the three steps are: values of the polynomial g at six points, values of d seen as a linear form there,
+// and the interpolation of their products. With the points 0, a, -a, b, -b and infinity, a = sqrt(1/2) and b = sqrt(2),
+// rows come in pairs u + v and u - v, and rounding errors are less than half of those of the points 0, 1, -1, 2, -2:
+//
+//           1   0  -5/2   0   1   0               1        0        0                  1   r2   r2  1/r2  1/r2  0
+//           0   a'   ..                     G  =  row(p) = p / N(p) * (1, p, p^2)  A^T = 0   1   -1    1    -1   0
+//     B^T = (x - other points), expanded          0        0        1                  0  1/r2 1/r2   r2    r2   0
+//                                                                                      0  1/2 -1/2    2    -2   1
+//
+// with r2 = sqrt(2), and N(p) the product of p - q over the other points q: -3/2 at +-a, 6 at +-b, 1 at 0. (The factor p in
+// G, which A^T divides out again, saves operations there.)
+//
+// The gradients need nothing new. The input's is the same convolution with the filter turned by 180 degrees. The filter's
+// is the derivative of the formula above, and multiplies the transformed tiles of the input with those of the gradient:
+//
+//     dg = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G
+//
+// Channels lie innermost, so one vector holds the same pixel of several channels and no step needs a shuffle.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <numbers>
+
+#include "strata/core/simd.hpp"
+
+namespace strata::inline STRATA_ABI::cpu::winograd {
+
+inline constexpr int tile = 6;           ///< pixels of the input that a tile reads, per direction
+inline constexpr int step = 4;           ///< pixels of the output that it gives
+inline constexpr int planes = tile * tile;
+inline constexpr float r2 = std::numbers::sqrt2_v<float>;
+inline constexpr float half_r2 = r2 / 2;
+
+// One-dimensional transforms of vectors that lie `From` apart, to vectors that lie `To` apart.
+
+/// v = B^T d, six from six.
+template <int From, int To, class V>
+[[gnu::always_inline]] inline void input_1d(const V* d, V* v) {
+  const V d0 = d[0], d1 = d[From], d2 = d[2 * From], d3 = d[3 * From], d4 = d[4 * From], d5 = d[5 * From];
+  const V even_a = d4 - 2.0f * d2, odd_a = d3 - 2.0f * d1;
+  const V even_b = d4 - 0.5f * d2, odd_b = d3 - 0.5f * d1;
+  v[0] = d0 - 2.5f * d2 + d4;
+  v[To] = even_a + half_r2 * odd_a;
+  v[2 * To] = even_a - half_r2 * odd_a;
+  v[3 * To] = even_b + r2 * odd_b;
+  v[4 * To] = even_b - r2 * odd_b;
+  v[5 * To] = d1 - 2.5f * d3 + d5;
+}
+
+/// u = G g, six from three.
+template <int From, int To, class V>
+[[gnu::always_inline]] inline void weight_1d(const V* g, V* u) {
+  const V g0 = g[0], g1 = g[From], g2 = g[2 * From];
+  const V even_a = (g0 + 0.5f * g2) * (-half_r2 / 1.5f), even_b = (g0 + 2.0f * g2) * (r2 / 6);
+  u[0] = g0;
+  u[To] = even_a - (1.0f / 3) * g1;
+  u[2 * To] = even_a + (1.0f / 3) * g1;
+  u[3 * To] = even_b + (1.0f / 3) * g1;
+  u[4 * To] = even_b - (1.0f / 3) * g1;
+  u[5 * To] = g2;
+}
+
+/// y = A^T m, four from six.
+template <int From, int To, class V>
+[[gnu::always_inline]] inline void output_1d(const V* m, V* y) {
+  const V sum_a = m[From] + m[2 * From], difference_a = m[From] - m[2 * From];
+  const V sum_b = m[3 * From] + m[4 * From], difference_b = m[3 * From] - m[4 * From];
+  y[0] = m[0] + r2 * sum_a + half_r2 * sum_b;
+  y[To] = difference_a + difference_b;
+  y[2 * To] = half_r2 * sum_a + r2 * sum_b;
+  y[3 * To] = m[5 * From] + 0.5f * difference_a + 2.0f * difference_b;
+}
+
+/// q = A dy, six from four.
+template <int From, int To, class V>
+[[gnu::always_inline]] inline void output_gradient_1d(const V* dy, V* q) {
+  const V y0 = dy[0], y1 = dy[From], y2 = dy[2 * From], y3 = dy[3 * From];
+  const V even_a = r2 * y0 + half_r2 * y2, odd_a = y1 + 0.5f * y3;
+  const V even_b = half_r2 * y0 + r2 * y2, odd_b = y1 + 2.0f * y3;
+  q[0] = y0;
+  q[To] = even_a + odd_a;
+  q[2 * To] = even_a - odd_a;
+  q[3 * To] = even_b + odd_b;
+  q[4 * To] = even_b - odd_b;
+  q[5 * To] = y3;
+}
+
+/// dg = G^T du, three from six.
+template <int From, int To, class V>
+[[gnu::always_inline]] inline void weight_gradient_1d(const V* du, V* dg) {
+  const V sum_a = (du[From] + du[2 * From]) * (-half_r2 / 1.5f), sum_b = (du[3 * From] + du[4 * From]) * (r2 / 6);
+  dg[0] = du[0] + sum_a + sum_b;
+  dg[To] = (du[2 * From] - du[From] + du[3 * From] - du[4 * From]) * (1.0f / 3);
+  dg[2 * To] = 0.5f * sum_a + 2.0f * sum_b + du[5 * From];
+}
+
+/// The tiles of a batch: every image is covered by rows x columns tiles, which are counted through image after image.
+struct Tiles {
+  struct Place {
+    std::int64_t n, h, w;  ///< the first pixel of the output
+  };
+
+  constexpr Tiles(std::int64_t n, std::int64_t h, std::int64_t w)
+      : rows((h + step - 1) / step), columns((w + step - 1) / step), count(n * rows * columns) {}
+
+  constexpr Place operator[](std::int64_t index) const {
+    return {index / (rows * columns), index / columns % rows * step, index % columns * step};
+  }
+
+  std::int64_t rows, columns, count;
+};
+
+/// Images in memory, N,H,W,C.
+struct Images {
+  const float* data;
+  std::int64_t n, h, w, c;
+};
+
+/// Size x Size pixels of `width` channels that can be read as whole vectors.
+template <int Size>
+struct Window {
+  const float* data;
+  std::int64_t row, column;  ///< distances in memory
+
+  /// The pixels from (place.h, place.w) on, channels [first, first + width). They are read in place where they lie inside
+  /// the image and `width` needs no padding; otherwise they are copied to `buffer` (Size * Size * padded width), with zeros
+  /// around them.
+  Window(const Images& images, const Tiles::Place& place, std::int64_t first, std::int64_t width, float* buffer) {
+    const std::int64_t vectors = simd::padded<simd::Vector<float>>(width);
+    const auto pixel = [&](std::int64_t h, std::int64_t w) {
+      return images.data + ((place.n * images.h + h) * images.w + w) * images.c + first;
+    };
+    const bool inside = place.h >= 0 && place.w >= 0 && place.h + Size <= images.h && place.w + Size <= images.w;
+    if (inside && width == vectors) {
+      data = pixel(place.h, place.w);
+      row = images.w * images.c;
+      column = images.c;
+      return;
+    }
+    data = buffer;
+    row = Size * vectors;
+    column = vectors;
+    for (std::int64_t h = place.h; h < place.h + Size; ++h)
+      for (std::int64_t w = place.w; w < place.w + Size; ++w, buffer += vectors) {
+        if (h < 0 || h >= images.h || w < 0 || w >= images.w) {
+          std::fill_n(buffer, vectors, 0.0f);
+        } else {
+          std::copy_n(pixel(h, w), width, buffer);
+          std::fill(buffer + width, buffer + vectors, 0.0f);
+        }
+      }
+  }
+};
+
+/// v[plane] = (B^T d B)[plane] for every vector of channels of a window; planes lie `plane` apart.
+inline void transform_input(const Window<tile>& d, std::int64_t width, float* v, std::int64_t plane) {
+  using V = simd::Vector<float>;
+  for (std::int64_t c = 0; c < width; c += simd::lanes<V>) {
+    V half[planes];
+    simd::unroll<tile>([&](auto j) STRATA_INLINED {
+      V pixels[tile];
+      simd::unroll<tile>([&](auto i) STRATA_INLINED { pixels[i] = simd::load<V>(d.data + i * d.row + j * d.column + c); });
+      input_1d<1, tile>(pixels, half + j);
+    });
+    simd::unroll<tile>([&](auto i) STRATA_INLINED {
+      V values[tile];
+      input_1d<1, 1>(half + i * tile, values);
+      simd::unroll<tile>([&](auto j) STRATA_INLINED { simd::store(v + (i * tile + j) * plane + c, values[j]); });
+    });
+  }
+}
+
+/// q[plane] = (A dy A^T)[plane] likewise, and sum[channel] += the sum of the sixteen pixels.
+inline void transform_output_gradient(const Window<step>& dy, std::int64_t width, float* q, std::int64_t plane,
+                                      float* sum) {
+  using V = simd::Vector<float>;
+  for (std::int64_t c = 0; c < width; c += simd::lanes<V>) {
+    V half[tile * step], total{};
+    simd::unroll<step>([&](auto j) STRATA_INLINED {
+      V pixels[step];
+      simd::unroll<step>([&](auto i) STRATA_INLINED { pixels[i] = simd::load<V>(dy.data + i * dy.row + j * dy.column + c); });
+      total += (pixels[0] + pixels[1]) + (pixels[2] + pixels[3]);
+      output_gradient_1d<1, step>(pixels, half + j);
+    });
+    simd::store(sum + c, simd::load<V>(sum + c) + total);
+    simd::unroll<tile>([&](auto i) STRATA_INLINED {
+      V values[tile];
+      output_gradient_1d<1, 1>(half + i * step, values);
+      simd::unroll<tile>([&](auto j) STRATA_INLINED { simd::store(q + (i * tile + j) * plane + c, values[j]); });
+    });
+  }
+}
+
+/// y = result((A^T m A)) for the sixteen pixels of one vector of channels, which lie `row` and `column` apart. result(sum, to)
+/// gets each pixel's sum and where it belongs.
+template <class Result>
+[[gnu::always_inline]] inline void transform_output(const float* m, std::int64_t plane, float* y, std::int64_t row,
+                                                    std::int64_t column, Result&& result) {
+  using V = simd::Vector<float>;
+  V half[step * tile];
+  simd::unroll<tile>([&](auto j) STRATA_INLINED {
+    V products[tile];
+    simd::unroll<tile>([&](auto i) STRATA_INLINED { products[i] = simd::load<V>(m + (i * tile + j) * plane); });
+    output_1d<1, tile>(products, half + j);
+  });
+  simd::unroll<step>([&](auto i) STRATA_INLINED {
+    V pixels[step];
+    output_1d<1, 1>(half + i * tile, pixels);
+    simd::unroll<step>([&](auto j) STRATA_INLINED { result(pixels[j], y + i * row + j * column); });
+  });
+}
+
+}  // namespace strata::inline STRATA_ABI::cpu::winograd
