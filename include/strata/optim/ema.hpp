@@ -105,6 +105,7 @@ class ExponentialMovingAverage {
 
   static constexpr std::string_view state_name = "ema";
   static void state(auto& self, auto&& f) {
+    if (self.swapped_) throw Error("ExponentialMovingAverage: end the swap before a checkpoint is saved or loaded");
     f("updates", self.updates_);
     for (auto& average : self.averages_) f(average.name, average.average, *average.value);
   }

@@ -89,8 +89,8 @@ class Optimizer {
   const std::vector<Slot>& slots() const { return slots_; }
 
   /// Calls update(index, value, grad) for every parameter to be changed, as Tensor<float> or Tensor<double>.
-  /// fits(index, value) says whether the state kept for a parameter is of its present type. Everything is checked before anything
-  /// is changed.
+  /// fits(index, value) says whether the state kept for a parameter is of its present type. Everything is checked before
+  /// anything is changed.
   template <class Fits, class Update>
   void update_parameters(Fits&& fits, Update&& update) {
     bool any = false;

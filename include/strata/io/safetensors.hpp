@@ -1,0 +1,242 @@
+// Reads and writes safetensors files: named tensors in PyTorch's memory order, as Python's `safetensors` does.
+//
+//     st::SafetensorsFile file("net.safetensors");
+//     for (const st::TensorInfo& tensor : file.tensors()) std::cout << tensor.name << tensor.shape.str() << '\n';
+//     st::Tensor<float> weight = file.read<float>(*file.find("conv.weight"));
+//
+// Nothing in a file is trusted: the header is checked whole when the file is opened (io/safetensors_header.hpp), memory
+// is taken for one tensor at a time and never more than the file is long. Limits: header 100 MB, four extents.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "strata/autograd/parameter.hpp"
+#include "strata/io/crc32c.hpp"
+#include "strata/io/file.hpp"
+#include "strata/io/safetensors_header.hpp"
+#include "strata/tensor/tensor.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+static_assert(std::endian::native == std::endian::little, "strata: safetensors files are little-endian");
+
+namespace detail {
+
+inline constexpr std::uint64_t largest_header = 100'000'000;  // as in the reference implementation
+
+/// A checksummed file has this key in its metadata with eight hexadecimal digits: the CRC-32C of the whole file,
+/// computed with those digits as zeros.
+inline constexpr std::string_view checksum_key = "strata.checksum";
+inline constexpr std::string_view checksum_zeros = "00000000";
+
+/// Where the digits are in the header's text; npos when there is no checksum.
+inline std::size_t find_checksum(std::string_view header) {
+  const std::string before = "\"" + std::string(checksum_key) + "\":\"";
+  const std::size_t at = header.find(before);  // quotes inside a string are escaped, so this is the key itself
+  return at == std::string_view::npos ? at : at + before.size();
+}
+
+inline std::string hex(std::uint32_t value) {
+  std::string text(8, '0');
+  for (std::size_t i = 0; i < 8; ++i) text[i] = "0123456789abcdef"[(value >> (28 - 4 * i)) & 15u];
+  return text;
+}
+
+inline std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+/// IEEE 754 half precision.
+inline float half_to_float(std::uint16_t bits) {
+  const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
+  const std::uint32_t exponent = (bits >> 10) & 31u, mantissa = bits & 1023u;
+  if (exponent == 0) {
+    const float value = float(mantissa) * 0x1p-24f;
+    return sign ? -value : value;
+  }
+  const std::uint32_t wide = exponent == 31 ? 255 : exponent + 112;
+  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
+}
+inline float bfloat_to_float(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t(bits) << 16); }
+
+constexpr bool is_integer(DType type) {
+  return type == DType::i64 || type == DType::i32 || type == DType::i16 || type == DType::i8 || type == DType::u8 ||
+         type == DType::boolean;
+}
+
+template <class To, class From, class F>
+void convert_elements(std::span<const std::byte> bytes, std::span<To> to, F&& f) {
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    From from;
+    std::memcpy(&from, bytes.data() + i * sizeof(From), sizeof(From));
+    to[i] = static_cast<To>(f(from));
+  }
+}
+
+template <class To>
+void convert_elements(DType type, std::span<const std::byte> bytes, std::span<To> to) {
+  const auto same = [](auto x) { return x; };
+  if constexpr (std::is_floating_point_v<To>) {
+    if (type == DType::f64) return convert_elements<To, double>(bytes, to, same);
+    if (type == DType::f32) return convert_elements<To, float>(bytes, to, same);
+    if (type == DType::f16) return convert_elements<To, std::uint16_t>(bytes, to, half_to_float);
+    if (type == DType::bf16) return convert_elements<To, std::uint16_t>(bytes, to, bfloat_to_float);
+  }
+  if (type == DType::i64) return convert_elements<To, std::int64_t>(bytes, to, same);
+  if (type == DType::i32) return convert_elements<To, std::int32_t>(bytes, to, same);
+  if (type == DType::i16) return convert_elements<To, std::int16_t>(bytes, to, same);
+  if (type == DType::i8) return convert_elements<To, std::int8_t>(bytes, to, same);
+  if (type == DType::u8) return convert_elements<To, std::uint8_t>(bytes, to, same);
+  return convert_elements<To, std::uint8_t>(bytes, to, [](std::uint8_t x) { return x != 0; });
+}
+
+}  // namespace detail
+
+/// A safetensors file, open for reading. Safe to read from several threads.
+class SafetensorsFile {
+ public:
+  /// Reads and checks the header. Throws FileError, beginning with the path, when the file cannot be read or trusted.
+  explicit SafetensorsFile(const std::filesystem::path& path) : file_(path) {
+    std::array<std::byte, 8> prefix{};
+    if (file_.size() < prefix.size()) fail(concat("has ", file_.size(), " bytes, too few for a safetensors file"));
+    file_.read(0, prefix);
+    const auto header_bytes = std::bit_cast<std::uint64_t>(prefix);
+    if (header_bytes > file_.size() - prefix.size())
+      fail(concat("its header takes ", header_bytes, " bytes, the file has ", file_.size() - prefix.size(),
+                  ": not a safetensors file, or cut short"));
+    if (header_bytes > detail::largest_header)
+      fail(concat("its header takes ", header_bytes, " bytes, the limit is ", detail::largest_header));
+    header_text_.resize(std::size_t(header_bytes));
+    file_.read(prefix.size(), std::as_writable_bytes(std::span(header_text_)));
+    data_begin_ = prefix.size() + header_bytes;
+    header_ = parse_safetensors_header(header_text_, file_.size() - data_begin_, path.string());
+    for (std::size_t i = 0; i < header_.tensors.size(); ++i) index_.emplace(header_.tensors[i].name, i);
+  }
+
+  const std::filesystem::path& path() const { return file_.path(); }
+  const Metadata& metadata() const { return header_.metadata; }
+
+  /// All tensors, in the order of their places in the file.
+  const std::vector<TensorInfo>& tensors() const { return header_.tensors; }
+
+  /// The tensor of that name; null when there is none.
+  const TensorInfo* find(const std::string& name) const {
+    const auto found = index_.find(name);
+    return found == index_.end() ? nullptr : &header_.tensors[found->second];
+  }
+
+  /// The numbers of one of this file's tensors, in Strata's memory order. float and double take any type and round
+  /// where they must; int64 takes whole numbers. Throws FileError when the file cannot be read or its type does not do.
+  template <class T>
+  Tensor<T> read(const TensorInfo& tensor) const {
+    if (std::is_integral_v<T> && !detail::is_integer(tensor.dtype))
+      fail(concat("tensor '", tensor.name, "' holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
+    std::vector<std::byte> bytes(std::size_t(tensor.end - tensor.begin));
+    file_.read(data_begin_ + tensor.begin, bytes);
+    std::vector<T> values(std::size_t(tensor.shape.size()));
+    detail::convert_elements<T>(tensor.dtype, bytes, values);
+    Tensor<T> out(tensor.shape);
+    from_nchw<T>(out, values);
+    return out;
+  }
+
+  /// Whether the file has a checksum.
+  bool has_checksum() const { return detail::find_checksum(header_text_) != std::string::npos; }
+
+  /// Reads the whole file and throws FileError when its checksum says otherwise, or it has none.
+  void verify_checksum() const {
+    const std::size_t at = detail::find_checksum(header_text_);
+    constexpr std::size_t digits = detail::checksum_zeros.size();
+    if (at == std::string::npos || header_text_.size() - at < digits) fail("has no checksum");
+    std::string header = header_text_;
+    header.replace(at, digits, detail::checksum_zeros);
+    const auto length = std::bit_cast<std::array<std::byte, 8>>(std::uint64_t(header.size()));
+    std::uint32_t crc = crc32c(detail::bytes_of(header), crc32c(length));
+    std::vector<std::byte> chunk(1 << 16);
+    for (std::uint64_t offset = data_begin_; offset < file_.size();) {
+      const std::size_t count = std::size_t(std::min<std::uint64_t>(chunk.size(), file_.size() - offset));
+      file_.read(offset, std::span(chunk).first(count));
+      crc = crc32c(std::span(chunk).first(count), crc);
+      offset += count;
+    }
+    if (header_text_.compare(at, digits, detail::hex(crc)) != 0)
+      fail(concat("is damaged: its checksum is ", detail::hex(crc), ", wanted ", header_text_.substr(at, digits)));
+  }
+
+ private:
+  [[noreturn]] void fail(std::string_view what) const { throw FileError(concat(path().string(), ": ", what)); }
+
+  InputFile file_;
+  std::string header_text_;
+  SafetensorsHeader header_;
+  std::unordered_map<std::string, std::size_t> index_;
+  std::uint64_t data_begin_ = 0;
+};
+
+/// A tensor to be written. The tensor must live until then.
+struct NamedTensor {
+  std::string name;
+  const AnyTensor* tensor = nullptr;
+};
+
+struct WriteOptions {
+  bool checksum = false;       ///< adds a checksum of the whole file to its metadata
+  bool keep_previous = false;  ///< keeps the file it replaces as previous_path(path)
+};
+
+namespace detail {
+inline DType dtype_of(const AnyTensor& tensor) {
+  return std::array{DType::f32, DType::f64, DType::i64}[tensor.index()];
+}
+}  // namespace detail
+
+/// Writes a file that appears at `path` whole or not at all. Wider types come first, so that every tensor is aligned;
+/// within a type the given order stays. Throws FileError when it cannot be written, ValueError for a name given twice.
+inline void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
+                              const Metadata& metadata = {}, const WriteOptions& options = {}) {
+  std::stable_sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
+    return detail::row_of(detail::dtype_of(*a.tensor)).bytes > detail::row_of(detail::dtype_of(*b.tensor)).bytes;
+  });
+  SafetensorsHeader header{.tensors = {}, .metadata = metadata};
+  if (options.checksum) header.metadata[std::string(detail::checksum_key)] = detail::checksum_zeros;
+  std::unordered_set<std::string_view> names{"__metadata__"};
+  std::uint64_t end = 0;
+  for (const NamedTensor& tensor : tensors) {
+    if (!names.insert(tensor.name).second)
+      throw ValueError(concat("write_safetensors: the name '", tensor.name, "' is taken"));
+    const DType type = detail::dtype_of(*tensor.tensor);
+    const Shape& shape = detail::shape_of(*tensor.tensor);
+    const std::uint64_t begin = std::exchange(end, end + std::uint64_t(shape.size() * detail::row_of(type).bytes));
+    header.tensors.push_back({tensor.name, type, shape, begin, end});
+  }
+  const std::string text = format_safetensors_header(header);
+  const auto length = std::bit_cast<std::array<std::byte, 8>>(std::uint64_t(text.size()));
+
+  AtomicFile file(path);
+  std::uint32_t crc = 0;
+  const auto write = [&](std::span<const std::byte> bytes) {
+    file.write(bytes);
+    if (options.checksum) crc = crc32c(bytes, crc);
+  };
+  write(length);
+  write(detail::bytes_of(text));
+  for (const NamedTensor& tensor : tensors)
+    std::visit(
+        [&](const auto& held) {
+          const auto values = to_nchw(held);
+          write(std::as_bytes(std::span(values)));
+        },
+        *tensor.tensor);
+  if (options.checksum) file.write_at(length.size() + detail::find_checksum(text), detail::bytes_of(detail::hex(crc)));
+  file.commit(options.keep_previous);
+}
+
+}  // namespace strata::inline STRATA_ABI
