@@ -101,6 +101,17 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static constexpr void trace(auto& t) { t.parameters(2 * Channels); }
   static std::string name() { return concat("BatchNorm2d(", Channels, ", eps=", eps, ", momentum=", momentum, ")"); }
 
+  /// Scale and shift of every channel by the running statistics.
+  template <class T>
+  detail::Normalisation<T> inference_numbers() const {
+    detail::Normalisation<T> norm(Channels);
+    const T *mean = running_mean.template value<T>().data(), *variance = running_var.template value<T>().data();
+    const T *scale = weight.template value<T>().data(), *shift = bias.template value<T>().data();
+    for (int c = 0; c < Channels; ++c)
+      norm.set(c, double(mean[c]), 1.0 / std::sqrt(double(variance[c]) + eps), double(scale[c]), double(shift[c]));
+    return norm;
+  }
+
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<Channels, T> x, Activation activation = Activation::none) {
     const std::int64_t pixels = x.size() / Channels;
@@ -124,11 +135,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
       }
       ++*self.num_batches_tracked.template value<std::int64_t>().data();
     } else {
-      const T* mean = self.running_mean.template value<T>().data();
-      const T* variance = self.running_var.template value<T>().data();
-      for (int c = 0; c < Channels; ++c)
-        norm.set(c, double(mean[c]), 1.0 / std::sqrt(double(variance[c]) + eps), double(weight.data()[c]),
-                 double(bias.data()[c]));
+      norm = self.template inference_numbers<T>();
     }
     Image<Channels, T> image(x.n(), x.h(), x.w());
     cpu::batch_norm_apply(pixels, Channels, x.data(), norm.scale(), norm.shift(), image.data(), activation);

@@ -95,22 +95,23 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return text + (has_bias ? ")" : ", bias=False)");
   }
 
+  /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x.
+  template <class T>
+  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation) {
+    const Conv2dProblem problem = problem_for(x);
+    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
+    cpu::conv2d_forward<T>(problem, x.data(), weight, bias, image.data(), activation);
+    return image;
+  }
+
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none) {
-    const Conv2dProblem problem{.n = x.n(), .h = x.h(), .w = x.w(), .in = In, .out = Out, .kernel = Kernel,
-                                .stride = stride, .padding = padding, .dilation = dilation};
-    constexpr int reach = dilation * (Kernel - 1) + 1;
-    if (x.n() < 1 || x.h() + 2 * padding < reach || x.w() + 2 * padding < reach)
-      throw ShapeError(concat(name(), ": an image of ", x.h(), " x ", x.w(), " pixels (batch of ", x.n(),
-                              ") is too small: padded, it must reach ", reach, " x ", reach));
-    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
     const T* bias_data = nullptr;
-    if constexpr (has_bias) bias_data = self.bias.template value<T>().data();
-    cpu::conv2d_forward<T>(problem, x.data(), std::as_const(self.weight).template value<T>().data(), bias_data,
-                           image.data(), activation);
-    auto y = pass.output(std::move(image));
+    if constexpr (has_bias) bias_data = std::as_const(self.bias).template value<T>().data();
+    auto y = pass.output(convolve(x, std::as_const(self.weight).template value<T>().data(), bias_data, activation));
     if constexpr (P::training) {
       const auto kept = activation == Activation::none ? Image<Out, T>() : y.value();
+      const Conv2dProblem problem = problem_for(x);
       pass.tape()->record(y.id(), [&self, problem, activation, x = std::move(x), id = y.id(), kept](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         if (activation == Activation::relu) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
@@ -120,6 +121,17 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
       });
     }
     return y;
+  }
+
+ private:
+  template <class T>
+  static Conv2dProblem problem_for(const Var<In, T>& x) {
+    constexpr int reach = dilation * (Kernel - 1) + 1;
+    if (x.n() < 1 || x.h() + 2 * padding < reach || x.w() + 2 * padding < reach)
+      throw ShapeError(concat(name(), ": an image of ", x.h(), " x ", x.w(), " pixels (batch of ", x.n(),
+                              ") is too small: padded, it must reach ", reach, " x ", reach));
+    return {.n = x.n(), .h = x.h(), .w = x.w(), .in = In, .out = Out, .kernel = Kernel, .stride = stride,
+            .padding = padding, .dilation = dilation};
   }
 };
 

@@ -1,7 +1,9 @@
 // Which neighbours inside a Sequential run as one step. Decided from the types, at compile time:
 //
-//     Conv2d, ReLU          the convolution's last step is the ReLU; its output is stored once
-//     BatchNorm2d, ReLU     one pass over memory forward, one back, and no activation between them
+//     Conv2d, ReLU                    the convolution's last step is the ReLU; its output is stored once
+//     BatchNorm2d, ReLU               one pass over memory forward, one back, and no activation between them
+//     Conv2d, BatchNorm2d(, ReLU)     in an Infer pass one convolution: batch norm with fixed statistics is a scale and a
+//                                     shift of every channel, which go into the weights and the bias
 #pragma once
 
 #include <cstddef>
@@ -16,33 +18,66 @@
 
 namespace strata::inline STRATA_ABI::detail {
 
-/// A layer whose forward takes an Activation as its last argument.
 template <class M>
-inline constexpr bool takes_activation = false;
+inline constexpr bool is_conv2d = false;
 template <int In, int Out, int Kernel, Conv2dOptions Options>
-inline constexpr bool takes_activation<Conv2d<In, Out, Kernel, Options>> = true;
+inline constexpr bool is_conv2d<Conv2d<In, Out, Kernel, Options>> = true;
+template <class M>
+inline constexpr bool is_batch_norm = false;
 template <int C, class Eps, class Momentum>
-inline constexpr bool takes_activation<BatchNorm2d<C, Eps, Momentum>> = true;
+inline constexpr bool is_batch_norm<BatchNorm2d<C, Eps, Momentum>> = true;
 
-/// How many layers from I on run as one step.
+/// The type at place I, or void behind the end.
 template <std::size_t I, class... Ms>
-constexpr std::size_t fused_length() {
-  if constexpr (I + 1 < sizeof...(Ms)) {
-    using First = std::tuple_element_t<I, std::tuple<Ms...>>;
-    using Second = std::tuple_element_t<I + 1, std::tuple<Ms...>>;
-    if constexpr (takes_activation<First> && std::is_same_v<Second, ReLU>) return 2;
-  }
-  return 1;
+constexpr auto type_at() {
+  if constexpr (I < sizeof...(Ms))
+    return std::type_identity<std::tuple_element_t<I, std::tuple<Ms...>>>{};
+  else
+    return std::type_identity<void>{};
 }
 
-template <std::size_t I, std::size_t Length, class Layers, class P, class X>
-auto fused_forward(Layers& layers, P& pass, const X& x) {
-  static_assert(Length == 2);
+/// How many layers from I on run as one step of a training or an inference pass.
+template <bool Training, std::size_t I, class... Ms>
+constexpr std::size_t fused_length() {
+  using First = typename decltype(type_at<I, Ms...>())::type;
+  using Second = typename decltype(type_at<I + 1, Ms...>())::type;
+  using Third = typename decltype(type_at<I + 2, Ms...>())::type;
+  if constexpr (!Training && is_conv2d<First> && is_batch_norm<Second>)
+    return std::is_same_v<Third, ReLU> ? 3 : 2;
+  else if constexpr ((is_conv2d<First> || is_batch_norm<First>) && std::is_same_v<Second, ReLU>)
+    return 2;
+  else
+    return 1;
+}
+
+/// conv and norm, whose statistics are fixed, as one convolution: weights times scale, bias times scale plus shift.
+template <class Conv, class Norm, class T>
+auto folded_forward(const Conv& conv, const Norm& norm, Infer& pass, const Var<Conv::io::in, T>& x, Activation activation) {
+  constexpr int out = Conv::io::out;
+  const Normalisation<T> numbers = norm.template inference_numbers<T>();
+  const Tensor<T>& weight = conv.weight.template value<T>();
+  Scratch<T> folded(std::size_t(weight.size())), shift(std::size_t(out));
+  const std::int64_t taps = weight.size() / out;
+  for (int o = 0; o < out; ++o) {
+    const T scale = numbers.scale()[o];
+    for (std::int64_t i = 0; i < taps; ++i) folded.data()[o * taps + i] = weight.data()[o * taps + i] * scale;
+    shift.data()[o] = numbers.shift()[o];
+    if constexpr (Conv::has_bias) shift.data()[o] += conv.bias.template value<T>().data()[o] * scale;
+  }
+  return pass.output(Conv::convolve(x, folded.data(), shift.data(), activation));
+}
+
+/// Runs the Length layers from I on as one step.
+template <std::size_t I, std::size_t Length, class Layers, class P, int C, class T>
+auto fused_forward(Layers& layers, P& pass, const Var<C, T>& x) {
   auto& first = std::get<I>(layers);
   using First = std::remove_cvref_t<decltype(first)>;
-  if constexpr (First::io::in != X::channels) {
-    static_assert(sizeof(image_fits<First, X::channels, First::io::in>) > 0);
-    return Var<First::io::out, typename X::value_type>();
+  using Second = std::tuple_element_t<I + 1, std::remove_const_t<Layers>>;
+  if constexpr (First::io::in != C) {
+    static_assert(sizeof(image_fits<First, C, First::io::in>) > 0);
+    return Var<First::io::out, T>();
+  } else if constexpr (is_batch_norm<Second>) {
+    return folded_forward(first, std::get<I + 1>(layers), pass, x, Length == 3 ? Activation::relu : Activation::none);
   } else {
     return First::forward(first, pass, x, Activation::relu);
   }
