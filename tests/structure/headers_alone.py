@@ -2,15 +2,18 @@
 """Compiles every host header by itself, with warnings as errors, and with CUDA headers that stop the compiler in front of
 the include path.
 
-    headers_alone.py COMPILER include/strata [--umbrella-flag FLAG...] -- FLAGS...
+    headers_alone.py COMPILER include/strata [--umbrella-flag FLAG...] [--stamps FOLDER] -- FLAGS...
 
 strata.hpp, which reaches all the others, is compiled once more with each --umbrella-flag: code for instruction sets that
-this machine does not have is compiled too. Returns 77, which CTest shows as skipped, when COMPILER is empty.
+this machine does not have is compiled too. FOLDER remembers what was well, so that a header is compiled again only when
+it, or one it includes, has changed. Returns 77, which CTest shows as skipped, when COMPILER is empty.
 """
 import argparse
 import concurrent.futures
+import hashlib
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,11 +33,24 @@ def compile_one(compiler, header, flags, folder):
     return done.stdout or f"the compiler returned {done.returncode}"
 
 
+def fingerprint(root, header, command):
+    """A name for the command and the text of the header and of all of Strata's headers it includes."""
+    reached, waiting = {}, [header]
+    while waiting:
+        name = waiting.pop()
+        file = root.parent / name
+        if name not in reached and file.is_file():
+            reached[name] = file.read_text()
+            waiting += re.findall(r'#\s*include\s*"(strata/[^"]+)"', reached[name])
+    return hashlib.sha256(repr((command, sorted(reached.items()))).encode()).hexdigest()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("compiler")
     parser.add_argument("root", type=pathlib.Path)
     parser.add_argument("--umbrella-flag", action="append", default=[])
+    parser.add_argument("--stamps", type=pathlib.Path)
     arguments = sys.argv[1:]
     split = arguments.index("--") if "--" in arguments else len(arguments)
     options, flags = parser.parse_args(arguments[:split]), arguments[split + 1:]
@@ -46,6 +62,9 @@ def main():
     if not headers:
         print(f"no headers in {options.root}")
         return 1
+    version = subprocess.run([options.compiler, "--version"], text=True, stdout=subprocess.PIPE).stdout
+    if options.stamps:
+        options.stamps.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         for name in POISONED:
             pathlib.Path(folder, name).write_text(f'#error "a host header of Strata included <{name}>"\n')
@@ -53,7 +72,16 @@ def main():
 
         def work(job):
             header, flag = job
-            return compile_one(options.compiler, header, [f"-I{folder}", *flags, *([flag] if flag else [])], folder)
+            more = [*flags, *([flag] if flag else [])]
+            stamp = None
+            if options.stamps:
+                stamp = options.stamps / fingerprint(options.root, header, (header, version, more, WARNINGS, POISONED))
+                if stamp.exists():
+                    return ""
+            words = compile_one(options.compiler, header, [f"-I{folder}", *more], folder)
+            if stamp and not words:
+                stamp.touch()
+            return words
 
         # The poison must work, or the test would pass whatever the headers include.
         if not compile_one(options.compiler, "cuda_runtime.h", [f"-I{folder}"], folder):
