@@ -56,7 +56,8 @@ auto folded_forward(const Conv& conv, const Norm& norm, Infer& pass, const Var<C
   constexpr int out = Conv::io::out;
   const Normalisation<T> numbers = norm.template inference_numbers<T>();
   const Tensor<T>& weight = conv.weight.template value<T>();
-  Scratch<T> folded(std::size_t(weight.size())), shift(std::size_t(out));
+  Scratch<T> folded(std::size_t(weight.size()));
+  Scratch<T> shift(out);
   const std::int64_t taps = weight.size() / out;
   for (int o = 0; o < out; ++o) {
     const T scale = numbers.scale()[o];
