@@ -30,7 +30,7 @@ enum class Match {
   by_order,
 };
 
-struct LoadOptions {
+struct LoadWeightsOptions {
   Match match = Match::by_name;
   /// Takes only the file's tensors that begin with this, and drops it from their names: "net." or "module.". A
   /// checkpoint of Strata needs none: "net." goes without saying.
@@ -187,7 +187,7 @@ inline std::vector<const TensorInfo*> match_by_order(const std::map<std::string,
 /// Reads a tensor for each of `wanted`, none where it may be missing. Throws FileError when the file does not fit.
 inline std::vector<std::optional<AnyTensor>> read_weights(const SafetensorsFile& file,
                                                           const std::vector<NamedTensor>& wanted,
-                                                          const LoadOptions& options) {
+                                                          const LoadWeightsOptions& options) {
   std::string prefix = options.prefix;
   if (prefix.empty() && file.metadata().contains(std::string(checkpoint_format))) prefix = network_prefix;
   if (file.has_checksum()) file.verify_checksum();
@@ -228,7 +228,7 @@ void save_weights(const std::filesystem::path& path, const Net& net, const Metad
 /// Reads all parameters and buffers, and returns the file's metadata. Throws FileError, listing the differences, when
 /// the file does not fit the network, which is then as it was; only num_batches_tracked may be missing.
 template <class Net>
-Metadata load_weights(const std::filesystem::path& path, Net& net, const LoadOptions& options = {}) {
+Metadata load_weights(const std::filesystem::path& path, Net& net, const LoadWeightsOptions& options = {}) {
   static_assert(!std::is_const_v<Net>, "strata: load_weights changes the network, which must not be const");
   const SafetensorsFile file(path);
   const auto values = detail::read_weights(file, detail::tensors_of(net), options);
