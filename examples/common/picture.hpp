@@ -32,11 +32,9 @@ st::Image<C> side_by_side(std::initializer_list<st::Image<C>> images) {
 /// Writes sample `index` of a data set as three pictures in one: the input, what the network makes of it, the target.
 template <class Net, class Data>
 void before_after(const std::filesystem::path& path, const Net& net, const Data& data, std::size_t index) {
-  st::Rng unused;
-  const auto [input, target] = data.get(index, unused);
+  const auto [input, target] = data.get(index);
   st::Infer pass;
-  const auto output = st::as_var(net(pass, input));
-  st::save_image(path, side_by_side({input, output.value(), target}));
+  st::save_image(path, side_by_side({input, net(pass, input).value(), target}));
 }
 
 }  // namespace picture

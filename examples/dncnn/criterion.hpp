@@ -1,7 +1,6 @@
 // How good a denoiser is: PSNR and SSIM over a set of noisy images.
 #pragma once
 
-#include <cmath>
 #include <cstddef>
 
 #include "strata/strata.hpp"
@@ -17,16 +16,15 @@ struct Score {
 };
 
 /// Denoises every image of `data`. The network is not changed. PSNR without rounding, over all pixels.
-template <class Net, class Data>
-Score evaluate(const Net& net, const Data& data) {
+template <class Net, int Channels>
+Score evaluate(const Net& net, const st::NoisyImages<Channels>& data) {
   st::AverageMeter psnr, ssim, noisy;
   for (std::size_t i = 0; i < data.size(); ++i) {
-    st::Rng unused;
-    const auto [input, target] = data.get(i, unused);
+    const auto [input, target] = data.get(i);
     st::Infer pass;
-    const auto output = st::as_var(net(pass, input));
-    psnr.update(st::psnr(output.value(), target));
-    ssim.update(st::ssim(output.value(), target));
+    const st::Image<Channels> output = net(pass, input).value();
+    psnr.update(st::psnr(output, target));
+    ssim.update(st::ssim(output, target));
     noisy.update(st::psnr(input, target));
   }
   return {psnr.mean(), ssim.mean(), noisy.mean(), data.size()};

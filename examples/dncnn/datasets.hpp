@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
 
 #include "strata/strata.hpp"
 
@@ -14,33 +13,25 @@ namespace st = strata;
 /// What stands for the generated images where a folder is expected.
 inline constexpr const char* dead_leaves = "dead-leaves";
 
-struct TrainingData {
-  std::string source;  ///< a folder, or dead_leaves
-  std::int64_t samples = 0, patch_size = 40;
-  float sigma = 25;  ///< of the noise, on the scale of 0 to 255
-};
-
-/// Calls use(dataset) with noisy patches and what they were made from.
-template <int Channels, class Use>
-auto with_training_data(const TrainingData& options, Use&& use) {
-  const st::NoisyPatchesOptions patches{.patch_size = options.patch_size, .size = options.samples, .sigma = options.sigma};
-  if (options.source == dead_leaves) {
-    const st::DeadLeaves<Channels> images({.size = 1024, .seed = 1});
-    return use(st::NoisyPatches(images, patches));
-  }
-  const st::ImageFolder<Channels> images(options.source, {.convert = true});
-  return use(st::NoisyPatches(images, patches));
+/// The images of a folder, colour converted to grey for one channel; or `generated` dead-leaves images of `seed`.
+template <int Channels>
+st::AnyImages<Channels> clean_images(const std::string& source, std::int64_t generated, std::uint64_t seed) {
+  if (source == dead_leaves) return st::DeadLeaves<Channels>({.size = generated, .seed = seed});
+  return st::ImageFolder<Channels>(source, {.convert = true});
 }
 
-/// Calls use(dataset) with whole images under noise that is the same every time.
-template <int Channels, class Use>
-auto with_test_data(const std::string& source, float sigma, Use&& use) {
-  if (source == dead_leaves) {
-    const st::DeadLeaves<Channels> images({.size = 8, .seed = 2});  // another seed than for training
-    return use(st::NoisyImages(images, {.sigma = sigma}));
-  }
-  const st::ImageFolder<Channels> images(source, {.convert = true});
-  return use(st::NoisyImages(images, {.sigma = sigma}));
+/// Noisy patches to train on; `samples` of them are an epoch.
+template <int Channels>
+st::NoisyPatches<Channels> training_data(const std::string& source, std::int64_t samples, std::int64_t patch_size,
+                                         float sigma) {
+  return st::NoisyPatches(clean_images<Channels>(source, samples, /*seed=*/1),
+                          {.patch_size = patch_size, .size = samples, .sigma = sigma});
+}
+
+/// Whole images under noise that is the same every time. Dead leaves are others than those of training.
+template <int Channels>
+st::NoisyImages<Channels> test_data(const std::string& source, const st::NoisyImagesOptions& noise) {
+  return st::NoisyImages(clean_images<Channels>(source, 8, /*seed=*/2), noise);
 }
 
 }  // namespace dncnn

@@ -13,41 +13,41 @@
 #include "weights.hpp"
 
 int main(int argc, char** argv) {
-  std::string weights, data, noise = "numpy", rounding = "none";
-  float sigma = 25;
+  std::string weights, data, generator = "numpy", rounding = "none";
+  st::NoisyImagesOptions noise;
   int threads = 0;
   CLI::App app("Tests a DnCNN denoiser: PSNR and SSIM of every image, and their means.");
   app.option_defaults()->always_capture_default();
   app.add_option("--weights", weights, "safetensors file, or a checkpoint")->required();
   app.add_option("--data", data, "folder of clean images, or dead-leaves")->required();
-  app.add_option("--sigma", sigma, "of the noise, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
-  app.add_option("--noise", noise, "numpy: as np.random.seed(0) for every image")->check(CLI::IsMember({"numpy", "philox"}));
+  app.add_option("--sigma", noise.sigma, "of the noise, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
+  app.add_option("--noise", generator, "numpy: as np.random.seed(0) for every image")->check(CLI::IsMember({"numpy", "philox"}));
   app.add_option("--rounding", rounding, "of the result before it is measured")->check(CLI::IsMember({"none", "8bit"}));
   app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
   CLI11_PARSE(app, argc, argv);
   try {
     if (threads > 0) st::set_num_threads(threads);
+    if (generator == "philox") noise.generator = st::NoiseGenerator::philox;
     std::printf("%s\n", dncnn::architecture_of(weights).str().c_str());
     const auto protocol = st::PsnrOptions{.rounding = rounding == "8bit" ? st::Rounding::to_8bit : st::Rounding::none};
-    std::printf("sigma %g, %s noise; %s\n", double(sigma), noise.c_str(), protocol.str().c_str());
+    std::printf("sigma %g, %s noise; %s\n", double(noise.sigma), generator.c_str(), protocol.str().c_str());
     dncnn::with_network(weights, [&]<class Net>(const Net& net) {
       constexpr int channels = Net::io::in;
-      dncnn::with_test_data<channels>(
-          data, {.sigma = sigma, .noise = noise == "numpy" ? st::Noise::numpy : st::Noise::philox}, [&](const auto& images) {
-            st::AverageMeter psnr, ssim;
-            for (std::size_t i = 0; i < images.size(); ++i) {
-              st::Rng unused;
-              const auto [noisy, clean] = images.get(i, unused);
-              st::Infer pass;
-              auto output = net(pass, noisy).value();
-              psnr.update(st::psnr(output, clean, protocol));
-              if (rounding == "8bit") output = st::round_to_8bit(output);
-              ssim.update(st::ssim(output, clean));
-              std::printf("%s  PSNR %.2f dB  SSIM %.4f\n", images.name(i).c_str(), psnr.last(), ssim.last());
-              std::fflush(stdout);
-            }
-            std::printf("mean  PSNR %.3f dB  SSIM %.4f  images %zu\n", psnr.mean(), ssim.mean(), images.size());
-          });
+      const auto images = dncnn::test_data<channels>(data, noise);
+      st::AverageMeter psnr, ssim;
+      for (std::size_t i = 0; i < images.size(); ++i) {
+        const auto [noisy, clean] = images.get(i);
+        st::Infer pass;
+        auto output = net(pass, noisy).value();
+        const double image_psnr = st::psnr(output, clean, protocol);
+        if (protocol.rounding == st::Rounding::to_8bit) output = st::round_to_8bit(output);
+        const double image_ssim = st::ssim(output, clean);
+        psnr.update(image_psnr);
+        ssim.update(image_ssim);
+        std::printf("%s  PSNR %.2f dB  SSIM %.4f\n", images.name(i).c_str(), image_psnr, image_ssim);
+        std::fflush(stdout);
+      }
+      std::printf("mean  PSNR %.3f dB  SSIM %.4f  images %zu\n", psnr.mean(), ssim.mean(), images.size());
     });
     return 0;
   } catch (const std::exception& error) {

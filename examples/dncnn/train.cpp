@@ -129,68 +129,64 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
   };
   const auto out_of_time = [&] { return options.minutes > 0 && total.seconds() > 60 * options.minutes; };
 
-  dncnn::with_training_data<1>(
-      {.source = options.train_dir, .samples = options.steps_per_epoch * options.batch_size,
-       .patch_size = options.patch_size, .sigma = options.sigma},
-      [&](const auto& patches) {
-        st::DataLoader loader(patches, {.batch_size = options.batch_size, .shuffle = true,
+  const st::NoisyPatches<1> patches = dncnn::training_data<1>(
+      options.train_dir, options.steps_per_epoch * options.batch_size, options.patch_size, options.sigma);
+  const st::NoisyImages<1> valid = dncnn::test_data<1>(options.valid_dir, {.sigma = options.sigma});
+  const st::DataLoader loader(patches, {.batch_size = options.batch_size, .shuffle = true,
                                         .num_workers = options.num_workers, .drop_last = true, .seed = options.seed});
-        dncnn::with_test_data<1>(options.valid_dir, options.sigma, [&](const auto& valid) {
-          while (at.epoch < options.epochs && !out_of_time()) {
-            console::Progress progress(st::concat("epoch ", at.epoch + 1, "/", options.epochs), loader.size());
-            const console::Stopwatch watch;
-            const std::int64_t first_batch = at.batch;
-            for (const auto& [noisy, clean] : loader.epoch(at.epoch, first_batch)) {
-              st::Train pass({.seed = options.seed, .step = at.step});
-              const auto loss = dncnn::loss(options.loss, net(pass, noisy), clean);
-              optimizer.zero_grad();
-              try {
-                pass.backward(loss);
-              } catch (const st::NumericError& error) {
-                throw st::NumericError(st::concat(
-                    error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1, "; ", first_not_finite(net),
-                    "). The last good checkpoint is ", fs::exists(latest) ? latest.string() : "none: no step was saved yet"));
-              }
-              if (options.clip > 0) st::clip_grad_norm_(net, options.clip);
-              optimizer.step();
-              loss_sum += double(loss.item());
-              ++at.step;
-              ++at.batch;
+  while (at.epoch < options.epochs && !out_of_time()) {
+    console::Progress progress(st::concat("epoch ", at.epoch + 1, "/", options.epochs), loader.size());
+    const console::Stopwatch watch;
+    const std::int64_t first_batch = at.batch;
+    for (const auto& [noisy, clean] : loader.epoch(at.epoch, first_batch)) {
+      st::Train pass({.seed = options.seed, .step = at.step});
+      const auto loss = dncnn::loss(options.loss, net(pass, noisy), clean);
+      optimizer.zero_grad();
+      try {
+        pass.backward(loss);
+      } catch (const st::NumericError& error) {
+        throw st::NumericError(st::concat(
+            error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1, "; ", first_not_finite(net),
+            "). The last good checkpoint is ", fs::exists(latest) ? latest.string() : "none: no step was saved yet"));
+      }
+      if (options.clip > 0) st::clip_grad_norm_(net, options.clip);
+      optimizer.step();
+      loss_sum += double(loss.item());
+      ++at.step;
+      ++at.batch;
 
-              const double seconds = watch.seconds(), per_step = seconds / double(at.batch - first_batch);
-              char text[160];
-              std::snprintf(text, sizeof text, "loss %.6f  %.0f images/s  data %.1f s  ETA %s", loss_sum / double(at.batch),
-                            double(options.batch_size) / per_step, loader.wait_seconds(),
-                            console::clock_text(per_step * double(loader.size() - at.batch)).c_str());
-              progress.update(at.batch, text);
-              if (interrupt.requested()) break;
-              if (options.save_interval > 0 && at.step % options.save_interval == 0) save();
-              if (out_of_time()) break;
-            }
-            progress.finish();
-            if (interrupt.requested()) return;
+      const double seconds = watch.seconds(), per_step = seconds / double(at.batch - first_batch);
+      char text[160];
+      std::snprintf(text, sizeof text, "loss %.6f  %.0f images/s  data %.1f s  ETA %s", loss_sum / double(at.batch),
+                    double(options.batch_size) / per_step, loader.wait_seconds(),
+                    console::clock_text(per_step * double(loader.size() - at.batch)).c_str());
+      progress.update(at.batch, text);
+      if (interrupt.requested()) break;
+      if (options.save_interval > 0 && at.step % options.save_interval == 0) save();
+      if (out_of_time()) break;
+    }
+    progress.finish();
+    if (interrupt.requested()) break;
 
-            const dncnn::Score score = dncnn::evaluate(net, valid);
-            const double lr = optimizer.lr(), mean_loss = loss_sum / double(at.batch);
-            scheduler.step();
-            ++at.epoch;
-            at.batch = 0;
-            loss_sum = 0;
-            const bool is_best = score.psnr > at.best.value_or(-1);
-            if (is_best) at.best = score.psnr;
-            save();
-            if (is_best) st::save_checkpoint(best, at, net, optimizer, scheduler);
-            log.push_back({at.epoch, lr, mean_loss, score.psnr, score.ssim, seconds_before + total.seconds()});
-            write_log(options.checkpoint_dir, log);
-            std::printf("epoch %3lld  lr %.2e  loss %.6f  PSNR %.3f dB (noisy %.2f, gain %.2f)  SSIM %.4f  %s%s\n",
-                        static_cast<long long>(at.epoch), lr, mean_loss, score.psnr, score.noisy_psnr,
-                        score.psnr - score.noisy_psnr, score.ssim, console::clock_text(seconds_before + total.seconds()).c_str(),
-                        is_best ? "  best" : "");
-            std::fflush(stdout);
-          }
-          picture::before_after(options.checkpoint_dir / "before_after.png", net, valid, 0);
-        });
-      });
+    const dncnn::Score score = dncnn::evaluate(net, valid);
+    const double lr = optimizer.lr(), mean_loss = loss_sum / double(at.batch);
+    scheduler.step();
+    ++at.epoch;
+    at.batch = 0;
+    loss_sum = 0;
+    const bool is_best = score.psnr > at.best.value_or(-1);
+    if (is_best) at.best = score.psnr;
+    save();
+    if (is_best) st::save_checkpoint(best, at, net, optimizer, scheduler);
+    log.push_back({at.epoch, lr, mean_loss, score.psnr, score.ssim, seconds_before + total.seconds()});
+    write_log(options.checkpoint_dir, log);
+    std::printf("epoch %3lld  lr %.2e  loss %.6f  PSNR %.3f dB (noisy %.2f, gain %.2f)  SSIM %.4f  %s%s\n",
+                static_cast<long long>(at.epoch), lr, mean_loss, score.psnr, score.noisy_psnr,
+                score.psnr - score.noisy_psnr, score.ssim, console::clock_text(seconds_before + total.seconds()).c_str(),
+                is_best ? "  best" : "");
+    std::fflush(stdout);
+  }
+  picture::before_after(options.checkpoint_dir / "before_after.png", net, valid, 0);
 
   if (interrupt.requested()) {
     save();
