@@ -31,6 +31,8 @@
 
 namespace strata::inline STRATA_ABI::detail::stb {
 
+using ::abs;  // strata::abs, of images, would hide it
+
 /// The most bytes one allocation of stb may have on this thread; a small file can ask for gigabytes.
 inline std::size_t& allocation_limit() {
   thread_local std::size_t limit = SIZE_MAX;
