@@ -1,0 +1,180 @@
+// What is done to images before they are trained on: crops, the eight orientations, noise, rounding, luma, smaller sizes.
+//
+//     auto patch = st::random_crop(image, 40, rng);
+//     auto turned = st::dihedral(patch, int(rng.below(8)));
+//     auto noisy = st::add_gaussian_noise(turned, 25.0f / 255, rng);
+//
+// Every function returns a new image and leaves its argument alone; a batch of n images gives n images.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "strata/core/error.hpp"
+#include "strata/core/random.hpp"
+#include "strata/data/sample.hpp"
+#include "strata/tensor/image.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+/// Image n of a batch, shape (1, C, H, W). Throws ValueError for an n outside.
+template <int C>
+Image<C> select(const Image<C>& batch, std::int64_t n) {
+  if (n < 0 || n >= batch.n()) throw ValueError(concat("select: got image ", n, " of a batch of ", batch.n()));
+  Image<C> image(1, batch.h(), batch.w());
+  std::copy_n(batch.data() + n * image.size(), image.size(), image.data());
+  return image;
+}
+
+/// Rows y to y + h - 1 and columns x to x + w - 1. Throws ShapeError when they are not all inside.
+template <int C>
+Image<C> crop(const Image<C>& image, std::int64_t y, std::int64_t x, std::int64_t h, std::int64_t w) {
+  if (y < 0 || x < 0 || h <= 0 || w <= 0 || h > image.h() - y || w > image.w() - x)
+    throw ShapeError(concat("crop: ", h, "x", w, " (rows x columns) at row ", y, ", column ", x,
+                            " is not inside an image of ", image.h(), "x", image.w()));
+  Image<C> out(image.n(), h, w);
+  for (std::int64_t n = 0; n < image.n(); ++n)
+    for (std::int64_t row = 0; row < h; ++row) std::copy_n(&image(n, 0, y + row, x), w * C, &out(n, 0, row, 0));
+  return out;
+}
+
+/// The middle of an image whose height and width are cut to multiples of `multiple`, as super-resolution wants. Throws
+/// ShapeError when nothing is left.
+template <int C>
+Image<C> crop_to_multiple(const Image<C>& image, std::int64_t multiple) {
+  if (multiple < 1) throw ValueError(concat("crop_to_multiple: got ", multiple, ", wanted at least 1"));
+  const std::int64_t h = image.h() / multiple * multiple, w = image.w() / multiple * multiple;
+  return crop(image, (image.h() - h) / 2, (image.w() - w) / 2, h, w);
+}
+
+/// A part of h x w pixels at a place drawn from rng (first the row, then the column). Throws ShapeError when the image is
+/// smaller.
+template <int C>
+Image<C> random_crop(const Image<C>& image, std::int64_t h, std::int64_t w, Rng& rng) {
+  if (h > image.h() || w > image.w() || h <= 0 || w <= 0)
+    throw ShapeError(concat("random_crop: wanted ", h, "x", w, " (rows x columns) of an image of ", image.h(), "x",
+                            image.w()));
+  const std::int64_t y = rng.below(std::uint32_t(image.h() - h + 1));
+  const std::int64_t x = rng.below(std::uint32_t(image.w() - w + 1));
+  return crop(image, y, x, h, w);
+}
+template <int C>
+Image<C> random_crop(const Image<C>& image, std::int64_t size, Rng& rng) {
+  return random_crop(image, size, size, rng);
+}
+
+/// The same place of input and target. Where the target is larger (super-resolution) its height and width are a whole
+/// multiple of the input's, and `size` counts pixels of the input.
+template <int C>
+Sample<C> random_crop(const Sample<C>& sample, std::int64_t size, Rng& rng) {
+  const Image<C>&small = sample.input, &large = sample.target;
+  const std::int64_t scale = small.h() > 0 ? large.h() / small.h() : 0;
+  if (large.h() != scale * small.h() || large.w() != scale * small.w())
+    throw ShapeError(concat("random_crop: the target ", large.shape().str(), " is no multiple of the input ",
+                            small.shape().str()));
+  if (size > small.h() || size > small.w() || size <= 0)
+    throw ShapeError(concat("random_crop: wanted ", size, "x", size, " of an image of ", small.h(), "x", small.w()));
+  const std::int64_t y = rng.below(std::uint32_t(small.h() - size + 1));
+  const std::int64_t x = rng.below(std::uint32_t(small.w() - size + 1));
+  return {crop(small, y, x, size, size), crop(large, y * scale, x * scale, size * scale, size * scale)};
+}
+
+/// One of the eight orientations of a picture: mirrored left to right when k >= 4, then turned counter-clockwise k % 4
+/// times by 90 degrees, as numpy.rot90(numpy.fliplr(x) if k >= 4 else x, k % 4). Throws ValueError outside 0 to 7.
+template <int C>
+Image<C> dihedral(const Image<C>& image, int k) {
+  if (k < 0 || k > 7) throw ValueError(concat("dihedral: got ", k, ", wanted 0 to 7"));
+  const std::int64_t h = image.h(), w = image.w();
+  const int turn = k % 4;
+  Image<C> out = turn % 2 ? Image<C>(image.n(), w, h) : Image<C>(image.n(), h, w);
+  // Pixel (i, j) of the result is pixel (y, x) = start + i * down + j * right of the mirrored image.
+  constexpr std::int64_t down[4][2] = {{1, 0}, {0, -1}, {-1, 0}, {0, 1}};
+  constexpr std::int64_t right[4][2] = {{0, 1}, {1, 0}, {0, -1}, {-1, 0}};
+  const std::int64_t start_y = turn >= 2 ? h - 1 : 0, start_x = turn == 1 || turn == 2 ? w - 1 : 0;
+  const std::int64_t sign = k >= 4 ? -1 : 1;
+  const std::int64_t first = start_y * w + (k >= 4 ? w - 1 - start_x : start_x);
+  const std::int64_t step_down = down[turn][0] * w + sign * down[turn][1];
+  const std::int64_t step_right = right[turn][0] * w + sign * right[turn][1];
+  float* to = out.data();
+  for (std::int64_t n = 0; n < out.n(); ++n)
+    for (std::int64_t i = 0; i < out.h(); ++i)
+      for (std::int64_t j = 0; j < out.w(); ++j, to += C)
+        std::copy_n(image.data() + (n * h * w + first + i * step_down + j * step_right) * C, C, to);
+  return out;
+}
+template <int K, int C>
+Image<C> dihedral(const Image<C>& image) {
+  static_assert(K >= 0 && K < 8, "strata::dihedral<K>: K is 0 to 7, one of the eight orientations");
+  return dihedral(image, K);
+}
+template <int C>
+Sample<C> dihedral(const Sample<C>& sample, int k) {
+  return {dihedral(sample.input, k), dihedral(sample.target, k)};
+}
+
+/// The orientation that undoes k: dihedral(dihedral(x, k), dihedral_inverse(k)) is x.
+constexpr int dihedral_inverse(int k) { return k >= 4 ? k : (4 - k) % 4; }
+
+/// image + sigma * n, n standard normal; sigma in the image's units (25 / 255 for "sigma 25"). Neither clamped nor
+/// rounded, as is usual for training. Throws ValueError for a negative sigma.
+template <int C>
+Image<C> add_gaussian_noise(const Image<C>& image, float sigma, Rng& rng) {
+  if (!(sigma >= 0)) throw ValueError(concat("add_gaussian_noise: got sigma ", sigma, ", wanted 0 or more"));
+  Image<C> out(image.n(), image.h(), image.w());
+  for (std::int64_t i = 0; i < image.size(); ++i) out.data()[i] = image.data()[i] + sigma * rng.normal();
+  return out;
+}
+
+template <int C>
+Image<C> clamp(const Image<C>& image, float low = 0, float high = 1) {
+  if (!(low <= high)) throw ValueError(concat("clamp: got the range ", low, " to ", high));
+  Image<C> out(image.n(), image.h(), image.w());
+  std::transform(image.data(), image.data() + image.size(), out.data(),
+                 [&](float value) { return std::clamp(value, low, high); });
+  return out;
+}
+
+/// What an 8-bit file holds of an image: clamped to [0, 1] and rounded to the nearest of 256 levels.
+template <int C>
+Image<C> round_to_8bit(const Image<C>& image) {
+  Image<C> out(image.n(), image.h(), image.w());
+  std::transform(image.data(), image.data() + image.size(), out.data(),
+                 [](float value) { return std::nearbyint(std::clamp(value, 0.0f, 1.0f) * 255.0f) / 255.0f; });
+  return out;
+}
+
+/// RGB to grey by ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B, of the same range. (The metrics' Y runs from 16 to 235.)
+inline Image<1> luma(const Image<3>& image) {
+  Image<1> out(image.n(), image.h(), image.w());
+  const float* from = image.data();
+  for (std::int64_t i = 0; i < out.size(); ++i, from += 3)
+    out.data()[i] = 0.299f * from[0] + 0.587f * from[1] + 0.114f * from[2];
+  return out;
+}
+
+/// An image `factor` times smaller in each direction; a pixel is the mean of factor x factor. Throws ShapeError unless
+/// height and width are multiples of factor (crop_to_multiple makes them so).
+template <int C>
+Image<C> downsample(const Image<C>& image, std::int64_t factor) {
+  if (factor < 1) throw ValueError(concat("downsample: got factor ", factor, ", wanted at least 1"));
+  if (image.h() % factor != 0 || image.w() % factor != 0)
+    throw ShapeError(concat("downsample: ", image.h(), "x", image.w(), " is no multiple of ", factor,
+                            "; crop_to_multiple(image, ", factor, ") makes it one"));
+  Image<C> out(image.n(), image.h() / factor, image.w() / factor);
+  out.tensor().fill(0);
+  const float weight = 1.0f / float(factor * factor);
+  for (std::int64_t n = 0; n < image.n(); ++n)
+    for (std::int64_t y = 0; y < image.h(); ++y) {
+      const float* from = &image(n, 0, y, 0);
+      float* to = &out(n, 0, y / factor, 0);
+      for (std::int64_t x = 0; x < out.w(); ++x, to += C)
+        for (std::int64_t i = 0; i < factor; ++i, from += C)
+          for (int c = 0; c < C; ++c) to[c] += weight * from[c];
+    }
+  return out;
+}
+
+}  // namespace strata::inline STRATA_ABI
