@@ -114,12 +114,11 @@ void direct_backward_weight(const Conv2dProblem& problem, const T* x, const T* d
     const std::int64_t o_first = out_chunk * largest_columns, o_end = std::min(out, o_first + largest_columns);
     const std::int64_t width = simd::padded<V>(o_end - o_first);
     T* const sums = partial.data() + (range * depth + k_first) * stride + o_first;
-    for (std::int64_t k = 0; k < k_end - k_first; ++k) std::fill_n(sums + k * stride, width, T(0));
     T* const bias_sums = bias_partial.data() + range * stride + o_first;
     if (depth_chunk == 0) std::fill_n(bias_sums, width, T(0));
 
-    const std::int64_t range_end = pixels * (range + 1) / ranges;
-    for (std::int64_t first = pixels * range / ranges; first < range_end; first += block) {
+    const std::int64_t range_first = pixels * range / ranges, range_end = pixels * (range + 1) / ranges;
+    for (std::int64_t first = range_first; first < range_end; first += block) {
       const std::int64_t count = std::min(block, range_end - first);
       for (std::int64_t p = 0; p < count; ++p) {
         const std::int64_t j = (first + p) % columns, i = (first + p) / columns % rows, n = (first + p) / columns / rows;
@@ -128,7 +127,8 @@ void direct_backward_weight(const Conv2dProblem& problem, const T* x, const T* d
         std::copy(dy + (first + p) * out + o_first, dy + (first + p) * out + o_end, dy_rows + p * width);
         std::fill(dy_rows + p * width + (o_end - o_first), dy_rows + (p + 1) * width, T(0));
       }
-      add_outer_products<V>(count, k_end - k_first, width, patches, k_end - k_first, dy_rows, width, sums, stride);
+      add_outer_products<V>(count, k_end - k_first, width, patches, k_end - k_first, dy_rows, width, sums, stride,
+                            first > range_first);
       if (depth_chunk == 0) detail::add_column_sums<V>(count, width, dy_rows, width, bias_sums);
     }
   });

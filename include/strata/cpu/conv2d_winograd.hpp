@@ -14,6 +14,7 @@
 #include "strata/cpu/epilogue.hpp"
 #include "strata/cpu/panel_product.hpp"
 #include "strata/cpu/winograd.hpp"
+#include "strata/cpu/winograd_tiles.hpp"
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
@@ -21,8 +22,9 @@ namespace strata::inline STRATA_ABI::cpu {
 
 namespace winograd {
 
-/// Bytes that one block of tiles may take: most of a second-level cache of 512 KiB.
-inline constexpr std::int64_t workspace_bytes = 400 << 10;
+/// Bytes that the tiles of one block may take: under half of the second-level cache, which has 512 KiB or more where there
+/// is AVX2 and 1 MiB or more where there is AVX-512. The other half is for the weights.
+inline constexpr std::int64_t workspace_bytes = simd::register_bytes * (7 << 10);
 
 /// Output channels whose products are held before they are transformed back: whole panels.
 inline constexpr std::int64_t group_columns = 64;
@@ -68,10 +70,11 @@ inline void transform_weights(const WeightLayout& weight, std::int64_t depth, st
   });
 }
 
-/// Tiles in a block: as many as the workspace holds, fewer if that leaves fewer than 16 blocks; a multiple of block_rows.
+/// Tiles in a block: as many as the workspace holds, but enough to be worth reading all weights for, and fewer if that
+/// leaves fewer than 16 blocks; a multiple of block_rows.
 inline std::int64_t block_tiles(std::int64_t tiles, std::int64_t depth, std::int64_t columns) {
-  const std::int64_t fit = workspace_bytes / (planes * (depth + std::min(columns, group_columns)) * std::int64_t(sizeof(float)));
-  const std::int64_t wanted = std::min(std::clamp<std::int64_t>(fit, 24, 48), tiles / 16);
+  const std::int64_t tile_bytes = planes * (depth + std::min(columns, group_columns)) * std::int64_t(sizeof(float));
+  const std::int64_t wanted = std::min(std::clamp<std::int64_t>(workspace_bytes / tile_bytes, 18, 48), tiles / 16);
   return std::max<std::int64_t>(wanted / block_rows, 2) * block_rows;
 }
 
@@ -90,75 +93,60 @@ inline void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t
     });
 }
 
-/// Transforms the products of one tile back and writes what lies inside the image y: channels [first, first + columns).
-/// `patch` has room for 16 pixels.
-inline void write_tile(const float* m, std::int64_t plane, const Images& image, float* y, const Tiles::Place& place,
-                       std::int64_t first, std::int64_t columns, const VectorEpilogue<float>& epilogue, float* patch) {
+/// Transforms the products of one tile back and writes what lies inside the image: channels [first, first + columns).
+inline void write_tile(const float* m, std::int64_t plane, const Images<float>& y, const Tiles::Place& place,
+                       std::int64_t first, std::int64_t columns, const VectorEpilogue<float>& epilogue, float* outside) {
   using V = simd::Vector<float>;
-  float* const corner = y + ((place.n * image.h + place.h) * image.w + place.w) * image.c + first;
-  const std::int64_t row = image.w * image.c, column = image.c, width = simd::padded<V>(columns);
-  const bool inside = place.h + step <= image.h && place.w + step <= image.w && width == columns;
-  if (inside && epilogue.accumulate()) {
-    for (std::int64_t c = 0; c < columns; c += simd::lanes<V>)
-      transform_output(m + c, plane, corner + c, row, column,
+  const Window<step, float> window(y, place, first, columns, outside);
+  if (epilogue.accumulate())
+    window.for_each_vector([&](const auto& pixel, std::int64_t c) {
+      transform_output(m + c, plane, pixel,
                        [](V sum, float* to) STRATA_INLINED { simd::store(to, simd::load<V>(to) + sum); });
-    return;
-  }
-  for (std::int64_t c = 0; c < columns; c += simd::lanes<V>) {
-    const auto write = [bias = epilogue.bias(first + c), floor = epilogue.floor()](V sum, float* to) STRATA_INLINED {
-      simd::store(to, simd::max(floor, sum + bias));
-    };
-    if (inside)
-      transform_output(m + c, plane, corner + c, row, column, write);
-    else
-      transform_output(m + c, plane, patch + c, step * width, width, write);
-  }
-  if (inside) return;
-  for (std::int64_t i = 0; i < std::min<std::int64_t>(step, image.h - place.h); ++i)
-    for (std::int64_t j = 0; j < std::min<std::int64_t>(step, image.w - place.w); ++j) {
-      const float* from = patch + (i * step + j) * width;
-      float* to = corner + i * row + j * column;
-      if (epilogue.accumulate())
-        for (std::int64_t c = 0; c < columns; ++c) to[c] += from[c];
-      else
-        std::copy_n(from, columns, to);
-    }
+    });
+  else
+    window.for_each_vector([&](const auto& pixel, std::int64_t c) {
+      transform_output(m + c, plane, pixel,
+                       [bias = epilogue.bias(first + c), floor = epilogue.floor()](V sum, float* to)
+                           STRATA_INLINED { simd::store(to, simd::max(floor, sum + bias)); });
+    });
 }
 
-/// y = epilogue(convolution of x with the transformed weights u); `result` has the extents of y.
-inline void convolution(const Images& x, std::int64_t padding, const float* u, const Images& result, float* y,
+/// y = epilogue(convolution of x with the transformed weights u).
+inline void convolution(const Images<const float>& x, std::int64_t padding, const float* u, const Images<float>& y,
                         const Epilogue<float>& scalar_epilogue) {
   using V = simd::Vector<float>;
-  const VectorEpilogue<float> epilogue(scalar_epilogue, result.c);
-  const Tiles tiles(result.n, result.h, result.w);
-  const std::int64_t block = block_tiles(tiles.count, x.c, result.c);
-  const std::int64_t v_stride = simd::padded<V>(x.c), m_stride = simd::padded<V>(std::min(result.c, group_columns));
+  const VectorEpilogue<float> epilogue(scalar_epilogue, y.c);
+  const Tiles tiles(y.n, y.h, y.w);
+  const std::int64_t block = block_tiles(tiles.count, x.c, y.c);
+  const std::int64_t v_stride = simd::padded<V>(x.c), m_stride = simd::padded<V>(std::min(y.c, group_columns));
   const std::int64_t v_plane = plane_distance(block * v_stride), m_plane = plane_distance(block * m_stride);
-  const std::int64_t u_plane = plane_distance(packed_size<V>(x.c, result.c));
-  const std::int64_t patch_size = std::max(tile * tile * v_stride, step * step * m_stride);
-  const std::int64_t worker_size = planes * (v_plane + m_plane) + patch_size;
-  Scratch<float> workspace(std::size_t(num_threads() * worker_size));
+  const std::int64_t u_plane = plane_distance(packed_size<V>(x.c, y.c));
+  const std::int64_t worker_size = planes * (v_plane + m_plane) + m_stride;
+  Scratch<float> workspace(std::size_t(num_threads() * worker_size)), zeros(std::size_t(x.c));
+  std::fill_n(zeros.data(), x.c, 0.0f);
 
   parallel_for((tiles.count + block - 1) / block, [&](std::int64_t task, int worker) {
     float* const v = workspace.data() + worker * worker_size;
     float* const m = v + planes * v_plane;
-    float* const patch = m + planes * m_plane;
+    float* const outside = m + planes * m_plane;
+    std::fill_n(outside, m_stride, 0.0f);
     const std::int64_t first = task * block, count = std::min(block, tiles.count - first);
     const std::int64_t rows = (count + block_rows - 1) / block_rows * block_rows;
     for (std::int64_t t = 0; t < count; ++t) {
       Tiles::Place corner = tiles[first + t];
       corner.h -= padding;
       corner.w -= padding;
-      transform_input(Window<tile>(x, corner, 0, x.c, patch), v_stride, v + t * v_stride, v_plane);
+      Window<tile, const float>(x, corner, 0, x.c, zeros.data()).for_each_vector([&](const auto& pixel, std::int64_t c) {
+        transform_input(pixel, v + t * v_stride + c, v_plane);
+      });
     }
     for (int p = 0; p < planes; ++p) std::fill_n(v + p * v_plane + count * v_stride, (rows - count) * v_stride, 0.0f);
 
-    for (std::int64_t group = 0; group < result.c; group += group_columns) {
-      const std::int64_t columns = std::min(group_columns, result.c - group);
+    for (std::int64_t group = 0; group < y.c; group += group_columns) {
+      const std::int64_t columns = std::min(group_columns, y.c - group);
       multiply_planes(rows, x.c, group, columns, v, v_plane, u, u_plane, m, m_plane);
       for (std::int64_t t = 0; t < count; ++t)
-        write_tile(m + t * simd::padded<V>(columns), m_plane, result, y, tiles[first + t], group, columns, epilogue,
-                   patch);
+        write_tile(m + t * simd::padded<V>(columns), m_plane, y, tiles[first + t], group, columns, epilogue, outside);
     }
   });
 }
@@ -176,7 +164,7 @@ inline void winograd_forward(const Conv2dProblem& p, const float* x, const float
                              const Epilogue<float>& epilogue) {
   Scratch<float> u(std::size_t(winograd::weights_size(p.in, p.out)));
   winograd::transform_weights({weight, 1, 9 * p.in, p.in}, p.in, p.out, u.data());
-  winograd::convolution({x, p.n, p.h, p.w, p.in}, p.padding, u.data(), {nullptr, p.n, p.out_h(), p.out_w(), p.out}, y,
+  winograd::convolution({x, p.n, p.h, p.w, p.in}, p.padding, u.data(), {y, p.n, p.out_h(), p.out_w(), p.out},
                         epilogue);
 }
 
@@ -187,7 +175,7 @@ inline void winograd_backward_input(const Conv2dProblem& p, const float* dy, con
   Scratch<float> u(std::size_t(winograd::weights_size(p.out, p.in)));
   winograd::transform_weights({weight + 8 * p.in, 9 * p.in, 1, -p.in}, p.out, p.in, u.data());
   winograd::convolution({dy, p.n, p.out_h(), p.out_w(), p.out}, 2 - p.padding, u.data(),
-                        {nullptr, p.n, p.h, p.w, p.in}, dx, {.accumulate = accumulate});
+                        {dx, p.n, p.h, p.w, p.in}, {.accumulate = accumulate});
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

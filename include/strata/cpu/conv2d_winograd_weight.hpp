@@ -26,7 +26,7 @@ namespace winograd {
 /// How the work is cut: by the problem alone, so that the order of the sums is too.
 struct WeightGradientPlan {
   static constexpr std::int64_t chunk = 64;  ///< channels, of the input and of the output
-  static constexpr std::int64_t block = 24;  ///< tiles
+  static constexpr std::int64_t block = 48;  ///< tiles
 
   WeightGradientPlan(const Conv2dProblem& p)
       : tiles(p.n, p.out_h(), p.out_w()),
@@ -34,7 +34,7 @@ struct WeightGradientPlan {
         out(p.out),
         in_chunks((in + chunk - 1) / chunk),
         out_chunks((out + chunk - 1) / chunk),
-        ranges(std::clamp<std::int64_t>(16 / (in_chunks * out_chunks), 1, std::max<std::int64_t>(1, tiles.count / 96))),
+        ranges(std::clamp<std::int64_t>(16 / (in_chunks * out_chunks), 1, std::max<std::int64_t>(1, tiles.count / 192))),
         plane(plane_distance(std::min(in, chunk) * columns(0))) {}
 
   std::int64_t tasks() const { return ranges * in_chunks * out_chunks; }
@@ -97,43 +97,47 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, con
   using V = simd::Vector<float>;
   using Plan = WeightGradientPlan;
   const Plan plan(p);
-  const Images input{x, p.n, p.h, p.w, p.in}, output_gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
+  const Images<const float> input{x, p.n, p.h, p.w, p.in}, output_gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
   const std::int64_t task_size = planes * plan.plane, bias_stride = plan.out_chunks * Plan::chunk;
   Scratch<float> sums(std::size_t(plan.tasks() * task_size)), bias_sums(std::size_t(plan.ranges * bias_stride));
 
   const std::int64_t v_plane = plane_distance(Plan::block * simd::padded<V>(plan.rows(0)));
   const std::int64_t q_plane = plane_distance(Plan::block * plan.columns(0));
-  const std::int64_t patch_size = planes * std::max(simd::padded<V>(plan.rows(0)), plan.columns(0));
-  const std::int64_t worker_size = planes * (v_plane + q_plane) + patch_size;
-  Scratch<float> workspace(std::size_t(num_threads() * worker_size));
+  const std::int64_t worker_size = planes * (v_plane + q_plane);
+  Scratch<float> workspace(std::size_t(num_threads() * worker_size)), zeros(Plan::chunk);
+  std::fill_n(zeros.data(), Plan::chunk, 0.0f);
 
   parallel_for(plan.tasks(), [&](std::int64_t task, int worker) {
     float* const v = workspace.data() + worker * worker_size;
     float* const q = v + planes * v_plane;
-    float* const patch = q + planes * q_plane;
     float* const sum = sums.data() + task * task_size;
     const std::int64_t range = task / (plan.in_chunks * plan.out_chunks);
     const std::int64_t in_chunk = task / plan.out_chunks % plan.in_chunks, out_chunk = task % plan.out_chunks;
     const std::int64_t rows = plan.rows(in_chunk), columns = plan.columns(out_chunk), v_stride = simd::padded<V>(rows);
-    std::fill_n(sum, task_size, 0.0f);
+    const std::int64_t o_first = out_chunk * Plan::chunk, out = std::min(Plan::chunk, plan.out - o_first);
     std::array<float, std::size_t(Plan::chunk)> bias_sum{};
 
+    const std::int64_t begin = plan.tiles.count * range / plan.ranges;
     const std::int64_t end = plan.tiles.count * (range + 1) / plan.ranges;
-    for (std::int64_t first = plan.tiles.count * range / plan.ranges; first < end; first += Plan::block) {
+    for (std::int64_t first = begin; first < end; first += Plan::block) {
       const std::int64_t count = std::min(Plan::block, end - first);
       for (std::int64_t t = 0; t < count; ++t) {
         Tiles::Place place = plan.tiles[first + t];
-        transform_output_gradient(Window<step>(output_gradient, place, out_chunk * Plan::chunk,
-                                               std::min(Plan::chunk, plan.out - out_chunk * Plan::chunk), patch),
-                                  columns, q + t * columns, q_plane, bias_sum.data());
+        Window<step, const float>(output_gradient, place, o_first, out, zeros.data())
+            .for_each_vector([&](const auto& pixel, std::int64_t o) {
+              const V sixteen = transform_output_gradient(pixel, q + t * columns + o, q_plane);
+              simd::store(bias_sum.data() + o, simd::load<V>(bias_sum.data() + o) + sixteen);
+            });
         place.h -= p.padding;
         place.w -= p.padding;
-        transform_input(Window<tile>(input, place, in_chunk * Plan::chunk, rows, patch), v_stride, v + t * v_stride,
-                        v_plane);
+        Window<tile, const float>(input, place, in_chunk * Plan::chunk, rows, zeros.data())
+            .for_each_vector([&](const auto& pixel, std::int64_t c) {
+              transform_input(pixel, v + t * v_stride + c, v_plane);
+            });
       }
       for (int plane = 0; plane < planes; ++plane)
         add_outer_products<V>(count, rows, columns, v + plane * v_plane, v_stride, q + plane * q_plane, columns,
-                              sum + plane * plan.plane, columns);
+                              sum + plane * plan.plane, columns, first > begin);
     }
     if (in_chunk == 0)
       std::copy_n(bias_sum.data(), Plan::chunk, bias_sums.data() + range * bias_stride + out_chunk * Plan::chunk);

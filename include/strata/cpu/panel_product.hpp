@@ -78,10 +78,10 @@ template <class V, int Rows, int Vectors, class Row, class Result>
 
 namespace detail {
 
-// c[r][j] += sum over k of a[k][r] * b[k][j] for Rows rows and Vectors vectors of c.
+// c[r][j] = or += sum over k of a[k][r] * b[k][j] for Rows rows and Vectors vectors of c.
 template <class V, int Rows, int Vectors, class T>
 void add_outer_products(std::int64_t depth, const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride, T* c,
-                        std::int64_t c_stride) {
+                        std::int64_t c_stride, bool accumulate) {
   V sum[Rows][Vectors] = {};
   for (std::int64_t k = 0; k < depth; ++k, a += a_stride, b += b_stride) {
     V y[Vectors];
@@ -94,20 +94,20 @@ void add_outer_products(std::int64_t depth, const T* a, std::int64_t a_stride, c
   simd::unroll<Rows>([&](auto r) STRATA_INLINED {
     simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
       T* to = c + r * c_stride + j * simd::lanes<V>;
-      simd::store(to, simd::load<V>(to) + sum[r][j]);
+      simd::store(to, accumulate ? simd::load<V>(to) + sum[r][j] : sum[r][j]);
     });
   });
 }
 
 }  // namespace detail
 
-/// c += transposed(a) * b: a sum of outer products, c[i][j] += sum over k of a[k][i] * b[k][j], for i < rows and
+/// c = or += transposed(a) * b: a sum of outer products, c[i][j] (+)= sum over k of a[k][i] * b[k][j], for i < rows and
 /// j < columns. Rows of b and c are padded to whole vectors. The depth is meant to be short enough for a and b to stay in
 /// the nearest caches.
 template <class V>
 void add_outer_products(std::int64_t depth, std::int64_t rows, std::int64_t columns, const simd::Lane<V>* a,
                         std::int64_t a_stride, const simd::Lane<V>* b, std::int64_t b_stride, simd::Lane<V>* c,
-                        std::int64_t c_stride) {
+                        std::int64_t c_stride, bool accumulate) {
   // As even strips of at most 6 rows: 16 rows are 6 + 5 + 5, since a strip of 6 + 6 + 4 would leave multipliers idle.
   const std::int64_t strips = (rows + block_rows - 1) / block_rows;
   for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
@@ -116,7 +116,7 @@ void add_outer_products(std::int64_t depth, std::int64_t rows, std::int64_t colu
       simd::unroll<block_rows>([&](auto less) STRATA_INLINED {
         if (count == less + 1)
           detail::add_outer_products<V, less + 1, vectors>(depth, a + first, a_stride, b + column, b_stride,
-                                                           c + first * c_stride + column, c_stride);
+                                                           c + first * c_stride + column, c_stride, accumulate);
       });
     }
   });

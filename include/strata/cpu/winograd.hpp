@@ -23,7 +23,6 @@
 // Channels lie innermost, so one vector holds the same pixel of several channels and no step needs a shuffle.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <numbers>
 
@@ -100,119 +99,65 @@ template <int From, int To, class V>
   dg[2 * To] = 0.5f * sum_a + 2.0f * sum_b + du[5 * From];
 }
 
-/// The tiles of a batch: every image is covered by rows x columns tiles, which are counted through image after image.
-struct Tiles {
-  struct Place {
-    std::int64_t n, h, w;  ///< the first pixel of the output
-  };
-
-  constexpr Tiles(std::int64_t n, std::int64_t h, std::int64_t w)
-      : rows((h + step - 1) / step), columns((w + step - 1) / step), count(n * rows * columns) {}
-
-  constexpr Place operator[](std::int64_t index) const {
-    return {index / (rows * columns), index / columns % rows * step, index % columns * step};
-  }
-
-  std::int64_t rows, columns, count;
-};
-
-/// Images in memory, N,H,W,C.
-struct Images {
-  const float* data;
-  std::int64_t n, h, w, c;
-};
-
-/// Size x Size pixels of `width` channels that can be read as whole vectors.
-template <int Size>
-struct Window {
-  const float* data;
-  std::int64_t row, column;  ///< distances in memory
-
-  /// The pixels from (place.h, place.w) on, channels [first, first + width). They are read in place where they lie inside
-  /// the image and `width` needs no padding; otherwise they are copied to `buffer` (Size * Size * padded width), with zeros
-  /// around them.
-  Window(const Images& images, const Tiles::Place& place, std::int64_t first, std::int64_t width, float* buffer) {
-    const std::int64_t vectors = simd::padded<simd::Vector<float>>(width);
-    const auto pixel = [&](std::int64_t h, std::int64_t w) {
-      return images.data + ((place.n * images.h + h) * images.w + w) * images.c + first;
-    };
-    const bool inside = place.h >= 0 && place.w >= 0 && place.h + Size <= images.h && place.w + Size <= images.w;
-    if (inside && width == vectors) {
-      data = pixel(place.h, place.w);
-      row = images.w * images.c;
-      column = images.c;
-      return;
-    }
-    data = buffer;
-    row = Size * vectors;
-    column = vectors;
-    for (std::int64_t h = place.h; h < place.h + Size; ++h)
-      for (std::int64_t w = place.w; w < place.w + Size; ++w, buffer += vectors) {
-        if (h < 0 || h >= images.h || w < 0 || w >= images.w) {
-          std::fill_n(buffer, vectors, 0.0f);
-        } else {
-          std::copy_n(pixel(h, w), width, buffer);
-          std::fill(buffer + width, buffer + vectors, 0.0f);
-        }
-      }
-  }
-};
-
-/// v[plane] = (B^T d B)[plane] for every vector of channels of a window; planes lie `plane` apart.
-inline void transform_input(const Window<tile>& d, std::int64_t width, float* v, std::int64_t plane) {
+/// v[plane] = (B^T d B)[plane] for one vector of channels; pixel(i, j) is the address of d[i, j], planes lie `plane` apart.
+template <class Pixels>
+inline void transform_input(const Pixels& pixel, float* v, std::int64_t plane) {
   using V = simd::Vector<float>;
-  for (std::int64_t c = 0; c < width; c += simd::lanes<V>) {
-    V half[planes];
-    simd::unroll<tile>([&](auto j) STRATA_INLINED {
-      V pixels[tile];
-      simd::unroll<tile>([&](auto i) STRATA_INLINED { pixels[i] = simd::load<V>(d.data + i * d.row + j * d.column + c); });
-      input_1d<1, tile>(pixels, half + j);
-    });
+  V half[planes];
+  simd::unroll<tile>([&](auto j) STRATA_INLINED {
+    V column[tile];
     simd::unroll<tile>([&](auto i) STRATA_INLINED {
-      V values[tile];
-      input_1d<1, 1>(half + i * tile, values);
-      simd::unroll<tile>([&](auto j) STRATA_INLINED { simd::store(v + (i * tile + j) * plane + c, values[j]); });
+      column[i] = simd::load<V>(pixel(i, j));
+      if constexpr (j >= tile - step) __builtin_prefetch(pixel.next_tile(i, j));
     });
-  }
+    input_1d<1, tile>(column, half + j);
+  });
+  simd::unroll<tile>([&](auto i) STRATA_INLINED {
+    V values[tile];
+    input_1d<1, 1>(half + i * tile, values);
+    simd::unroll<tile>([&](auto j) STRATA_INLINED { simd::store(v + (i * tile + j) * plane, values[j]); });
+  });
 }
 
-/// q[plane] = (A dy A^T)[plane] likewise, and sum[channel] += the sum of the sixteen pixels.
-inline void transform_output_gradient(const Window<step>& dy, std::int64_t width, float* q, std::int64_t plane,
-                                      float* sum) {
+/// q[plane] = (A dy A^T)[plane] likewise; the result is the sum of the sixteen pixels.
+template <class Pixels>
+inline simd::Vector<float> transform_output_gradient(const Pixels& pixel, float* q, std::int64_t plane) {
   using V = simd::Vector<float>;
-  for (std::int64_t c = 0; c < width; c += simd::lanes<V>) {
-    V half[tile * step], total{};
-    simd::unroll<step>([&](auto j) STRATA_INLINED {
-      V pixels[step];
-      simd::unroll<step>([&](auto i) STRATA_INLINED { pixels[i] = simd::load<V>(dy.data + i * dy.row + j * dy.column + c); });
-      total += (pixels[0] + pixels[1]) + (pixels[2] + pixels[3]);
-      output_gradient_1d<1, step>(pixels, half + j);
+  V half[tile * step], sum{};
+  simd::unroll<step>([&](auto j) STRATA_INLINED {
+    V column[step];
+    simd::unroll<step>([&](auto i) STRATA_INLINED {
+      column[i] = simd::load<V>(pixel(i, j));
+      __builtin_prefetch(pixel.next_tile(i, j));
     });
-    simd::store(sum + c, simd::load<V>(sum + c) + total);
-    simd::unroll<tile>([&](auto i) STRATA_INLINED {
-      V values[tile];
-      output_gradient_1d<1, 1>(half + i * step, values);
-      simd::unroll<tile>([&](auto j) STRATA_INLINED { simd::store(q + (i * tile + j) * plane + c, values[j]); });
-    });
-  }
+    sum += (column[0] + column[1]) + (column[2] + column[3]);
+    output_gradient_1d<1, step>(column, half + j);
+  });
+  simd::unroll<tile>([&](auto i) STRATA_INLINED {
+    V values[tile];
+    output_gradient_1d<1, 1>(half + i * step, values);
+    simd::unroll<tile>([&](auto j) STRATA_INLINED { simd::store(q + (i * tile + j) * plane, values[j]); });
+  });
+  return sum;
 }
 
-/// y = result((A^T m A)) for the sixteen pixels of one vector of channels, which lie `row` and `column` apart. result(sum, to)
-/// gets each pixel's sum and where it belongs.
-template <class Result>
-[[gnu::always_inline]] inline void transform_output(const float* m, std::int64_t plane, float* y, std::int64_t row,
-                                                    std::int64_t column, Result&& result) {
+/// Calls write((A^T m A)[i, j], pixel(i, j)) for the sixteen pixels of one vector of channels.
+template <class Pixels, class Write>
+inline void transform_output(const float* m, std::int64_t plane, const Pixels& pixel, const Write& write) {
   using V = simd::Vector<float>;
   V half[step * tile];
   simd::unroll<tile>([&](auto j) STRATA_INLINED {
-    V products[tile];
-    simd::unroll<tile>([&](auto i) STRATA_INLINED { products[i] = simd::load<V>(m + (i * tile + j) * plane); });
-    output_1d<1, tile>(products, half + j);
+    V column[tile];
+    simd::unroll<tile>([&](auto i) STRATA_INLINED { column[i] = simd::load<V>(m + (i * tile + j) * plane); });
+    output_1d<1, tile>(column, half + j);
   });
   simd::unroll<step>([&](auto i) STRATA_INLINED {
-    V pixels[step];
-    output_1d<1, 1>(half + i * tile, pixels);
-    simd::unroll<step>([&](auto j) STRATA_INLINED { result(pixels[j], y + i * row + j * column); });
+    V values[step];
+    output_1d<1, 1>(half + i * tile, values);
+    simd::unroll<step>([&](auto j) STRATA_INLINED {
+      write(values[j], pixel(i, j));
+      __builtin_prefetch(pixel.next_tile(i, j), 1);
+    });
   });
 }
 
