@@ -11,9 +11,6 @@
 #include "strata/core/config.hpp"
 #include "strata/core/simd.hpp"
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
 
 namespace strata::inline STRATA_ABI::math {
 
@@ -30,10 +27,15 @@ template <class V, class F>
 
 template <class V>
 [[gnu::always_inline]] inline V square_root(V value) {
-#if defined(__AVX512F__)
-  if constexpr (sizeof(V) == 64 && sizeof(simd::Lane<V>) == 4) return V(_mm512_sqrt_ps(__m512(value)));
-#elif defined(__AVX__)
-  if constexpr (sizeof(V) == 32 && sizeof(simd::Lane<V>) == 4) return V(_mm256_sqrt_ps(__m256(value)));
+#if defined(__AVX__) && __has_builtin(__builtin_ia32_sqrtps256)  // <immintrin.h> alone takes half a second to compile
+  if constexpr (std::is_same_v<simd::Lane<V>, float> && sizeof(V) >= 32) {
+    typedef float Half __attribute__((vector_size(32)));
+    Half parts[sizeof(V) / 32];
+    __builtin_memcpy(parts, &value, sizeof(V));
+    for (Half& part : parts) part = __builtin_ia32_sqrtps256(part);
+    __builtin_memcpy(&value, parts, sizeof(V));
+    return value;
+  }
 #endif
   return each(value, [](auto x) { return std::sqrt(x); });
 }
@@ -101,9 +103,9 @@ struct Divide {
   template <class V> static V value(V a, V b) { return a / b; }
   template <class V> static void backward(V, V b, V y, V gy, V& ga, V& gb) { ga = gy / b, gb = -ga * y; }
 };
-/// The larger; where both are equal each gets half of the gradient, as in PyTorch.
+/// The larger; where both are equal each gets half of the gradient, as in PyTorch. NaN where either is NaN.
 struct Maximum {
-  template <class V> static V value(V a, V b) { return select(a > b, a, b); }
+  template <class V> static V value(V a, V b) { return select((a > b) | (a != a), a, b); }
   template <class V> static void backward(V a, V b, V, V gy, V& ga, V& gb) { share(a > b, a < b, gy, ga, gb); }
   template <class M, class V> static void share(M first, M second, V gy, V& ga, V& gb) {
     const V half = gy / (V{} + 2);
@@ -112,7 +114,7 @@ struct Maximum {
   }
 };
 struct Minimum {
-  template <class V> static V value(V a, V b) { return select(a < b, a, b); }
+  template <class V> static V value(V a, V b) { return select((a < b) | (a != a), a, b); }
   template <class V> static void backward(V a, V b, V, V gy, V& ga, V& gb) { Maximum::share(a < b, a > b, gy, ga, gb); }
 };
 
