@@ -54,7 +54,7 @@ int main() {
       adam.zero_grad();
       pass.backward(loss);
       adam.step();
-      mean_loss.update(loss.item());
+      mean_loss.add(loss.item());
     }
     std::printf("epoch %d  loss %.4f\n", epoch + 1, mean_loss.mean());
   }
@@ -63,7 +63,7 @@ int main() {
   st::AverageMeter accuracy;
   for (const auto& [images, labels] : test_loader.epoch(0)) {
     st::Infer pass;
-    accuracy.update(st::accuracy(net(pass, images).value(), labels), images.n());
+    accuracy.add(st::accuracy(net(pass, images).value(), labels), double(images.n()));
   }
   std::printf("accuracy on new images: %.1f %%\n", 100 * accuracy.mean());
   return accuracy.mean() > 0.95 ? 0 : 1;

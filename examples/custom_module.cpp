@@ -24,8 +24,8 @@ struct TwoScales {
   }
 
   // Ordinary C++: branches and loops are welcome. Works for training and inference, float and double.
-  template <st::Pass P, class T>
-  auto operator()(P& pass, const st::Var<1, T>& x) {
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) {
     const auto a = fine(pass, x);
     const auto b = coarse(pass, a);
     return x - join(pass, st::cat(pass, a, b));
@@ -66,7 +66,7 @@ int main() {
       adam.zero_grad();
       pass.backward(loss);
       adam.step();
-      mean_loss.update(loss.item());
+      mean_loss.add(loss.item());
     }
     (epoch == 0 ? first : last) = mean_loss.mean();
     std::printf("epoch %d  loss %.5f\n", epoch + 1, mean_loss.mean());

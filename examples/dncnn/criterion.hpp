@@ -23,9 +23,9 @@ Score evaluate(const Net& net, const st::NoisyImages<Channels>& data) {
     const auto [input, target] = data.get(i);
     st::Infer pass;
     const st::Image<Channels> output = net(pass, input).value();
-    psnr.update(st::psnr(output, target));
-    ssim.update(st::ssim(output, target));
-    noisy.update(st::psnr(input, target));
+    psnr.add(st::psnr(output, target));
+    ssim.add(st::ssim(output, target));
+    noisy.add(st::psnr(input, target));
   }
   return {psnr.mean(), ssim.mean(), noisy.mean(), data.size()};
 }

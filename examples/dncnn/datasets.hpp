@@ -15,7 +15,7 @@ inline constexpr const char* dead_leaves = "dead-leaves";
 
 /// The images of a folder, colour converted to grey for one channel; or `generated` dead-leaves images of `seed`.
 template <int Channels>
-st::AnyImages<Channels> clean_images(const std::string& source, std::int64_t generated, std::uint64_t seed) {
+st::AnyImages<Channels> clean_images(const std::string& source, std::size_t generated, std::uint64_t seed) {
   if (source == dead_leaves) return st::DeadLeaves<Channels>({.size = generated, .seed = seed});
   return st::ImageFolder<Channels>(source, {.convert = true});
 }
@@ -24,7 +24,7 @@ st::AnyImages<Channels> clean_images(const std::string& source, std::int64_t gen
 template <int Channels>
 st::NoisyPatches<Channels> training_data(const std::string& source, std::int64_t samples, std::int64_t patch_size,
                                          float sigma) {
-  return st::NoisyPatches(clean_images<Channels>(source, samples, /*seed=*/1),
+  return st::NoisyPatches(clean_images<Channels>(source, std::size_t(samples), /*seed=*/1),
                           {.patch_size = patch_size, .size = samples, .sigma = sigma});
 }
 

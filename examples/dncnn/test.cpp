@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
+#include <filesystem>
 #include <string>
 
 #include "datasets.hpp"
@@ -29,7 +30,7 @@ int main(int argc, char** argv) {
     if (threads > 0) st::set_num_threads(threads);
     if (generator == "philox") noise.generator = st::NoiseGenerator::philox;
     std::printf("%s\n", dncnn::architecture_of(weights).str().c_str());
-    const auto protocol = st::PsnrOptions{.rounding = rounding == "8bit" ? st::Rounding::to_8bit : st::Rounding::none};
+    const st::MetricOptions protocol{.rounding = rounding == "8bit" ? st::Rounding::to_8bit : st::Rounding::none};
     std::printf("sigma %g, %s noise; %s\n", double(noise.sigma), generator.c_str(), protocol.str().c_str());
     dncnn::with_network(weights, [&]<class Net>(const Net& net) {
       constexpr int channels = Net::io::in;
@@ -38,13 +39,10 @@ int main(int argc, char** argv) {
       for (std::size_t i = 0; i < images.size(); ++i) {
         const auto [noisy, clean] = images.get(i);
         st::Infer pass;
-        auto output = net(pass, noisy).value();
-        const double image_psnr = st::psnr(output, clean, protocol);
-        if (protocol.rounding == st::Rounding::to_8bit) output = st::round_to_8bit(output);
-        const double image_ssim = st::ssim(output, clean);
-        psnr.update(image_psnr);
-        ssim.update(image_ssim);
-        std::printf("%s  PSNR %.2f dB  SSIM %.4f\n", images.name(i).c_str(), image_psnr, image_ssim);
+        const auto output = net(pass, noisy).value();
+        psnr.add(st::psnr(output, clean, protocol));
+        ssim.add(st::ssim(output, clean, protocol));
+        std::printf("%s  PSNR %.2f dB  SSIM %.4f\n", std::filesystem::path(images.name(i)).filename().c_str(), psnr.last(), ssim.last());
         std::fflush(stdout);
       }
       std::printf("mean  PSNR %.3f dB  SSIM %.4f  images %zu\n", psnr.mean(), ssim.mean(), images.size());
