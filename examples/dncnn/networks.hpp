@@ -19,7 +19,7 @@ template <int Channels = 1, int Width = 64, int Depth = 17>
 using DnCNN = st::Residual<st::Sequential<              //
     st::Conv2d<Channels, Width>, st::ReLU,              //
     st::Repeat<Depth - 2, Block<Width>>,                //
-    st::Conv2d<Width, Channels>>>;
+    st::Conv2d<Width, Channels, 3, st::no_bias>>>;
 
 /// The same without batch norm, for published weights in which it is folded into the convolutions.
 template <int Channels = 1, int Width = 64, int Depth = 17>
