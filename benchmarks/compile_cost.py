@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a network costs the compiler: seconds and peak memory of compiling three programs.
+"""What a network costs the compiler: processor seconds and peak memory of compiling three programs.
 
     benchmarks/compile_cost.py                                  # g++ and clang++, -O2 -march=native
     benchmarks/compile_cost.py --compiler g++ --flags "-O0"
@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 HEAD = '#include "strata/strata.hpp"\n\nnamespace st = strata;\n\n'
 
@@ -57,8 +56,7 @@ def pack(layers, training):
 
 
 def measure(command):
-    """Seconds and peak MB of a command, its children included; None when it fails."""
-    start = time.monotonic()
+    """Processor seconds and peak MB of a command, its children included; None when it fails."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     words = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
@@ -66,7 +64,7 @@ def measure(command):
     if process.returncode != 0:
         print("\n".join(words.splitlines()[:20]), file=sys.stderr)
         return None
-    return time.monotonic() - start, usage.ru_maxrss / 1024
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main():
@@ -85,7 +83,7 @@ def main():
         programs[f"{layers} distinct layers, Infer"] = pack(layers, training=False)
         programs[f"{layers} distinct layers, Train"] = pack(layers, training=True)
 
-    print(f"{'program':34} {'compiler':12} {'seconds':>8} {'peak MB':>8}   {options.flags}")
+    print(f"{'program':34} {'compiler':12} {'CPU s':>8} {'peak MB':>8}   {options.flags}")
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         for name, text in programs.items():
