@@ -1,6 +1,6 @@
 // All of Strata for programs that run on the CPU. It never includes a CUDA header.
 //
-//     #include "strata/strata.hpp"
+//     #include <strata/strata.hpp>
 //     namespace st = strata;
 #pragma once
 
@@ -22,6 +22,7 @@
 #include "strata/autograd/custom_op.hpp"
 #include "strata/autograd/expression.hpp"
 #include "strata/autograd/fields.hpp"
+#include "strata/autograd/gradient_check.hpp"
 #include "strata/autograd/parameter.hpp"
 #include "strata/autograd/pass.hpp"
 #include "strata/autograd/scalar.hpp"
@@ -52,6 +53,7 @@
 #include "strata/data/collate.hpp"
 #include "strata/data/data_loader.hpp"
 #include "strata/data/dataset.hpp"
+#include "strata/data/dead_leaves.hpp"
 #include "strata/data/image_file.hpp"
 #include "strata/data/image_folder.hpp"
 #include "strata/data/image_source.hpp"
@@ -64,7 +66,6 @@
 #include "strata/metrics/psnr.hpp"
 #include "strata/metrics/ssim.hpp"
 #include "strata/io/checkpoint.hpp"
-#include "strata/io/crc32c.hpp"
 #include "strata/io/file.hpp"
 #include "strata/io/safetensors.hpp"
 #include "strata/io/safetensors_header.hpp"
