@@ -104,12 +104,19 @@ template <class V>
   return a > b ? a : b;
 }
 
-/// The sum of all elements, in a fixed order.
+/// The sum of all elements, in a fixed order: halves are added until one element is left.
 template <class V>
-inline Lane<V> sum(V value) {
-  Lane<V> total = value[0];
-  for (int i = 1; i < lanes<V>; ++i) total += value[i];
-  return total;
+[[gnu::always_inline]] inline Lane<V> sum(V value) {
+  const auto add_exchanged = [&]<int Distance, int... I>(std::integral_constant<int, Distance>,
+                                                         std::integer_sequence<int, I...>) STRATA_INLINED {
+    value += __builtin_shufflevector(value, value, (I ^ Distance)...);
+  };
+  constexpr auto all = std::make_integer_sequence<int, lanes<V>>{};
+  if constexpr (lanes<V> >= 16) add_exchanged(std::integral_constant<int, 8>{}, all);
+  if constexpr (lanes<V> >= 8) add_exchanged(std::integral_constant<int, 4>{}, all);
+  if constexpr (lanes<V> >= 4) add_exchanged(std::integral_constant<int, 2>{}, all);
+  add_exchanged(std::integral_constant<int, 1>{}, all);
+  return value[0];
 }
 
 /// f(0), f(1), ... f(Count - 1) with compile-time indices. Arrays indexed by them can live in registers, which a loop

@@ -38,14 +38,8 @@ constexpr std::int64_t weights_size(std::int64_t depth, std::int64_t columns) {
   return planes * plane_distance(packed_size<simd::Vector<float>>(depth, columns));
 }
 
-/// Where the weight that multiplies channel k of the source into channel `column` of the result lies, tap by tap.
-struct WeightLayout {
-  const float* first;  ///< tap 0 of k = column = 0
-  std::int64_t k, column, tap;  ///< distances
-};
-
 /// u[plane] = (G g G^T)[plane] for every pair of channels, each plane a depth x columns matrix in panels.
-inline void transform_weights(const WeightLayout& weight, std::int64_t depth, std::int64_t columns, float* u) {
+inline void transform_weights(const WeightLayout<float>& weight, std::int64_t depth, std::int64_t columns, float* u) {
   using V = simd::Vector<float>;
   constexpr std::int64_t lanes = simd::lanes<V>, panel_columns = panel_vectors * lanes, chunk = 16;
   const std::int64_t plane = plane_distance(packed_size<V>(depth, columns)), chunks = (depth + chunk - 1) / chunk;
@@ -163,7 +157,7 @@ constexpr bool has_winograd_form(const Conv2dProblem& p) {
 inline void winograd_forward(const Conv2dProblem& p, const float* x, const float* weight, float* y,
                              const Epilogue<float>& epilogue) {
   Scratch<float> u(std::size_t(winograd::weights_size(p.in, p.out)));
-  winograd::transform_weights({weight, 1, 9 * p.in, p.in}, p.in, p.out, u.data());
+  winograd::transform_weights({weight, p.in, 1, 9 * p.in}, p.in, p.out, u.data());
   winograd::convolution({x, p.n, p.h, p.w, p.in}, p.padding, u.data(), {y, p.n, p.out_h(), p.out_w(), p.out},
                         epilogue);
 }
@@ -173,7 +167,7 @@ inline void winograd_forward(const Conv2dProblem& p, const float* x, const float
 inline void winograd_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx,
                                     bool accumulate) {
   Scratch<float> u(std::size_t(winograd::weights_size(p.out, p.in)));
-  winograd::transform_weights({weight + 8 * p.in, 9 * p.in, 1, -p.in}, p.out, p.in, u.data());
+  winograd::transform_weights({weight + 8 * p.in, -p.in, 9 * p.in, 1}, p.out, p.in, u.data());
   winograd::convolution({dy, p.n, p.out_h(), p.out_w(), p.out}, 2 - p.padding, u.data(),
                         {dx, p.n, p.h, p.w, p.in}, {.accumulate = accumulate});
 }

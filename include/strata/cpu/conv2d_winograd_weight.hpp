@@ -143,7 +143,7 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, con
       std::copy_n(bias_sum.data(), Plan::chunk, bias_sums.data() + range * bias_stride + out_chunk * Plan::chunk);
   });
   transform_weight_gradient(plan, sums.data(), dweight, accumulate);
-  if (dbias) detail::sum_partials(bias_sums.data(), plan.ranges, bias_stride, p.out, dbias, accumulate);
+  if (dbias) detail::sum_ranges(bias_sums.data(), plan.ranges, bias_stride, p.out, dbias, accumulate);
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -40,6 +40,11 @@ class VectorEpilogue {
   V floor() const { return simd::broadcast<V>(floor_); }
   /// activation(sum + bias) for the vector of channels that starts at `channel`. NaN stays NaN.
   [[gnu::always_inline]] V finish(V sum, std::int64_t channel) const { return simd::max(floor(), sum + bias(channel)); }
+  /// The same for a single channel.
+  T finish_one(T sum, std::int64_t channel) const {
+    const T value = sum + bias_values_[channel];
+    return floor_ > value ? floor_ : value;
+  }
 
  private:
   Scratch<T> bias_;

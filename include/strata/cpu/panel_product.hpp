@@ -42,15 +42,17 @@ constexpr std::int64_t packed_size(std::int64_t depth, std::int64_t columns) {
   return depth * simd::padded<V>(columns);
 }
 
-/// Writes the matrix element(k, column), k < depth, into panels: panel by panel, row k after row k - 1, zeros where the
-/// last vector goes beyond the last column.
+/// Writes the matrix element(segment, k, column), whose rows are k < depth of each segment in turn, into panels: panel by
+/// panel, row after row, zeros where the last vector goes beyond the last column.
 template <class V, class Element>
-void pack_panels(std::int64_t depth, std::int64_t columns, Element&& element, simd::Lane<V>* packed) {
+void pack_panels(std::int64_t segments, std::int64_t depth, std::int64_t columns, Element&& element,
+                 simd::Lane<V>* packed) {
   for_each_panel<V>(columns, [&](std::int64_t first, auto vectors) {
     const std::int64_t end = first + vectors * simd::lanes<V>;
-    for (std::int64_t k = 0; k < depth; ++k)
-      for (std::int64_t column = first; column < end; ++column)
-        *packed++ = column < columns ? element(k, column) : simd::Lane<V>(0);
+    for (std::int64_t segment = 0; segment < segments; ++segment)
+      for (std::int64_t k = 0; k < depth; ++k)
+        for (std::int64_t column = first; column < end; ++column)
+          *packed++ = column < columns ? element(segment, k, column) : simd::Lane<V>(0);
   });
 }
 
@@ -80,8 +82,8 @@ namespace detail {
 
 // c[r][j] = or += sum over k of a[k][r] * b[k][j] for Rows rows and Vectors vectors of c.
 template <class V, int Rows, int Vectors, class T>
-void add_outer_products(std::int64_t depth, const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride, T* c,
-                        std::int64_t c_stride, bool accumulate) {
+void outer_product_strip(std::int64_t depth, const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride, T* c,
+                         std::int64_t c_stride, bool accumulate) {
   V sum[Rows][Vectors] = {};
   for (std::int64_t k = 0; k < depth; ++k, a += a_stride, b += b_stride) {
     V y[Vectors];
@@ -115,8 +117,8 @@ void add_outer_products(std::int64_t depth, std::int64_t rows, std::int64_t colu
       const std::int64_t first = rows * strip / strips, count = rows * (strip + 1) / strips - first;
       simd::unroll<block_rows>([&](auto less) STRATA_INLINED {
         if (count == less + 1)
-          detail::add_outer_products<V, less + 1, vectors>(depth, a + first, a_stride, b + column, b_stride,
-                                                           c + first * c_stride + column, c_stride, accumulate);
+          detail::outer_product_strip<V, less + 1, vectors>(depth, a + first, a_stride, b + column, b_stride,
+                                                            c + first * c_stride + column, c_stride, accumulate);
       });
     }
   });

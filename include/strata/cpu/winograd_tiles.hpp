@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "strata/core/simd.hpp"
+#include "strata/cpu/conv2d_taps.hpp"
 #include "strata/cpu/winograd.hpp"
 
 namespace strata::inline STRATA_ABI::cpu::winograd {
@@ -25,13 +26,6 @@ struct Tiles {
   }
 
   std::int64_t rows, columns, count;
-};
-
-/// Images in memory, N,H,W,C; T is float or const float.
-template <class T>
-struct Images {
-  T* data;
-  std::int64_t n, h, w, c;
 };
 
 /// Addresses of pixels that lie in rows and columns.
