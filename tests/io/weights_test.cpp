@@ -175,7 +175,7 @@ TEST_CASE("by order: the file's layers in natural order go to the network's in l
 }
 
 TEST_CASE("natural order") {
-  const st::detail::NaturalOrder before;
+  const auto before = [](auto a, auto b) { return st::detail::natural_before(a, b); };
   CHECK(before("model.2", "model.10"));
   CHECK_FALSE(before("model.10", "model.2"));
   CHECK(before("a.2.b.11", "a.2.c.1"));

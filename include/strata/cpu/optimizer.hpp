@@ -47,19 +47,16 @@ void sgd_update(std::int64_t count, T* w, const T* g, T* velocity, const SgdUpda
   const T lr = T(update.lr), decay = T(update.weight_decay), momentum = T(update.momentum);
   const T fresh = T(1 - update.dampening);
   const bool nesterov = update.nesterov, first = update.first;
-  if (velocity == nullptr) {
-    detail::update_elements<T>(count, [=]<class V>(std::int64_t i) {
-      const V x = simd::load<V>(w + i);
-      simd::store<V>(w + i, x - lr * (simd::load<V>(g + i) + decay * x));
-    });
-    return;
-  }
   detail::update_elements<T>(count, [=]<class V>(std::int64_t i) {
     const V x = simd::load<V>(w + i);
     const V gradient = simd::load<V>(g + i) + decay * x;
-    const V v = first ? gradient : momentum * simd::load<V>(velocity + i) + fresh * gradient;
-    simd::store<V>(velocity + i, v);
-    simd::store<V>(w + i, x - lr * (nesterov ? gradient + momentum * v : v));
+    V change = gradient;
+    if (velocity != nullptr) {
+      const V v = first ? gradient : momentum * simd::load<V>(velocity + i) + fresh * gradient;
+      simd::store<V>(velocity + i, v);
+      change = nesterov ? gradient + momentum * v : v;
+    }
+    simd::store<V>(w + i, x - lr * change);
   });
 }
 

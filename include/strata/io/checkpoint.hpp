@@ -13,11 +13,11 @@
 // state_name, several of one name by their order. Options, as momentum or milestones, are the program's and not saved.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -72,12 +72,13 @@ inline constexpr std::string_view extra_prefix = "extra.";
 class StateNames {
  public:
   std::string prefix(std::string_view state_name) {
-    const int count = ++counts_[std::string(state_name)];
-    return concat("state.", state_name, count > 1 ? std::to_string(count) : "", ".");
+    const auto count = std::count(taken_.begin(), taken_.end(), state_name);
+    taken_.push_back(state_name);
+    return "state." + std::string(state_name) + (count > 0 ? std::to_string(count + 1) : "") + ".";
   }
 
  private:
-  std::map<std::string, int> counts_;
+  std::vector<std::string_view> taken_;
 };
 
 /// Gathers what a checkpoint holds, as pointers to it.
@@ -123,10 +124,10 @@ class CheckpointReader {
   explicit CheckpointReader(const std::filesystem::path& path) : file_(path) {
     const auto version = file_.metadata().find(std::string(checkpoint_format));
     if (version == file_.metadata().end())
-      throw FileError(concat(path.string(), ": is not a checkpoint; load_weights reads files that hold weights alone"));
+      throw FileError(path.string() + ": is not a checkpoint; load_weights reads files that hold weights alone");
     if (version->second != checkpoint_version)
-      throw FileError(concat(path.string(), ": is a checkpoint of version '", version->second, "', wanted ",
-                             checkpoint_version));
+      throw FileError(path.string() + ": is a checkpoint of version '" + version->second + "', wanted " +
+                      std::string(checkpoint_version));
     file_.verify_checksum();
     for (const TensorInfo& tensor : file_.tensors()) tensors_left_.emplace(tensor.name, &tensor);
     numbers_left_ = file_.metadata();
@@ -174,15 +175,15 @@ class CheckpointReader {
     for (const auto& [key, value] : numbers_left_)
       if (key.starts_with("state.")) mismatch_.unexpected(key);
     mismatch_.check(file_.path(), "the network and the objects given");
-    for (Staged& weight : weights_) weight.value = read_like(file_, *weight.info, *weight.target);
+    for (Staged& weight : weights_) weight.value = file_.read_like(*weight.info, *weight.target);
     for (Staged& state : states_)
-      state.value = state.info == nullptr ? AnyTensor{} : read_like(file_, *state.info, state.value);
+      state.value = state.info == nullptr ? AnyTensor() : file_.read_like(*state.info, state.value);
   }
 
   /// Changes the objects. Does not fail.
   void apply() noexcept {
     for (Staged& weight : weights_) copy_into(*weight.target, weight.value);
-    for (Staged& state : states_) std::swap(*state.target, state.value);
+    for (Staged& state : states_) *state.target = std::move(state.value);
     for (const auto& [target, value] : doubles_) *target = value;
     for (const auto& [target, value] : integers_) *target = value;
   }
@@ -204,7 +205,7 @@ class CheckpointReader {
 
   bool fits(const TensorInfo& info, const std::string& name, const AnyTensor& like) {
     if (info.shape == shape_of(like) && info.dtype == dtype_of(like)) return true;
-    mismatch_.different(concat("the file's ", describe(info), ", wanted ", describe(NamedTensor{name, &like})));
+    mismatch_.different("the file's " + describe(info) + ", wanted " + describe(NamedTensor{name, &like}));
     return false;
   }
 
@@ -216,7 +217,7 @@ class CheckpointReader {
     if (number)
       value = *number;
     else
-      mismatch_.different(concat(key, " is '", found->second, "', wanted a number"));
+      mismatch_.different(key + " is '" + found->second + "', wanted a number");
     numbers_left_.erase(found);
   }
 
@@ -225,7 +226,7 @@ class CheckpointReader {
     T value{};
     const std::string key = prefix_ + std::string(name);
     read_number(key, value);
-    if (!std::isfinite(double(value))) mismatch_.different(concat(key, " is ", value, ", wanted a finite number"));
+    if (!std::isfinite(double(value))) mismatch_.different(key + " is not a finite number");
     staged.emplace_back(&target, value);
   }
 
@@ -233,7 +234,7 @@ class CheckpointReader {
   Mismatch mismatch_;
   StateNames names_;
   std::string prefix_;
-  std::map<std::string, const TensorInfo*> tensors_left_;
+  TensorIndex tensors_left_;
   Metadata numbers_left_;
   std::vector<Staged> weights_, states_;
   std::vector<std::pair<double*, double>> doubles_;
@@ -244,7 +245,8 @@ class CheckpointReader {
 [[noreturn]] inline void checkpoint_failed(const std::filesystem::path& path, const FileError& error) {
   std::error_code ignored;
   if (!std::filesystem::exists(previous_path(path), ignored)) throw;
-  throw FileError(concat(error.what(), "\n  The checkpoint before it is still there: ", previous_path(path).string()));
+  throw FileError(std::string(error.what()) + "\n  The checkpoint before it is still there: " +
+                  previous_path(path).string());
 }
 
 }  // namespace detail

@@ -14,7 +14,6 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -72,30 +71,91 @@ constexpr bool is_integer(DType type) {
          type == DType::boolean;
 }
 
-template <class To, class From, class F>
-void convert_elements(std::span<const std::byte> bytes, std::span<To> to, F&& f) {
-  for (std::size_t i = 0; i < to.size(); ++i) {
-    From from;
-    std::memcpy(&from, bytes.data() + i * sizeof(From), sizeof(From));
-    to[i] = static_cast<To>(f(from));
+// The code below works on bytes and on types known at run time, not on templates: a program that reads one file should
+// not have to compile a loop for each pair of types.
+
+template <class From>
+From load_as(const std::byte* bytes) {
+  From value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+inline std::int64_t load_integer(DType type, const std::byte* bytes) {
+  switch (type) {
+    case DType::i64: return load_as<std::int64_t>(bytes);
+    case DType::i32: return load_as<std::int32_t>(bytes);
+    case DType::i16: return load_as<std::int16_t>(bytes);
+    case DType::i8: return load_as<std::int8_t>(bytes);
+    case DType::u8: return load_as<std::uint8_t>(bytes);
+    default: return load_as<std::uint8_t>(bytes) != 0;
   }
 }
 
-template <class To>
-void convert_elements(DType type, std::span<const std::byte> bytes, std::span<To> to) {
-  const auto same = [](auto x) { return x; };
-  if constexpr (std::is_floating_point_v<To>) {
-    if (type == DType::f64) return convert_elements<To, double>(bytes, to, same);
-    if (type == DType::f32) return convert_elements<To, float>(bytes, to, same);
-    if (type == DType::f16) return convert_elements<To, std::uint16_t>(bytes, to, half_to_float);
-    if (type == DType::bf16) return convert_elements<To, std::uint16_t>(bytes, to, bfloat_to_float);
+inline double load_number(DType type, const std::byte* bytes) {
+  switch (type) {
+    case DType::f64: return load_as<double>(bytes);
+    case DType::f32: return double(load_as<float>(bytes));
+    case DType::f16: return double(half_to_float(load_as<std::uint16_t>(bytes)));
+    case DType::bf16: return double(bfloat_to_float(load_as<std::uint16_t>(bytes)));
+    default: return double(load_integer(type, bytes));
   }
-  if (type == DType::i64) return convert_elements<To, std::int64_t>(bytes, to, same);
-  if (type == DType::i32) return convert_elements<To, std::int32_t>(bytes, to, same);
-  if (type == DType::i16) return convert_elements<To, std::int16_t>(bytes, to, same);
-  if (type == DType::i8) return convert_elements<To, std::int8_t>(bytes, to, same);
-  if (type == DType::u8) return convert_elements<To, std::uint8_t>(bytes, to, same);
-  return convert_elements<To, std::uint8_t>(bytes, to, [](std::uint8_t x) { return x != 0; });
+}
+
+/// Converts `count` elements to F32, F64 or I64.
+inline void convert_elements(DType from, const std::byte* in, DType to, std::byte* out, std::int64_t count) {
+  const int in_bytes = row_of(from).bytes, out_bytes = row_of(to).bytes;
+  for (std::int64_t i = 0; i < count; ++i, in += in_bytes, out += out_bytes) {
+    if (to == DType::i64) {
+      const std::int64_t value = load_integer(from, in);
+      std::memcpy(out, &value, sizeof value);
+    } else if (to == DType::f64) {
+      const double value = load_number(from, in);
+      std::memcpy(out, &value, sizeof value);
+    } else {
+      const float value = static_cast<float>(load_number(from, in));
+      std::memcpy(out, &value, sizeof value);
+    }
+  }
+}
+
+/// Copies a tensor of elements of 4 or 8 bytes between Strata's memory order and PyTorch's.
+inline void reorder(const Shape& shape, int width, const std::byte* from, std::byte* to, bool to_pytorch) {
+  if (shape.size() == 0) return;
+  if (shape.rank() != 4) {
+    std::memcpy(to, from, std::size_t(shape.size() * width));
+    return;
+  }
+  const std::int64_t channels = shape[1], pixels = shape[2] * shape[3];
+  for (std::int64_t n = 0; n < shape[0]; ++n)
+    for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const std::int64_t ours = ((n * pixels + pixel) * channels + c) * width;
+        const std::int64_t theirs = ((n * channels + c) * pixels + pixel) * width;
+        const std::byte* source = from + (to_pytorch ? ours : theirs);
+        std::byte* target = to + (to_pytorch ? theirs : ours);
+        if (width == 4)
+          std::memcpy(target, source, 4);
+        else
+          std::memcpy(target, source, 8);
+      }
+}
+
+inline DType dtype_of(const AnyTensor& tensor) {
+  return std::array{DType::f32, DType::f64, DType::i64}[tensor.index()];
+}
+inline std::byte* bytes_of(AnyTensor& tensor) {
+  if (auto* floats = std::get_if<Tensor<float>>(&tensor)) return reinterpret_cast<std::byte*>(floats->data());
+  if (auto* doubles = std::get_if<Tensor<double>>(&tensor)) return reinterpret_cast<std::byte*>(doubles->data());
+  return reinterpret_cast<std::byte*>(std::get<Tensor<std::int64_t>>(tensor).data());
+}
+inline const std::byte* bytes_of(const AnyTensor& tensor) { return bytes_of(const_cast<AnyTensor&>(tensor)); }
+
+/// An uninitialised tensor of the same type.
+inline AnyTensor make_tensor(const AnyTensor& like, const Shape& shape) {
+  if (like.index() == 0) return Tensor<float>(shape);
+  if (like.index() == 1) return Tensor<double>(shape);
+  return Tensor<std::int64_t>(shape);
 }
 
 }  // namespace detail
@@ -118,8 +178,11 @@ class SafetensorsFile {
     file_.read(prefix.size(), std::as_writable_bytes(std::span(header_text_)));
     data_begin_ = prefix.size() + header_bytes;
     header_ = parse_safetensors_header(header_text_, file_.size() - data_begin_, path.string());
-    for (std::size_t i = 0; i < header_.tensors.size(); ++i) index_.emplace(header_.tensors[i].name, i);
+    for (const TensorInfo& tensor : header_.tensors) index_.emplace(tensor.name, &tensor);
   }
+
+  SafetensorsFile(const SafetensorsFile&) = delete;
+  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const std::filesystem::path& path() const { return file_.path(); }
   const Metadata& metadata() const { return header_.metadata; }
@@ -130,21 +193,31 @@ class SafetensorsFile {
   /// The tensor of that name; null when there is none.
   const TensorInfo* find(const std::string& name) const {
     const auto found = index_.find(name);
-    return found == index_.end() ? nullptr : &header_.tensors[found->second];
+    return found == index_.end() ? nullptr : found->second;
   }
 
   /// The numbers of one of this file's tensors, in Strata's memory order. float and double take any type and round
   /// where they must; int64 takes whole numbers. Throws FileError when the file cannot be read or its type does not do.
   template <class T>
   Tensor<T> read(const TensorInfo& tensor) const {
-    if (std::is_integral_v<T> && !detail::is_integer(tensor.dtype))
+    return std::get<Tensor<T>>(read_like(tensor, AnyTensor(Tensor<T>())));
+  }
+
+  /// The same, as the type that `like` has.
+  AnyTensor read_like(const TensorInfo& tensor, const AnyTensor& like) const {
+    const DType type = detail::dtype_of(like);
+    if (type == DType::i64 && !detail::is_integer(tensor.dtype))
       fail(concat("tensor '", tensor.name, "' holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
     std::vector<std::byte> bytes(std::size_t(tensor.end - tensor.begin));
     file_.read(data_begin_ + tensor.begin, bytes);
-    std::vector<T> values(std::size_t(tensor.shape.size()));
-    detail::convert_elements<T>(tensor.dtype, bytes, values);
-    Tensor<T> out(tensor.shape);
-    from_nchw<T>(out, values);
+    const int width = detail::row_of(type).bytes;
+    if (tensor.dtype != type) {
+      std::vector<std::byte> converted(std::size_t(tensor.shape.size() * width));
+      detail::convert_elements(tensor.dtype, bytes.data(), type, converted.data(), tensor.shape.size());
+      bytes = std::move(converted);
+    }
+    AnyTensor out = detail::make_tensor(like, tensor.shape);
+    detail::reorder(tensor.shape, width, bytes.data(), detail::bytes_of(out), false);
     return out;
   }
 
@@ -177,7 +250,7 @@ class SafetensorsFile {
   InputFile file_;
   std::string header_text_;
   SafetensorsHeader header_;
-  std::unordered_map<std::string, std::size_t> index_;
+  TensorIndex index_;
   std::uint64_t data_begin_ = 0;
 };
 
@@ -192,31 +265,27 @@ struct WriteOptions {
   bool keep_previous = false;  ///< keeps the file it replaces as previous_path(path)
 };
 
-namespace detail {
-inline DType dtype_of(const AnyTensor& tensor) {
-  return std::array{DType::f32, DType::f64, DType::i64}[tensor.index()];
-}
-}  // namespace detail
-
 /// Writes a file that appears at `path` whole or not at all. Wider types come first, so that every tensor is aligned;
 /// within a type the given order stays. Throws FileError when it cannot be written, ValueError for a name given twice.
-inline void write_safetensors(const std::filesystem::path& path, std::vector<NamedTensor> tensors,
+inline void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                               const Metadata& metadata = {}, const WriteOptions& options = {}) {
-  std::stable_sort(tensors.begin(), tensors.end(), [](const NamedTensor& a, const NamedTensor& b) {
-    return detail::row_of(detail::dtype_of(*a.tensor)).bytes > detail::row_of(detail::dtype_of(*b.tensor)).bytes;
-  });
   SafetensorsHeader header{.tensors = {}, .metadata = metadata};
   if (options.checksum) header.metadata[std::string(detail::checksum_key)] = detail::checksum_zeros;
-  std::unordered_set<std::string_view> names{"__metadata__"};
+  std::vector<const AnyTensor*> order;
+  TensorIndex names;
+  names.emplace("__metadata__", nullptr);
   std::uint64_t end = 0;
-  for (const NamedTensor& tensor : tensors) {
-    if (!names.insert(tensor.name).second)
-      throw ValueError(concat("write_safetensors: the name '", tensor.name, "' is taken"));
-    const DType type = detail::dtype_of(*tensor.tensor);
-    const Shape& shape = detail::shape_of(*tensor.tensor);
-    const std::uint64_t begin = std::exchange(end, end + std::uint64_t(shape.size() * detail::row_of(type).bytes));
-    header.tensors.push_back({tensor.name, type, shape, begin, end});
-  }
+  for (const int width : {8, 4})
+    for (const NamedTensor& tensor : tensors) {
+      const DType type = detail::dtype_of(*tensor.tensor);
+      if (detail::row_of(type).bytes != width) continue;
+      if (!names.emplace(tensor.name, nullptr).second)
+        throw ValueError(concat("write_safetensors: the name '", tensor.name, "' is taken"));
+      const Shape& shape = detail::shape_of(*tensor.tensor);
+      const std::uint64_t begin = std::exchange(end, end + std::uint64_t(shape.size() * width));
+      header.tensors.push_back({tensor.name, type, shape, begin, end});
+      order.push_back(tensor.tensor);
+    }
   const std::string text = format_safetensors_header(header);
   const auto length = std::bit_cast<std::array<std::byte, 8>>(std::uint64_t(text.size()));
 
@@ -228,13 +297,14 @@ inline void write_safetensors(const std::filesystem::path& path, std::vector<Nam
   };
   write(length);
   write(detail::bytes_of(text));
-  for (const NamedTensor& tensor : tensors)
-    std::visit(
-        [&](const auto& held) {
-          const auto values = to_nchw(held);
-          write(std::as_bytes(std::span(values)));
-        },
-        *tensor.tensor);
+  std::vector<std::byte> bytes;
+  for (const AnyTensor* tensor : order) {
+    const Shape& shape = detail::shape_of(*tensor);
+    const int width = detail::row_of(detail::dtype_of(*tensor)).bytes;
+    bytes.resize(std::size_t(shape.size() * width));
+    detail::reorder(shape, width, detail::bytes_of(*tensor), bytes.data(), true);
+    write(bytes);
+  }
   if (options.checksum) file.write_at(length.size() + detail::find_checksum(text), detail::bytes_of(detail::hex(crc)));
   file.commit(options.keep_previous);
 }

@@ -15,7 +15,6 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -230,6 +229,9 @@ struct TensorInfo {
   std::uint64_t begin = 0, end = 0;  ///< its bytes, counted from the end of the header
 };
 
+/// Tensors of a header by name.
+using TensorIndex = std::map<std::string, const TensorInfo*>;
+
 struct SafetensorsHeader {
   std::vector<TensorInfo> tensors;  ///< in the order of their places in the file
   Metadata metadata;
@@ -293,13 +295,13 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
                                                   const std::string& path) {
   SafetensorsHeader header;
   detail::JsonReader json(text, path);
-  std::unordered_set<std::string> names;
+  TensorIndex names;
   if (!text.starts_with('{')) json.fail("it does not begin with '{'");
   json.want('{');
   json.items('}', [&] {
     std::string name = json.string();
     json.want(':');
-    if (!names.insert(name).second) json.fail(concat("the name '", name, "' twice"));
+    if (!names.emplace(name, nullptr).second) json.fail(concat("the name '", name, "' twice"));
     if (name != "__metadata__") {
       header.tensors.push_back(detail::parse_tensor_info(json, std::move(name)));
       return;
@@ -314,8 +316,8 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
   });
   json.want_end();
 
-  std::stable_sort(header.tensors.begin(), header.tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  std::sort(header.tensors.begin(), header.tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
+    return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
   });
   std::uint64_t end = 0;
   for (const TensorInfo& tensor : header.tensors) {

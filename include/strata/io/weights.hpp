@@ -8,9 +8,10 @@
 // is as it was. Files of float16, bfloat16 or float64 are converted.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstring>
 #include <filesystem>
-#include <map>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,35 +46,38 @@ inline constexpr std::string_view network_prefix = "net.";
 /// What keeps a file and a network apart, for the text of an error.
 class Mismatch {
  public:
-  void missing(std::string_view what) { note("missing from the file", what); }
-  void unexpected(std::string_view what) { note("unexpected in the file", what); }
-  void different(std::string_view what) { note("different", what); }
+  void missing(std::string what) { entries_[0].push_back(std::move(what)); }
+  void unexpected(std::string what) { entries_[1].push_back(std::move(what)); }
+  void different(std::string what) { entries_[2].push_back(std::move(what)); }
 
   /// Throws FileError when anything was noted.
   void check(const std::filesystem::path& path, std::string_view wanted) const {
-    if (groups_.empty()) return;
-    std::string text = concat(path.string(), ": does not fit ", wanted, "; nothing was changed.");
-    for (const auto& [title, entries] : groups_) {
-      text += concat("\n  ", title, " (", entries.size(), "):");
+    std::string text;
+    for (std::size_t kind = 0; kind < entries_.size(); ++kind) {
+      const std::vector<std::string>& entries = entries_[kind];
+      if (entries.empty()) continue;
+      text += "\n  " + std::string(titles[kind]) + " (" + std::to_string(entries.size()) + "):";
       for (std::size_t i = 0; i < entries.size() && i < most; ++i) text += "\n    " + entries[i];
-      if (entries.size() > most) text += concat("\n    and ", entries.size() - most, " more");
+      if (entries.size() > most) text += "\n    and " + std::to_string(entries.size() - most) + " more";
     }
-    throw FileError(text);
+    if (text.empty()) return;
+    throw FileError(path.string() + ": does not fit " + std::string(wanted) + "; nothing was changed." + text);
   }
 
  private:
   static constexpr std::size_t most = 20;  // entries shown of each kind
+  static constexpr std::array<std::string_view, 3> titles{"missing from the file", "unexpected in the file",
+                                                          "different"};
 
-  void note(std::string_view title, std::string_view what) { groups_[std::string(title)].emplace_back(what); }
-
-  std::map<std::string, std::vector<std::string>> groups_;
+  std::array<std::vector<std::string>, 3> entries_;
 };
 
-inline std::string describe(const TensorInfo& tensor) {
-  return concat(tensor.name, " (", tensor.shape.str(), " ", row_of(tensor.dtype).name, ")");
+inline std::string describe(const std::string& name, const Shape& shape, DType type) {
+  return name + " (" + shape.str() + " " + std::string(row_of(type).name) + ")";
 }
+inline std::string describe(const TensorInfo& tensor) { return describe(tensor.name, tensor.shape, tensor.dtype); }
 inline std::string describe(const NamedTensor& tensor) {
-  return concat(tensor.name, " (", shape_of(*tensor.tensor).str(), " ", row_of(dtype_of(*tensor.tensor)).name, ")");
+  return describe(tensor.name, shape_of(*tensor.tensor), dtype_of(*tensor.tensor));
 }
 
 /// A name's part before the last dot, and the part behind it.
@@ -86,33 +90,31 @@ inline std::pair<std::string_view, std::string_view> split_name(std::string_view
 /// PyTorch's own loader does without it, since files from before version 0.4.1 have none.
 inline bool may_be_missing(std::string_view name) { return split_name(name).second == "num_batches_tracked"; }
 
+/// Takes the digits at the start of `text`, and returns them without leading zeros.
+inline std::string_view take_number(std::string_view& text) {
+  std::size_t end = 0;
+  while (end < text.size() && text[end] >= '0' && text[end] <= '9') ++end;
+  std::string_view number = text.substr(0, end);
+  text.remove_prefix(end);
+  while (number.size() > 1 && number[0] == '0') number.remove_prefix(1);
+  return number;
+}
+
 /// Order of names in which numbers count as numbers: "model.2" before "model.10".
-struct NaturalOrder {
-  bool operator()(std::string_view a, std::string_view b) const {
-    const std::string_view whole_a = a, whole_b = b;
-    const auto digit = [](char c) { return c >= '0' && c <= '9'; };
-    const auto take_number = [&](std::string_view& text) {
-      std::size_t end = 0;
-      while (end < text.size() && digit(text[end])) ++end;
-      std::string_view number = text.substr(0, end);
-      text.remove_prefix(end);
-      while (number.size() > 1 && number[0] == '0') number.remove_prefix(1);
-      return number;
-    };
-    while (!a.empty() && !b.empty()) {
-      if (digit(a[0]) && digit(b[0])) {
-        const std::string_view x = take_number(a), y = take_number(b);
-        if (x != y) return std::pair(x.size(), x) < std::pair(y.size(), y);
-      } else if (a[0] != b[0]) {
-        return a[0] < b[0];
-      } else {
-        a.remove_prefix(1);
-        b.remove_prefix(1);
-      }
-    }
-    return a.empty() != b.empty() ? a.empty() : whole_a < whole_b;
+inline bool natural_before(std::string_view a, std::string_view b) {
+  const std::string_view whole_a = a, whole_b = b;
+  while (!a.empty() && !b.empty()) {
+    const std::string_view x = take_number(a), y = take_number(b);
+    if (x.empty() != y.empty()) return (x.empty() ? a[0] : x[0]) < (y.empty() ? b[0] : y[0]);
+    if (x.size() != y.size()) return x.size() < y.size();
+    if (x != y) return x < y;
+    if (!x.empty()) continue;
+    if (a[0] != b[0]) return a[0] < b[0];
+    a.remove_prefix(1);
+    b.remove_prefix(1);
   }
-};
+  return a.empty() != b.empty() ? a.empty() : whole_a < whole_b;
+}
 
 /// The tensors of a network, in the order of its lists.
 template <class Net>
@@ -130,91 +132,94 @@ std::vector<AnyTensor*> values_of(Net& net) {
   return values;
 }
 
-/// A tensor of the file, converted to the type of `like`.
-inline AnyTensor read_like(const SafetensorsFile& file, const TensorInfo& info, const AnyTensor& like) {
-  return std::visit([&]<class T>(const Tensor<T>&) -> AnyTensor { return file.read<T>(info); }, like);
-}
-
 /// Pairs each of `wanted` with a tensor of `given` of the same name; null where it may be missing.
-inline std::vector<const TensorInfo*> match_by_name(const std::map<std::string, const TensorInfo*>& given,
-                                                    const std::vector<NamedTensor>& wanted, Mismatch& mismatch) {
-  std::map<std::string, const TensorInfo*> left = given;
+inline std::vector<const TensorInfo*> match_by_name(TensorIndex given, const std::vector<NamedTensor>& wanted,
+                                                    Mismatch& mismatch) {
   std::vector<const TensorInfo*> matches;
   for (const NamedTensor& tensor : wanted) {
     const auto found = given.find(tensor.name);
     matches.push_back(found == given.end() ? nullptr : found->second);
-    if (matches.back() == nullptr && !may_be_missing(tensor.name)) mismatch.missing(describe(tensor));
-    left.erase(tensor.name);
+    if (found != given.end())
+      given.erase(found);
+    else if (!may_be_missing(tensor.name))
+      mismatch.missing(describe(tensor));
   }
-  for (const auto& [name, tensor] : left) mismatch.unexpected(describe(*tensor));
+  for (const auto& [name, tensor] : given) mismatch.unexpected(describe(*tensor));
   return matches;
 }
 
 /// Pairs layers in order; see Match::by_order.
-inline std::vector<const TensorInfo*> match_by_order(const std::map<std::string, const TensorInfo*>& given,
-                                                     const std::vector<NamedTensor>& wanted, Mismatch& mismatch) {
-  using Layer = std::map<std::string, const TensorInfo*>;
-  std::map<std::string, Layer, NaturalOrder> file_layers;
-  for (const auto& [name, tensor] : given) {
-    const auto [layer, part] = split_name(name);
-    file_layers[std::string(layer)].emplace(part, tensor);
-  }
+inline std::vector<const TensorInfo*> match_by_order(const TensorIndex& given, const std::vector<NamedTensor>& wanted,
+                                                     Mismatch& mismatch) {
+  std::vector<std::pair<std::string_view, const TensorInfo*>> file;  // name without prefix, in natural order of layers
+  for (const auto& [name, tensor] : given) file.emplace_back(name, tensor);
+  std::sort(file.begin(), file.end(), [](const auto& a, const auto& b) {
+    const auto [layer_a, part_a] = split_name(a.first);
+    const auto [layer_b, part_b] = split_name(b.first);
+    return layer_a != layer_b ? natural_before(layer_a, layer_b) : part_a < part_b;
+  });
   std::vector<const TensorInfo*> matches;
-  auto layer = file_layers.begin();
+  std::size_t first = 0;  // of the file's present layer
   for (std::size_t i = 0; i < wanted.size();) {
-    const std::string_view prefix = split_name(wanted[i].name).first;
-    Layer left = layer == file_layers.end() ? Layer{} : layer->second;
-    for (; i < wanted.size() && split_name(wanted[i].name).first == prefix; ++i) {
-      const auto found = left.find(std::string(split_name(wanted[i].name).second));
-      matches.push_back(found == left.end() ? nullptr : found->second);
-      if (found != left.end())
-        left.erase(found);
-      else if (!may_be_missing(wanted[i].name))
-        mismatch.missing(concat(describe(wanted[i]), layer == file_layers.end()
-                                                         ? std::string(": the file has no layer left")
-                                                         : concat(", from layer '", layer->first, "' of the file")));
+    const std::string_view ours = split_name(wanted[i].name).first;
+    const std::string_view theirs = first < file.size() ? split_name(file[first].first).first : std::string_view();
+    std::size_t end = first;
+    while (end < file.size() && split_name(file[end].first).first == theirs) ++end;
+    std::vector<bool> used(end - first);
+    for (; i < wanted.size() && split_name(wanted[i].name).first == ours; ++i) {
+      matches.push_back(nullptr);
+      for (std::size_t k = first; k < end; ++k)
+        if (split_name(file[k].first).second == split_name(wanted[i].name).second) {
+          matches.back() = file[k].second;
+          used[k - first] = true;
+        }
+      if (matches.back() == nullptr && !may_be_missing(wanted[i].name))
+        mismatch.missing(describe(wanted[i]) + (first == end
+                                                    ? std::string(": the file has no layer left")
+                                                    : ", from layer '" + std::string(theirs) + "' of the file"));
     }
-    for (const auto& [part, tensor] : left)
-      mismatch.unexpected(concat(describe(*tensor), ", for layer '", prefix, "' of the network"));
-    if (layer != file_layers.end()) ++layer;
+    for (std::size_t k = first; k < end; ++k)
+      if (!used[k - first])
+        mismatch.unexpected(describe(*file[k].second) + ", for layer '" + std::string(ours) + "' of the network");
+    first = end;
   }
-  for (; layer != file_layers.end(); ++layer)
-    for (const auto& [part, tensor] : layer->second)
-      mismatch.unexpected(concat(describe(*tensor), ": the network has no layer left"));
+  for (; first < file.size(); ++first)
+    mismatch.unexpected(describe(*file[first].second) + ": the network has no layer left");
   return matches;
 }
 
-/// Reads a tensor for each of `wanted`, none where it may be missing. Throws FileError when the file does not fit.
-inline std::vector<std::optional<AnyTensor>> read_weights(const SafetensorsFile& file,
-                                                          const std::vector<NamedTensor>& wanted,
-                                                          const LoadWeightsOptions& options) {
+/// Reads a tensor for each of `wanted`; the tensor itself stands for one that may be missing. Throws FileError when the
+/// file does not fit.
+inline std::vector<AnyTensor> read_weights(const SafetensorsFile& file, const std::vector<NamedTensor>& wanted,
+                                           const LoadWeightsOptions& options) {
   std::string prefix = options.prefix;
   if (prefix.empty() && file.metadata().contains(std::string(checkpoint_format))) prefix = network_prefix;
   if (file.has_checksum()) file.verify_checksum();
-  std::map<std::string, const TensorInfo*> given;
+  TensorIndex given;
   for (const TensorInfo& tensor : file.tensors())
     if (tensor.name.starts_with(prefix)) given.emplace(tensor.name.substr(prefix.size()), &tensor);
   if (given.empty() && !prefix.empty())
-    throw FileError(concat(file.path().string(), ": none of its ", file.tensors().size(), " tensors begins with '",
-                           prefix, "'"));
+    throw FileError(file.path().string() + ": none of its " + std::to_string(file.tensors().size()) +
+                    " tensors begins with '" + prefix + "'");
 
   Mismatch mismatch;
   const auto matches = options.match == Match::by_name ? match_by_name(given, wanted, mismatch)
                                                        : match_by_order(given, wanted, mismatch);
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (matches[i] != nullptr && matches[i]->shape != shape_of(*wanted[i].tensor))
-      mismatch.different(concat("the file's ", describe(*matches[i]), ", the network's ", describe(wanted[i])));
+      mismatch.different("the file's " + describe(*matches[i]) + ", the network's " + describe(wanted[i]));
   mismatch.check(file.path(), "the network");
 
-  std::vector<std::optional<AnyTensor>> values(wanted.size());
+  std::vector<AnyTensor> values;
   for (std::size_t i = 0; i < wanted.size(); ++i)
-    if (matches[i] != nullptr) values[i] = read_like(file, *matches[i], *wanted[i].tensor);
+    values.push_back(matches[i] == nullptr ? *wanted[i].tensor : file.read_like(*matches[i], *wanted[i].tensor));
   return values;
 }
 
 /// Copies numbers between tensors of the same type and shape; other handles on `to` see them.
 inline void copy_into(AnyTensor& to, const AnyTensor& from) {
-  std::visit([&]<class T>(Tensor<T>& t) { std::copy_n(std::get<Tensor<T>>(from).data(), t.size(), t.data()); }, to);
+  const std::int64_t bytes = shape_of(to).size() * row_of(dtype_of(to)).bytes;
+  if (bytes > 0) std::memcpy(bytes_of(to), bytes_of(from), std::size_t(bytes));
 }
 
 }  // namespace detail
@@ -234,7 +239,7 @@ Metadata load_weights(const std::filesystem::path& path, Net& net, const LoadWei
   const auto values = detail::read_weights(file, detail::tensors_of(net), options);
   const std::vector<AnyTensor*> targets = detail::values_of(net);
   for (std::size_t i = 0; i < values.size(); ++i)
-    if (values[i]) detail::copy_into(*targets[i], *values[i]);
+    if (detail::bytes_of(values[i]) != detail::bytes_of(*targets[i])) detail::copy_into(*targets[i], values[i]);
   return file.metadata();
 }
 

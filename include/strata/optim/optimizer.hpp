@@ -42,11 +42,10 @@ inline bool finite_and_not_negative(double value) { return std::isfinite(value) 
 /// Calls f(T*, ...) on the elements of a parameter's value and its gradient.
 template <class F>
 void with_value_and_grad(Parameter& parameter, F&& f) {
-  std::visit(
-      [&]<class T>(Tensor<T>& value) {
-        if constexpr (std::is_floating_point_v<T>) f(value, parameter.grad<T>());
-      },
-      parameter.any_value());
+  if (auto* floats = std::get_if<Tensor<float>>(&parameter.any_value()))
+    f(*floats, parameter.grad<float>());
+  else if (auto* doubles = std::get_if<Tensor<double>>(&parameter.any_value()))
+    f(*doubles, parameter.grad<double>());
 }
 
 }  // namespace detail
@@ -89,7 +88,7 @@ class Optimizer {
   const std::vector<Slot>& slots() const { return slots_; }
 
   /// Calls update(index, value, grad) for every parameter to be changed, as Tensor<float> or Tensor<double>.
-  /// fits(index, value) says whether the state kept for a parameter is of its present type. Everything is checked before
+  /// fits(index, value) says whether the state kept for a parameter has its present type. Everything is checked before
   /// anything is changed.
   template <class Fits, class Update>
   void update_parameters(Fits&& fits, Update&& update) {
