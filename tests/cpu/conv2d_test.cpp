@@ -36,9 +36,9 @@ struct Reference {
     value[std::size_t(index)] += term;
     magnitude[std::size_t(index)] += std::abs(term);
   }
-  /// Gives each pixel of an N,H,W,C image the largest magnitude of its 4 x 4 tile: where Winograd's algorithm computes a
-  /// tile from all of its 6 x 6 input pixels, they all share the rounding errors, also those that have most of their taps
-  /// in the padding.
+  /// Gives each pixel of an N,H,W,C image the largest magnitude of its 4 x 4 tile: where Winograd's algorithm computes
+  /// a tile from all of its 6 x 6 input pixels, they all share the rounding errors, also those that have most of their
+  /// taps in the padding.
   void share_magnitudes(std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c) {
     std::vector<double> largest(magnitude.size(), 0.0);
     const auto for_each = [&](auto f) {
@@ -67,8 +67,7 @@ void for_each_product(const st::Conv2dProblem& p, F f) {
             if (h < 0 || h >= p.h || w < 0 || w >= p.w) continue;
             const std::int64_t y = ((n * rows + i) * columns + j) * p.out, x = ((n * p.h + h) * p.w + w) * p.in;
             for (std::int64_t o = 0; o < p.out; ++o)
-              for (std::int64_t c = 0; c < p.in; ++c)
-                f(y + o, x + c, ((o * p.kernel + kh) * p.kernel + kw) * p.in + c);
+              for (std::int64_t c = 0; c < p.in; ++c) f(y + o, x + c, ((o * p.kernel + kh) * p.kernel + kw) * p.in + c);
           }
 }
 
@@ -135,9 +134,8 @@ void check_problem(const st::Conv2dProblem& p) {
     kernel(got.data(), true);
     CHECK(largest_error(got, sum) <= gradient_tolerance<T>);
   };
-  check_gradient(dx, [&](T* to, bool accumulate) {
-    st::cpu::conv2d_backward_input(p, dy.data(), weight.data(), to, accumulate);
-  });
+  check_gradient(
+      dx, [&](T* to, bool accumulate) { st::cpu::conv2d_backward_input(p, dy.data(), weight.data(), to, accumulate); });
   check_gradient(dweight, [&](T* to, bool accumulate) {
     st::cpu::conv2d_backward_weight<T>(p, x.data(), dy.data(), to, nullptr, accumulate);
   });
@@ -178,14 +176,14 @@ TEST_CASE_TEMPLATE("conv2d matches its definition for odd shapes", T, float, dou
 }
 
 TEST_CASE("conv2d matches its definition where Winograd's algorithm computes it") {
-  for (const st::Conv2dProblem& p : {st::Conv2dProblem{.n = 2, .h = 8, .w = 12, .in = 8, .out = 8},
-                                     st::Conv2dProblem{.h = 11, .w = 13, .in = 8, .out = 17},
-                                     st::Conv2dProblem{.h = 4, .w = 4, .in = 65, .out = 9},
-                                     st::Conv2dProblem{.h = 12, .w = 7, .in = 13, .out = 80, .padding = 0},
-                                     st::Conv2dProblem{.n = 3, .h = 5, .w = 6, .in = 24, .out = 40, .padding = 2},
-                                     st::Conv2dProblem{.h = 4, .w = 9, .in = 16, .out = 11, .padding = 4},
-                                     st::Conv2dProblem{.n = 2, .h = 40, .w = 37, .in = 16, .out = 16},
-                                     st::Conv2dProblem{.h = 21, .w = 20, .in = 72, .out = 136}})
+  for (const st::Conv2dProblem& p :
+       {st::Conv2dProblem{.n = 2, .h = 8, .w = 12, .in = 8, .out = 8},
+        st::Conv2dProblem{.h = 11, .w = 13, .in = 8, .out = 17}, st::Conv2dProblem{.h = 4, .w = 4, .in = 65, .out = 9},
+        st::Conv2dProblem{.h = 12, .w = 7, .in = 13, .out = 80, .padding = 0},
+        st::Conv2dProblem{.n = 3, .h = 5, .w = 6, .in = 24, .out = 40, .padding = 2},
+        st::Conv2dProblem{.h = 4, .w = 9, .in = 16, .out = 11, .padding = 4},
+        st::Conv2dProblem{.n = 2, .h = 40, .w = 37, .in = 16, .out = 16},
+        st::Conv2dProblem{.h = 21, .w = 20, .in = 72, .out = 136}})
     check_problem<float>(p);
 }
 
@@ -193,9 +191,15 @@ TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float
   st::Rng rng(11);
   const auto between = [&](int low, int high) { return low + int(rng.below(std::uint32_t(high - low + 1))); };
   for (int trial = 0; trial < 40; ++trial) {
-    st::Conv2dProblem p{.n = between(1, 3), .h = between(1, 12), .w = between(1, 12), .in = between(1, 20),
-                        .out = between(1, 20), .kernel = between(1, 5), .stride = between(1, 3),
-                        .padding = between(0, 4), .dilation = between(1, 3)};
+    st::Conv2dProblem p{.n = between(1, 3),
+                        .h = between(1, 12),
+                        .w = between(1, 12),
+                        .in = between(1, 20),
+                        .out = between(1, 20),
+                        .kernel = between(1, 5),
+                        .stride = between(1, 3),
+                        .padding = between(0, 4),
+                        .dilation = between(1, 3)};
     const std::int64_t reach = p.dilation * (p.kernel - 1) + 1;
     if (reach <= std::min(p.h, p.w) + 2 * p.padding) check_problem<T>(p);
   }
@@ -203,10 +207,11 @@ TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float
 
 TEST_CASE("conv2d gives the same bits for any number of threads") {
   const int threads_before = st::num_threads();
-  for (const st::Conv2dProblem& p : {st::Conv2dProblem{.n = 2, .h = 30, .w = 23, .in = 16, .out = 24},
-                                     st::Conv2dProblem{.n = 2, .h = 25, .w = 23, .in = 5, .out = 7, .kernel = 5, .stride = 2},
-                                     st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 1, .out = 64},
-                                     st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 64, .out = 1}}) {
+  for (const st::Conv2dProblem& p :
+       {st::Conv2dProblem{.n = 2, .h = 30, .w = 23, .in = 16, .out = 24},
+        st::Conv2dProblem{.n = 2, .h = 25, .w = 23, .in = 5, .out = 7, .kernel = 5, .stride = 2},
+        st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 1, .out = 64},
+        st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 64, .out = 1}}) {
     CAPTURE(describe(p));
     const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2);
     const auto dy = normal<float>(p.output_size(), 4), bias = normal<float>(p.out, 3);
@@ -243,10 +248,11 @@ TEST_CASE("conv2d refuses extents that make no convolution") {
   const auto forward = [&](const st::Conv2dProblem& p) {
     st::cpu::conv2d_forward<float>(p, &number, &number, nullptr, &number);
   };
-  CHECK_THROWS_WITH_AS(forward({.h = 2, .w = 8, .kernel = 5}),
-                       "conv2d: a kernel that reaches over 5 pixels (kernel 5, dilation 1) does not fit an image of 2x8 "
-                       "with padding 1",
-                       st::ShapeError);
+  CHECK_THROWS_WITH_AS(
+      forward({.h = 2, .w = 8, .kernel = 5}),
+      "conv2d: a kernel that reaches over 5 pixels (kernel 5, dilation 1) does not fit an image of 2x8 "
+      "with padding 1",
+      st::ShapeError);
   CHECK_THROWS_AS(forward({.n = 0}), st::ShapeError);
   CHECK_THROWS_AS(forward({.stride = 0}), st::ShapeError);
 }

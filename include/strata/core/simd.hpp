@@ -1,6 +1,6 @@
 // Vectors as wide as the processor's registers, over the vector extensions that GCC and clang share: 16 floats with
-// AVX-512, 8 with AVX2, 4 otherwise. Arithmetic is written with the plain operators, and `sum += a * b` becomes one fused
-// multiply-add where the processor has it.
+// AVX-512, 8 with AVX2, 4 otherwise. Arithmetic is written with the plain operators, and `sum += a * b` becomes one
+// fused multiply-add where the processor has it.
 //
 //     using V = st::simd::Vector<float>;
 //     V sum = st::simd::broadcast<V>(0.0f);
@@ -13,8 +13,8 @@
 
 #include "strata/core/config.hpp"
 
-// For lambdas whose variables are to stay in registers: [&](auto i) STRATA_INLINED { ... }. Before C++23 an attribute in
-// square brackets cannot stand there.
+// For lambdas whose variables are to stay in registers: [&](auto i) STRATA_INLINED { ... }. Before C++23 an attribute
+// in square brackets cannot stand there.
 #define STRATA_INLINED __attribute__((always_inline))
 
 namespace strata::inline STRATA_ABI::simd {
@@ -107,10 +107,9 @@ template <class V>
 /// The sum of all elements, in a fixed order: halves are added until one element is left.
 template <class V>
 [[gnu::always_inline]] inline Lane<V> sum(V value) {
-  const auto add_exchanged = [&]<int Distance, int... I>(std::integral_constant<int, Distance>,
-                                                         std::integer_sequence<int, I...>) STRATA_INLINED {
-    value += __builtin_shufflevector(value, value, (I ^ Distance)...);
-  };
+  const auto add_exchanged =
+      [&]<int Distance, int... I>(std::integral_constant<int, Distance>, std::integer_sequence<int, I...>)
+          STRATA_INLINED { value += __builtin_shufflevector(value, value, (I ^ Distance)...); };
   constexpr auto all = std::make_integer_sequence<int, lanes<V>>{};
   if constexpr (lanes<V> >= 16) add_exchanged(std::integral_constant<int, 8>{}, all);
   if constexpr (lanes<V> >= 8) add_exchanged(std::integral_constant<int, 4>{}, all);
@@ -123,9 +122,8 @@ template <class V>
 /// gets from the optimiser only at -O3. Mark f with STRATA_INLINED.
 template <int Count, class F>
 [[gnu::always_inline]] inline void unroll(F&& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) STRATA_INLINED {
-    (f(std::integral_constant<int, I>{}), ...);
-  }(std::make_integer_sequence<int, Count>{});
+  [&]<int... I>(std::integer_sequence<int, I...>)
+      STRATA_INLINED { (f(std::integral_constant<int, I>{}), ...); }(std::make_integer_sequence<int, Count>{});
 }
 
 /// `count` rounded up to whole vectors.

@@ -7,8 +7,8 @@
 //     1 to 4 -> any     the same on copied patches, which have few numbers here: kernel * kernel * channels
 //     many -> 1 to 4    dot products: vectors along the channels of the source, summed at the end
 //
-// With stride s a pixel of the input feeds only the results whose tap p fulfils (i + padding - p * dilation) mod s = 0. The
-// gradient for the input therefore runs once for each of the s * s classes of pixels, each with its own taps.
+// With stride s a pixel of the input feeds only the results whose tap p fulfils (i + padding - p * dilation) mod s = 0.
+// The gradient for the input therefore runs once for each of the s * s classes of pixels, each with its own taps.
 #pragma once
 
 #include <algorithm>
@@ -39,7 +39,8 @@ void find_results(const Images<T>& y, const TapGrid& grid, std::int64_t first, s
   }
 }
 
-/// One panel of gather_panels: y[r][column...] for up to block_rows pixels, of which `count` exist, and `rest` channels.
+/// One panel of gather_panels: y[r][column...] for up to block_rows pixels, of which `count` exist, and `rest`
+/// channels.
 template <int Vectors, class T>
 void panel_of_pixels(const T* const* rows, std::int64_t segments, std::int64_t depth, const T* panel, std::int64_t rest,
                      std::int64_t column, const VectorEpilogue<T>& epilogue, T* const* results, std::int64_t count) {
@@ -77,9 +78,10 @@ void gather_panels(const Images<const T>& x, const Images<T>& y, const TapGrid& 
   const bool thin = x.c <= thin_channels;
 
   Scratch<T> packed(std::size_t(packed_size<V>(depth, y.c))), zeros(std::size_t(std::max(depth, x.c)));
-  pack_panels<V>(taps, x.c, y.c,
-                 [&](std::int64_t t, std::int64_t k, std::int64_t column) { return weight(grid.taps[t], k, column); },
-                 packed.data());
+  pack_panels<V>(
+      taps, x.c, y.c,
+      [&](std::int64_t t, std::int64_t k, std::int64_t column) { return weight(grid.taps[t], k, column); },
+      packed.data());
   std::fill_n(zeros.data(), std::max(depth, x.c), T(0));
   const std::size_t workers = std::size_t(num_threads());
   Scratch<const T*> all_sources(workers * std::size_t((taps + 1) * block));
@@ -106,8 +108,9 @@ void gather_panels(const Images<const T>& x, const Images<T>& y, const TapGrid& 
     for (std::int64_t begin = 0; begin < count; begin += strip)
       for_each_panel<V>(y.c, [&](std::int64_t column, auto vectors) {
         for (std::int64_t p = begin; p < std::min(count, begin + strip); p += block_rows)
-          panel_of_pixels<vectors>(sources + p * segments, segments, depth, packed.data() + depth * column, y.c - column,
-                                   column, epilogue, results + p, std::min<std::int64_t>(block_rows, count - p));
+          panel_of_pixels<vectors>(sources + p * segments, segments, depth, packed.data() + depth * column,
+                                   y.c - column, column, epilogue, results + p,
+                                   std::min<std::int64_t>(block_rows, count - p));
       });
   });
 }
@@ -125,8 +128,7 @@ void gather_dots(const Images<const T>& x, const Images<T>& y, const TapGrid& gr
   Scratch<T> weights(std::size_t(Out * depth)), zeros(std::size_t(x.c));  // weights[tap][out][channel]
   for (std::int64_t t = 0; t < taps; ++t)
     for (std::int64_t o = 0; o < Out; ++o)
-      for (std::int64_t k = 0; k < x.c; ++k) weights.data()[(t * Out + o) * x.c + k] =
-            weight(grid.taps[t], k, o);
+      for (std::int64_t k = 0; k < x.c; ++k) weights.data()[(t * Out + o) * x.c + k] = weight(grid.taps[t], k, o);
   std::fill_n(zeros.data(), x.c, T(0));
   const std::size_t workers = std::size_t(num_threads());
   Scratch<const T*> all_sources(workers * std::size_t(taps * block));
@@ -190,12 +192,12 @@ void direct_forward(const Conv2dProblem& p, const T* x, const T* weight, T* y, c
   Scratch<Tap> all_taps{std::size_t(taps)};
   const Images<const T> input{x, p.n, p.h, p.w, in};
   write_taps(input, p.kernel, p.dilation, p.padding, all_taps.data());
-  detail::gather<T>(input, {y, p.n, rows, columns, p.out},
-                    {0, 0, 1, rows, columns, p.stride, all_taps.data(), taps},
+  detail::gather<T>(input, {y, p.n, rows, columns, p.out}, {0, 0, 1, rows, columns, p.stride, all_taps.data(), taps},
                     {weight, in, 1, taps * in}, epilogue);
 }
 
-/// dx = or += the gradient for the input: dx[i] = sum over taps p of dy[(i + padding - p * dilation) / stride] * weight[p].
+/// dx = or += the gradient for the input: dx[i] = sum over taps p of dy[(i + padding - p * dilation) / stride] *
+/// weight[p].
 template <class T>
 void direct_backward_input(const Conv2dProblem& p, const T* dy, const T* weight, T* dx, bool accumulate) {
   const std::int64_t kernel = p.kernel, taps = kernel * kernel, stride = p.stride, in = p.in;
@@ -206,11 +208,11 @@ void direct_backward_input(const Conv2dProblem& p, const T* dy, const T* weight,
       std::int64_t count = 0;
       for (std::int64_t t = 0; t < taps; ++t) {
         const std::int64_t h = a + p.padding - t / kernel * p.dilation, w = b + p.padding - t % kernel * p.dilation;
-        if (h % stride == 0 && w % stride == 0) class_taps.data()[count++] = make_tap(gradient, h / stride, w / stride, t);
+        if (h % stride == 0 && w % stride == 0)
+          class_taps.data()[count++] = make_tap(gradient, h / stride, w / stride, t);
       }
       const std::int64_t rows = (p.h - a + stride - 1) / stride, columns = (p.w - b + stride - 1) / stride;
-      detail::gather<T>(gradient, {dx, p.n, p.h, p.w, in},
-                        {a, b, stride, rows, columns, 1, class_taps.data(), count},
+      detail::gather<T>(gradient, {dx, p.n, p.h, p.w, in}, {a, b, stride, rows, columns, 1, class_taps.data(), count},
                         {weight, in, taps * in, 1}, {.accumulate = accumulate});
     }
 }

@@ -1,6 +1,8 @@
-// The gradients for the weights and the bias of any convolution, by their definition: sums of outer products over pixels,
+// The gradients for the weights and the bias of any convolution, by their definition: sums of outer products over
+// pixels,
 //
-//     dweight[o, tap, c] = sum over pixels of dy[pixel, o] * x[pixel under the tap, c]     dbias[o] = sum of dy[pixel, o]
+//     dweight[o, tap, c] = sum over pixels of dy[pixel, o] * x[pixel under the tap, c]     dbias[o] = sum of dy[pixel,
+//     o]
 //
 // One of the two images gives patches, kernel * kernel pixels next to each other, the other rows of single pixels:
 //
@@ -62,8 +64,8 @@ void copy_patch(const Images<const T>& x, std::int64_t kernel, std::int64_t dila
 }
 
 /// sums[range][tap, channel][column] for every range of the plan, where the patches are of `x` and the rows of `y`, the
-/// result of a convolution of x with this kernel, stride, dilation and padding (which can be negative). row_sums, unless
-/// nullptr: the sums[range][column] of the rows alone.
+/// result of a convolution of x with this kernel, stride, dilation and padding (which can be negative). row_sums,
+/// unless nullptr: the sums[range][column] of the rows alone.
 template <class T>
 void outer_sums(const OuterSumsPlan<T>& plan, const Images<const T>& x, const Images<const T>& y, std::int64_t kernel,
                 std::int64_t stride, std::int64_t dilation, std::int64_t padding, T* sums, T* row_sums) {
@@ -119,8 +121,8 @@ void outer_sums(const OuterSumsPlan<T>& plan, const Images<const T>& x, const Im
           std::fill(row_copies + p * width + columns, row_copies + (p + 1) * width, T(0));
         }
       }
-      add_outer_products<V>(count, depth, width, patches, in_place ? x.c : depth, rows, width == columns ? y.c : width, to,
-                            plan.stride, first > begin);
+      add_outer_products<V>(count, depth, width, patches, in_place ? x.c : depth, rows, width == columns ? y.c : width,
+                            to, plan.stride, first > begin);
       if (row_sums != nullptr && depth_chunk == 0)  // a row of ones, the same for every pixel
         add_outer_products<V>(count, 1, width, &one, 0, rows, width == columns ? y.c : width,
                               row_sums + range * plan.stride + first_column, 0, first > begin);
@@ -135,7 +137,8 @@ void add_transposed(const OuterSumsPlan<T>& plan, const T* sums, T* dweight, boo
   constexpr std::int64_t lanes = simd::lanes<V>, chunk = 64;
   const std::int64_t chunks = (plan.depth + chunk - 1) / chunk;
   parallel_for(plan.stride / lanes * chunks, [&](std::int64_t task) {
-    const std::int64_t o = task / chunks * lanes, first = task % chunks * chunk, end = std::min(plan.depth, first + chunk);
+    const std::int64_t o = task / chunks * lanes, first = task % chunks * chunk,
+                       end = std::min(plan.depth, first + chunk);
     std::array<T, chunk * lanes> part;
     for (std::int64_t k = first; k < end; ++k) {
       V sum = simd::load<V>(sums + k * plan.stride + o);
@@ -206,7 +209,8 @@ void direct_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* 
   const bool patches_of_dy = p.out <= thin_channels && p.in > thin_channels && p.stride == 1;
   const detail::OuterSumsPlan<T> plan = patches_of_dy ? detail::OuterSumsPlan<T>(input.pixels(), taps * p.out, p.in)
                                                       : detail::OuterSumsPlan<T>(result.pixels(), taps * p.in, p.out);
-  Scratch<T> sums(std::size_t(plan.ranges * plan.depth * plan.stride)), bias_sums(std::size_t(plan.ranges * plan.stride));
+  Scratch<T> sums(std::size_t(plan.ranges * plan.depth * plan.stride)),
+      bias_sums(std::size_t(plan.ranges * plan.stride));
   if (patches_of_dy) {
     // Pixel q of x meets dy at q + padding - tap * dilation: a convolution with the kernel turned by 180 degrees.
     const std::int64_t reach = std::int64_t{p.dilation} * (p.kernel - 1);

@@ -22,8 +22,8 @@ namespace strata::inline STRATA_ABI::cpu {
 
 namespace winograd {
 
-/// Bytes that the tiles of one block may take: under half of the second-level cache, which has 512 KiB or more where there
-/// is AVX2 and 1 MiB or more where there is AVX-512. The other half is for the weights.
+/// Bytes that the tiles of one block may take: under half of the second-level cache, which has 512 KiB or more where
+/// there is AVX2 and 1 MiB or more where there is AVX-512. The other half is for the weights.
 inline constexpr std::int64_t workspace_bytes = simd::register_bytes * (7 << 10);
 
 /// Output channels whose products are held before they are transformed back: whole panels.
@@ -82,14 +82,17 @@ inline void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t
     for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
       for (std::int64_t t = 0; t < tiles; t += block_rows)
         multiply<V, block_rows, vectors>(
-            1, depth, [&](std::int64_t, int r) STRATA_INLINED { return v + (t + r) * v_stride; }, u + depth * (first + column),
-            [&](int r, int j, V sum) STRATA_INLINED { simd::store(m + (t + r) * m_stride + column + j * simd::lanes<V>, sum); });
+            1, depth, [&](std::int64_t, int r) STRATA_INLINED { return v + (t + r) * v_stride; },
+            u + depth * (first + column),
+            [&](int r, int j, V sum)
+                STRATA_INLINED { simd::store(m + (t + r) * m_stride + column + j * simd::lanes<V>, sum); });
     });
 }
 
 /// Transforms the products of one tile back and writes what lies inside the image: channels [first, first + columns).
 inline void write_tile(const float* m, std::int64_t plane, const Images<float>& y, const Tiles::Place& place,
-                       std::int64_t first, std::int64_t columns, const VectorEpilogue<float>& epilogue, float* outside) {
+                       std::int64_t first, std::int64_t columns, const VectorEpilogue<float>& epilogue,
+                       float* outside) {
   using V = simd::Vector<float>;
   const Window<step, float> window(y, place, first, columns, outside);
   if (epilogue.accumulate())
@@ -130,9 +133,9 @@ inline void convolution(const Images<const float>& x, std::int64_t padding, cons
       Tiles::Place corner = tiles[first + t];
       corner.h -= padding;
       corner.w -= padding;
-      Window<tile, const float>(x, corner, 0, x.c, zeros.data()).for_each_vector([&](const auto& pixel, std::int64_t c) {
-        transform_input(pixel, v + t * v_stride + c, v_plane);
-      });
+      Window<tile, const float>(x, corner, 0, x.c, zeros.data())
+          .for_each_vector(
+              [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + t * v_stride + c, v_plane); });
     }
     for (int p = 0; p < planes; ++p) std::fill_n(v + p * v_plane + count * v_stride, (rows - count) * v_stride, 0.0f);
 
@@ -158,8 +161,7 @@ inline void winograd_forward(const Conv2dProblem& p, const float* x, const float
                              const Epilogue<float>& epilogue) {
   Scratch<float> u(std::size_t(winograd::weights_size(p.in, p.out)));
   winograd::transform_weights({weight, p.in, 1, 9 * p.in}, p.in, p.out, u.data());
-  winograd::convolution({x, p.n, p.h, p.w, p.in}, p.padding, u.data(), {y, p.n, p.out_h(), p.out_w(), p.out},
-                        epilogue);
+  winograd::convolution({x, p.n, p.h, p.w, p.in}, p.padding, u.data(), {y, p.n, p.out_h(), p.out_w(), p.out}, epilogue);
 }
 
 /// dx = or += the gradient for the input: the convolution of dy with the filters turned by 180 degrees, padding
@@ -168,8 +170,8 @@ inline void winograd_backward_input(const Conv2dProblem& p, const float* dy, con
                                     bool accumulate) {
   Scratch<float> u(std::size_t(winograd::weights_size(p.out, p.in)));
   winograd::transform_weights({weight + 8 * p.in, -p.in, 9 * p.in, 1}, p.out, p.in, u.data());
-  winograd::convolution({dy, p.n, p.out_h(), p.out_w(), p.out}, 2 - p.padding, u.data(),
-                        {dx, p.n, p.h, p.w, p.in}, {.accumulate = accumulate});
+  winograd::convolution({dy, p.n, p.out_h(), p.out_w(), p.out}, 2 - p.padding, u.data(), {dx, p.n, p.h, p.w, p.in},
+                        {.accumulate = accumulate});
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

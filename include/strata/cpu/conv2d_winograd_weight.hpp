@@ -2,9 +2,9 @@
 //
 //     dweight = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G          36 sums of outer products, (in) x (out)
 //
-// Sixteen pixels of the output cost 36 multiplications for each pair of channels instead of 144. The channels are cut into
-// chunks and the tiles into ranges; a task adds up one chunk over one range, a block of tiles at a time. At the end the
-// ranges are added in order and transformed to 3 x 3.
+// Sixteen pixels of the output cost 36 multiplications for each pair of channels instead of 144. The channels are cut
+// into chunks and the tiles into ranges; a task adds up one chunk over one range, a block of tiles at a time. At the
+// end the ranges are added in order and transformed to 3 x 3.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +34,8 @@ struct WeightGradientPlan {
         out(p.out),
         in_chunks((in + chunk - 1) / chunk),
         out_chunks((out + chunk - 1) / chunk),
-        ranges(std::clamp<std::int64_t>(16 / (in_chunks * out_chunks), 1, std::max<std::int64_t>(1, tiles.count / 192))),
+        ranges(
+            std::clamp<std::int64_t>(16 / (in_chunks * out_chunks), 1, std::max<std::int64_t>(1, tiles.count / 192))),
         plane(plane_distance(std::min(in, chunk) * columns(0))) {}
 
   std::int64_t tasks() const { return ranges * in_chunks * out_chunks; }
@@ -131,9 +132,8 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, con
         place.h -= p.padding;
         place.w -= p.padding;
         Window<tile, const float>(input, place, in_chunk * Plan::chunk, rows, zeros.data())
-            .for_each_vector([&](const auto& pixel, std::int64_t c) {
-              transform_input(pixel, v + t * v_stride + c, v_plane);
-            });
+            .for_each_vector(
+                [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + t * v_stride + c, v_plane); });
       }
       for (int plane = 0; plane < planes; ++plane)
         add_outer_products<V>(count, rows, columns, v + plane * v_plane, v_stride, q + plane * q_plane, columns,

@@ -3,7 +3,8 @@
 // One side is packed once into panels, narrow strips of columns that are read in order. multiply() then gives 6 rows of
 // the result at a time. For each step k it loads one row of the panel and broadcasts one number per result row:
 //
-//     sum[r][j] += a[r][k] * panel[k][j]        6 rows x 2 vectors: 12 sums, 2 panel vectors, 1 broadcast = 15 registers
+//     sum[r][j] += a[r][k] * panel[k][j]        6 rows x 2 vectors: 12 sums, 2 panel vectors, 1 broadcast = 15
+//     registers
 //
 // 12 fused multiply-adds for 8 loads keep both multipliers of an AVX2 core busy; AVX-512 has 32 registers and takes
 // 4 vectors (24 sums, 4 + 1). Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
@@ -42,8 +43,8 @@ constexpr std::int64_t packed_size(std::int64_t depth, std::int64_t columns) {
   return depth * simd::padded<V>(columns);
 }
 
-/// Writes the matrix element(segment, k, column), whose rows are k < depth of each segment in turn, into panels: panel by
-/// panel, row after row, zeros where the last vector goes beyond the last column.
+/// Writes the matrix element(segment, k, column), whose rows are k < depth of each segment in turn, into panels: panel
+/// by panel, row after row, zeros where the last vector goes beyond the last column.
 template <class V, class Element>
 void pack_panels(std::int64_t segments, std::int64_t depth, std::int64_t columns, Element&& element,
                  simd::Lane<V>* packed) {
@@ -57,8 +58,8 @@ void pack_panels(std::int64_t segments, std::int64_t depth, std::int64_t columns
 }
 
 /// sum[r][j] = sum over segments s and k < depth of row(s, r)[k] * panel[s * depth + k][j], added in that order; then
-/// calls result(r, j, sum[r][j]) for every row and vector j. The depth can lie in several segments, so that the rows of a
-/// convolution need not be copied together: a segment is one tap, row(s, r) the pixel under it.
+/// calls result(r, j, sum[r][j]) for every row and vector j. The depth can lie in several segments, so that the rows of
+/// a convolution need not be copied together: a segment is one tap, row(s, r) the pixel under it.
 template <class V, int Rows, int Vectors, class Row, class Result>
 [[gnu::always_inline]] inline void multiply(std::int64_t segments, std::int64_t depth, Row&& row,
                                             const simd::Lane<V>* panel, Result&& result) {
@@ -75,7 +76,9 @@ template <class V, int Rows, int Vectors, class Row, class Result>
       });
     }
   }
-  simd::unroll<Rows>([&](auto r) STRATA_INLINED { simd::unroll<Vectors>([&](auto j) STRATA_INLINED { result(int(r), int(j), sum[r][j]); }); });
+  simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { result(int(r), int(j), sum[r][j]); });
+  });
 }
 
 namespace detail {
@@ -104,8 +107,8 @@ void outer_product_strip(std::int64_t depth, const T* a, std::int64_t a_stride, 
 }  // namespace detail
 
 /// c = or += transposed(a) * b: a sum of outer products, c[i][j] (+)= sum over k of a[k][i] * b[k][j], for i < rows and
-/// j < columns. Rows of b and c are padded to whole vectors. The depth is meant to be short enough for a and b to stay in
-/// the nearest caches.
+/// j < columns. Rows of b and c are padded to whole vectors. The depth is meant to be short enough for a and b to stay
+/// in the nearest caches.
 template <class V>
 void add_outer_products(std::int64_t depth, std::int64_t rows, std::int64_t columns, const simd::Lane<V>* a,
                         std::int64_t a_stride, const simd::Lane<V>* b, std::int64_t b_stride, simd::Lane<V>* c,

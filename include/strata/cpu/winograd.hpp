@@ -1,22 +1,25 @@
 // Winograd's minimal filtering F(4x4, 3x3): sixteen results of a 3 x 3 convolution from 36 products instead of 144.
-// Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015. For a 6 x 6 tile d of the input and a filter g,
+// Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015. For a 6 x 6 tile d of the input and a
+// filter g,
 //
 //     y = A^T [ (G g G^T) * (B^T d B) ] A            * is the product element by element; y is 4 x 4
 //
-// In one direction the three steps are: values of the polynomial g at six points, values of d seen as a linear form there,
-// and the interpolation of their products. With the points 0, a, -a, b, -b and infinity, a = sqrt(1/2) and b = sqrt(2),
-// rows come in pairs u + v and u - v, and rounding errors are less than half of those of the points 0, 1, -1, 2, -2:
+// In one direction the three steps are: values of the polynomial g at six points, values of d seen as a linear form
+// there, and the interpolation of their products. With the points 0, a, -a, b, -b and infinity, a = sqrt(1/2) and b =
+// sqrt(2), rows come in pairs u + v and u - v, and rounding errors are less than half of those of the points 0, 1, -1,
+// 2, -2:
 //
 //           1   0  -5/2   0   1   0               1        0        0                  1   r2   r2  1/r2  1/r2  0
 //           0   a'   ..                     G  =  row(p) = p / N(p) * (1, p, p^2)  A^T = 0   1   -1    1    -1   0
 //     B^T = (x - other points), expanded          0        0        1                  0  1/r2 1/r2   r2    r2   0
 //                                                                                      0  1/2 -1/2    2    -2   1
 //
-// with r2 = sqrt(2), and N(p) the product of p - q over the other points q: -3/2 at +-a, 6 at +-b, 1 at 0. (The factor p in
-// G, which A^T divides out again, saves operations there.)
+// with r2 = sqrt(2), and N(p) the product of p - q over the other points q: -3/2 at +-a, 6 at +-b, 1 at 0. (The factor
+// p in G, which A^T divides out again, saves operations there.)
 //
-// The gradients need nothing new. The input's is the same convolution with the filter turned by 180 degrees. The filter's
-// is the derivative of the formula above, and multiplies the transformed tiles of the input with those of the gradient:
+// The gradients need nothing new. The input's is the same convolution with the filter turned by 180 degrees. The
+// filter's is the derivative of the formula above, and multiplies the transformed tiles of the input with those of the
+// gradient:
 //
 //     dg = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G
 //
@@ -30,8 +33,8 @@
 
 namespace strata::inline STRATA_ABI::cpu::winograd {
 
-inline constexpr int tile = 6;           ///< pixels of the input that a tile reads, per direction
-inline constexpr int step = 4;           ///< pixels of the output that it gives
+inline constexpr int tile = 6;  ///< pixels of the input that a tile reads, per direction
+inline constexpr int step = 4;  ///< pixels of the output that it gives
 inline constexpr int planes = tile * tile;
 inline constexpr float r2 = std::numbers::sqrt2_v<float>;
 inline constexpr float half_r2 = r2 / 2;
@@ -99,7 +102,8 @@ template <int From, int To, class V>
   dg[2 * To] = 0.5f * sum_a + 2.0f * sum_b + du[5 * From];
 }
 
-/// v[plane] = (B^T d B)[plane] for one vector of channels; pixel(i, j) is the address of d[i, j], planes lie `plane` apart.
+/// v[plane] = (B^T d B)[plane] for one vector of channels; pixel(i, j) is the address of d[i, j], planes lie `plane`
+/// apart.
 template <class Pixels>
 inline void transform_input(const Pixels& pixel, float* v, std::int64_t plane) {
   using V = simd::Vector<float>;

@@ -1,5 +1,6 @@
-// How a batch of images is covered by Winograd's tiles, and how a tile's pixels are read and written: in place where they
-// lie inside the image, as zeros where they lie in the padding, through a copy where channels do not fill a vector.
+// How a batch of images is covered by Winograd's tiles, and how a tile's pixels are read and written: in place where
+// they lie inside the image, as zeros where they lie in the padding, through a copy where channels do not fill a
+// vector.
 #pragma once
 
 #include <algorithm>
@@ -66,8 +67,9 @@ struct Window {
     inside_ = place.h >= 0 && place.w >= 0 && place.h + Size <= images.h && place.w + Size <= images.w;
   }
 
-  /// Calls f(pixel, c) for each vector of channels, where pixel(i, j) is the address of channel c of a pixel. Channels that
-  /// do not fill the last vector are first copied to a buffer, with zeros after them, and back unless they are const.
+  /// Calls f(pixel, c) for each vector of channels, where pixel(i, j) is the address of channel c of a pixel. Channels
+  /// that do not fill the last vector are first copied to a buffer, with zeros after them, and back unless they are
+  /// const.
   template <class F>
   void for_each_vector(F&& f) const {
     using V = simd::Vector<float>;
