@@ -84,6 +84,13 @@ void write_log(const fs::path& folder, const std::vector<EpochLog>& log) {
   curve::write_svg(folder / "curve.svg", {loss, psnr});
 }
 
+/// Every digit of a number, for a checkpoint.
+std::string exact(double number) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%a", number);
+  return text;
+}
+
 /// The first tensor of the network that holds a NaN or an infinity.
 template <class Net>
 std::string first_not_finite(Net& net) {
@@ -123,7 +130,7 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
 
   const console::Stopwatch total;
   const auto save = [&] {
-    at.extra["loss_sum"] = st::concat(std::hexfloat, loss_sum);
+    at.extra["loss_sum"] = exact(loss_sum);
     at.extra["seconds"] = st::concat(seconds_before + total.seconds());
     st::save_checkpoint(latest, at, net, optimizer, scheduler);
   };

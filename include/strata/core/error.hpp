@@ -4,9 +4,12 @@
 //     catch (const st::Error& error) { std::cerr << error.what() << '\n'; }
 #pragma once
 
-#include <sstream>
+#include <cstddef>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <type_traits>
 
 #include "strata/core/config.hpp"
 
@@ -36,12 +39,51 @@ struct DeviceError : Error {
   using Error::Error;
 };
 
+namespace detail {
+
+/// A part of a text. Numbers are written as printf's %d and %g. One type for all of them, so that concat() compiles once
+/// and without the streams, whose header alone costs a third of a second.
+class TextPart {
+ public:
+  TextPart(std::string_view text) : text_(text) {}
+  TextPart(const std::string& text) : text_(text) {}
+  TextPart(const char* text) : text_(text) {}
+  TextPart(char letter) : digits_{letter}, text_(digits_, 1) {}
+  template <class T>
+    requires std::is_arithmetic_v<T>
+  TextPart(T number) {
+    int length = 0;
+    if constexpr (std::is_floating_point_v<T>)
+      length = std::snprintf(digits_, sizeof digits_, "%g", double(number));
+    else if constexpr (std::is_signed_v<T>)
+      length = std::snprintf(digits_, sizeof digits_, "%lld", static_cast<long long>(number));
+    else
+      length = std::snprintf(digits_, sizeof digits_, "%llu", static_cast<unsigned long long>(number));
+    text_ = std::string_view(digits_, std::size_t(length));
+  }
+  TextPart(const TextPart&) = delete;
+  TextPart& operator=(const TextPart&) = delete;
+
+  std::string_view text() const { return text_; }
+
+ private:
+  char digits_[32];
+  std::string_view text_;
+};
+
+inline std::string join(const TextPart* parts, std::size_t count) {
+  std::string out;
+  for (std::size_t i = 0; i < count; ++i) out += parts[i].text();
+  return out;
+}
+
+}  // namespace detail
+
 /// The parts written one after another, for the texts of errors: concat("got ", 3, ", wanted ", 4).
 template <class... Parts>
 std::string concat(const Parts&... parts) {
-  std::ostringstream out;
-  (out << ... << parts);
-  return out.str();
+  const detail::TextPart texts[] = {detail::TextPart(parts)...};
+  return detail::join(texts, sizeof...(Parts));
 }
 
 }  // namespace strata::inline STRATA_ABI
