@@ -125,7 +125,8 @@ TEST_CASE("an epoch can be resumed at any batch") {
     const Trace whole = trace(loader, 6);
     for (std::int64_t first = 0; first <= loader.size(); ++first) {
       const Trace rest = trace(loader, 6, first);
-      CHECK(rest.inputs == std::vector<float>(whole.inputs.begin() + std::min<std::int64_t>(first * 4, 23), whole.inputs.end()));
+      CHECK(rest.inputs ==
+            std::vector<float>(whole.inputs.begin() + std::min<std::int64_t>(first * 4, 23), whole.inputs.end()));
       CHECK(rest.targets ==
             std::vector<float>(whole.targets.begin() + std::min<std::int64_t>(first * 4, 23), whole.targets.end()));
     }

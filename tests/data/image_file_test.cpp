@@ -32,9 +32,7 @@ void write(const std::filesystem::path& path, const Bytes& bytes) {
       .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
 }
 
-std::filesystem::path golden(const char* name) {
-  return strata_test::golden(std::string("golden/images/") + name);
-}
+std::filesystem::path golden(const char* name) { return strata_test::golden(std::string("golden/images/") + name); }
 
 // The formulas of tests/golden/images.py.
 int grey_at(std::int64_t x, std::int64_t y) { return int((11 * x + 7 * y) % 256); }
@@ -275,7 +273,10 @@ TEST_CASE("damaged files and noise never do worse than FileError") {
   for (int round = 0; round < 300; ++round) {
     Bytes noise(rng.below(400));
     for (unsigned char& byte : noise) byte = static_cast<unsigned char>(rng.below(256));
-    const char* start = round % 4 == 0 ? "BM" : round % 4 == 1 ? "\xFF\xD8\xFF" : round % 4 == 2 ? "\x89PNG\r\n\x1A\n" : "";
+    const char* start = round % 4 == 0   ? "BM"
+                        : round % 4 == 1 ? "\xFF\xD8\xFF"
+                        : round % 4 == 2 ? "\x89PNG\r\n\x1A\n"
+                                         : "";
     for (std::size_t i = 0; start[i] != 0 && i < noise.size(); ++i) noise[i] = static_cast<unsigned char>(start[i]);
     attempt(noise);
   }
@@ -292,8 +293,7 @@ TEST_CASE("PNG with right checksums and wrong contents is refused") {
       const std::size_t length = st::detail::big_endian(st::detail::Bytes(file).subspan(at, 4));
       if (length > file.size() - at - 12) break;
       const std::uint32_t crc = st::detail::crc32(st::detail::Bytes(file).subspan(at + 4, length + 4));
-      for (std::size_t i = 0; i < 4; ++i)
-        file[at + 8 + length + i] = static_cast<unsigned char>(crc >> (24 - 8 * i));
+      for (std::size_t i = 0; i < 4; ++i) file[at + 8 + length + i] = static_cast<unsigned char>(crc >> (24 - 8 * i));
       at += 12 + length;
     }
     return file;
@@ -301,9 +301,8 @@ TEST_CASE("PNG with right checksums and wrong contents is refused") {
   CHECK(refit(whole) == whole);
   const std::size_t header = 16;  // width, height, bits, colour type, compression, filter, interlace
   const std::pair<std::size_t, unsigned char> changes[] = {
-      {header + 3, 0},   {header + 7, 0},  {header + 0, 0x7F}, {header + 4, 0xFF}, {header + 8, 3},
-      {header + 9, 5},   {header + 9, 2},  {header + 10, 1},   {header + 11, 1},   {header + 12, 2},
-      {header + 3, 200}, {header + 7, 200}};
+      {header + 3, 0}, {header + 7, 0},  {header + 0, 0x7F}, {header + 4, 0xFF}, {header + 8, 3},   {header + 9, 5},
+      {header + 9, 2}, {header + 10, 1}, {header + 11, 1},   {header + 12, 2},   {header + 3, 200}, {header + 7, 200}};
   for (const auto& [at, value] : changes) {
     CAPTURE(at);
     Bytes changed = whole;

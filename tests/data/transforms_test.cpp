@@ -134,7 +134,7 @@ TEST_CASE("add_gaussian_noise has the mean and the deviation asked for") {
     sum += double(value) - 0.5;
     squares += (double(value) - 0.5) * (double(value) - 0.5);
   }
-  CHECK(std::abs(sum / 40000) < 4 * 0.1 / 200);                          // four deviations of the mean
+  CHECK(std::abs(sum / 40000) < 4 * 0.1 / 200);  // four deviations of the mean
   CHECK(std::abs(squares / 40000 - 0.01) < 4 * 0.01 * std::sqrt(2.0) / 200);
   CHECK(flat(0, 0, 7, 7) == 0.5f);
   CHECK(same(st::add_gaussian_noise(flat, 0, rng), flat));

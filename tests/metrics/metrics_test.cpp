@@ -101,10 +101,8 @@ TEST_CASE("images and protocols that do not fit are refused") {
 
 TEST_CASE("a protocol says what it is") {
   CHECK(st::MetricOptions{}.str() == "peak 1, not rounded, border 0, all channels");
-  CHECK(st::MetricOptions{.peak = 255,
-                          .rounding = st::Rounding::to_8bit,
-                          .border = 4,
-                          .channels = st::ColorSpace::bt601_y}
+  CHECK(st::MetricOptions{
+            .peak = 255, .rounding = st::Rounding::to_8bit, .border = 4, .channels = st::ColorSpace::bt601_y}
             .str() == "peak 255, rounded to 8 bits, border 4, BT.601 Y");
 }
 

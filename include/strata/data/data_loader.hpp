@@ -4,8 +4,8 @@
 //     for (int epoch = 0; epoch < 80; ++epoch)
 //       for (auto& [noisy, clean] : loader.epoch(epoch)) { ... }
 //
-// Sample `index` of an epoch is dataset.get(index, rng) with rng = Rng(seed, epoch, index): the same bits for any number
-// of workers, and loader.epoch(epoch, k) gives batches k, k + 1, ... exactly as if the first k had been used.
+// Sample `index` of an epoch is dataset.get(index, rng) with rng = Rng(seed, epoch, index): the same bits for any
+// number of workers, and loader.epoch(epoch, k) gives batches k, k + 1, ... exactly as if the first k had been used.
 #pragma once
 
 #include <algorithm>
@@ -33,11 +33,11 @@ namespace strata::inline STRATA_ABI {
 
 struct LoaderOptions {
   std::int64_t batch_size = 1;
-  bool shuffle = false;      ///< a new order in every epoch
-  int num_workers = 0;       ///< threads that make batches ahead; 0 makes each when it is asked for
-  bool drop_last = false;    ///< leave out the last batch when it is smaller
-  std::uint64_t seed = 0;    ///< of the order and of the samples' random numbers
-  int prefetch = 2;          ///< batches in the making or ready, per worker
+  bool shuffle = false;    ///< a new order in every epoch
+  int num_workers = 0;     ///< threads that make batches ahead; 0 makes each when it is asked for
+  bool drop_last = false;  ///< leave out the last batch when it is smaller
+  std::uint64_t seed = 0;  ///< of the order and of the samples' random numbers
+  int prefetch = 2;        ///< batches in the making or ready, per worker
 };
 
 namespace detail {
@@ -84,7 +84,8 @@ struct BatchOf<D> {
   struct Collated<T, true> {
     using type = typename Collate<T>::type;
   };
-  using type = Pair<typename Collated<Input, Collatable<Input>>::type, typename Collated<Target, Collatable<Target>>::type>;
+  using type =
+      Pair<typename Collated<Input, Collatable<Input>>::type, typename Collated<Target, Collatable<Target>>::type>;
 };
 
 }  // namespace detail
@@ -104,8 +105,8 @@ class DataLoader {
 
   class Epoch;
 
-  /// Refers to a dataset given by name, which must outlive the loader; keeps one given as a temporary. Throws ValueError
-  /// for options out of range, an empty dataset, and a drop_last that leaves no batch.
+  /// Refers to a dataset given by name, which must outlive the loader; keeps one given as a temporary. Throws
+  /// ValueError for options out of range, an empty dataset, and a drop_last that leaves no batch.
   DataLoader(const D& dataset, LoaderOptions options = {}) : DataLoader(detail::Held<D>(dataset), options, 0) {}
   DataLoader(D&& dataset, LoaderOptions options = {}) : DataLoader(detail::Held<D>(std::move(dataset)), options, 0) {}
 
@@ -123,7 +124,8 @@ class DataLoader {
     if (epoch < 0 || epoch > std::numeric_limits<std::uint32_t>::max())
       throw ValueError(concat("DataLoader::epoch: got epoch ", epoch, ", wanted 0 to 4294967295"));
     if (first_batch < 0 || first_batch > size())
-      throw ValueError(concat("DataLoader::epoch: got first batch ", first_batch, ", an epoch has ", size(), " batches"));
+      throw ValueError(
+          concat("DataLoader::epoch: got first batch ", first_batch, ", an epoch has ", size(), " batches"));
     waited_->store(0);
     return Epoch(*this, std::uint32_t(epoch), first_batch);
   }

@@ -130,8 +130,8 @@ class Concat {
 template <class... Ds>
 Concat(Ds&&...) -> Concat<std::remove_cvref_t<Ds>...>;
 
-/// A dataset whose samples go through change(sample) or change(sample, rng), which returns the new sample. Where the two
-/// images of a sample may share memory with the dataset, change must return new ones rather than write into them.
+/// A dataset whose samples go through change(sample) or change(sample, rng), which returns the new sample. Where the
+/// two images of a sample may share memory with the dataset, change must return new ones rather than write into them.
 template <Dataset D, class Change>
 class Map {
  public:

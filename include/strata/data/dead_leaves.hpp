@@ -1,14 +1,15 @@
-// Clean training images without photographs: the dead-leaves model. Opaque leaves fall on each other until nothing shows
-// between them; with radii of density r^-3 the result has the edges, occlusions and scale invariance of photographs.
+// Clean training images without photographs: the dead-leaves model. Opaque leaves fall on each other until nothing
+// shows between them; with radii of density r^-3 the result has the edges, occlusions and scale invariance of
+// photographs.
 //
 //     st::MemoryImages<1> images(st::DeadLeaves<1>({.size = 400, .seed = 1}));      // made once, kept
 //     st::NoisyPatches train(images, {.patch_size = 40, .patches_per_image = 128, .sigma = 25});
 //
-// A. B. Lee, D. Mumford, J. Huang, Occlusion models for natural images, IJCV 41, 2001; R. Achddou, Y. Gousseau, S. Ladjal,
-// Synthetic images as a regularity prior for image restoration neural networks, SSVM 2021, which trains denoisers on it.
-// Here the leaves fall twice: large ones are the objects of a scene, and on each lie small ones of its own colours, dense
-// or sparse, in disorder or combed like fur. Objects have gradients, noise or stripes. Images are drawn larger and
-// reduced, as a camera's pixels average what they see.
+// A. B. Lee, D. Mumford, J. Huang, Occlusion models for natural images, IJCV 41, 2001; R. Achddou, Y. Gousseau, S.
+// Ladjal, Synthetic images as a regularity prior for image restoration neural networks, SSVM 2021, which trains
+// denoisers on it. Here the leaves fall twice: large ones are the objects of a scene, and on each lie small ones of its
+// own colours, dense or sparse, in disorder or combed like fur. Objects have gradients, noise or stripes. Images are
+// drawn larger and reduced, as a camera's pixels average what they see.
 #pragma once
 
 #include <algorithm>
@@ -30,12 +31,12 @@
 namespace strata::inline STRATA_ABI {
 
 struct DeadLeavesOptions {
-  std::size_t size = 400;       ///< number of images
+  std::size_t size = 400;  ///< number of images
   std::int64_t h = 180;
   std::int64_t w = 180;
   std::uint64_t seed = 0;
   std::int64_t oversampling = 2;  ///< drawn that many times larger, then averaged
-  float texture = 1;            ///< scales the strength of gradients and textures; 0: flat leaves
+  float texture = 1;              ///< scales the strength of gradients and textures; 0: flat leaves
 };
 
 /// A source of C-channel images in [0, 1]. Image i depends on the options, the seed and i alone.
@@ -82,7 +83,8 @@ class DeadLeaves {
     explicit Palette(Rng& rng) : chroma(0.15f * rng.uniform() * rng.uniform()) {
       const float middle = rng.uniform(0.25f, 0.7f), contrast = rng.uniform(0.15f, 0.5f);
       colours.resize(3 + rng.below(6));
-      for (Colour& colour : colours) colour = around(Colour{}, middle + contrast * rng.uniform(-1, 1), 1.2f * chroma, rng);
+      for (Colour& colour : colours)
+        colour = around(Colour{}, middle + contrast * rng.uniform(-1, 1), 1.2f * chroma, rng);
     }
     Colour draw(Rng& rng) const {
       return around(colours[rng.below(std::uint32_t(colours.size()))], 0.08f * rng.normal(), 0.3f * chroma, rng);
@@ -126,10 +128,10 @@ class DeadLeaves {
     float x = 0, y = 0;
     Colour colour{};
     Shading shading;
-    float small = 0, large = 0;   // 1 / r^2 of its smallest and largest small leaf
-    float cover = 0;              // small leaves' area over the object's area, before overlaps
-    float spread = 0;             // deviation of their lightness
-    bool aligned = false;         // all turned alike: fur, grass, bark
+    float small = 0, large = 0;  // 1 / r^2 of its smallest and largest small leaf
+    float cover = 0;             // small leaves' area over the object's area, before overlaps
+    float spread = 0;            // deviation of their lightness
+    bool aligned = false;        // all turned alike: fur, grass, bark
     float angle = 0;
     float light_at(float py, float px) const { return shading.at(py - y, px - x); }
   };
@@ -205,7 +207,8 @@ class DeadLeaves {
     Canvas canvas(h, w);
     float densest = 0;
     const auto density = [](const Object& object) {  // leaves per pixel
-      return object.cover * (object.small - object.large) / (std::numbers::pi_v<float> * std::log(object.small / object.large));
+      return object.cover * (object.small - object.large) /
+             (std::numbers::pi_v<float> * std::log(object.small / object.large));
     };
     for (const Object& object : objects) densest = std::max(densest, density(object));
     const auto falls = std::int64_t(densest * float(h * w));
@@ -238,8 +241,8 @@ class DeadLeaves {
     for (std::size_t c = 0; c < C; ++c) pixel[c] = std::clamp(colour[c] + light, 0.0f, 1.0f);
   }
 
-  // Which pixels are free. Covered stretches of a row are passed in one step: next[y][x] is the first free column from x
-  // on, or a step towards it.
+  // Which pixels are free. Covered stretches of a row are passed in one step: next[y][x] is the first free column from
+  // x on, or a step towards it.
   struct Canvas {
     Canvas(std::int64_t rows, std::int64_t columns)
         : h(rows), w(columns), uncovered(rows * columns), next(std::size_t(rows * (columns + 1))) {

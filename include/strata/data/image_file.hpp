@@ -32,9 +32,9 @@
 namespace strata::inline STRATA_ABI {
 
 struct LoadOptions {
-  bool convert = false;                              ///< RGB files to grey by BT.601 luma: 0.299 R + 0.587 G + 0.114 B
-  bool drop_alpha = false;                           ///< ignore the alpha channel of files that have one
-  std::int64_t max_pixels = std::int64_t{1} << 28;   ///< larger images are refused before memory is taken for them
+  bool convert = false;                             ///< RGB files to grey by BT.601 luma: 0.299 R + 0.587 G + 0.114 B
+  bool drop_alpha = false;                          ///< ignore the alpha channel of files that have one
+  std::int64_t max_pixels = std::int64_t{1} << 28;  ///< larger images are refused before memory is taken for them
 };
 
 struct SaveOptions {
@@ -63,7 +63,8 @@ inline std::vector<unsigned char> read_bytes(const std::filesystem::path& path, 
 inline void write_bytes(const std::filesystem::path& path, Bytes bytes) {
   static std::atomic<unsigned> count{0};
   std::filesystem::path temporary = path;
-  temporary += concat(".", std::chrono::steady_clock::now().time_since_epoch().count(), "-", count.fetch_add(1), ".tmp");
+  temporary +=
+      concat(".", std::chrono::steady_clock::now().time_since_epoch().count(), "-", count.fetch_add(1), ".tmp");
   std::error_code failure;
   {
     std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
@@ -134,8 +135,7 @@ void to_floats(const DecodedImage& image, float* out) {
   const bool grey = image.info.channels <= 2;
   for (std::int64_t i = 0; i < pixels; ++i, in += image.stored_channels, out += C) {
     if constexpr (C == 1) {
-      out[0] = grey ? float(in[0]) / scale
-                    : float((0.299 * in[0] + 0.587 * in[1] + 0.114 * in[2]) / double(scale));
+      out[0] = grey ? float(in[0]) / scale : float((0.299 * in[0] + 0.587 * in[1] + 0.114 * in[2]) / double(scale));
     } else {
       for (int c = 0; c < C; ++c) out[c] = float(in[C == 3 && grey ? 0 : c]) / scale;
     }
@@ -171,14 +171,14 @@ inline ImageInfo read_image_info(const std::filesystem::path& path) {
 /// changes lose something and happen when asked for: LoadOptions::convert and ::drop_alpha. Throws FileError.
 template <int C>
 Image<C> load_image(const std::filesystem::path& path, const LoadOptions& options = {}) {
-  static_assert(C >= 1 && C <= 4, "strata::load_image<C>: C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha)");
+  static_assert(C >= 1 && C <= 4,
+                "strata::load_image<C>: C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha)");
   try {
     const auto file = detail::read_bytes(path, std::uintmax_t{1} << 31);
     const detail::DecodedImage decoded = detail::decode_image(file, options.max_pixels);
     const ImageInfo& info = decoded.info;
     const std::string need = concat("it has ", info.channels, " channels and load_image<", C, "> wants ", C, ": ");
-    if (C % 2 == 0 && info.channels != C)
-      throw detail::BadImage(concat(need, "use load_image<", info.channels, ">"));
+    if (C % 2 == 0 && info.channels != C) throw detail::BadImage(concat(need, "use load_image<", info.channels, ">"));
     if (C % 2 == 1 && info.has_alpha() && !options.drop_alpha)
       throw detail::BadImage(concat(need, "pass {.drop_alpha = true} to ignore its alpha channel"));
     if (C == 1 && info.channels >= 3 && !options.convert)
@@ -203,7 +203,8 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
   const std::string extension = detail::lower_extension(path);
   const bool png = extension == ".png", jpeg = extension == ".jpg" || extension == ".jpeg", bmp = extension == ".bmp";
   if (!png && !jpeg && !bmp)
-    throw FileError(concat(path.string(), ": cannot tell the image format: wanted a name ending in .png, .jpg, .jpeg "
+    throw FileError(concat(path.string(),
+                           ": cannot tell the image format: wanted a name ending in .png, .jpg, .jpeg "
                            "or .bmp"));
   if (image.n() != 1 || image.empty())
     throw ShapeError(concat("save_image: got a batch of shape ", image.shape().str(),
@@ -211,8 +212,8 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
   if (options.bits != 8 && options.bits != 16)
     throw ValueError(concat("save_image: got .bits = ", options.bits, ", wanted 8 or 16"));
   if (!png && (options.bits != 8 || C % 2 == 0))
-    throw ValueError(concat("save_image: ", extension, " holds 8 bits of 1 or 3 channels, not ", options.bits, " of ", C,
-                            "; write a .png"));
+    throw ValueError(concat("save_image: ", extension, " holds 8 bits of 1 or 3 channels, not ", options.bits, " of ",
+                            C, "; write a .png"));
   if (options.quality < 1 || options.quality > 100)
     throw ValueError(concat("save_image: got .quality = ", options.quality, ", wanted 1 to 100"));
 
@@ -250,8 +251,8 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
 }
 
 /// The image files of a folder (not of folders inside it), sorted by name: .png, .jpg, .jpeg and .bmp in either case.
-/// Hidden files and files that are no images are passed over. Throws FileError when there is no image, and when there is
-/// one in a format that Strata cannot read, since leaving it out would go unseen.
+/// Hidden files and files that are no images are passed over. Throws FileError when there is no image, and when there
+/// is one in a format that Strata cannot read, since leaving it out would go unseen.
 inline std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder) {
   std::error_code failure;
   std::filesystem::directory_iterator entry(folder, failure);
@@ -261,7 +262,8 @@ inline std::vector<std::filesystem::path> list_images(const std::filesystem::pat
     const std::filesystem::path path = entry->path();
     if (path.filename().string().starts_with('.') || entry->is_directory()) continue;
     const std::string extension = detail::lower_extension(path);
-    if (extension == ".png" || extension == ".jpg" || extension == ".jpeg" || extension == ".bmp") images.push_back(path);
+    if (extension == ".png" || extension == ".jpg" || extension == ".jpeg" || extension == ".bmp")
+      images.push_back(path);
     for (const char* other : {".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2", ".avif", ".heic", ".tga"})
       if (extension == other)
         throw FileError(concat(path.string(), ": cannot read ", other, " images: convert it to PNG, or move it out of ",

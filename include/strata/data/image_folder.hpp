@@ -28,8 +28,8 @@ struct ImageFolderOptions {
   LoadOptions load() const { return {.convert = convert, .drop_alpha = drop_alpha, .max_pixels = max_pixels}; }
 };
 
-/// All images of a folder, sorted by name. An image that cannot be read is an error here and now (with in_memory = false:
-/// its header is looked at here, the rest when it is read). As a dataset, input and target are both the image.
+/// All images of a folder, sorted by name. An image that cannot be read is an error here and now (with in_memory =
+/// false: its header is looked at here, the rest when it is read). As a dataset, input and target are both the image.
 template <int C>
 class ImageFolder {
  public:
@@ -90,7 +90,8 @@ class PairedFolder {
 
   PairedFolder(const std::filesystem::path& inputs, const std::filesystem::path& targets,
                const PairedFolderOptions& options = {}) {
-    if (options.scale < 1) throw ValueError(concat("PairedFolder: got .scale = ", options.scale, ", wanted at least 1"));
+    if (options.scale < 1)
+      throw ValueError(concat("PairedFolder: got .scale = ", options.scale, ", wanted at least 1"));
     const auto input_files = by_stem(inputs), target_files = by_stem(targets);
     std::vector<std::filesystem::path> alone, paired_inputs, paired_targets;
     for (const auto& [stem, file] : input_files) {

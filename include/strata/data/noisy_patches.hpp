@@ -3,8 +3,9 @@
 //     st::NoisyPatches train(st::ImageFolder<1>("photos"), {.patch_size = 40, .patches_per_image = 128, .sigma = 25});
 //     st::NoisyImages test(st::ImageFolder<1>("Set12"), {.sigma = 25});
 //
-// Noise levels are standard deviations in units of 1/255, as papers give them: sigma 25 adds noise of 25 / 255 to images
-// whose values run from 0 to 1. A source given by name is referred to and must outlive the set, a temporary is kept.
+// Noise levels are standard deviations in units of 1/255, as papers give them: sigma 25 adds noise of 25 / 255 to
+// images whose values run from 0 to 1. A source given by name is referred to and must outlive the set, a temporary is
+// kept.
 #pragma once
 
 #include <cstdint>
@@ -25,12 +26,12 @@ namespace strata::inline STRATA_ABI {
 
 struct NoisyPatchesOptions {
   std::int64_t patch_size = 40;
-  std::int64_t patches_per_image = 1;      ///< size() is that times the number of images
-  std::optional<std::int64_t> size = {};   ///< or size() is given, and patches_per_image does not count
-  std::optional<float> sigma = {};         ///< one noise level; 25 when no level and no range is given
-  std::optional<float> sigma_min = {};     ///< or a range: every patch draws its level uniformly from
-  std::optional<float> sigma_max = {};     ///< [sigma_min, sigma_max], for a network for any level ("blind")
-  bool augment = true;                     ///< every patch in one of the eight orientations, drawn at random
+  std::int64_t patches_per_image = 1;     ///< size() is that times the number of images
+  std::optional<std::int64_t> size = {};  ///< or size() is given, and patches_per_image does not count
+  std::optional<float> sigma = {};        ///< one noise level; 25 when no level and no range is given
+  std::optional<float> sigma_min = {};    ///< or a range: every patch draws its level uniformly from
+  std::optional<float> sigma_max = {};    ///< [sigma_min, sigma_max], for a network for any level ("blind")
+  bool augment = true;                    ///< every patch in one of the eight orientations, drawn at random
 };
 
 /// Patches of clean images as targets, the same with Gaussian noise as inputs (neither clamped nor rounded). Place,
@@ -57,8 +58,8 @@ class NoisyPatches {
     low_ = options_.sigma_min.value_or(options_.sigma.value_or(25.0f));
     high_ = options_.sigma_max.value_or(low_);
     if (!(low_ >= 0 && high_ >= low_ && high_ <= std::numeric_limits<float>::max()))
-      throw ValueError(concat("NoisyPatches: got noise levels from ", low_, " to ", high_,
-                              ", wanted 0 <= sigma_min <= sigma_max"));
+      throw ValueError(
+          concat("NoisyPatches: got noise levels from ", low_, " to ", high_, ", wanted 0 <= sigma_min <= sigma_max"));
   }
 
   std::size_t size() const {
@@ -110,7 +111,8 @@ class NoisyImages {
 
   NoisyImages(AnyImages<C> images, const NoisyImagesOptions& options = {})
       : images_(std::move(images)), options_(options) {
-    if (!(options_.sigma >= 0)) throw ValueError(concat("NoisyImages: got .sigma = ", options_.sigma, ", wanted 0 or more"));
+    if (!(options_.sigma >= 0))
+      throw ValueError(concat("NoisyImages: got .sigma = ", options_.sigma, ", wanted 0 or more"));
   }
 
   std::size_t size() const { return images_.size(); }

@@ -1,4 +1,5 @@
-// What is done to images before they are trained on: crops, the eight orientations, noise, rounding, luma, smaller sizes.
+// What is done to images before they are trained on: crops, the eight orientations, noise, rounding, luma, smaller
+// sizes.
 //
 //     auto patch = st::random_crop(image, 40, rng);
 //     auto turned = st::dihedral(patch, int(rng.below(8)));
@@ -50,13 +51,13 @@ Image<C> crop_to_multiple(const Image<C>& image, std::int64_t multiple) {
   return crop(image, (image.h() - h) / 2, (image.w() - w) / 2, h, w);
 }
 
-/// A part of h x w pixels at a place drawn from rng (first the row, then the column). Throws ShapeError when the image is
-/// smaller.
+/// A part of h x w pixels at a place drawn from rng (first the row, then the column). Throws ShapeError when the image
+/// is smaller.
 template <int C>
 Image<C> random_crop(const Image<C>& image, std::int64_t h, std::int64_t w, Rng& rng) {
   if (h > image.h() || w > image.w() || h <= 0 || w <= 0)
-    throw ShapeError(concat("random_crop: wanted ", h, "x", w, " (rows x columns) of an image of ", image.h(), "x",
-                            image.w()));
+    throw ShapeError(
+        concat("random_crop: wanted ", h, "x", w, " (rows x columns) of an image of ", image.h(), "x", image.w()));
   const std::int64_t y = rng.below(std::uint32_t(image.h() - h + 1));
   const std::int64_t x = rng.below(std::uint32_t(image.w() - w + 1));
   return crop(image, y, x, h, w);
@@ -73,8 +74,8 @@ Sample<C> random_crop(const Sample<C>& sample, std::int64_t size, Rng& rng) {
   const Image<C>&small = sample.input, &large = sample.target;
   const std::int64_t scale = small.h() > 0 ? large.h() / small.h() : 0;
   if (large.h() != scale * small.h() || large.w() != scale * small.w())
-    throw ShapeError(concat("random_crop: the target ", large.shape().str(), " is no multiple of the input ",
-                            small.shape().str()));
+    throw ShapeError(
+        concat("random_crop: the target ", large.shape().str(), " is no multiple of the input ", small.shape().str()));
   if (size > small.h() || size > small.w() || size <= 0)
     throw ShapeError(concat("random_crop: wanted ", size, "x", size, " of an image of ", small.h(), "x", small.w()));
   const std::int64_t y = rng.below(std::uint32_t(small.h() - size + 1));

@@ -1,8 +1,8 @@
-// How two images are compared. Figures are comparable only when all of this is the same, so a metric takes it in the call
-// and prints it.
+// How two images are compared. Figures are comparable only when all of this is the same, so a metric takes it in the
+// call and prints it.
 //
-//     const st::MetricOptions protocol{.rounding = st::Rounding::to_8bit, .border = 4, .channels = st::ColorSpace::bt601_y};
-//     std::cout << "PSNR " << st::psnr(a, b, protocol) << " dB (" << protocol.str() << ")\n";
+//     const st::MetricOptions protocol{.rounding = st::Rounding::to_8bit, .border = 4, .channels =
+//     st::ColorSpace::bt601_y}; std::cout << "PSNR " << st::psnr(a, b, protocol) << " dB (" << protocol.str() << ")\n";
 #pragma once
 
 #include <algorithm>
@@ -23,19 +23,20 @@ enum class Rounding {
 
 enum class ColorSpace {
   rgb,     ///< the channels as they are
-  bt601_y  ///< luma of RGB as MATLAB's rgb2ycbcr and super-resolution's papers: (65.481 R + 128.553 G + 24.966 B + 16) / 255
+  bt601_y  ///< luma of RGB as MATLAB's rgb2ycbcr and super-resolution's papers: (65.481 R + 128.553 G + 24.966 B + 16)
+           ///< / 255
 };
 
 struct MetricOptions {
-  double peak = 1;                          ///< the value of white: 1 for images in [0, 1]
-  Rounding rounding = Rounding::none;       ///< of both images, before the change of colour space
-  std::int64_t border = 0;                  ///< rows and columns left out on each side
+  double peak = 1;                     ///< the value of white: 1 for images in [0, 1]
+  Rounding rounding = Rounding::none;  ///< of both images, before the change of colour space
+  std::int64_t border = 0;             ///< rows and columns left out on each side
   ColorSpace channels = ColorSpace::rgb;
 
   /// "peak 1, not rounded, border 0, all channels".
   std::string str() const {
-    return concat("peak ", peak, rounding == Rounding::none ? ", not rounded" : ", rounded to 8 bits", ", border ", border,
-                  channels == ColorSpace::rgb ? ", all channels" : ", BT.601 Y");
+    return concat("peak ", peak, rounding == Rounding::none ? ", not rounded" : ", rounded to 8 bits", ", border ",
+                  border, channels == ColorSpace::rgb ? ", all channels" : ", BT.601 Y");
   }
 };
 
@@ -52,8 +53,8 @@ void check_metric(const char* metric, const Image<C>& a, const Image<C>& b, cons
   if (C != 3 && options.channels == ColorSpace::bt601_y)
     throw ValueError(concat(metric, ": BT.601 Y is of RGB images, these have ", C, " channels; use ColorSpace::rgb"));
   if (a.n() < 1 || a.h() - 2 * options.border < least || a.w() - 2 * options.border < least)
-    throw ShapeError(concat(metric, ": ", a.shape().str(), " without a border of ", options.border, " leaves less than ",
-                            least, "x", least, " pixels"));
+    throw ShapeError(concat(metric, ": ", a.shape().str(), " without a border of ", options.border,
+                            " leaves less than ", least, "x", least, " pixels"));
 }
 
 /// The planes that are compared of image n: h rows of w values, plane after plane.

@@ -72,8 +72,8 @@ inline double ssim_of_plane(const Planes& a, const Planes& b, std::int64_t plane
 
 }  // namespace detail
 
-/// The mean SSIM over pixels, compared channels and images. Sums in double, in order. Throws ShapeError for images below
-/// 11x11 (without the border), ShapeError and ValueError when the images or the protocol do not fit.
+/// The mean SSIM over pixels, compared channels and images. Sums in double, in order. Throws ShapeError for images
+/// below 11x11 (without the border), ShapeError and ValueError when the images or the protocol do not fit.
 template <int C>
 double ssim(const Image<C>& a, const Image<C>& b, const MetricOptions& options = {}) {
   detail::check_metric("ssim", a, b, options, detail::ssim_window);

@@ -35,7 +35,8 @@ inline BmpLayout read_bmp_structure(Bytes file) {
   if (layout.top_down) layout.info.h = -layout.info.h;
   layout.pixel_bits = int(little_endian(header.subspan(28, 2)));
   const int bits = layout.pixel_bits;
-  if (header_size < 40 || header_size > 124 || layout.info.w < 0) throw BadImage("its BMP header is invalid or too old");
+  if (header_size < 40 || header_size > 124 || layout.info.w < 0)
+    throw BadImage("its BMP header is invalid or too old");
   bool usual_masks = false;  // of a 32-bit file: blue, green, red from the lowest byte up
   if (compression == 3 && bits == 32) {
     const Bytes masks = part(file, 54, 12, "the BMP header");
@@ -80,8 +81,8 @@ inline DecodedImage decode_bmp(Bytes file, const BmpLayout& layout) {
         continue;
       }
       const std::size_t bit = x * std::size_t(layout.pixel_bits);
-      const std::size_t index =
-          (std::size_t(row[bit / 8]) >> (8 - std::size_t(layout.pixel_bits) - bit % 8)) & ((1u << layout.pixel_bits) - 1);
+      const std::size_t index = (std::size_t(row[bit / 8]) >> (8 - std::size_t(layout.pixel_bits) - bit % 8)) &
+                                ((1u << layout.pixel_bits) - 1);
       if (index >= layout.palette.size()) throw BadImage("it is damaged: a BMP pixel is outside the palette");
       std::copy_n(layout.palette[index].begin(), channels, out);
     }

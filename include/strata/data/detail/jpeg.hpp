@@ -49,7 +49,8 @@ inline ImageInfo read_jpeg_structure(Bytes file, bool whole) {
     const bool frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
     if (frame) {
       if (body.size() < 6) throw BadImage("it is damaged: its JPEG frame header is too short");
-      if (marker > 0xC2) throw BadImage("it is a lossless, hierarchical or arithmetic-coded JPEG, which is not supported");
+      if (marker > 0xC2)
+        throw BadImage("it is a lossless, hierarchical or arithmetic-coded JPEG, which is not supported");
       if (body[0] != 8) throw BadImage(concat("it is a JPEG of ", int(body[0]), " bits; only 8 are supported"));
       info.h = big_endian(body.subspan(1, 2));
       info.w = big_endian(body.subspan(3, 2));

@@ -80,9 +80,8 @@ class Prefetcher {
   void work() {
     std::unique_lock lock(guard_);
     while (true) {
-      room_.wait(lock, [&] {
-        return stopping_ || claimed_ >= last_ || claimed_ < wanted_ + std::int64_t(slots_.size());
-      });
+      room_.wait(lock,
+                 [&] { return stopping_ || claimed_ >= last_ || claimed_ < wanted_ + std::int64_t(slots_.size()); });
       if (stopping_ || claimed_ >= last_) return;
       const std::int64_t index = claimed_++;
       lock.unlock();

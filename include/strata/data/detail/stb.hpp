@@ -1,5 +1,5 @@
-// Sean Barrett's stb_image and stb_image_write (PNG and JPEG only), inside a namespace of Strata: a program that has its
-// own copy of stb, of any version and with any settings, before or after this header, is not touched.
+// Sean Barrett's stb_image and stb_image_write (PNG and JPEG only), inside a namespace of Strata: a program that has
+// its own copy of stb, of any version and with any settings, before or after this header, is not touched.
 #pragma once
 
 #pragma GCC system_header  // stb's warnings are not the user's
@@ -140,6 +140,90 @@ inline void* limited_realloc(void* memory, std::size_t bytes) {
 #undef STBIW_CRC32
 #undef STBIW_ZLIB_COMPRESS
 
+// stb's internal macros, left by a program's own implementation that came before.
+#undef FAST_BITS
+#undef STBI_EXTERN
+#undef STBI_HAS_LROTL
+#undef STBI_NOTUSED
+#undef STBI_THREAD_LOCAL
+#undef STBI_VERSION
+#undef STBI__BYTECAST
+#undef STBI__CASE
+#undef STBI__COMBO
+#undef STBI__HDR_BUFLEN
+#undef STBI__IDCT_1D
+#undef STBI__MARKER_none
+#undef STBI__PNG_TYPE
+#undef STBI__RESTART
+#undef STBI__X64_TARGET
+#undef STBI__X86_TARGET
+#undef STBI__ZFAST_BITS
+#undef STBI__ZFAST_MASK
+#undef STBI__ZNSYMS
+#undef dct_bfly32o
+#undef dct_const
+#undef dct_interleave16
+#undef dct_interleave8
+#undef dct_long_mac
+#undef dct_long_mul
+#undef dct_pass
+#undef dct_rot
+#undef dct_trn16
+#undef dct_trn32
+#undef dct_trn64
+#undef dct_trn8_16
+#undef dct_trn8_32
+#undef dct_trn8_8
+#undef dct_wadd
+#undef dct_widen
+#undef dct_wsub
+#undef stbi__DNL
+#undef stbi__EOI
+#undef stbi__SOF
+#undef stbi__SOF_progressive
+#undef stbi__SOI
+#undef stbi__SOS
+#undef stbi__de_iphone_flag
+#undef stbi__div16
+#undef stbi__div4
+#undef stbi__err
+#undef stbi__errpf
+#undef stbi__errpuc
+#undef stbi__f2f
+#undef stbi__float2fixed
+#undef stbi__float2int
+#undef stbi__fsh
+#undef stbi__unpremultiply_on_load
+#undef stbi__vertically_flip_on_load
+#undef stbi_inline
+#undef stbi_lrot
+#undef STBIW_EXTERN
+#undef STBIW_UCHAR
+#undef STBIW_WINDOWS_UTF8
+#undef stbiw__ZHASH
+#undef stbiw__max
+#undef stbiw__sbcount
+#undef stbiw__sbfree
+#undef stbiw__sbgrow
+#undef stbiw__sbm
+#undef stbiw__sbmaybegrow
+#undef stbiw__sbn
+#undef stbiw__sbneedgrow
+#undef stbiw__sbpush
+#undef stbiw__sbraw
+#undef stbiw__wp32
+#undef stbiw__wpng4
+#undef stbiw__wptag
+#undef stbiw__zlib_add
+#undef stbiw__zlib_flush
+#undef stbiw__zlib_huff
+#undef stbiw__zlib_huff1
+#undef stbiw__zlib_huff2
+#undef stbiw__zlib_huff3
+#undef stbiw__zlib_huff4
+#undef stbiw__zlib_huffa
+#undef stbiw__zlib_huffb
+
 #undef STB_IMAGE_IMPLEMENTATION
 #undef STB_IMAGE_STATIC
 #undef STBI_NO_STDIO
@@ -181,7 +265,8 @@ namespace strata::inline STRATA_ABI::detail::stb {
 #include <stb_image.h>
 #include <stb_image_write.h>
 #else
-#error "strata reads images through stb: install libstb-dev (Debian, Ubuntu), or put stb_image.h and stb_image_write.h on the include path"
+#error \
+    "strata reads images through stb: install libstb-dev (Debian, Ubuntu), or put stb_image.h and stb_image_write.h on the include path"
 #endif
 }  // namespace strata::inline STRATA_ABI::detail::stb
 #pragma GCC diagnostic pop
