@@ -143,7 +143,7 @@ class DeadLeaves {
     object.x = leaf.x();
     object.y = leaf.y();
     object.colour = palette.draw(rng);
-    const float slope = strength * 0.15f * rng.normal() / radius, downhill = rng.uniform(0, full_turn);
+    const float slope = strength * 0.3f * rng.normal() / radius, downhill = rng.uniform(0, full_turn);
     object.shading.slope_x = slope * std::cos(downhill);
     object.shading.slope_y = slope * std::sin(downhill);
     const float kind = rng.uniform(), along = rng.uniform(0, full_turn);
@@ -152,14 +152,14 @@ class DeadLeaves {
     shading.tile = &tiles[rng.below(2)];
     if (kind < 0.85f) {
       const float amplitude = rng.normal();
-      shading.noise = strength * 0.05f * amplitude * amplitude;
+      shading.noise = strength * 0.1f * amplitude * amplitude;
       const float zoom = std::pow(2.0f, rng.uniform(-1.0f, 1.0f)) / scale, stretch = rng.uniform(0.2f, 1.0f);
       shading.u_x = zoom * cosine;
       shading.u_y = zoom * sine;
       shading.v_x = -zoom * stretch * sine;
       shading.v_y = zoom * stretch * cosine;
     } else {
-      shading.stripes = strength * 0.12f * std::abs(rng.normal());
+      shading.stripes = strength * 0.22f * std::abs(rng.normal());
       const float frequency = full_turn / (scale * rng.uniform(2.5f, 12.0f));
       shading.u_x = frequency * cosine;
       shading.u_y = frequency * sine;
@@ -169,7 +169,7 @@ class DeadLeaves {
     object.small = 1 / (smallest * smallest);
     object.large = 1 / (largest * largest);
     object.cover = rng.uniform() < chaos ? std::pow(10.0f, rng.uniform(-1.5f, 0.5f)) : 0.0f;
-    object.spread = strength * 0.12f * std::abs(rng.normal());
+    object.spread = strength * 0.22f * std::abs(rng.normal());
     object.aligned = rng.coin();
     object.angle = along;
     return object;
