@@ -21,11 +21,13 @@
 
 namespace strata::inline STRATA_ABI {
 
+/// The base of all expressions. It stands here so that the functions below are found for them without naming strata.
+struct ExpressionTag {};
+
 namespace detail {
 
 inline constexpr std::int64_t expression_grain = 1 << 14;  // elements of one task; fixes the order of sums
 
-struct ExpressionTag {};
 template <class X>
 concept is_expression = std::is_base_of_v<ExpressionTag, std::remove_cvref_t<X>>;
 

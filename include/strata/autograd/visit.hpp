@@ -73,9 +73,17 @@ constexpr std::size_t state_bytes(Types<Fields...>) {
   return (std::size_t{0} + ... + (holds_state<Fields> ? sizeof(Fields) : 0));
 }
 
+/// An object that is never made: the addresses of its members are formed, at compile time only.
+template <class T>
+union NeverMade {
+  char nothing = 0;
+  T object;
+  constexpr NeverMade() {}
+  constexpr ~NeverMade() {}
+};
 template <class T>
 struct Somewhere {
-  static T object;  // never defined: only the addresses of its members are formed, and only at compile time
+  static inline NeverMade<T> place;
 };
 
 struct CountBytes {
@@ -86,21 +94,14 @@ struct CountBytes {
   }
 };
 
-#if defined(__clang__)
-#pragma clang diagnostic push
-#pragma clang diagnostic ignored "-Wundefined-var-template"
-#endif
 template <class M>
 constexpr std::size_t listed_bytes() {
   CountBytes count;
-  M::visit(Somewhere<M>::object, count);
+  M::visit(Somewhere<M>::place.object, count);
   return count.bytes;
 }
 template <class M>
 concept visit_is_constexpr = requires { typename std::integral_constant<std::size_t, listed_bytes<M>()>; };
-#if defined(__clang__)
-#pragma clang diagnostic pop
-#endif
 
 /// Whether the members can be told and compared with the list. The library's own modules vouch for theirs.
 template <class M>

@@ -84,7 +84,7 @@ void batch_norm_apply(std::int64_t pixels, int channels, const T* x, const T* sc
     for (std::int64_t p = begin; p < end; ++p)
       detail::over_channels<T>(channels, [&]<class V>(int c) {
         V value = simd::load<V>(x + p * channels + c) * simd::load<V>(scale + c) + simd::load<V>(shift + c);
-        if (activation == Activation::relu) value = value > V{} ? value : V{};
+        if (activation == Activation::relu) value = value < V{} ? V{} : value;  // NaN stays NaN
         simd::store<V>(y + p * channels + c, value);
       });
   });

@@ -45,10 +45,13 @@ void leaky_relu_backward(std::int64_t size, const T* y, const T* dy, T* dx, T sl
   });
 }
 
-/// y = max(x, 0).
+/// y = max(x, 0). x and y may be the same. NaN stays NaN.
 template <class T>
 void relu_forward(std::int64_t size, const T* x, T* y) {
-  leaky_relu_forward(size, x, y, T(0));
+  detail::for_elements<T>(size, [&]<class V>(std::int64_t i) {
+    const V value = simd::load<V>(x + i);
+    simd::store<V>(y + i, value < V{} ? V{} : value);
+  });
 }
 
 /// dx (+)= dy where y is above 0. dx may be dy.

@@ -75,10 +75,6 @@ void batch_norm_backward(std::int64_t pixels, const Normalisation<T>& norm, Acti
 
 template <int Channels, class Eps = std::ratio<1, 100000>, class Momentum = std::ratio<1, 10>>
 class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
-  static_assert(Channels > 0, "strata::BatchNorm2d<Channels>: Channels must be positive");
-  static_assert(Eps::num > 0, "strata::BatchNorm2d<Channels, Eps>: Eps must be positive");
-  static_assert(Momentum::num >= 0 && Momentum::num <= Momentum::den, "strata::BatchNorm2d: Momentum must be from 0 to 1");
-
  public:
   using io = maps<Channels, Channels>;
   static constexpr double eps = double(Eps::num) / double(Eps::den);
@@ -152,6 +148,10 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
       });
     return y;
   }
+
+  static_assert(Channels > 0, "strata::BatchNorm2d<Channels>: Channels must be positive");
+  static_assert(Eps::num > 0, "strata::BatchNorm2d<Channels, Eps>: Eps must be positive");
+  static_assert(Momentum::num >= 0 && Momentum::num <= Momentum::den, "strata::BatchNorm2d: Momentum must be from 0 to 1");
 };
 
 }  // namespace strata::inline STRATA_ABI

@@ -55,14 +55,6 @@ void conv_parameter_gradients(const Conv2dProblem& problem, Parameter& weight, P
 /// weight has shape (Out, In, Kernel, Kernel), bias (Out).
 template <int In, int Out, int Kernel = 3, Conv2dOptions Options = Conv2dOptions{}>
 class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
-  static_assert(In > 0 && Out > 0, "strata::Conv2d<In, Out, Kernel>: channel counts must be positive");
-  static_assert(Kernel > 0, "strata::Conv2d<In, Out, Kernel>: Kernel must be positive");
-  static_assert(Options.stride > 0 && Options.dilation > 0, "strata::Conv2d: stride and dilation must be positive");
-  static_assert(Options.padding >= 0 || Options.padding == Conv2dOptions::same,
-                "strata::Conv2d: padding must be 0 or more, or Conv2dOptions::same");
-  static_assert(Options.padding >= 0 || (Options.dilation * (Kernel - 1)) % 2 == 0,
-                "strata::Conv2d<In, Out, Kernel>: an even Kernel cannot keep the image's size: give a padding");
-
  public:
   using io = maps<In, Out>;
   static constexpr int kernel = Kernel, stride = Options.stride, dilation = Options.dilation;
@@ -133,6 +125,14 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return {.n = x.n(), .h = x.h(), .w = x.w(), .in = In, .out = Out, .kernel = Kernel, .stride = stride,
             .padding = padding, .dilation = dilation};
   }
+
+  static_assert(In > 0 && Out > 0, "strata::Conv2d<In, Out, Kernel>: channel counts must be positive");
+  static_assert(Kernel > 0, "strata::Conv2d<In, Out, Kernel>: Kernel must be positive");
+  static_assert(Options.stride > 0 && Options.dilation > 0, "strata::Conv2d: stride and dilation must be positive");
+  static_assert(Options.padding >= 0 || Options.padding == Conv2dOptions::same,
+                "strata::Conv2d: padding must be 0 or more, or Conv2dOptions::same");
+  static_assert(Kernel <= 0 || Options.padding >= 0 || (Options.dilation * (Kernel - 1)) % 2 == 0,
+                "strata::Conv2d<In, Out, Kernel>: an even Kernel cannot keep the image's size: give a padding");
 };
 
 }  // namespace strata::inline STRATA_ABI

@@ -18,9 +18,6 @@ namespace strata::inline STRATA_ABI {
 
 template <class Probability>
 class DropoutOf : public Layer<DropoutOf<Probability>> {
-  static_assert(Probability::num >= 0 && Probability::num < Probability::den,
-                "strata::DropoutOf<Probability>: Probability must be from 0 to below 1");
-
  public:
   using io = keeps;
   static constexpr bool has_state = false, is_leaf_layer = true;
@@ -58,6 +55,9 @@ class DropoutOf : public Layer<DropoutOf<Probability>> {
         y[i] = (accumulate ? y[i] : T(0)) + (own.bits() < threshold ? T(0) : x[i] * scale);
     });
   }
+
+  static_assert(Probability::num >= 0 && Probability::num < Probability::den,
+                "strata::DropoutOf<Probability>: Probability must be from 0 to below 1");
 };
 using Dropout = DropoutOf<std::ratio<1, 2>>;
 

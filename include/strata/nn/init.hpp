@@ -130,7 +130,7 @@ void initialize(M& module, std::uint64_t seed, const Init& init = {}) {
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(leaf)>, Parameter>) {
       leaf.reset();
       leaf.zero_grad();
-      if (leaf.shape().rank() >= 2) init(leaf, Rng(seed, 1, index));
+      if (leaf.shape().rank() >= 2) init(leaf, Rng(seed, 0xFFFFFFFFu, index));  // no epoch's stream
       ++index;
     }
   });

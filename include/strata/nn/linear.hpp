@@ -14,8 +14,6 @@ namespace strata::inline STRATA_ABI {
 /// y[o] = bias[o] + sum over i of weight[o, i] * x[i]. weight has shape (Out, In), bias (Out). Images must have one pixel.
 template <int In, int Out, bool Bias = true>
 class Linear : public Layer<Linear<In, Out, Bias>> {
-  static_assert(In > 0 && Out > 0, "strata::Linear<In, Out>: sizes must be positive");
-
  public:
   using io = maps<In, Out>;
   Parameter weight{Shape{Out, In}};
@@ -59,13 +57,13 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
       });
     return y;
   }
+
+  static_assert(In > 0 && Out > 0, "strata::Linear<In, Out>: sizes must be positive");
 };
 
 /// Images of C x H x W become images of C*H*W channels and one pixel, in PyTorch's order (channel by channel).
 template <int C, int H, int W>
 class Flatten : public Layer<Flatten<C, H, W>> {
-  static_assert(C > 0 && H > 0 && W > 0, "strata::Flatten<C, H, W>: extents must be positive");
-
  public:
   using io = maps<C, C * H * W>;
   static constexpr bool has_state = false, is_leaf_layer = true;
@@ -100,6 +98,8 @@ class Flatten : public Layer<Flatten<C, H, W>> {
       for (std::int64_t pixel = 0; pixel < H * W; ++pixel)
         for (std::int64_t c = 0; c < C; ++c) f((image * H * W + pixel) * C + c, (image * C + c) * H * W + pixel);
   }
+
+  static_assert(C > 0 && H > 0 && W > 0, "strata::Flatten<C, H, W>: extents must be positive");
 };
 
 }  // namespace strata::inline STRATA_ABI

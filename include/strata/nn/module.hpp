@@ -52,6 +52,7 @@ inline constexpr bool never = false;
 /// The errors of a type that is no module, one sentence each.
 template <class M>
 struct check_module {
+  static_assert(sizeof(M) > 0);  // what M itself has to say comes first, and not as an answer to the questions below
   static_assert(has_io<M>,
                 "strata: this module has no channel signature: add 'using io = strata::maps<In, Out>;' or "
                 "'using io = strata::keeps;'");
@@ -89,6 +90,8 @@ auto call(M& module, P& pass, const X& x) {
 }  // namespace detail
 
 /// The base of the library's modules: gives the call operators from `static auto forward(auto& self, auto& pass, x)`.
+/// (Modules have their assertions at the end: clang reads a class no further than to the first that fails, and would go on
+/// to complain about the members it has not read.)
 /// Images and expressions become variables on the way; a const module takes an Infer pass only.
 template <class Self>
 class Layer : public LayerTag {

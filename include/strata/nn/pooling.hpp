@@ -32,10 +32,10 @@ struct Pooling {
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto& t) { t.window(Kernel, Stride, 0, 1); }
 
-  template <int C, class T>
-  static cpu::PoolProblem problem(const Var<C, T>& x, const std::string& name) {
+  template <class Self, int C, class T>
+  static cpu::PoolProblem problem(const Var<C, T>& x) {
     if (x.h() < Kernel || x.w() < Kernel)
-      throw ShapeError(concat(name, ": an image of ", x.h(), " x ", x.w(), " pixels is smaller than the window of ",
+      throw ShapeError(concat(Self::name(), ": an image of ", x.h(), " x ", x.w(), " pixels is smaller than the window of ",
                               Kernel, " x ", Kernel));
     return {.n = x.n(), .h = x.h(), .w = x.w(), .channels = C, .kernel = Kernel, .stride = Stride};
   }
@@ -51,7 +51,7 @@ class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride>>, public detail::Poolin
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
-    const auto problem = MaxPool2d::problem(x, name());
+    const auto problem = MaxPool2d::template problem<MaxPool2d>(x);
     Image<C, T> image(problem.n, problem.out_h(), problem.out_w());
     if constexpr (!P::training) {
       cpu::max_pool_forward<T>(problem, x.data(), image.data(), nullptr);
@@ -77,7 +77,7 @@ class AvgPool2d : public Layer<AvgPool2d<Kernel, Stride>>, public detail::Poolin
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
-    const auto problem = AvgPool2d::problem(x, name());
+    const auto problem = AvgPool2d::template problem<AvgPool2d>(x);
     Image<C, T> image(problem.n, problem.out_h(), problem.out_w());
     cpu::avg_pool_forward(problem, x.data(), image.data());
     auto y = pass.output(std::move(image));
@@ -118,9 +118,6 @@ class GlobalAvgPool2d : public Layer<GlobalAvgPool2d> {
 /// Images of In channels and h x w pixels become In/(r*r) channels and (r*h) x (r*w) pixels, as torch.nn.PixelShuffle.
 template <int In, int Factor>
 class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
-  static_assert(In > 0 && Factor > 0, "strata::PixelShuffle<In, Factor>: both must be positive");
-  static_assert(In % (Factor * Factor) == 0, "strata::PixelShuffle<In, Factor>: In must be a multiple of Factor * Factor");
-
  public:
   static constexpr int out = In / (Factor * Factor);
   using io = maps<In, out>;
@@ -144,6 +141,9 @@ class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
       });
     return y;
   }
+
+  static_assert(In > 0 && Factor > 0, "strata::PixelShuffle<In, Factor>: both must be positive");
+  static_assert(In % (Factor * Factor) == 0, "strata::PixelShuffle<In, Factor>: In must be a multiple of Factor * Factor");
 };
 
 }  // namespace strata::inline STRATA_ABI

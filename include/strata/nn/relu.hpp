@@ -22,7 +22,10 @@ namespace detail {
 template <Pass P, int C, class T>
 Var<C, T> leaky_relu(P& pass, const Var<C, T>& x, T slope) {
   Image<C, T> image(x.n(), x.h(), x.w());
-  cpu::leaky_relu_forward(x.size(), x.data(), image.data(), slope);
+  if (slope == T(0))
+    cpu::relu_forward(x.size(), x.data(), image.data());  // 0 and not NaN for -infinity
+  else
+    cpu::leaky_relu_forward(x.size(), x.data(), image.data(), slope);
   auto y = pass.output(std::move(image));
   if constexpr (P::training)
     if (x.id() >= 0)
@@ -58,8 +61,6 @@ class ReLU : public Layer<ReLU> {
 /// y = x above 0, Slope * x below. Slope is a std::ratio from 0 to 1.
 template <class Slope>
 class LeakyReLUOf : public Layer<LeakyReLUOf<Slope>> {
-  static_assert(Slope::num >= 0 && Slope::num <= Slope::den, "strata::LeakyReLUOf<Slope>: Slope must be from 0 to 1");
-
  public:
   using io = keeps;
   static constexpr bool has_state = false, is_leaf_layer = true;
@@ -72,14 +73,14 @@ class LeakyReLUOf : public Layer<LeakyReLUOf<Slope>> {
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
     return detail::leaky_relu(pass, x, T(negative_slope));
   }
+
+  static_assert(Slope::num >= 0 && Slope::num <= Slope::den, "strata::LeakyReLUOf<Slope>: Slope must be from 0 to 1");
 };
 using LeakyReLU = LeakyReLUOf<std::ratio<1, 100>>;
 
 /// y = x above 0, weight[c] * x below (He et al., 2015). Slopes start at 0.25.
 template <int Channels = 1>
 class PReLU : public Layer<PReLU<Channels>> {
-  static_assert(Channels > 0, "strata::PReLU<Channels>: Channels must be positive");
-
  public:
   using io = std::conditional_t<Channels == 1, keeps, maps<Channels, Channels>>;
   Parameter weight{Shape{Channels}, 0.25f};
@@ -107,6 +108,8 @@ class PReLU : public Layer<PReLU<Channels>> {
       });
     return y;
   }
+
+  static_assert(Channels > 0, "strata::PReLU<Channels>: Channels must be positive");
 };
 
 }  // namespace strata::inline STRATA_ABI

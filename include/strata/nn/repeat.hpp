@@ -30,10 +30,6 @@ struct IoOrKeeps<M> { using type = typename M::io; };
 
 template <int N, class M>
 class Repeat : public Layer<Repeat<N, M>> {
-  static_assert(N > 0, "strata::Repeat<N, M>: N must be positive");
-  static_assert(detail::check_module<M>::listed);
-  static_assert(detail::keeps_channels<M>(), "strata::Repeat<N, M>: M must give as many channels as it takes");
-
  public:
   using io = typename detail::IoOrKeeps<M>::type;
   static constexpr bool has_state = detail::holds_state<M>;
@@ -49,9 +45,14 @@ class Repeat : public Layer<Repeat<N, M>> {
 
   template <Pass P, int C, class T>
   static auto forward(auto& self, P& pass, Var<C, T> x) {
-    for (auto& block : self.blocks) x = detail::call(block, pass, x);
+    if constexpr (detail::keeps_channels<M>())  // else the sentence above has been said
+      for (auto& block : self.blocks) x = detail::call(block, pass, x);
     return x;
   }
+
+  static_assert(N > 0, "strata::Repeat<N, M>: N must be positive");
+  static_assert(detail::check_module<M>::listed);
+  static_assert(detail::keeps_channels<M>(), "strata::Repeat<N, M>: M must give as many channels as it takes");
 };
 
 }  // namespace strata::inline STRATA_ABI

@@ -13,10 +13,6 @@ namespace strata::inline STRATA_ABI {
 
 template <class M>
 class Residual : public Layer<Residual<M>> {
-  static_assert(detail::check_module<M>::listed);
-  static_assert(detail::keeps_channels<M>(),
-                "strata::Residual<M>: M must give as many channels as it takes, since x - M(x) subtracts them");
-
  public:
   using io = typename detail::IoOrKeeps<M>::type;
   static constexpr bool has_state = detail::holds_state<M>;
@@ -36,6 +32,10 @@ class Residual : public Layer<Residual<M>> {
     else
       return as_var(x - detail::call(self.body, pass, x));
   }
+
+  static_assert(detail::check_module<M>::listed);
+  static_assert(detail::keeps_channels<M>(),
+                "strata::Residual<M>: M must give as many channels as it takes, since x - M(x) subtracts them");
 };
 
 }  // namespace strata::inline STRATA_ABI

@@ -43,7 +43,7 @@ constexpr Signature signature_of() {
 template <class... Ms>
 struct Chain {
   static constexpr std::size_t size = sizeof...(Ms);
-  static constexpr Signature signatures[size] = {signature_of<Ms>()...};
+  static constexpr Signature signatures[size + 1] = {signature_of<Ms>()...};
 
   /// The last layer before i that fixes the number of channels, or size.
   static constexpr std::size_t fixed_before(std::size_t i) {
@@ -58,17 +58,33 @@ struct Chain {
   }
   static constexpr int out() { return fixed_before(size) == size ? 0 : signatures[fixed_before(size)].out; }
 
-  template <std::size_t I>
-  static constexpr bool checks() {
-    if constexpr (signatures[I].in != 0 && fixed_before(I) != size)
-      return sizeof(link<I, std::tuple_element_t<fixed_before(I), std::tuple<Ms...>>, signatures[fixed_before(I)].out,
-                         std::tuple_element_t<I, std::tuple<Ms...>>, signatures[I].in>) > 0;
+  /// Whether all neighbours fit.
+  static constexpr bool fits() {
+    for (std::size_t i = 0; i < size; ++i)
+      if (signatures[i].in != 0 && fixed_before(i) != size && signatures[fixed_before(i)].out != signatures[i].in)
+        return false;
     return true;
   }
-  static constexpr bool checked = []<std::size_t... I>(std::index_sequence<I...>) {
-    return (checks<I>() && ...);
-  }(std::make_index_sequence<size>{});
+
+  template <std::size_t I>
+  static auto link_before() {
+    if constexpr (signatures[I].in != 0 && fixed_before(I) != size)
+      return std::type_identity<link<I, std::tuple_element_t<fixed_before(I), std::tuple<Ms...>>,
+                                     signatures[fixed_before(I)].out, std::tuple_element_t<I, std::tuple<Ms...>>,
+                                     signatures[I].in>>{};
+    else
+      return std::type_identity<std::tuple<>>{};
+  }
 };
+
+/// Makes the links speak. As base classes, since then clang says what fails once.
+template <class Indices, class... Ms>
+struct Links;
+template <std::size_t I, class Link>
+struct IndexedLink : Link {};
+template <std::size_t... I, class... Ms>
+struct Links<std::index_sequence<I...>, Ms...>
+    : IndexedLink<I, typename decltype(Chain<Ms...>::template link_before<I>())::type>... {};
 
 /// The signature of a chain. A struct, since in() == 0 must not name maps<0, 0>.
 template <int In, int Out>
@@ -80,10 +96,7 @@ struct IoOf<0, 0> { using type = keeps; };
 
 template <class... Ms>
 class Sequential : public Layer<Sequential<Ms...>> {
-  static_assert(sizeof...(Ms) > 0, "strata::Sequential<...>: give it at least one module");
-  static_assert((... && detail::check_module<Ms>::listed));
   using Chain = detail::Chain<Ms...>;
-  static_assert(Chain::checked);
 
  public:
   using io = typename detail::IoOf<Chain::in(), Chain::out()>::type;
@@ -115,7 +128,10 @@ class Sequential : public Layer<Sequential<Ms...>> {
 
   template <Pass P, int C, class T>
   static auto forward(auto& self, P& pass, Var<C, T> x) {
-    return run<0>(self, pass, std::move(x));
+    if constexpr (Chain::fits())
+      return run<0>(self, pass, std::move(x));
+    else
+      return Var<Chain::out(), T>();  // the right type: nothing else fails after the sentence about the channels
   }
 
  private:
@@ -135,6 +151,10 @@ class Sequential : public Layer<Sequential<Ms...>> {
       return run<I + step>(self, pass, std::move(y));
     }
   }
+
+  static_assert(sizeof...(Ms) > 0, "strata::Sequential<...>: give it at least one module");
+  static_assert((... && detail::check_module<Ms>::listed));
+  static_assert(sizeof(detail::Links<std::make_index_sequence<sizeof...(Ms)>, Ms...>) > 0);
 };
 
 }  // namespace strata::inline STRATA_ABI

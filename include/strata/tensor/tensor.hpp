@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -31,7 +32,7 @@ class Tensor {
 
   /// Uninitialised memory of `pool`'s device for `shape`.
   Tensor(const Shape& shape, MemoryPool& pool)
-      : shape_(shape), storage_(pool.take(std::size_t(shape.size()) * sizeof(T))) {}
+      : shape_(shape), storage_(pool.take(bytes(shape))) {}
 
   static Tensor full(const Shape& shape, T value) {
     Tensor tensor(shape);
@@ -69,6 +70,12 @@ class Tensor {
   }
 
  private:
+  static std::size_t bytes(const Shape& shape) {
+    if (shape.size() > std::numeric_limits<std::int64_t>::max() / std::int64_t(sizeof(T)))
+      throw ShapeError(concat("Tensor: ", shape.str(), " is more memory than a computer can address"));
+    return std::size_t(shape.size()) * sizeof(T);
+  }
+
   Shape shape_;
   Storage storage_;
 };
