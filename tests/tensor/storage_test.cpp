@@ -1,0 +1,155 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "strata/tensor/storage.hpp"
+
+namespace st = strata;
+
+namespace {
+
+/// Counts what a pool asks for.
+class CountingMemory final : public st::MemorySource {
+ public:
+  st::Device device() const override { return st::Device::cpu(); }
+  void* allocate(std::size_t bytes) override {
+    if (bytes > limit) throw std::bad_alloc();
+    ++allocations, held += bytes;
+    return host_.allocate(bytes);
+  }
+  void deallocate(void* memory, std::size_t bytes) noexcept override {
+    held -= bytes;
+    host_.deallocate(memory, bytes);
+  }
+  int allocations = 0;
+  std::size_t held = 0, limit = std::size_t{1} << 30;
+
+ private:
+  st::HostMemory host_;
+};
+
+}  // namespace
+
+TEST_CASE("size classes: at least what was asked for, at most an eighth more") {
+  CHECK(st::MemoryPool::block_bytes(0) == 64);
+  CHECK(st::MemoryPool::block_bytes(64) == 64);
+  CHECK(st::MemoryPool::block_bytes(65) == 72);
+  CHECK(st::MemoryPool::block_bytes(128) == 128);
+  CHECK(st::MemoryPool::block_bytes(129) == 144);
+  for (std::size_t bytes = 64; bytes < std::size_t{1} << 40; bytes += bytes / 13 + 1) {
+    const std::size_t block = st::MemoryPool::block_bytes(bytes);
+    CHECK(block >= bytes);
+    CHECK(block - bytes <= bytes / 8 + 8);
+    CHECK(st::MemoryPool::block_bytes(block) == block);
+  }
+  CHECK_THROWS_AS(st::MemoryPool::block_bytes(~std::size_t{0}), std::bad_alloc);
+}
+
+TEST_CASE("a pool meets the same requests from the same memory") {
+  CountingMemory source;
+  {
+    st::MemoryPool pool(source);
+    for (int round = 0; round < 5; ++round) {
+      const st::Storage a = pool.take(1000), b = pool.take(50000);
+      CHECK(reinterpret_cast<std::uintptr_t>(a.data()) % 64 == 0);
+      CHECK(a.capacity() >= 1000);
+      CHECK(a.data() != b.data());
+      CHECK(pool.live_bytes() == a.capacity() + b.capacity());
+    }
+    CHECK(source.allocations == 2);
+    CHECK(pool.fresh_blocks() == 2);
+    CHECK(pool.live_bytes() == 0);
+    CHECK(pool.reserved_bytes() == source.held);
+    CHECK(pool.peak_bytes() == source.held);
+    pool.reset_peak();
+    CHECK(pool.peak_bytes() == 0);
+
+    const st::Storage kept = pool.take(1000);
+    pool.trim();
+    CHECK(source.held == kept.capacity());
+    CHECK(pool.reserved_bytes() == kept.capacity());
+  }
+  CHECK(source.held == 0);
+}
+
+TEST_CASE("a pool whose sizes change does not keep the old ones as well") {
+  CountingMemory source;
+  st::MemoryPool pool(source);
+  for (std::size_t bytes = 1000; bytes < 10000000; bytes *= 2) {
+    pool.take(bytes);
+    CHECK(pool.reserved_bytes() <= 3 * bytes);
+  }
+}
+
+TEST_CASE("a pool that gets no memory says so and goes on") {
+  CountingMemory source;
+  source.limit = 1000;
+  st::MemoryPool pool(source);
+  CHECK_THROWS_AS(pool.take(2000), std::bad_alloc);
+  CHECK(pool.live_bytes() == 0);
+  CHECK(pool.take(500));
+}
+
+TEST_CASE("handles share a block, and the last gives it back") {
+  CountingMemory source;
+  st::MemoryPool pool(source);
+  st::Storage a = pool.take(100);
+  CHECK(a.unique());
+  st::Storage b = a;
+  CHECK_FALSE(a.unique());
+  CHECK(a.data() == b.data());
+  a = st::Storage();
+  CHECK_FALSE(bool(a));
+  CHECK(a.data() == nullptr);
+  CHECK(b.unique());
+  CHECK(pool.live_bytes() > 0);
+  const st::Storage c = std::move(b);
+  CHECK(pool.live_bytes() == c.capacity());
+  st::Storage& self = a = c;
+  self = *&self;  // to itself
+  CHECK(a.data() == c.data());
+}
+
+TEST_CASE("blocks can start as NaN") {
+  CountingMemory source;
+  st::MemoryPool pool(source);
+  pool.fill_with_nan(true);
+  for (int round = 0; round < 2; ++round) {  // a new block and a used one
+    const st::Storage block = pool.take(10 * sizeof(double));
+    double values[10];
+    std::memcpy(values, block.data(), sizeof values);
+    for (const double x : values) CHECK(std::isnan(x));
+    std::memset(block.data(), 0, 10 * sizeof(double));
+  }
+}
+
+TEST_CASE("threads may share a pool") {
+  CountingMemory source;
+  st::MemoryPool pool(source);
+  std::vector<std::thread> threads;
+  std::vector<int> wrong(4);
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      std::vector<st::Storage> held;
+      for (int i = 0; i < 2000; ++i) {
+        held.push_back(pool.take(std::size_t(64 * (i % 7 + 1))));
+        std::memset(held.back().data(), t, 64);
+        if (held.size() > 10) {
+          unsigned char bytes[64];
+          std::memcpy(bytes, held.front().data(), 64);
+          for (const unsigned char byte : bytes) wrong[std::size_t(t)] += byte != t;
+          held.erase(held.begin());
+        }
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  for (const int count : wrong) CHECK(count == 0);
+  CHECK(pool.live_bytes() == 0);
+  CHECK(pool.reserved_bytes() == source.held);
+}
