@@ -30,6 +30,21 @@ void add_gradient(Tape& tape, std::int64_t id, const Image<C, T>& g, const Shape
   for (std::int64_t i = 0; i < g.size(); ++i) target.data[i] = (target.accumulate ? target.data[i] : T(0)) + g.data()[i];
 }
 
+/// Adds what a custom backward gave to the gradients of the inputs.
+template <class Gradients, class Inputs, std::size_t... I>
+void add_gradients(Tape& tape, const Gradients& gradients, const Inputs& inputs, std::index_sequence<I...>) {
+  if constexpr (IsImage<Gradients>::value) {
+    static_assert(sizeof...(I) == 1,
+                  "strata::custom_op: backward must return a std::tuple with one gradient for each input");
+    if constexpr (sizeof...(I) == 1) add_gradients(tape, std::tie(gradients), inputs, std::index_sequence<0>{});
+  } else {
+    constexpr bool one_each = std::tuple_size_v<Gradients> == sizeof...(I);
+    static_assert(one_each, "strata::custom_op: backward must return a std::tuple with one gradient for each input");
+    if constexpr (one_each)
+      (add_gradient(tape, std::get<I>(inputs).id(), std::get<I>(gradients), std::get<I>(inputs).shape()), ...);
+  }
+}
+
 }  // namespace detail
 
 /// y = forward(x...) on images; backward(gy, y, x...) gives the gradient of the one input, or a std::tuple of one for each.
@@ -42,21 +57,14 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
     static_assert(detail::IsImage<decltype(image)>::value, "strata::custom_op: forward must return an st::Image<C>");
     auto y = pass.output(std::move(image));
     if constexpr (P::training) {
-      pass.tape()->record(y.id(), [backward, y, ... x = x](Tape& tape) {
+      pass.tape()->record(y.id(), [backward, y, kept = std::tuple(x...)](Tape& tape) {
         using Y = std::remove_cvref_t<decltype(y.value())>;
         Y gy(y.n(), y.h(), y.w());
         std::memcpy(gy.data(), tape.gradient<typename Y::value_type>(y.id()),
                     std::size_t(gy.size()) * sizeof(typename Y::value_type));
-        auto gradients = backward(std::as_const(gy), y.value(), x.value()...);
-        if constexpr (detail::IsImage<decltype(gradients)>::value) {
-          static_assert(sizeof...(x) == 1,
-                        "strata::custom_op: backward must return a std::tuple with one gradient for each input");
-          (detail::add_gradient(tape, x.id(), gradients, x.shape()), ...);
-        } else {
-          static_assert(std::tuple_size_v<decltype(gradients)> == sizeof...(x),
-                        "strata::custom_op: backward must return a std::tuple with one gradient for each input");
-          std::apply([&](const auto&... g) { (detail::add_gradient(tape, x.id(), g, x.shape()), ...); }, gradients);
-        }
+        const auto gradients = std::apply(
+            [&](const auto&... input) { return backward(std::as_const(gy), y.value(), input.value()...); }, kept);
+        detail::add_gradients(tape, gradients, kept, std::index_sequence_for<Var<C, T>...>{});
       });
     }
     return y;
