@@ -1,0 +1,184 @@
+// Every operator of expressions: its values, and its gradient by differences. Numbers at kinks follow PyTorch.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "autograd/random_image.hpp"
+#include "strata/autograd/expression.hpp"
+#include "strata/autograd/gradient_check.hpp"
+#include "strata/autograd/pass.hpp"
+#include "strata/autograd/scalar.hpp"
+
+namespace st = strata;
+using strata_test::random_image;
+
+namespace {
+
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// f(pass, a, b) at random positive a and at random b, away from kinks: values against `scalar`, gradients by differences.
+template <class F, class S>
+void check(const char* name, F f, S scalar) {
+  CAPTURE(name);
+  const auto a = random_image<3>(2, 3, 5, 1, 0.5f, 2.0f), b = random_image<3>(2, 3, 5, 2, 0.6f, 1.9f);  // 90 elements: no whole vectors
+  st::Infer infer;
+  const st::Var<3> y = f(infer, st::Var<3>(a), st::Var<3>(b));
+  for (std::int64_t i = 0; i < a.size(); ++i)
+    CHECK(double(y.data()[i]) == doctest::Approx(scalar(double(a.data()[i]), double(b.data()[i]))).epsilon(2e-6));
+  const auto report = st::GradientCheck({.samples = 0})(f, a, b);
+  CHECK_MESSAGE(report.ok(), report.str());
+}
+
+st::Image<1, double> image_of(const std::vector<double>& values) {
+  st::Image<1, double> image(1, 1, std::int64_t(values.size()));
+  std::copy(values.begin(), values.end(), image.data());
+  return image;
+}
+
+/// The gradients of sum(f(a, b)) for a and b.
+template <class F>
+std::vector<std::vector<double>> gradients(F f, const std::vector<double>& a, const std::vector<double>& b) {
+  st::Train pass;
+  const auto x = pass.watch(image_of(a)), y = pass.watch(image_of(b));
+  pass.backward(sum(f(x, y)));
+  const auto gx = pass.gradient(x), gy = pass.gradient(y);
+  return {{gx.span().begin(), gx.span().end()}, {gy.span().begin(), gy.span().end()}};
+}
+
+using Rows = std::vector<std::vector<double>>;
+
+}  // namespace
+
+TEST_CASE("operators of two images") {
+  check("+", [](auto&, const auto& a, const auto& b) { return a + b; }, [](double a, double b) { return a + b; });
+  check("-", [](auto&, const auto& a, const auto& b) { return a - b; }, [](double a, double b) { return a - b; });
+  check("*", [](auto&, const auto& a, const auto& b) { return a * b; }, [](double a, double b) { return a * b; });
+  check("/", [](auto&, const auto& a, const auto& b) { return a / b; }, [](double a, double b) { return a / b; });
+  check("maximum", [](auto&, const auto& a, const auto& b) { return maximum(a, b); }, [](double a, double b) { return std::max(a, b); });
+  check("minimum", [](auto&, const auto& a, const auto& b) { return minimum(a, b); }, [](double a, double b) { return std::min(a, b); });
+}
+
+TEST_CASE("operators of one image") {
+  check("negate", [](auto&, const auto& a, const auto& b) { return -a * b; }, [](double a, double b) { return -a * b; });
+  check("square", [](auto&, const auto& a, const auto& b) { return square(a - b); }, [](double a, double b) { return (a - b) * (a - b); });
+  check("sqrt", [](auto&, const auto& a, const auto& b) { return sqrt(a * b); }, [](double a, double b) { return std::sqrt(a * b); });
+  check("abs", [](auto&, const auto& a, const auto& b) { return abs(a - 2 * b); }, [](double a, double b) { return std::abs(a - 2 * b); });
+  check("exp", [](auto&, const auto& a, const auto& b) { return exp(a - b); }, [](double a, double b) { return std::exp(a - b); });
+  check("log", [](auto&, const auto& a, const auto& b) { return log(a) * b; }, [](double a, double b) { return std::log(a) * b; });
+  check("clamp", [](auto&, const auto& a, const auto& b) { return clamp(a, 0.9, 1.4) * b; },
+        [](double a, double b) { return std::clamp(a, 0.9, 1.4) * b; });
+}
+
+TEST_CASE("numbers of any type on either side") {
+  check("numbers", [](auto&, const auto& a, const auto& b) { return (2 * a + 1) / (b + 0.5) - 3.0f * (1 - a) * 2 + 1 / b - b / 4; },
+        [](double a, double b) { return (2 * a + 1) / (b + 0.5) - 3 * (1 - a) * 2 + 1 / b - b / 4; });
+  check("maximum with a number", [](auto&, const auto& a, const auto& b) { return maximum(a, 1) + minimum(0.9, b); },
+        [](double a, double b) { return std::max(a, 1.0) + std::min(0.9, b); });
+}
+
+TEST_CASE("one operand many times, and expressions used twice") {
+  check("a a a", [](auto&, const auto& a, const auto& b) { return a * a * a + b * (a - b) / a; },
+        [](double a, double b) { return a * a * a + b * (a - b) / a; });
+  check("twice", [](auto&, const auto& a, const auto& b) {
+    const auto d = square(a - b);
+    return d * d + exp(-d);
+  }, [](double a, double b) {
+    const double d = (a - b) * (a - b);
+    return d * d + std::exp(-d);
+  });
+  check("a computed image used twice", [](auto&, const auto& a, const auto& b) {
+    const auto d = st::as_var(a * b);
+    return st::as_var(d * d) + d;
+  }, [](double a, double b) { return a * b * a * b + a * b; });
+}
+
+TEST_CASE("sums and means") {
+  const auto a = random_image<3>(2, 5, 7, 4);
+  double total = 0;
+  for (const float x : a.span()) total += double(x);
+  CHECK(double(sum(a).item()) == doctest::Approx(total).epsilon(1e-6));
+  CHECK(double(mean(a).item()) == doctest::Approx(total / 210).epsilon(1e-6));
+  const auto report = st::gradient_check(
+      [](auto&, const auto& x) { return sum(square(x)) * 0.1f + exp(mean(x)) / (1 + square(sum(x * x * x))); }, a);
+  CHECK_MESSAGE(report.ok(), report.str());
+
+  st::Image<1> large(1, 2000, 1000);  // in float alone 2e6 terms of 0.1 would be off by 1e-2
+  large.tensor().fill(0.1f);
+  CHECK(double(mean(large).item()) == doctest::Approx(0.1).epsilon(1e-6));
+  CHECK(double(sum(st::Image<1>()).item()) == 0.0);
+  CHECK_THROWS_AS(mean(st::Image<1>()), st::ShapeError);
+}
+
+TEST_CASE("gradients at kinks are PyTorch's") {
+  const auto zero = [](const auto& a, const auto& b) { return 0 * a * b; };
+  CHECK(gradients(zero, {1}, {2}) == Rows{{0}, {0}});
+  CHECK(gradients([](const auto& a, const auto& b) { return abs(a) + 0 * b; }, {-1, 0, 2}, {1, 1, 1})[0] == Rows{{-1, 0, 1}}[0]);
+  CHECK(gradients([](const auto& a, const auto& b) { return clamp(a, -1, 1) + 0 * b; }, {-2, -1, 0, 1, 2}, {0, 0, 0, 0, 0})[0] ==
+        std::vector<double>{0, 1, 1, 1, 0});
+  CHECK(gradients([](const auto& a, const auto& b) { return maximum(a, b); }, {1, 2, 3}, {2, 2, 2}) == Rows{{0, 0.5, 1}, {1, 0.5, 0}});
+  CHECK(gradients([](const auto& a, const auto& b) { return minimum(a, b); }, {1, 2, 3}, {2, 2, 2}) == Rows{{1, 0.5, 0}, {0, 0.5, 1}});
+  CHECK(gradients([](const auto& a, const auto&) { return sqrt(a); }, {0, 4}, {0, 0})[0] == std::vector<double>{infinity, 0.25});
+  CHECK(gradients([](const auto& a, const auto&) { return sqrt(a + 1e-6); }, {0}, {0})[0][0] == doctest::Approx(500));
+}
+
+TEST_CASE("what is not a number stays so") {
+  const auto value = [](const auto& expression) { return double(st::as_var(expression).data()[0]); };
+  const auto x = image_of({not_a_number}), y = image_of({1});
+  CHECK(std::isnan(value(maximum(x, y))));
+  CHECK(std::isnan(value(maximum(y, x))));
+  CHECK(std::isnan(value(minimum(x, y))));
+  CHECK(std::isnan(value(minimum(y, x))));
+  CHECK(std::isnan(value(clamp(x, 0, 1))));
+  CHECK(std::isnan(value(abs(x))));
+  CHECK(std::isnan(double(mean(x).item())));
+  // In the middle of a vector, too.
+  auto many = random_image<1>(1, 4, 8, 1);
+  many.data()[13] = float(not_a_number);
+  const st::Var<1> largest = maximum(many, 0.0f);
+  for (std::int64_t i = 0; i < 32; ++i) CHECK(std::isnan(largest.data()[i]) == (i == 13));
+}
+
+TEST_CASE("images of different shapes are an error, never repeated to fit") {
+  const st::Image<2> a = random_image<2>(2, 3, 4, 1);
+  for (const st::Image<2>& b : {random_image<2>(1, 3, 4, 1), random_image<2>(2, 4, 3, 1), random_image<2>(2, 3, 1, 1)})
+    CHECK_THROWS_WITH_AS(a + b, doctest::Contains("different shapes: 2x2x3x4 and "), st::ShapeError);
+  CHECK_THROWS_AS(a * 2 - square(random_image<2>(2, 3, 5, 1)), st::ShapeError);
+  CHECK_THROWS_WITH_AS(clamp(a, 1, 0), doctest::Contains("low 1 must not be above high 0"), st::ValueError);
+  CHECK_THROWS_AS(clamp(a, not_a_number, 0), st::ValueError);
+}
+
+TEST_CASE("arithmetic on scalars") {
+  st::Train pass;
+  const auto x = pass.watch(image_of({0.7, 1.3})), y = pass.watch(image_of({2.0, 0.5}));
+  const auto f = [](const auto& a, const auto& b) {
+    return sqrt(a * b) + square(a - b) / (b + 2) - 3 * abs(a - 2 * b) + exp(-a) * 0.5 - log(b) / 4 + (1 - a) + 2 / b;
+  };
+  const double a = 1.0, b = 1.25, h = 1e-6;  // the means
+  const auto plain = [](double p, double q) {
+    return std::sqrt(p * q) + (p - q) * (p - q) / (q + 2) - 3 * std::abs(p - 2 * q) + std::exp(-p) * 0.5 - std::log(q) / 4 +
+           (1 - p) + 2 / q;
+  };
+  const auto loss = f(mean(x), mean(y));
+  CHECK(loss.item() == doctest::Approx(plain(a, b)).epsilon(1e-12));
+  pass.backward(loss);
+  CHECK(pass.gradient(x).data()[0] == doctest::Approx((plain(a + h, b) - plain(a - h, b)) / (2 * h) / 2).epsilon(1e-8));
+  CHECK(pass.gradient(y).data()[1] == doctest::Approx((plain(a, b + h) - plain(a, b - h)) / (2 * h) / 2).epsilon(1e-8));
+
+  st::Train again;
+  const auto z = again.watch(image_of({3}));
+  const auto s = sum(z);
+  again.backward(s * s * s);  // the same scalar three times
+  CHECK(again.gradient(z).data()[0] == doctest::Approx(27));
+}
+
+TEST_CASE("an expression's value") {
+  const auto a = random_image<2>(1, 3, 3, 5);
+  const auto expression = 2 * a + 1;
+  CHECK(expression.shape() == a.shape());
+  const st::Var<2> y = expression;
+  CHECK(y.tape() == nullptr);
+  CHECK(y.data()[5] == 2 * a.data()[5] + 1);
+}

@@ -1,0 +1,249 @@
+// Passes: what may go back and how often, watched inputs, joined channels, operations with gradients of their own.
+#include <doctest/doctest.h>
+
+#include <limits>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "autograd/random_image.hpp"
+#include "strata/autograd/custom_op.hpp"
+#include "strata/autograd/gradient_check.hpp"
+#include "strata/nn/conv2d.hpp"
+
+namespace st = strata;
+using strata_test::random_image;
+
+namespace {
+
+/// Multiplies by a parameter: the smallest module, to see what happens to gradients.
+struct Scale {
+  using io = st::keeps;
+  st::Parameter factor{st::Shape{}, 3.0f};
+  static constexpr void visit(auto& self, auto&& f) { f("factor", self.factor); }
+
+  template <int C, class T>
+  st::Var<C, T> operator()(st::Train& pass, const st::Var<C, T>& x) {
+    st::Image<C, T> image(x.n(), x.h(), x.w());
+    const T k = factor.value<T>().data()[0];
+    for (std::int64_t i = 0; i < x.size(); ++i) image.data()[i] = k * x.data()[i];
+    auto y = pass.output(std::move(image));
+    pass.tape()->record(y.id(), [this, k, x, id = y.id()](st::Tape& tape) {
+      const T* gy = tape.gradient<T>(id);
+      if (factor.requires_grad) {
+        const auto target = factor.grad_target<T>();
+        T total = 0;
+        for (std::int64_t i = 0; i < x.size(); ++i) total += gy[i] * x.data()[i];
+        *target.data = (target.accumulate ? *target.data : T(0)) + total;
+      }
+      if (const auto gx = tape.target<T>(x.id()))
+        for (std::int64_t i = 0; i < x.size(); ++i) gx.data[i] = (gx.accumulate ? gx.data[i] : T(0)) + k * gy[i];
+    });
+    return y;
+  }
+};
+
+const st::Image<1> ones = st::Image<1>::full(1, 2, 2, 1.0f);
+
+}  // namespace
+
+TEST_CASE("backward adds to the gradients until they are forgotten") {
+  Scale scale;
+  const auto step = [&](float weight) {
+    st::Train pass;
+    pass.backward(weight * sum(scale(pass, st::Var<1>(ones))));
+  };
+  CHECK_THROWS_WITH_AS(scale.factor.grad(), doctest::Contains("no backward pass has reached"), st::Error);
+  step(1);
+  CHECK(scale.factor.grad().data()[0] == 4.0f);
+  step(0.5f);
+  CHECK(scale.factor.grad().data()[0] == 6.0f);
+  st::zero_grad(scale);
+  CHECK_FALSE(scale.factor.has_grad());
+  step(2);
+  CHECK(scale.factor.grad().data()[0] == 8.0f);
+}
+
+TEST_CASE("a parameter used twice in a pass gets the sum") {
+  Scale scale;
+  st::Train pass;
+  const auto x = pass.watch(ones);
+  pass.backward(sum(scale(pass, scale(pass, x)) + x));  // (k^2 + 1) x
+  CHECK(scale.factor.grad().data()[0] == 2 * 3.0f * 4);
+  CHECK(pass.gradient(x).data()[3] == 10.0f);
+}
+
+TEST_CASE("a frozen parameter gets no gradient and lets it through") {
+  Scale scale;
+  scale.factor.requires_grad = false;
+  st::Train pass;
+  const auto x = pass.watch(ones);
+  pass.backward(sum(scale(pass, x)));
+  CHECK_FALSE(scale.factor.has_grad());
+  CHECK(pass.gradient(x).data()[0] == 3.0f);
+
+  st::Conv2d<1, 2> conv;  // either of two
+  for (const bool weight : {false, true}) {
+    st::zero_grad(conv);
+    conv.weight.requires_grad = weight, conv.bias.requires_grad = !weight;
+    for (int round = 0; round < 2; ++round) {
+      st::Train again;
+      again.backward(sum(conv(again, ones)));
+    }
+    CHECK(conv.weight.has_grad() == weight);
+    CHECK(conv.bias.has_grad() != weight);
+    if (weight)
+      CHECK(conv.weight.grad().data()[4] == 2 * 4.0f);  // the middle tap sees all four pixels, in two passes
+    else
+      CHECK(conv.bias.grad().data()[1] == 2 * 4.0f);
+  }
+}
+
+TEST_CASE("a pass goes back once") {
+  Scale scale;
+  st::Train pass;
+  const auto y = scale(pass, st::Var<1>(ones));
+  const auto loss = sum(y);
+  pass.backward(loss);
+  CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("make a new pass for each step"), st::Error);
+  CHECK(scale.factor.grad().data()[0] == 4.0f);
+  // What was computed before can no longer get a gradient; that would be silently nothing.
+  CHECK_THROWS_WITH_AS(pass.backward(sum(square(y))), doctest::Contains("before the last backward"), st::Error);
+  // New computations in the same pass may go back.
+  pass.backward(sum(scale(pass, st::Var<1>(ones))));
+  CHECK(scale.factor.grad().data()[0] == 8.0f);
+}
+
+TEST_CASE("values of another pass are an error") {
+  Scale scale;
+  st::Conv2d<1, 1> conv;
+  const char* const text = "gradients do not flow from pass to pass";
+  st::Train first, second;
+  const auto y = scale(first, st::Var<1>(ones));
+  const auto loss = sum(y);
+  CHECK_THROWS_WITH_AS(second.backward(loss), doctest::Contains("not computed in this pass"), st::Error);
+  CHECK_THROWS_WITH_AS(conv(second, y), doctest::Contains(text), st::Error);
+  CHECK_THROWS_WITH_AS(st::cat(second, y, ones), doctest::Contains(text), st::Error);
+  CHECK_THROWS_WITH_AS(y + scale(second, st::Var<1>(ones)), doctest::Contains(text), st::Error);
+  CHECK_THROWS_WITH_AS(loss + sum(scale(second, st::Var<1>(ones))), doctest::Contains(text), st::Error);
+  const auto identity = [](const auto& x) { return x; };
+  CHECK_THROWS_WITH_AS(st::custom_op(second, identity, [](const auto& gy, const auto&, const auto&) { return gy; }, y),
+                       doctest::Contains(text), st::Error);
+  st::Infer infer;
+  CHECK_THROWS_WITH_AS(conv(infer, y), doctest::Contains(text), st::Error);
+  CHECK_NOTHROW(conv(infer, y.value()));
+  CHECK_NOTHROW(conv(second, y.value()));
+}
+
+TEST_CASE("values of an earlier pass are an error although its memory is used again") {
+  Scale scale;
+  std::optional<st::Var<1>> old;
+  std::optional<st::Scalar<>> old_loss;
+  {
+    st::Train pass;
+    old = scale(pass, st::Var<1>(ones));
+    old_loss = sum(*old);
+  }
+  st::Train pass;
+  const auto y = scale(pass, st::Var<1>(ones));
+  CHECK(y.tape() == old->tape());  // the tape is the same, the numbers on it are not
+  st::Conv2d<1, 1> conv;
+  CHECK_THROWS_AS(conv(pass, *old), st::Error);
+  CHECK_THROWS_AS(pass.backward(*old_loss), st::Error);
+  CHECK_THROWS_AS(pass.backward(sum(y * *old)), st::Error);
+}
+
+TEST_CASE("only finite losses of a Train pass go back") {
+  Scale scale;
+  {
+    st::Train pass;
+    pass.backward(sum(scale(pass, st::Var<1>(ones))));
+  }
+  const float before = scale.factor.grad().data()[0];
+  for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    st::Train pass;
+    const auto loss = wrong * sum(scale(pass, st::Var<1>(ones)));
+    CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("no gradient was changed"), st::NumericError);
+    CHECK(scale.factor.grad().data()[0] == before);
+  }
+  st::Train pass;
+  CHECK_THROWS_AS(pass.backward(sum(ones)), st::Error);  // does not depend on the network
+  CHECK_THROWS_AS(pass.backward(st::Scalar<>()), st::Error);
+}
+
+TEST_CASE("gradients of inputs") {
+  st::Train pass;
+  const auto x = pass.watch(ones), unused = pass.watch(ones);
+  const st::Var<1> y = 2 * x;
+  pass.backward(sum(y * x));
+  CHECK(pass.gradient(x).data()[0] == 4.0f);
+  CHECK(pass.gradient(unused).data()[0] == 0.0f);
+  CHECK_THROWS_WITH_AS(pass.gradient(y), doctest::Contains("pass.watch"), st::Error);
+  CHECK_THROWS_AS(pass.gradient(st::Var<1>(ones)), st::Error);
+  st::Train other;
+  CHECK_THROWS_AS(other.gradient(x), st::Error);
+}
+
+TEST_CASE("cat joins channels and takes gradients apart") {
+  const auto a = random_image<1>(2, 3, 4, 1);
+  const auto b = random_image<2>(2, 3, 4, 2);
+  const auto c = random_image<3>(2, 3, 4, 3);
+  st::Infer infer;
+  const auto y = st::cat(infer, a, b, c);
+  static_assert(decltype(y)::channels == 6);
+  for (std::int64_t i = 0; i < 24; ++i) {
+    CHECK(y.data()[6 * i] == a.data()[i]);
+    CHECK(y.data()[6 * i + 2] == b.data()[2 * i + 1]);
+    CHECK(y.data()[6 * i + 3] == c.data()[3 * i]);
+  }
+  const auto report = st::gradient_check(
+      [](auto& pass, const auto& p, const auto& q) { return square(st::cat(pass, p, q * q, p)); }, a, b);
+  CHECK_MESSAGE(report.ok(), report.str());
+  CHECK_THROWS_WITH_AS(st::cat(infer, a, random_image<1>(2, 3, 5, 1)), doctest::Contains("2x1x3x4 and 2x1x3x5"), st::ShapeError);
+}
+
+TEST_CASE("custom_op: gradients for each input, checked shapes") {
+  const auto multiply = [](const auto& a, const auto& b) {
+    auto y = a.clone();
+    for (std::int64_t i = 0; i < y.size(); ++i) y.data()[i] *= b.data()[i];
+    return y;
+  };
+  const auto report = st::gradient_check(
+      [&](auto& pass, const auto& p, const auto& q) {
+        const auto y = st::custom_op(pass, multiply, [&](const auto& gy, const auto&, const auto& a, const auto& b) {
+          return std::tuple(multiply(gy, b), multiply(gy, a));
+        }, p, q);
+        return y + p;
+      },
+      random_image<2>(1, 3, 4, 1), random_image<2>(1, 3, 4, 2));
+  CHECK_MESSAGE(report.ok(), report.str());
+
+  Scale scale;
+  st::Train pass;
+  const auto x = scale(pass, st::Var<1>(ones));
+  const auto y = st::custom_op(pass, [](const st::Image<1>& image) { return image; },
+                               [](const auto&, const auto&, const auto&) { return st::Image<1>::full(1, 1, 2, 0.0f); }, x);
+  CHECK_THROWS_WITH_AS(pass.backward(sum(y)), doctest::Contains("gradient of shape 1x1x1x2 for an input of shape 1x1x2x2"), st::ShapeError);
+  CHECK_FALSE(scale.factor.has_grad());
+  pass.backward(sum(scale(pass, st::Var<1>(ones))));  // the pass drops what failed
+  CHECK(scale.factor.grad().data()[0] == 4.0f);
+}
+
+TEST_CASE("a step that keeps too much by value is an error") {
+  struct Big {
+    char bytes[70000];
+  };
+  st::Train pass;
+  const auto y = pass.output(ones.clone());
+  CHECK_THROWS_WITH_AS(pass.tape()->record(y.id(), [big = Big{}](st::Tape&) { (void)big; }), doctest::Contains("64 KiB"), st::Error);
+}
+
+TEST_CASE("random numbers of a pass are named by its step") {
+  st::Train a({.seed = 1, .step = 5}), b({.seed = 1, .step = 5}), other({.seed = 1, .step = 6}), none;
+  st::Rng first = a.next_rng("test"), second = a.next_rng("test");
+  const std::uint32_t word = first.bits();
+  CHECK(word != second.bits());
+  CHECK(word == b.next_rng("test").bits());
+  CHECK(word != other.next_rng("test").bits());
+  CHECK_THROWS_WITH_AS(none.next_rng("Dropout"), doctest::Contains("Dropout draws random numbers"), st::ValueError);
+}
