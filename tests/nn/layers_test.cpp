@@ -1,0 +1,199 @@
+// Every layer against PyTorch, forward and backward, in float and double. tests/golden/layers.py makes the golden file.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "strata/io/safetensors.hpp"
+#include "strata/io/weights.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/dropout.hpp"
+#include "strata/nn/linear.hpp"
+#include "strata/nn/loss.hpp"
+#include "strata/nn/pooling.hpp"
+#include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
+#include "strata/nn/residual.hpp"
+#include "strata/nn/sequential.hpp"
+#include "test_data.hpp"
+
+namespace st = strata;
+
+namespace {
+
+const auto path = strata_test::golden("golden/layers.safetensors");
+
+template <class T>
+st::Tensor<T> golden(const std::string& name) {
+  static const st::SafetensorsFile file(path);
+  const st::TensorInfo* info = file.find(name);
+  REQUIRE_MESSAGE(info != nullptr, name);
+  return file.read<T>(*info);
+}
+
+/// Rounding errors, as a part of the largest number.
+template <class T>
+constexpr double tolerance = std::is_same_v<T, float> ? 4e-6 : 1e-13;
+
+template <class T>
+void compare(const std::string& name, const st::Shape& shape, const T* got) {
+  CAPTURE(name);
+  const st::Tensor<double> wanted = golden<double>(name);
+  REQUIRE(shape == wanted.shape());
+  double largest = 0, error = 0;
+  for (std::int64_t i = 0; i < wanted.size(); ++i) {
+    largest = std::max(largest, std::abs(wanted.data()[i]));
+    const double e = std::abs(double(got[i]) - wanted.data()[i]);
+    error = e <= error ? error : e;  // NaN counts
+  }
+  CHECK(error <= tolerance<T> * largest);
+}
+
+template <class T, class Net>
+void check_as(const std::string& name) {
+  Net net;
+  if constexpr (st::detail::holds_state<Net>) {
+    st::load_weights(path, net, {.prefix = name + ".state."});
+    st::to<T>(net);
+  }
+  const st::Tensor<T> x = golden<T>(name + ".x");
+  constexpr int in = [] {
+    if constexpr (requires { Net::io::in; })
+      return Net::io::in;
+    else
+      return 0;
+  }();
+  const auto run = [&]<int C>(std::integral_constant<int, C>) {
+    const st::Image<C, T> image(x);
+    st::Infer infer;
+    const auto inferred = st::as_var(std::as_const(net)(infer, image));
+    compare(name + ".infer", inferred.shape(), inferred.data());
+
+    st::Train pass;
+    const auto watched = pass.watch(image);
+    const auto y = st::as_var(net(pass, watched));
+    compare(name + ".y", y.shape(), y.data());
+    pass.backward(sum(y * std::remove_cvref_t<decltype(y.value())>(golden<T>(name + ".gy"))));
+    const auto gx = pass.gradient(watched);
+    compare(name + ".gx", gx.shape(), gx.data());
+    st::for_each_parameter(net, [&](const std::string& key, st::Parameter& parameter) {
+      compare(name + ".grad." + key, parameter.shape(), parameter.grad<T>().data());
+    });
+  };
+  if constexpr (in != 0)
+    run(std::integral_constant<int, in>{});
+  else  // a layer for any number of channels: those that the golden inputs have
+    switch (x.shape().c()) {
+      case 2: run(std::integral_constant<int, 2>{}); break;
+      case 3: run(std::integral_constant<int, 3>{}); break;
+      case 5: run(std::integral_constant<int, 5>{}); break;
+      default: FAIL("no case for ", x.shape().c(), " channels");
+    }
+}
+
+template <class Net>
+void check(const std::string& name) {
+  CAPTURE(name);
+  check_as<float, Net>(name);
+  check_as<double, Net>(name);
+}
+
+}  // namespace
+
+TEST_CASE("convolutions equal PyTorch's") {
+  check<st::Conv2d<3, 5>>("conv");
+  check<st::Conv2d<3, 5>>("conv_one_pixel");
+  check<st::Conv2d<2, 3, 3, st::Conv2dOptions{.padding = 0}>>("conv_valid");
+  check<st::Conv2d<4, 6, 5, st::Conv2dOptions{.stride = 2, .padding = 2}>>("conv_stride");
+  check<st::Conv2d<8, 8, 3, st::Conv2dOptions{.dilation = 2, .bias = false}>>("conv_dilated");
+  check<st::Conv2d<3, 4, 4, st::Conv2dOptions{.stride = 2, .padding = 1}>>("conv_even");
+  check<st::Conv2d<7, 9, 1>>("conv_1x1");
+  check<st::Conv2d<16, 16>>("conv_wide");
+}
+
+TEST_CASE("batch norm equals PyTorch's") {
+  check<st::BatchNorm2d<5>>("batch_norm");
+  check<st::BatchNorm2d<9, std::ratio<1, 100>, std::ratio<3, 10>>>("batch_norm_options");
+}
+
+TEST_CASE("rectifiers equal PyTorch's, at 0 too") {
+  check<st::ReLU>("relu");
+  check<st::LeakyReLU>("leaky_relu");
+  check<st::LeakyReLUOf<std::ratio<1, 5>>>("leaky_relu_fifth");
+  check<st::PReLU<>>("prelu");
+  check<st::PReLU<5>>("prelu_channels");
+}
+
+TEST_CASE("pooling equals PyTorch's, for equal numbers too") {
+  check<st::MaxPool2d<2>>("max_pool");
+  check<st::MaxPool2d<3, 2>>("max_pool_overlapping");
+  check<st::MaxPool2d<3, 1>>("max_pool_dense");
+  check<st::AvgPool2d<2>>("avg_pool");
+  check<st::AvgPool2d<3, 2>>("avg_pool_overlapping");
+  check<st::GlobalAvgPool2d>("global_avg_pool");
+  check<st::PixelShuffle<12, 2>>("pixel_shuffle");
+  check<st::PixelShuffle<18, 3>>("pixel_shuffle_3");
+}
+
+TEST_CASE("linear layers equal PyTorch's") {
+  check<st::Flatten<3, 4, 5>>("flatten");
+  check<st::Linear<7, 4>>("linear");
+  check<st::Linear<5, 3, false>>("linear_no_bias");
+}
+
+TEST_CASE("a small DnCNN equals PyTorch's") {
+  check<st::Residual<st::Sequential<
+      st::Conv2d<1, 6>, st::ReLU,
+      st::Repeat<2, st::Sequential<st::Conv2d<6, 6, 3, st::no_bias>, st::BatchNorm2d<6>, st::ReLU>>, st::Conv2d<6, 1>>>>("dncnn");
+}
+
+TEST_CASE("running statistics over steps equal PyTorch's") {
+  st::BatchNorm2d<3> norm;
+  for (int step = 0; step < 3; ++step) {
+    const std::string name = "steps." + std::to_string(step);
+    st::Train pass;
+    norm(pass, st::Image<3>(golden<float>(name + ".x")));
+    compare(name + ".running_mean", st::Shape{3}, norm.running_mean.value().data());
+    compare(name + ".running_var", st::Shape{3}, norm.running_var.value().data());
+    CHECK(norm.num_batches_tracked.value<std::int64_t>().data()[0] == step + 1);
+  }
+}
+
+namespace {
+
+template <class T, class Loss, class Target>
+void check_loss(const std::string& name, const Loss& loss, const Target& target) {
+  CAPTURE(name);
+  st::Train pass;
+  const auto prediction = pass.watch(st::Image<3, T>(golden<T>("loss.prediction")));
+  const st::Scalar<T> value = loss(prediction, target);
+  const T item = value.item();
+  compare(name + ".value", st::Shape{1}, &item);
+  pass.backward(value);
+  const auto gradient = pass.gradient(prediction);
+  compare(name + ".gradient", gradient.shape(), gradient.data());
+}
+
+template <class T>
+void check_losses() {
+  const st::Image<3, T> target(golden<T>("loss.target"));
+  check_loss<T>("mse_mean", st::MSELoss(), target);
+  check_loss<T>("mse_sum", st::MSELoss({.reduction = st::Reduction::sum}), target);
+  check_loss<T>("l1_mean", st::L1Loss(), target);
+  check_loss<T>("l1_sum", st::L1Loss({.reduction = st::Reduction::sum}), target);
+  check_loss<T>("charbonnier", st::CharbonnierLoss({.epsilon = 0.1}), target);
+  const auto labels = golden<st::Label>("loss.labels");
+  check_loss<T>("cross_entropy_mean", st::CrossEntropyLoss(), labels);
+  check_loss<T>("cross_entropy_sum", st::CrossEntropyLoss({.reduction = st::Reduction::sum}), labels);
+}
+
+}  // namespace
+
+TEST_CASE("losses equal PyTorch's") {
+  check_losses<float>();
+  check_losses<double>();
+}
