@@ -72,11 +72,11 @@ def main():
     parser.add_argument("--compiler", action="append", help="may be given several times")
     parser.add_argument("--flags", default="-O2 -march=native")
     parser.add_argument("--layers", type=int, nargs="+", default=[200])
-    parser.add_argument("--include", action="append", default=[], help="where Eigen and stb are [Debian's places]")
+    parser.add_argument("--include", action="append", default=[], help="where stb is [Debian's places]")
     options = parser.parse_args()
     compilers = options.compiler or [c for c in ("g++", "clang++-16") if shutil.which(c)]
     include = pathlib.Path(__file__).resolve().parent.parent / "include"
-    folders = options.include or ["/usr/include/eigen3", "/usr/include/stb"]
+    folders = options.include or ["/usr/include/stb"]
 
     programs = {"empty program with strata.hpp": HEAD + "int main() {}\n", "DnCNN-17, training": DNCNN}
     for layers in options.layers:

@@ -1,7 +1,7 @@
 # Finds what Strata stands on, and names everything that is missing in one message, each with its Debian package. Used by
 # this project's own build and, installed beside it, by the package that find_package(strata) reads.
 #
-#     strata_find_dependencies(message eigen threads stb)     # message is empty when all are there
+#     strata_find_dependencies(message threads stb)     # message is empty when all are there
 #
 # Sets STRATA_STB_INCLUDE_DIR (cache): the folder that holds stb_image.h.
 include_guard()
@@ -10,10 +10,7 @@ macro(strata_find_dependencies out_message)
   set(_strata_missing "")
   set(_strata_packages "")
   foreach(_strata_need IN ITEMS ${ARGN})
-    if(_strata_need STREQUAL "eigen")
-      find_package(Eigen3 3.3 QUIET NO_MODULE)
-      _strata_require(Eigen3_FOUND "Eigen 3.3 or newer" libeigen3-dev)
-    elseif(_strata_need STREQUAL "threads")
+    if(_strata_need STREQUAL "threads")
       set(THREADS_PREFER_PTHREAD_FLAG ON)
       find_package(Threads QUIET)
       _strata_require(Threads_FOUND "a thread library" libc6-dev)

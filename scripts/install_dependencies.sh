@@ -7,7 +7,7 @@
 # As root it installs; with sudo too. Otherwise it prints the command to run and fails. Nothing is done when all is there.
 set -euo pipefail
 
-packages=(g++ cmake ninja-build libeigen3-dev libstb-dev libcli11-dev)
+packages=(g++ cmake ninja-build libstb-dev libcli11-dev)
 if [[ "${1:-}" == tests ]]; then
   packages+=(doctest-dev libbenchmark-dev python3)
 fi

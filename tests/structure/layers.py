@@ -23,7 +23,6 @@ CUDA_ALLOWED = ["core/config.hpp", "kernels/accelerator.hpp", "math/"]
 
 # Headers from outside the project -> the folders that may include them. The standard library and <*intrin.h> are free.
 THIRD_PARTY = {
-    r"(unsupported/)?Eigen/": ["cpu"],
     r"(stb/)?stb_": ["data"],
     r"sanitizer/": ["tensor"],
     r"(sys/\w+|unistd|fcntl|sched|pthread)\.h$": ["core", "tensor", "data", "io"],
@@ -137,9 +136,9 @@ FAULTS = {
     "deploy/plain.hpp": (HEAD + "namespace strata {}\n", "wants 'namespace strata::inline STRATA_ABI'"),
     "metrics/unreached.hpp": (HEAD, "does not reach strata/metrics/unreached.hpp"),
     "nn/cuda.hpp": (HEAD + "#include <cuda_runtime.h>\n", "<cuda_runtime.h>, a CUDA header"),
-    "nn/eigen.hpp": (HEAD + "#include <Eigen/Core>\n", "<Eigen/Core>, which is for cpu only"),
+    "nn/stb.hpp": (HEAD + "#include <stb/stb_image.h>\n", "<stb/stb_image.h>, which is for data only"),
     "nn/unknown.hpp": (HEAD + "#include <boost/any.hpp>\n", "<boost/any.hpp>, which is not in the table"),
-    "nn/short_name.hpp": (HEAD + '#include "eigen.hpp"\n', 'write "strata/<folder>/eigen.hpp"'),
+    "nn/short_name.hpp": (HEAD + '#include "stb.hpp"\n', 'write "strata/<folder>/stb.hpp"'),
     "nn/angled.hpp": (HEAD + "#include <strata/core/good.hpp>\n", 'write "strata/core/good.hpp"'),
     "nn/missing.hpp": (HEAD + '#include "strata/nn/absent.hpp"\n', "which does not exist"),
     "nn/twice.hpp": ("// What it is.\n", "wants '#pragma once'"),
