@@ -19,6 +19,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/cpu/conv2d_taps.hpp"
 #include "strata/cpu/panel_product.hpp"
+#include "strata/cpu/worker_scratch.hpp"
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
@@ -77,17 +78,14 @@ void outer_sums(const OuterSumsPlan<T>& plan, const Images<const T>& x, const Im
   Scratch<Tap> all_taps{std::size_t(taps)};
   write_taps(x, kernel, dilation, padding, all_taps.data());
   const TapGrid grid{0, 0, 1, y.h, y.w, stride, all_taps.data(), taps};
-  Scratch<T> zeros(std::size_t(x.c));
-  std::fill_n(zeros.data(), x.c, T(0));
 
   const T one = 1;
   const std::int64_t patch_size = block * std::min(plan.depth, plan.largest_depth);
   const std::int64_t row_size = block * std::min(plan.stride, plan.largest_columns);
-  Scratch<T> workspace(std::size_t(num_threads() * (patch_size + row_size)));
-  Scratch<const T*> all_sources(std::size_t(thin ? num_threads() * block * taps : 0));
+  WorkerScratch<T> workspace(patch_size + row_size);
 
   parallel_for(plan.ranges * chunks, [&](std::int64_t task, int worker) {
-    T* const patch_copies = workspace.data() + worker * (patch_size + row_size);
+    T* const patch_copies = workspace[worker];
     T* const row_copies = patch_copies + patch_size;
     const std::int64_t range = task / chunks;
     const std::int64_t depth_chunk = task % chunks / plan.column_chunks, column_chunk = task % plan.column_chunks;
@@ -105,9 +103,8 @@ void outer_sums(const OuterSumsPlan<T>& plan, const Images<const T>& x, const Im
       if (in_place) {
         patches = x.data + first * x.c + first_k;
       } else if (thin) {
-        const T** sources = all_sources.data() + worker * block * taps;
-        find_sources(x, grid, first, count, 1, zeros.data(), sources);
-        copy_thin_patches(sources, count * taps, x.c, patch_copies);
+        SourceWalk<T> walk(x, grid, first);
+        copy_patches(grid, grid.run(), x.c, count, walk, patch_copies, depth, 1);
       } else {
         for (std::int64_t p = 0; p < count; ++p)
           copy_patch(x, kernel, dilation, (first + p) / y.w / y.h, (first + p) / y.w % y.h * stride - padding,

@@ -1,15 +1,19 @@
 // Which pixels a convolution reads for a pixel of its result: one per tap, or zeros where a tap falls into the padding.
 // Instead of copying patches, the direct kernels work on tables of pointers to these pixels (Dukhan, "The indirect
-// convolution algorithm", 2019).
+// convolution algorithm", 2019); taps that are neighbours in memory share a pointer.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
+#include "strata/core/simd.hpp"
 #include "strata/math/conv2d_problem.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
+
+/// Channel counts up to this are thin: they do not fill vectors, and have kernels of their own.
+inline constexpr std::int64_t thin_channels = 4;
 
 /// Images in memory, N,H,W,C; T is const where they are only read.
 template <class T>
@@ -32,6 +36,15 @@ struct TapGrid {
   std::int64_t step;
   const Tap* taps;
   std::int64_t tap_count;
+
+  /// How many taps lie next to each other in memory: those of a row of the kernel, or 1 with dilation.
+  std::int64_t run() const {
+    std::int64_t length = 1;
+    while (length < tap_count && taps[length].dh == taps[0].dh) ++length;
+    for (std::int64_t t = 1; t < length; ++t)
+      if (taps[t].dw != taps[0].dw + t) return 1;
+    return length;
+  }
 };
 
 template <class T>
@@ -46,54 +59,121 @@ void write_taps(const Images<const T>& x, std::int64_t kernel, std::int64_t dila
     taps[t] = make_tap(x, t / kernel * dilation - padding, t % kernel * dilation - padding, t);
 }
 
-/// Finds the sources in x of the grid's pixels [first, first + count), counted row by row, image by image. They are
-/// grouped: pixel p under tap t is sources[(p / group * tap_count + t) * group + p % group]. Taps in the padding, and
-/// pixels that fill up the last group, get `zeros`.
+/// Walks over the pixels of a grid, row by row, image by image, and knows the sources of the one it is at.
 template <class T>
-void find_sources(const Images<const T>& x, const TapGrid& grid, std::int64_t first, std::int64_t count,
-                  std::int64_t group, const T* zeros, const T** sources) {
-  std::int64_t low_h = 0, high_h = 0, low_w = 0, high_w = 0;
-  for (std::int64_t t = 0; t < grid.tap_count; ++t) {
-    low_h = std::min(low_h, grid.taps[t].dh);
-    high_h = std::max(high_h, grid.taps[t].dh);
-    low_w = std::min(low_w, grid.taps[t].dw);
-    high_w = std::max(high_w, grid.taps[t].dw);
-  }
-  std::int64_t j = first % grid.columns, i = first / grid.columns % grid.rows, n = first / grid.columns / grid.rows;
-  const std::int64_t padded_count = (count + group - 1) / group * group;
-  for (std::int64_t p = 0, place = 0; p < padded_count; ++p) {
-    const T** to = sources + (p - place) * grid.tap_count + place;
-    const std::int64_t h = i * grid.step, w = j * grid.step, corner = ((n * x.h + h) * x.w + w) * x.c;
-    const bool inside = h + low_h >= 0 && h + high_h < x.h && w + low_w >= 0 && w + high_w < x.w && p < count;
+class SourceWalk {
+ public:
+  SourceWalk(const Images<const T>& x, const TapGrid& grid, std::int64_t pixel)
+      : x_(x),
+        grid_(grid),
+        n_(pixel / grid.columns / grid.rows),
+        i_(pixel / grid.columns % grid.rows),
+        j_(pixel % grid.columns) {
     for (std::int64_t t = 0; t < grid.tap_count; ++t) {
-      const Tap& tap = grid.taps[t];
-      const auto in_image = [&] {
-        return p < count && h + tap.dh >= 0 && h + tap.dh < x.h && w + tap.dw >= 0 && w + tap.dw < x.w;
-      };
-      to[t * group] = inside || in_image() ? x.data + (corner + tap.offset) : zeros;
+      low_h_ = std::min(low_h_, grid.taps[t].dh);
+      high_h_ = std::max(high_h_, grid.taps[t].dh);
+      low_w_ = std::min(low_w_, grid.taps[t].dw);
+      high_w_ = std::max(high_w_, grid.taps[t].dw);
     }
-    if (++place == group) place = 0;
-    if (++j == grid.columns) {
-      j = 0;
-      if (++i == grid.rows) {
-        i = 0;
-        ++n;
+    enter_row();
+  }
+
+  void advance() {
+    corner_ += grid_.step * x_.c;
+    if (++j_ < grid_.columns) return;
+    j_ = 0;
+    if (++i_ == grid_.rows) {
+      i_ = 0;
+      ++n_;
+    }
+    enter_row();
+  }
+
+  std::int64_t n() const { return n_; }
+  std::int64_t i() const { return i_; }
+  std::int64_t j() const { return j_; }
+
+  /// Whether all taps lie inside the image.
+  bool inside() const {
+    const std::int64_t w = j_ * grid_.step;
+    return row_inside_ && w + low_w_ >= 0 && w + high_w_ < x_.w;
+  }
+  bool inside(const Tap& tap) const {
+    const std::int64_t h = i_ * grid_.step + tap.dh, w = j_ * grid_.step + tap.dw;
+    return h >= 0 && h < x_.h && w >= 0 && w < x_.w;
+  }
+  /// The source under a tap that lies inside.
+  const T* source(const Tap& tap) const { return x_.data + (corner_ + tap.offset); }
+
+ private:
+  void enter_row() {
+    const std::int64_t h = i_ * grid_.step;
+    row_inside_ = h + low_h_ >= 0 && h + high_h_ < x_.h;
+    corner_ = ((n_ * x_.h + h) * x_.w + j_ * grid_.step) * x_.c;
+  }
+
+  const Images<const T> x_;
+  const TapGrid& grid_;
+  std::int64_t n_, i_, j_;
+  std::int64_t corner_ = 0;  // of the pixel's source without a tap, in elements
+  bool row_inside_ = false;
+  std::int64_t low_h_ = 0, high_h_ = 0, low_w_ = 0, high_w_ = 0;
+};
+
+/// Finds the sources of the grid's pixels [first, first + count), in segments of `run` taps. Pixels are grouped:
+/// segment s of pixel p is at sources[(p / group * segments + s) * group + p % group]. Where taps lie in the padding, a
+/// patch with zeros is made in `patches`, which has room for all taps of all pixels. The last group is filled up with
+/// its last pixel.
+template <class T>
+void find_sources(const Images<const T>& x, const TapGrid& grid, std::int64_t run, std::int64_t first,
+                  std::int64_t count, std::int64_t group, T* patches, const T** sources) {
+  const std::int64_t segments = grid.tap_count / run;
+  SourceWalk<T> walk(x, grid, first);
+  const T** to = sources;
+  for (std::int64_t p = 0, place = 0; p < count; ++p, walk.advance()) {
+    if (walk.inside()) {
+      for (std::int64_t s = 0; s < segments; ++s) to[s * group + place] = walk.source(grid.taps[s * run]);
+    } else {
+      T* const patch = patches + p * grid.tap_count * x.c;
+      for (std::int64_t t = 0; t < grid.tap_count; ++t) {
+        if (walk.inside(grid.taps[t]))
+          std::copy_n(walk.source(grid.taps[t]), x.c, patch + t * x.c);
+        else
+          std::fill_n(patch + t * x.c, x.c, T(0));
+      }
+      for (std::int64_t s = 0; s < segments; ++s) to[s * group + place] = patch + s * run * x.c;
+    }
+    if (++place == group) {
+      place = 0;
+      to += segments * group;
+    }
+  }
+  if (const std::int64_t used = count % group; used != 0)
+    for (std::int64_t s = 0; s < segments; ++s) std::fill(to + s * group + used, to + (s + 1) * group, to[s * group]);
+}
+
+/// Copies the patches of the next `count` pixels of a walk: element e (tap * channels + channel) of the p-th patch goes
+/// to to[p * pixel + e * element].
+template <class T>
+void copy_patches(const TapGrid& grid, std::int64_t run, std::int64_t channels, std::int64_t count, SourceWalk<T>& walk,
+                  T* to, std::int64_t pixel, std::int64_t element) {
+  for (std::int64_t p = 0; p < count; ++p, to += pixel, walk.advance()) {
+    T* place = to;
+    if (walk.inside()) {
+      for (std::int64_t t = 0; t < grid.tap_count; t += run, place += run * channels * element) {
+        const T* const from = walk.source(grid.taps[t]);
+        std::int64_t e = 0;
+        for (; e + 3 <= run * channels; e += 3)  // 3 x 3 kernels have runs of 3, 6, 9 or 12
+          simd::unroll<3>([&](auto k) STRATA_INLINED { place[(e + k) * element] = from[e + k]; });
+        for (; e < run * channels; ++e) place[e * element] = from[e];
+      }
+    } else {
+      for (std::int64_t t = 0; t < grid.tap_count; ++t) {
+        const T* const from = walk.inside(grid.taps[t]) ? walk.source(grid.taps[t]) : nullptr;
+        for (std::int64_t c = 0; c < channels; ++c, place += element) *place = from != nullptr ? from[c] : T(0);
       }
     }
   }
-}
-
-/// Copies the pixels of a table with group size 1 next to each other: patch[pixel][tap][channel], for 1 to 4 channels.
-template <class T>
-void copy_thin_patches(const T* const* sources, std::int64_t pixel_taps, std::int64_t channels, T* patch) {
-  const auto copy = [&]<int Channels>(std::integral_constant<int, Channels>) {
-    for (std::int64_t s = 0; s < pixel_taps; ++s, patch += Channels)
-      for (int c = 0; c < Channels; ++c) patch[c] = sources[s][c];
-  };
-  if (channels == 1) copy(std::integral_constant<int, 1>{});
-  if (channels == 2) copy(std::integral_constant<int, 2>{});
-  if (channels == 3) copy(std::integral_constant<int, 3>{});
-  if (channels == 4) copy(std::integral_constant<int, 4>{});
 }
 
 /// Where the weight of a tap lies that multiplies channel k of the source into channel `column` of the result.
@@ -106,8 +186,5 @@ struct WeightLayout {
     return first[t.index * tap + from * k + to * column];
   }
 };
-
-/// Channel counts up to this are thin: they do not fill vectors, and have kernels of their own.
-inline constexpr std::int64_t thin_channels = 4;
 
 }  // namespace strata::inline STRATA_ABI::cpu

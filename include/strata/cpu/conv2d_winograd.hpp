@@ -15,6 +15,7 @@
 #include "strata/cpu/panel_product.hpp"
 #include "strata/cpu/winograd.hpp"
 #include "strata/cpu/winograd_tiles.hpp"
+#include "strata/cpu/worker_scratch.hpp"
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
@@ -119,11 +120,12 @@ inline void convolution(const Images<const float>& x, std::int64_t padding, cons
   const std::int64_t v_plane = plane_distance(block * v_stride), m_plane = plane_distance(block * m_stride);
   const std::int64_t u_plane = plane_distance(packed_size<V>(x.c, y.c));
   const std::int64_t worker_size = planes * (v_plane + m_plane) + m_stride;
-  Scratch<float> workspace(std::size_t(num_threads() * worker_size)), zeros(std::size_t(x.c));
+  WorkerScratch<float> workspace(worker_size);
+  Scratch<float> zeros(std::size_t(x.c));
   std::fill_n(zeros.data(), x.c, 0.0f);
 
   parallel_for((tiles.count + block - 1) / block, [&](std::int64_t task, int worker) {
-    float* const v = workspace.data() + worker * worker_size;
+    float* const v = workspace[worker];
     float* const m = v + planes * v_plane;
     float* const outside = m + planes * m_plane;
     std::fill_n(outside, m_stride, 0.0f);

@@ -16,6 +16,8 @@
 #include "strata/cpu/conv2d_winograd.hpp"
 #include "strata/cpu/panel_product.hpp"
 #include "strata/cpu/winograd.hpp"
+#include "strata/cpu/winograd_tiles.hpp"
+#include "strata/cpu/worker_scratch.hpp"
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
@@ -105,11 +107,12 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, con
   const std::int64_t v_plane = plane_distance(Plan::block * simd::padded<V>(plan.rows(0)));
   const std::int64_t q_plane = plane_distance(Plan::block * plan.columns(0));
   const std::int64_t worker_size = planes * (v_plane + q_plane);
-  Scratch<float> workspace(std::size_t(num_threads() * worker_size)), zeros(Plan::chunk);
+  WorkerScratch<float> workspace(worker_size);
+  Scratch<float> zeros(Plan::chunk);
   std::fill_n(zeros.data(), Plan::chunk, 0.0f);
 
   parallel_for(plan.tasks(), [&](std::int64_t task, int worker) {
-    float* const v = workspace.data() + worker * worker_size;
+    float* const v = workspace[worker];
     float* const q = v + planes * v_plane;
     float* const sum = sums.data() + task * task_size;
     const std::int64_t range = task / (plan.in_chunks * plan.out_chunks);

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "strata/core/simd.hpp"
+#include "strata/cpu/panel_product.hpp"
 #include "strata/math/activation.hpp"
 #include "strata/tensor/storage.hpp"
 
@@ -52,5 +53,31 @@ class VectorEpilogue {
   T floor_;
   bool accumulate_;
 };
+
+/// Applies an epilogue to the products of up to block_rows pixels with one panel: y[p] = result[p] + column and so on.
+/// product(write) has to call write(r, j, sum) for every row and vector. Of the rows `count` exist, of the channels
+/// `rest`.
+template <int Vectors, class T, class Product>
+[[gnu::always_inline]] inline void write_panel(T* const* results, std::int64_t count, std::int64_t column,
+                                               std::int64_t rest, const VectorEpilogue<T>& epilogue,
+                                               Product&& product) {
+  using V = simd::Vector<T>;
+  constexpr std::int64_t lanes = simd::lanes<V>, width = Vectors * lanes;
+  const bool whole = rest >= width && count == block_rows, accumulate = epilogue.accumulate();
+  T part[block_rows * width];  // takes the place of y where that has fewer pixels or channels
+  T* to[block_rows];
+  simd::unroll<block_rows>([&](auto r) STRATA_INLINED { to[r] = whole ? results[r] + column : part + r * width; });
+  if (!whole && accumulate)
+    for (std::int64_t r = 0; r < count; ++r) std::copy_n(results[r] + column, std::min(rest, width), part + r * width);
+  V bias[Vectors];
+  simd::unroll<Vectors>([&](auto j) STRATA_INLINED { bias[j] = epilogue.bias(column + j * lanes); });
+  const V floor = epilogue.floor();
+  product([&](int r, int j, V sum) STRATA_INLINED {
+    sum = simd::max(floor, sum + bias[j]);
+    simd::store(to[r] + j * lanes, accumulate ? simd::load<V>(to[r] + j * lanes) + sum : sum);
+  });
+  if (!whole)
+    for (std::int64_t r = 0; r < count; ++r) std::copy_n(part + r * width, std::min(rest, width), results[r] + column);
+}
 
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -81,6 +81,24 @@ template <class V, int Rows, int Vectors, class Row, class Result>
   });
 }
 
+/// The same for rows that lie side by side: sum[r][j] = sum over k < depth of a[k * Rows + r] * panel[k][j].
+template <class V, int Rows, int Vectors, class Result>
+[[gnu::always_inline]] inline void multiply_side_by_side(std::int64_t depth, const simd::Lane<V>* a,
+                                                         const simd::Lane<V>* panel, Result&& result) {
+  V sum[Rows][Vectors] = {};
+  for (std::int64_t k = 0; k < depth; ++k, a += Rows, panel += Vectors * simd::lanes<V>) {
+    V b[Vectors];
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { b[j] = simd::load<V>(panel + j * simd::lanes<V>); });
+    simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+      const V x = simd::broadcast<V>(a[r]);
+      simd::unroll<Vectors>([&](auto j) STRATA_INLINED { sum[r][j] += x * b[j]; });
+    });
+  }
+  simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { result(int(r), int(j), sum[r][j]); });
+  });
+}
+
 namespace detail {
 
 // c[r][j] = or += sum over k of a[k][r] * b[k][j] for Rows rows and Vectors vectors of c.

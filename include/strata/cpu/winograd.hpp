@@ -4,18 +4,20 @@
 //
 //     y = A^T [ (G g G^T) * (B^T d B) ] A            * is the product element by element; y is 4 x 4
 //
-// In one direction the three steps are: values of the polynomial g at six points, values of d seen as a linear form
-// there, and the interpolation of their products. With the points 0, a, -a, b, -b and infinity, a = sqrt(1/2) and b =
-// sqrt(2), rows come in pairs u + v and u - v, and rounding errors are less than half of those of the points 0, 1, -1,
+// In one direction the three steps are: values of the filter's polynomial at six points, values of d as a linear form
+// there, and the interpolation of their products. With the points 0, a, -a, b, -b and infinity, where a = sqrt(1/2) and
+// b = sqrt(2) = 1/a, rows come in pairs u + v and u - v, and rounding errors are half of those of the usual 0, 1, -1,
 // 2, -2:
 //
-//           1   0  -5/2   0   1   0               1        0        0                  1   r2   r2  1/r2  1/r2  0
-//           0   a'   ..                     G  =  row(p) = p / N(p) * (1, p, p^2)  A^T = 0   1   -1    1    -1   0
-//     B^T = (x - other points), expanded          0        0        1                  0  1/r2 1/r2   r2    r2   0
-//                                                                                      0  1/2 -1/2    2    -2   1
+//             0 |  1   0   -5/2   0   1   0             0 |   1     0     0              0  a   -a   b  -b  inf
+//             a |  0 -2a    -2    a   1   0             a | -2a/3 -1/3  -a/3            -----------------------
+//     B^T =  -a |  0  2a    -2   -a   1   0      G  =  -a | -2a/3  1/3  -a/3     A^T =   1  b    b   a   a   0
+//             b |  0 -b/2  -1/2   b   1   0             b |  b/6   1/3   b/3             0  1   -1   1  -1   0
+//            -b |  0  b/2  -1/2  -b   1   0            -b |  b/6  -1/3   b/3             0  a    a   b   b   0
+//           inf |  0   1     0  -5/2  0   1           inf |   0     0     1              0 1/2 -1/2  2  -2   1
 //
-// with r2 = sqrt(2), and N(p) the product of p - q over the other points q: -3/2 at +-a, 6 at +-b, 1 at 0. (The factor
-// p in G, which A^T divides out again, saves operations there.)
+// B^T holds, for a point p, the coefficients of the product of x - q over the other points q; G holds (1, p, p^2) * p /
+// N with N the value of that product at p; A^T holds (1, p, p^2, p^3) / p. (The factor p saves operations in A^T.)
 //
 // The gradients need nothing new. The input's is the same convolution with the filter turned by 180 degrees. The
 // filter's is the derivative of the formula above, and multiplies the transformed tiles of the input with those of the

@@ -1,0 +1,31 @@
+// Scratch memory for each worker of a parallel loop, on cache lines of its own.
+//
+//     st::cpu::WorkerScratch<float> workspace(1000);
+//     st::parallel_for(tasks, [&](std::int64_t task, int worker) { use(workspace[worker]); });
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "strata/core/parallel.hpp"
+#include "strata/tensor/storage.hpp"
+
+namespace strata::inline STRATA_ABI::cpu {
+
+/// `count` uninitialised elements for each worker. Slices start at multiples of 128 bytes, since some processors fetch
+/// cache lines in pairs: two workers that write to the same line would wait for each other at every write.
+template <class T>
+class WorkerScratch {
+ public:
+  explicit WorkerScratch(std::int64_t count)
+      : distance_((count * std::int64_t(sizeof(T)) + 127) / 128 * 128),
+        memory_(std::size_t(num_threads() * distance_)) {}
+
+  T* operator[](int worker) { return reinterpret_cast<T*>(memory_.data() + worker * distance_); }
+
+ private:
+  std::int64_t distance_;  // in bytes
+  Scratch<std::byte> memory_;
+};
+
+}  // namespace strata::inline STRATA_ABI::cpu
