@@ -17,7 +17,8 @@
 //           inf |  0   1     0  -5/2  0   1           inf |   0     0     1              0 1/2 -1/2  2  -2   1
 //
 // B^T holds, for a point p, the coefficients of the product of x - q over the other points q; G holds (1, p, p^2) * p /
-// N with N the value of that product at p; A^T holds (1, p, p^2, p^3) / p. (The factor p saves operations in A^T.)
+// N with N the value of that product at p; A^T holds (1, p, p^2, p^3) / p. The factor p, which 0 does not have, saves
+// operations in A^T.
 //
 // The gradients need nothing new. The input's is the same convolution with the filter turned by 180 degrees. The
 // filter's is the derivative of the formula above, and multiplies the transformed tiles of the input with those of the
