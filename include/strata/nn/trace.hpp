@@ -115,7 +115,13 @@ class Tracer {
   }
   template <class Field>
   constexpr void member(std::size_t index) {
-    if constexpr (has_visit<Field> || IsArray<Field>::value || IsOptional<Field>::value) child<Field>(index);
+    if constexpr (has_visit<Field> || IsArray<Field>::value || IsOptional<Field>::value)
+      child<Field>(index);
+    else
+      static_assert(!holds_state<Field> || std::is_same_v<Field, Buffer>,
+                    "strata: the size of a Parameter and the length of a std::vector cannot be told from the type: give the "
+                    "module that holds it a 'static constexpr void trace(auto& t)' with t.template child<M>(\"name\") for "
+                    "each module and t.parameters(count)");
   }
 
   Extents extents_;
