@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -19,7 +20,7 @@ class CountingMemory final : public st::MemorySource {
  public:
   st::Device device() const override { return st::Device::cpu(); }
   void* allocate(std::size_t bytes) override {
-    if (bytes > limit) throw std::bad_alloc();
+    if (bytes > limit || held + bytes > total_limit) throw std::bad_alloc();
     ++allocations, held += bytes;
     return host_.allocate(bytes);
   }
@@ -28,7 +29,7 @@ class CountingMemory final : public st::MemorySource {
     host_.deallocate(memory, bytes);
   }
   int allocations = 0;
-  std::size_t held = 0, limit = std::size_t{1} << 30;
+  std::size_t held = 0, limit = std::size_t{1} << 30, total_limit = std::size_t{1} << 32;
 
  private:
   st::HostMemory host_;
@@ -81,10 +82,43 @@ TEST_CASE("a pool meets the same requests from the same memory") {
 TEST_CASE("a pool whose sizes change does not keep the old ones as well") {
   CountingMemory source;
   st::MemoryPool pool(source);
-  for (std::size_t bytes = 1000; bytes < 10000000; bytes *= 2) {
-    pool.take(bytes);
-    CHECK(pool.reserved_bytes() <= 3 * bytes);
+  std::size_t largest = 0;
+  for (const std::size_t megabytes : {20, 31, 47, 71, 107, 20, 31}) {
+    const st::Storage block = pool.take(megabytes << 20);
+    largest = std::max(largest, block.capacity());
+    CHECK(pool.reserved_bytes() <= std::max(2 * largest, std::size_t{64} << 20));
+    CHECK(pool.reserved_bytes() == source.held);
   }
+  CHECK(source.allocations >= 6);
+}
+
+TEST_CASE("a loop whose blocks change places comes to rest") {
+  CountingMemory source;
+  st::MemoryPool pool(source);
+  const auto step = [&] {  // small blocks while large ones are free, then large ones while small ones are free
+    {
+      std::vector<st::Storage> held;
+      for (std::size_t i = 1; i < 20; ++i) held.push_back(pool.take(10000 * i));
+    }
+    std::vector<st::Storage> held;
+    for (std::size_t i = 20; i > 0; --i) held.push_back(pool.take(7000 * i));
+  };
+  for (int i = 0; i < 3; ++i) step();
+  const int before = source.allocations;
+  for (int i = 0; i < 10; ++i) step();
+  CHECK(source.allocations == before);
+}
+
+TEST_CASE("a pool gives its free blocks back before it says that there is no memory") {
+  CountingMemory source;
+  source.total_limit = 1000000;
+  st::MemoryPool pool(source);
+  pool.take(600000);
+  CHECK(pool.take(300000));
+  CHECK(pool.take(700000));
+  const st::Storage held = pool.take(700000);
+  CHECK_THROWS_AS(pool.take(400000), std::bad_alloc);
+  CHECK(pool.live_bytes() == held.capacity());
 }
 
 TEST_CASE("a pool that gets no memory says so and goes on") {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -126,20 +127,25 @@ class MemoryPool {
     const std::lock_guard lock(guard_);
     detail::Block* block = take_free(wanted);
     if (block == nullptr) {
-      if (free_bytes_ > live_bytes_) trim_locked();  // sizes changed: do not keep the old ones as well
+      const std::size_t needed = live_bytes_ + class_bytes(wanted);
+      if (free_bytes_ + needed > std::max(2 * std::max(most_live_, needed), always_kept))
+        trim_locked();  // sizes changed: do not keep the old ones as well
       block = fresh(wanted);
     }
     live_bytes_ += block->capacity;
+    most_live_ = std::max(most_live_, live_bytes_);
     peak_bytes_ = std::max(peak_bytes_, live_bytes_);
     block->handles.store(1, std::memory_order_relaxed);
     unpoison(block, bytes);
     return Storage(block);
   }
 
-  /// Gives the free blocks back to the system.
+  /// Gives the free blocks back to the system. A pool does so itself when the system has no more, and when it would come to
+  /// hold more than twice what was ever in use at once.
   void trim() {
     const std::lock_guard lock(guard_);
     trim_locked();
+    most_live_ = live_bytes_;
   }
 
   Device device() const { return source_.device(); }
@@ -162,6 +168,7 @@ class MemoryPool {
  private:
   friend class Storage;
   static constexpr int class_count = 8 * 58;
+  static constexpr std::size_t always_kept = std::size_t{1} << 26;  // so much is never worth giving back
 
   static constexpr int class_of(std::size_t bytes) {
     if (bytes <= 64) return 0;
@@ -191,7 +198,13 @@ class MemoryPool {
     block->capacity = class_bytes(wanted);
     block->size_class = wanted;
     block->pool = this;
-    block->data = source_.allocate(block->capacity);
+    try {
+      block->data = source_.allocate(block->capacity);
+    } catch (const std::exception&) {
+      if (free_bytes_ == 0) throw;
+      trim_locked();
+      block->data = source_.allocate(block->capacity);
+    }
     ++fresh_blocks_;
     return block.release();
   }
@@ -241,6 +254,7 @@ class MemoryPool {
   mutable std::mutex guard_;
   std::array<detail::Block*, std::size_t(class_count)> free_{};
   std::size_t live_bytes_ = 0, free_bytes_ = 0, peak_bytes_ = 0, fresh_blocks_ = 0;
+  std::size_t most_live_ = 0;  // as peak_bytes_, since trim
   bool fill_with_nan_ = false;
 };
 
