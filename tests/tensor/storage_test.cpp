@@ -83,8 +83,8 @@ TEST_CASE("a pool whose sizes change does not keep the old ones as well") {
   CountingMemory source;
   st::MemoryPool pool(source);
   std::size_t largest = 0;
-  for (const std::size_t megabytes : {20, 31, 47, 71, 107, 20, 31}) {
-    const st::Storage block = pool.take(megabytes << 20);
+  for (const int megabytes : {20, 31, 47, 71, 107, 20, 31}) {
+    const st::Storage block = pool.take(static_cast<std::size_t>(megabytes) << 20);
     largest = std::max(largest, block.capacity());
     CHECK(pool.reserved_bytes() <= std::max(2 * largest, std::size_t{64} << 20));
     CHECK(pool.reserved_bytes() == source.held);
