@@ -14,8 +14,8 @@ cmake --preset release
 cmake --build --preset release -j "$(scripts/jobs.sh)" --target dncnn_train
 
 mkdir -p "$folder"
-build/release/bin/dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --sigma 25 --depth 8 --width 64 \
-  --batch-size 32 --patch-size 40 --steps-per-epoch 50 --epochs 1000 --minutes 3 --checkpoint-dir "$folder"
+build/release/bin/dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --sigma 25 --depth 8 --width 32 \
+  --batch-size 16 --patch-size 40 --steps-per-epoch 200 --epochs 1000 --minutes 3 --checkpoint-dir "$folder"
 
 echo
 for file in before_after.png curve.svg log.csv; do

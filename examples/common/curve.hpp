@@ -3,13 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
+#include "strata/core/error.hpp"
+
 namespace curve {
+
+namespace st = strata;
 
 struct Panel {
   std::string title;
@@ -19,20 +22,14 @@ struct Panel {
 
 namespace detail {
 
-inline std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4g", value);
-  return text;
-}
-
 inline std::string panel(const Panel& panel, double top) {
   constexpr double left = 80, width = 640, height = 180;
   std::vector<double> ys;
   for (const double value : panel.values)
     if (std::isfinite(value) && (!panel.logarithmic || value > 0)) ys.push_back(panel.logarithmic ? std::log10(value) : value);
-  std::string svg = "<text x='" + number(left) + "' y='" + number(top - 8) + "' font-weight='bold'>" + panel.title + "</text>\n";
-  svg += "<rect x='" + number(left) + "' y='" + number(top) + "' width='" + number(width) + "' height='" + number(height) +
-         "' fill='none' stroke='#999'/>\n";
+  std::string svg = st::concat("<text x='", left, "' y='", top - 8, "' font-weight='bold'>", panel.title, "</text>\n",
+                               "<rect x='", left, "' y='", top, "' width='", width, "' height='", height,
+                               "' fill='none' stroke='#999'/>\n");
   if (ys.empty()) return svg;
   double low = *std::min_element(ys.begin(), ys.end()), high = *std::max_element(ys.begin(), ys.end());
   const double margin = high > low ? 0.05 * (high - low) : 0.5;
@@ -41,16 +38,15 @@ inline std::string panel(const Panel& panel, double top) {
   const auto y_of = [&](double y) { return top + height * (high - y) / (high - low); };
   for (int i = 0; i <= 4; ++i) {
     const double y = low + (high - low) * i / 4;
-    svg += "<line x1='" + number(left) + "' x2='" + number(left + width) + "' y1='" + number(y_of(y)) + "' y2='" +
-           number(y_of(y)) + "' stroke='#ddd'/>\n<text x='" + number(left - 6) + "' y='" + number(y_of(y) + 4) +
-           "' text-anchor='end'>" + number(panel.logarithmic ? std::pow(10, y) : y) + "</text>\n";
+    svg += st::concat("<line x1='", left, "' x2='", left + width, "' y1='", y_of(y), "' y2='", y_of(y),
+                      "' stroke='#ddd'/>\n<text x='", left - 6, "' y='", y_of(y) + 4, "' text-anchor='end'>",
+                      panel.logarithmic ? std::pow(10, y) : y, "</text>\n");
   }
   const double step = width / double(std::max<std::size_t>(ys.size() - 1, 1));
   svg += "<polyline fill='none' stroke='#1f6fb4' stroke-width='2' points='";
-  for (std::size_t i = 0; i < ys.size(); ++i) svg += number(left + step * double(i)) + "," + number(y_of(ys[i])) + " ";
-  svg += "'/>\n<text x='" + number(left) + "' y='" + number(top + height + 16) + "'>1</text><text x='" +
-         number(left + width) + "' y='" + number(top + height + 16) + "' text-anchor='end'>epoch " +
-         std::to_string(ys.size()) + "</text>\n";
+  for (std::size_t i = 0; i < ys.size(); ++i) svg += st::concat(left + step * double(i), ",", y_of(ys[i]), " ");
+  svg += st::concat("'/>\n<text x='", left, "' y='", top + height + 16, "'>1</text><text x='", left + width, "' y='",
+                    top + height + 16, "' text-anchor='end'>epoch ", ys.size(), "</text>\n");
   return svg;
 }
 

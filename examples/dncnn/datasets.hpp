@@ -1,6 +1,8 @@
 // Where the images come from: a folder of photographs, or the endless dead-leaves pictures that need no download.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -13,10 +15,12 @@ namespace st = strata;
 /// What stands for the generated images where a folder is expected.
 inline constexpr const char* dead_leaves = "dead-leaves";
 
-/// The images of a folder, colour converted to grey for one channel; or `generated` dead-leaves images of `seed`.
+/// The images of a folder, colour converted to grey for one channel; or `generated` dead-leaves images of `seed`, drawn
+/// once, since drawing one takes as long as some hundred patches.
 template <int Channels>
 st::AnyImages<Channels> clean_images(const std::string& source, std::size_t generated, std::uint64_t seed) {
-  if (source == dead_leaves) return st::DeadLeaves<Channels>({.size = generated, .seed = seed});
+  if (source == dead_leaves)
+    return st::MemoryImages<Channels>(st::DeadLeaves<Channels>({.size = generated, .seed = seed}));
   return st::ImageFolder<Channels>(source, {.convert = true});
 }
 
@@ -24,7 +28,8 @@ st::AnyImages<Channels> clean_images(const std::string& source, std::size_t gene
 template <int Channels>
 st::NoisyPatches<Channels> training_data(const std::string& source, std::int64_t samples, std::int64_t patch_size,
                                          float sigma) {
-  return st::NoisyPatches(clean_images<Channels>(source, std::size_t(samples), /*seed=*/1),
+  const std::size_t generated = std::min<std::size_t>(std::size_t(samples), 800);
+  return st::NoisyPatches(clean_images<Channels>(source, generated, /*seed=*/1),
                           {.patch_size = patch_size, .size = samples, .sigma = sigma});
 }
 

@@ -237,8 +237,8 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
         throw detail::BadImage("JPEG images have at most 65535 rows and columns");
       const auto append = [](void* to, void* data, int size) {
         const auto* bytes = static_cast<const unsigned char*>(data);
-        static_cast<std::vector<unsigned char>*>(to)->insert(static_cast<std::vector<unsigned char>*>(to)->end(), bytes,
-                                                             bytes + size);
+        auto& out = *static_cast<std::vector<unsigned char>*>(to);
+        for (int i = 0; i < size; ++i) out.push_back(bytes[i]);  // insert() makes g++ 12 warn of an overflow that is not there
       };
       if (!detail::stb::stbi_write_jpg_to_func(append, &file, int(image.w()), int(image.h()), C, samples.data(),
                                                options.quality))

@@ -351,8 +351,8 @@ inline std::string format_safetensors_header(const SafetensorsHeader& header) {
     text += detail::json_string(tensor.name) + ":{\"dtype\":\"" + std::string(detail::row_of(tensor.dtype).name) +
             "\",\"shape\":[";
     for (int axis = 0; axis < tensor.shape.rank(); ++axis)
-      text += (axis ? "," : "") + std::to_string(tensor.shape[axis]);
-    text += "],\"data_offsets\":[" + std::to_string(tensor.begin) + "," + std::to_string(tensor.end) + "]}";
+      text += concat(axis ? "," : "", tensor.shape[axis]);
+    text += concat("],\"data_offsets\":[", tensor.begin, ",", tensor.end, "]}");
   }
   text += '}';
   text.resize((text.size() + 7) / 8 * 8, ' ');
