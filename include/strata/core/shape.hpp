@@ -54,7 +54,10 @@ class Shape {
   std::string str() const {
     if (rank_ == 0) return "scalar";
     std::string text;
-    for (int axis = 0; axis < rank_; ++axis) text += (axis ? "x" : "") + std::to_string((*this)[axis]);
+    for (int axis = 0; axis < rank_; ++axis) {
+      if (axis > 0) text += 'x';
+      text += std::to_string((*this)[axis]);
+    }
     return text;
   }
 
