@@ -106,8 +106,6 @@ def measure(options):
         for side in repetitions:
             if "ms" in results[side]:
                 try:
-                    if side.count(":"):
-                        ask(side, 1)  # the process has changed to this variant
                     results[side]["ms"] += ask(side, repetitions[side])
                 except Exception as error:
                     results[side] = {"error": str(error)}

@@ -11,7 +11,6 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 def make(work, name, n, h, w, variant):
-    torch._dynamo.reset() if variant == "compile" else None
     memory_format = torch.contiguous_format if variant == "contiguous" else torch.channels_last
     network = NETWORKS[name]
     x = torch.rand(n, network.channels, h, w).to(memory_format=memory_format)
