@@ -75,8 +75,11 @@ class NoisyPatches {
       throw ShapeError(concat(images_.name(which), ": the image has ", image.w(), "x", image.h(),
                               " pixels, smaller than a patch of ", patch, "x", patch,
                               "; lower .patch_size or remove the image"));
-    Image<C> clean = random_crop(image, patch, rng);
-    if (options_.augment) clean = dihedral(clean, int(rng.below(8)));
+    const std::int64_t y = rng.below(std::uint32_t(image.h() - patch + 1));
+    const std::int64_t x = rng.below(std::uint32_t(image.w() - patch + 1));
+    const int orientation = options_.augment ? int(rng.below(8)) : 0;
+    Image<C> clean(1, patch, patch);
+    detail::copy_dihedral<C>(&image(0, 0, y, x), image.w(), patch, patch, orientation, clean.data());
     const float sigma = high_ > low_ ? rng.uniform(low_, high_) : low_;
     return {add_gaussian_noise(clean, sigma / 255.0f, rng), clean};
   }
