@@ -26,6 +26,7 @@
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/jpeg.hpp"
 #include "strata/data/detail/png.hpp"
+#include "strata/data/detail/png_pixels.hpp"
 #include "strata/data/detail/stb.hpp"
 #include "strata/tensor/image.hpp"
 
@@ -108,6 +109,8 @@ inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels) {
                           " in all; raise LoadOptions::max_pixels if that is meant"));
   if (info.format == ImageFormat::bmp) return decode_bmp(file, read_bmp_structure(file));
   read_structure(file, true);
+  if (info.format == ImageFormat::png)
+    if (auto image = decode_usual_png(file, info)) return std::move(*image);
 
   struct Limit {  // sixteen bytes a pixel are enough for all that stb takes at once
     explicit Limit(std::size_t bytes) { stb::allocation_limit() = bytes; }
