@@ -1,7 +1,7 @@
 // Decompression of zlib streams (RFC 1950, RFC 1951) into a buffer of known size, made for PNG images: photographs
 // compress to codes of few bits, two of which are looked up at once.
 //
-//     inflate_zlib(padded_input, size, output, output_size);      // throws BadImage unless it gives output_size bytes
+//     inflate_zlib(padded_input, size, output, output_size);      // throws BadImage unless it has output_size bytes
 #pragma once
 
 #include <algorithm>
@@ -128,8 +128,12 @@ struct BitReader {
 
 class Inflater {
  public:
-  Inflater(const unsigned char* input, std::size_t size, unsigned char* output, std::size_t output_size)
-      : input_{.in = input, .end = input + size}, begin_(output), out_(output), out_end_(output + output_size) {}
+  Inflater(const unsigned char* input, std::size_t size, unsigned char* output, std::size_t output_size, bool more)
+      : input_{.in = input, .end = input + size},
+        begin_(output),
+        out_(output),
+        out_end_(output + output_size),
+        more_(more) {}
 
   void run() {
     input_.refill();
@@ -137,7 +141,7 @@ class Inflater {
     if ((header & 0x0F) != 8 || (header >> 4 & 0x0F) > 7 || (header & 0x2000) != 0 ||
         ((header & 0xFF) << 8 | header >> 8) % 31 != 0)
       throw BadImage("it is damaged: its compressed data does not start as zlib's does");
-    for (bool last = false; !last;) {
+    for (bool last = false; !last && !full();) {
       input_.refill();
       last = input_.take(1) != 0;
       switch (input_.take(2)) {
@@ -148,7 +152,7 @@ class Inflater {
       }
     }
     if (input_.in - input_.count / 8 > input_.end) BitReader::ends_early();
-    if (out_ != out_end_) throw BadImage("it is damaged: its compressed data is too short");
+    if (out_ != out_end_ && !full()) throw BadImage("it is damaged: its compressed data is too short");
   }
 
  private:
@@ -181,9 +185,10 @@ class Inflater {
     if ((length ^ complement) != 0xFFFF) throw BadImage("it is damaged: a stored block contradicts itself");
     in += 4;
     if (std::size_t(end - in) < length) BitReader::ends_early();
-    if (std::size_t(out_end_ - out_) < length) throw BadImage("it is damaged: it holds more data than its size says");
-    std::memcpy(out_, in, length);
-    out_ += length;
+    if (std::size_t(out_end_ - out_) < length && !more_) too_long();
+    const std::size_t used = std::min(length, std::size_t(out_end_ - out_));
+    std::memcpy(out_, in, used);
+    out_ += used;
     input_ = {.in = in + length, .end = end};
   }
 
@@ -251,7 +256,7 @@ class Inflater {
         if (lookups == 6) break;
         entry = literals_.look_up(input.bits);
       }
-      if (out > out_end_) too_long();
+      if (out > out_end_) break;
       if (T::literals_of(entry) != 0) continue;
 
       input.refill();
@@ -278,24 +283,31 @@ class Inflater {
         for (std::size_t i = 0; i < length; ++i) out[i] = from[i];
       }
       out += length;
-      if (out > out_end_) too_long();
+      if (out > out_end_) break;
     }
+    if (out > out_end_ && !more_) too_long();
     input_ = input;
     out_ = out;
   }
   [[noreturn]] static void too_long() { throw BadImage("it is damaged: it holds more data than its size says"); }
 
+  /// Whether all that is wanted is there, and what follows is not looked at.
+  bool full() const { return more_ && out_ >= out_end_; }
+
   BitReader input_;
   unsigned char* begin_;
   unsigned char* out_;
   unsigned char* out_end_;
+  bool more_;
   HuffmanTable literals_, distances_;
 };
 
-/// Decompresses exactly output_size bytes. inflate_padding zero bytes follow the input's size, as many writable ones the
-/// output's. The checksum at the stream's end is not looked at: PNG's chunks have their own. Throws BadImage.
-inline void inflate_zlib(const unsigned char* input, std::size_t size, unsigned char* output, std::size_t output_size) {
-  Inflater(input, size, output, output_size).run();
+/// Decompresses output_size bytes: all there are or, with `more`, the first of more. inflate_padding zero bytes follow the
+/// input's size, as many writable ones the output's. The checksum at the stream's end is not looked at: PNG's chunks have
+/// their own. Throws BadImage.
+inline void inflate_zlib(const unsigned char* input, std::size_t size, unsigned char* output, std::size_t output_size,
+                         bool more = false) {
+  Inflater(input, size, output, output_size, more).run();
 }
 
 }  // namespace strata::inline STRATA_ABI::detail
