@@ -56,7 +56,7 @@ void png_unfilter(const unsigned char* filtered, std::size_t h, std::size_t row_
         const Words p = b - c, q = a - c, sum = p + q;
         const Words far_a = p < 0 ? -p : p, far_b = q < 0 ? -q : q, far_c = sum < 0 ? -sum : sum;
         const Words b_or_c = far_b <= far_c ? b : c;
-        const Words nearest = (far_a <= far_b) & (far_a <= far_c) ? a : b_or_c;
+        const Words nearest = ((far_a <= far_b) & (far_a <= far_c)) ? a : b_or_c;
         const Words guess = (a & is_left) | (b & is_above) | (((a + b) >> 1) & is_mean) | (nearest & is_paeth);
         Bytes16 bytes;
         std::memcpy(&bytes, at, rows);
