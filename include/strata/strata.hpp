@@ -36,6 +36,7 @@
 #include "strata/nn/init.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
+#include "strata/nn/memory.hpp"
 #include "strata/nn/module.hpp"
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/relu.hpp"
