@@ -58,6 +58,7 @@
 #include "strata/data/image_folder.hpp"
 #include "strata/data/image_source.hpp"
 #include "strata/data/noisy_patches.hpp"
+#include "strata/data/resize.hpp"
 #include "strata/data/sample.hpp"
 #include "strata/data/transforms.hpp"
 #include "strata/metrics/accuracy.hpp"
