@@ -71,4 +71,6 @@
 #include "strata/io/safetensors.hpp"
 #include "strata/io/safetensors_header.hpp"
 #include "strata/io/weights.hpp"
+#include "strata/deploy/fold.hpp"
+#include "strata/deploy/layers.hpp"
 #include "strata/version.hpp"
