@@ -34,31 +34,37 @@ auto first_channels(P& pass, const st::Var<All>& x) {
       x);
 }
 
-/// y = image - f(image, noise map). Input: Channels of the image in [0, 1], then one with the standard deviation of the
-/// noise at each pixel, on the same scale (sigma 25 is 25 / 255). Height and width must be even.
-template <int Channels = 1, int Width = 64, int Blocks = 5>
-struct FFDNet {
+/// y = image - body(image, noise map).
+template <int Channels, class Body>
+struct NoiseMapDenoiser {
   using io = st::maps<Channels + 1, Channels>;
-  st::Sequential<                                             //
-      st::PixelUnshuffle<Channels + 1, 2>,                    //
-      st::Conv2d<4 * (Channels + 1), Width>, st::ReLU,        //
-      st::Repeat<Blocks, blocks::ResidualBlock<Width>>,       //
-      st::Conv2d<Width, 4 * Channels>,                        //
-      st::PixelShuffle<4 * Channels, 2>> noise;
+  Body body;
 
-  static constexpr void visit(auto& self, auto&& f) { f("noise", self.noise); }
+  static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
 
-  auto operator()(st::Train& pass, const auto& x) { return first_channels<Channels>(pass, st::as_var(x)) - noise(pass, x); }
-  auto operator()(st::Infer& pass, const auto& x) const {
-    return first_channels<Channels>(pass, st::as_var(x)) - noise(pass, x);
-  }
-
-  /// Draws the weights. It starts by taking nothing away, which saves many steps.
-  void start(std::uint64_t seed) {
-    st::initialize(*this, seed);
-    for (auto& block : noise.template layer<3>().blocks) block.start_as_identity();
-    noise.template layer<4>().weight.reset();
-  }
+  auto join(auto& pass, const auto& x, const auto& noise) const { return first_channels<Channels>(pass, st::as_var(x)) - noise; }
+  auto operator()(st::Train& pass, const auto& x) { return join(pass, x, body(pass, x)); }
+  auto operator()(st::Infer& pass, const auto& x) const { return join(pass, x, body(pass, x)); }
+  /// The deploy form.
+  auto fold() const { return NoiseMapDenoiser<Channels, st::deploy_t<Body>>{.body = st::fold(body)}; }
 };
+
+/// Input: Channels of the image in [0, 1], then one with the standard deviation of the noise at each pixel, on the same
+/// scale (sigma 25 is 25 / 255). Height and width must be even.
+template <int Channels = 1, int Width = 64, int Blocks = 5>
+using FFDNet = NoiseMapDenoiser<Channels, st::Sequential<                  //
+                                              st::PixelUnshuffle<Channels + 1, 2>,                  //
+                                              st::Conv2d<4 * (Channels + 1), Width>, st::ReLU,      //
+                                              st::Repeat<Blocks, blocks::ResidualBlock<Width>>,     //
+                                              st::Conv2d<Width, 4 * Channels>,                      //
+                                              st::PixelShuffle<4 * Channels, 2>>>;
+
+/// Draws the weights. The network starts by taking nothing away, which saves many steps.
+template <int Channels, class Body>
+void start(NoiseMapDenoiser<Channels, Body>& net, std::uint64_t seed) {
+  st::initialize(net, seed);
+  for (auto& block : net.body.template layer<3>().blocks) blocks::start_as_identity(block);
+  net.body.template layer<4>().weight.reset();
+}
 
 }  // namespace ffdnet

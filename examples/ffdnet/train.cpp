@@ -18,7 +18,7 @@ namespace {
 template <int Channels>
 int train(const training::Options& options, float sigma_max, float valid_sigma) {
   ffdnet::FFDNet<Channels> net;
-  net.start(options.seed);
+  ffdnet::start(net, options.seed);
   std::printf("FFDNet of %d channel(s): %lld parameters, receptive field %lld; %d threads, %s\n", Channels,
               static_cast<long long>(st::parameter_count<decltype(net)>),
               static_cast<long long>(st::receptive_field<decltype(net)>), st::num_threads(), STRATA_ISA);

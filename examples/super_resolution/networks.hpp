@@ -12,34 +12,39 @@ namespace super_resolution {
 
 namespace st = strata;
 
-/// y = every pixel of x four times + f(x), in Factor * Factor channels that are then shuffled into place. One channel: the
-/// luma; of colour images the other two planes are resized by a cubic, since the eye sees little detail in them.
-template <int Width = 48, int Blocks = 4>
-struct SuperResolution {
-  static constexpr int factor = 2;
-  using io = st::maps<1, 1>;
-  st::Sequential<                                        //
-      st::Conv2d<1, Width>, st::ReLU,                    //
-      st::Repeat<Blocks, blocks::ResidualBlock<Width>>,  //
-      st::Conv2d<Width, factor * factor>> detail;
-  st::PixelShuffle<factor * factor, factor> shuffle;
+inline constexpr int factor = 2;
 
-  static constexpr void visit(auto& self, auto&& f) {
-    f("detail", self.detail);
-    f("shuffle", self.shuffle);
-  }
+/// y = x once for each pixel that it becomes + body(x): factor * factor channels.
+template <class Body>
+struct AddToPixels {
+  using io = st::maps<1, factor * factor>;
+  Body body;
 
-  auto operator()(st::Train& pass, const auto& x) { return shuffle(pass, st::cat(pass, x, x, x, x) + detail(pass, x)); }
-  auto operator()(st::Infer& pass, const auto& x) const {
-    return shuffle(pass, st::cat(pass, x, x, x, x) + detail(pass, x));
-  }
+  static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
 
-  /// Draws the weights. It starts by repeating pixels.
-  void start(std::uint64_t seed) {
-    st::initialize(*this, seed);
-    for (auto& block : detail.template layer<2>().blocks) block.start_as_identity();
-    detail.template layer<3>().weight.reset();
-  }
+  auto join(auto& pass, const auto& x, const auto& y) const { return st::cat(pass, x, x, x, x) + y; }
+  auto operator()(st::Train& pass, const auto& x) { return join(pass, x, body(pass, x)); }
+  auto operator()(st::Infer& pass, const auto& x) const { return join(pass, x, body(pass, x)); }
+  /// The deploy form.
+  auto fold() const { return AddToPixels<st::deploy_t<Body>>{.body = st::fold(body)}; }
 };
+
+/// One channel: the luma. The other two planes of a colour image are resized by a cubic, since the eye sees little detail
+/// in them.
+template <int Width = 48, int Blocks = 4>
+using SuperResolution = st::Sequential<AddToPixels<st::Sequential<                                 //
+                                           st::Conv2d<1, Width>, st::ReLU,                         //
+                                           st::Repeat<Blocks, blocks::ResidualBlock<Width>>,       //
+                                           st::Conv2d<Width, factor * factor>>>,
+                                       st::PixelShuffle<factor * factor, factor>>;
+
+/// Draws the weights. The network starts by repeating pixels.
+template <int Width, int Blocks>
+void start(SuperResolution<Width, Blocks>& net, std::uint64_t seed) {
+  st::initialize(net, seed);
+  auto& body = net.template layer<0>().body;
+  for (auto& block : body.template layer<2>().blocks) blocks::start_as_identity(block);
+  body.template layer<3>().weight.reset();
+}
 
 }  // namespace super_resolution

@@ -15,11 +15,11 @@ namespace {
 
 int train(const training::Options& options) {
   using Net = super_resolution::SuperResolution<>;
-  constexpr int factor = Net::factor;
+  constexpr int factor = super_resolution::factor;
   if (options.patch_size % factor != 0)
     throw st::ValueError(st::concat("--patch-size counts pixels of the large image and must be a multiple of ", factor));
   Net net;
-  net.start(options.seed);
+  super_resolution::start(net, options.seed);
   std::printf("x%d: %lld parameters, receptive field %lld; %d threads, %s\n", factor,
               static_cast<long long>(st::parameter_count<Net>), static_cast<long long>(st::receptive_field<Net>),
               st::num_threads(), STRATA_ISA);

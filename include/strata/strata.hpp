@@ -73,4 +73,6 @@
 #include "strata/io/weights.hpp"
 #include "strata/deploy/fold.hpp"
 #include "strata/deploy/layers.hpp"
+#include "strata/deploy/row_stages.hpp"
+#include "strata/deploy/tile.hpp"
 #include "strata/version.hpp"
