@@ -1,7 +1,9 @@
 // How good a denoiser is: PSNR and SSIM over a set of noisy images.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 
 #include "../common/training.hpp"
@@ -24,15 +26,14 @@ st::Image<Channels> denoise(const Net& net, const st::Image<Channels>& noisy, fl
   return out.h() == h && out.w() == w ? out : st::crop(out, 0, 0, h, w);
 }
 
-/// Means over the set; `each(index, psnr, ssim)` hears of every image.
-template <class Net, int Channels>
-training::Score evaluate(const Net& net, const st::NoisyImages<Channels>& data, float sigma,
-                         const st::MetricOptions& protocol = {},
+/// Means over the set of run(noisy image) against the clean ones; `each(index, psnr, ssim)` hears of every image.
+template <int Channels, class Run>
+training::Score evaluate(const Run& run, const st::NoisyImages<Channels>& data, const st::MetricOptions& protocol = {},
                          const std::function<void(std::size_t, double, double)>& each = {}) {
   st::AverageMeter psnr, ssim, noisy;
   for (std::size_t i = 0; i < data.size(); ++i) {
     const auto [input, target] = data.get(i);
-    const st::Image<Channels> output = denoise(net, input, sigma);
+    const st::Image<Channels> output = run(input);
     psnr.add(st::psnr(output, target, protocol));
     ssim.add(st::ssim(output, target, protocol));
     noisy.add(st::psnr(input, target, protocol));

@@ -30,7 +30,9 @@ int train(const training::Options& options, float sigma_max, float valid_sigma) 
   return training::run(
       options, net, patches, st::concat("ffdnet channels=", Channels, " sigma-max=", sigma_max),
       [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); },
-      [&](const auto& trained) { return ffdnet::evaluate(trained, valid, valid_sigma); });
+      [&](const auto& trained) {
+        return ffdnet::evaluate<Channels>([&](const auto& noisy) { return ffdnet::denoise(trained, noisy, valid_sigma); }, valid);
+      });
 }
 
 }  // namespace

@@ -50,13 +50,13 @@ inline std::vector<float> load_built_in(Task task, std::span<const char> file) {
     Net net;
     st::for_each_parameter(net, [&](const std::string& name, st::Parameter& parameter) {
       for (const st::TensorInfo& tensor : header.tensors)
-        if (tensor.name == name) {
+        if (tensor.name == name && tensor.end - tensor.begin == std::uint64_t(parameter.size()) * sizeof(float)) {
           std::vector<float> values(std::size_t(parameter.size()));
           std::memcpy(values.data(), file.data() + begin + std::size_t(tensor.begin), values.size() * sizeof(float));
           st::from_nchw(parameter.value(), std::span<const float>(values));
           return;
         }
-      throw st::Error(st::concat("the built-in weights have no ", name));
+      throw st::Error(st::concat("the built-in weights have no ", name, " of ", parameter.shape().str()));
     });
     return flattened(net);
   });

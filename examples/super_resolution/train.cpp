@@ -31,7 +31,8 @@ int train(const training::Options& options) {
       options, net, patches, st::concat("super_resolution factor=", factor),
       [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); },
       [&](const auto& trained) {
-        return super_resolution::evaluate(trained, valid, {.rounding = st::Rounding::to_8bit, .border = factor});
+        return super_resolution::evaluate([&](const auto& small) { return super_resolution::upscale(trained, small); }, valid,
+                                          {.rounding = st::Rounding::to_8bit, .border = factor});
       });
 }
 

@@ -104,6 +104,7 @@ class BlockStage {
   std::int64_t out_w() const { return out_w_; }
   bool regular() const { return out_h_ > 0 && out_w_ > 0; }
   std::int64_t kept_bytes() const { return 0; }
+  double lag() const { return double(block - 1); }
 
   Image<out> push(const Image<C>& rows, bool last) {
     if constexpr (block == 1) {
@@ -140,7 +141,9 @@ class ConvStage {
   std::int64_t out_h() const { return out_h_; }
   std::int64_t out_w() const { return w_ + 2 * pad - reach + 1; }
   bool regular() const { return out_h() >= least_extent && out_w() >= least_extent; }
-  std::int64_t kept_bytes() const { return (reach + least_extent + row_step) * (w_ + 2 * pad) * In * std::int64_t(sizeof(float)); }
+  /// Memory between two bands, and rows of the input that have come for which none of the result has gone.
+  std::int64_t kept_bytes() const { return (reach + row_step) * (w_ + 2 * pad) * In * std::int64_t(sizeof(float)); }
+  double lag() const { return double(pad + row_step); }
 
   Image<Out> push(const Image<In>& rows, bool last) {
     const std::int64_t above = done_ == 0 && kept_.h() == 0 ? pad : 0, below = last ? pad : 0;
@@ -194,7 +197,8 @@ class SkipStage {
   std::int64_t out_h() const { return h_; }
   std::int64_t out_w() const { return w_; }
   bool regular() const { return body_.regular() && body_.out_h() == h_ && body_.out_w() == w_; }
-  std::int64_t kept_bytes() const { return 2 * body_.kept_bytes(); }
+  std::int64_t kept_bytes() const { return body_.kept_bytes() + std::int64_t(lag()) * w_ * C * std::int64_t(sizeof(float)); }
+  double lag() const { return body_.lag(); }
 
   Image<out> push(const Image<C>& rows, bool last) {
     waiting_.push(rows);
@@ -265,6 +269,7 @@ struct RowStages {  // behind the last
   std::int64_t out_w() const { return w_; }
   bool regular() const { return true; }
   std::int64_t kept_bytes() const { return 0; }
+  double lag() const { return 0; }
   Image<C> push(Image<C> rows, bool) { return rows; }
 
  private:
@@ -282,11 +287,13 @@ struct RowStages<I, C, Sequential<Ms...>> {
   static constexpr int out = Tail::out;
 
   RowStages(const std::tuple<Ms...>& layers, std::int64_t h, std::int64_t w)
-      : head(make_head(std::get<I>(layers), h, w)), tail(layers, head.out_h(), head.out_w()) {}
+      : head(make_head(std::get<I>(layers), h, w)), tail(layers, head.out_h(), head.out_w()),
+        rows_in_(double(h) / double(std::max<std::int64_t>(head.out_h(), 1))) {}
   std::int64_t out_h() const { return tail.out_h(); }
   std::int64_t out_w() const { return tail.out_w(); }
   bool regular() const { return head.regular() && tail.regular(); }
   std::int64_t kept_bytes() const { return head.kept_bytes() + tail.kept_bytes(); }
+  double lag() const { return head.lag() + tail.lag() * rows_in_; }
   Image<out> push(const Image<C>& rows, bool last) { return tail.push(head.push(rows, last), last); }
 
  private:
@@ -299,6 +306,7 @@ struct RowStages<I, C, Sequential<Ms...>> {
 
   Head head;
   Tail tail;
+  double rows_in_;  // per row of the head's result
 };
 template <class... Ms, int C>
 struct RowStage<Sequential<Ms...>, C> : RowStages<0, C, Sequential<Ms...>> {
@@ -327,6 +335,11 @@ struct RowStage<Repeat<N, M>, C> {
     std::int64_t bytes = 0;
     for (const auto& stage : stages_) bytes += stage.kept_bytes();
     return bytes;
+  }
+  double lag() const {
+    double rows = 0;
+    for (const auto& stage : stages_) rows += stage.lag();
+    return rows;
   }
   Image<C> push(Image<C> rows, bool last) {
     for (auto& stage : stages_) rows = stage.push(rows, last);
