@@ -22,6 +22,10 @@
 #include "strata/strata.hpp"
 #include "weights.hpp"
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -213,6 +217,9 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "[all cores]")->check(CLI::Range(0, 1024));
   app.add_option("--isa", options.isa, "instruction set: best, avx512, avx2 or baseline");
   CLI11_PARSE(app, argc, argv);
+#if defined(__GLIBC__)
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);  // what is freed goes back to the system at once, so that the limit holds
+#endif
   try {
     return run(options);
   } catch (const std::exception& error) {
