@@ -9,6 +9,7 @@ import collections
 import os
 import pathlib
 import pickle
+import struct
 import zipfile
 
 import torch
@@ -69,6 +70,32 @@ save("parameters.pth", {name: torch.nn.Parameter(tensor) if tensor.is_floating_p
 torch.serialization.set_crc32_options(False)
 save("no_checksums.pth", state)
 torch.serialization.set_crc32_options(True)
+
+
+
+def as_zip64(data):
+    """The same archive with its list of entries in the wide form that files above 4 GB have."""
+    end = data.rindex(b"PK\5\6")
+    count, size, begin = struct.unpack("<HII", data[end + 10:end + 20])
+    entries, at = b"", begin
+    for _ in range(count):
+        head, (name, extra, note) = data[at:at + 46], struct.unpack("<HHH", data[at + 28:at + 34])
+        stored, full = struct.unpack("<II", head[20:28])
+        place, = struct.unpack("<I", head[42:46])
+        wide = struct.pack("<HHQQQ", 1, 24, full, stored, place)
+        other = struct.pack("<HH4s", 0x4246, 4, b"pad.")  # a field that is not for us comes first
+        entries += (head[:20] + b"\xff" * 8 + struct.pack("<HHH", name, len(other + wide), 0) + head[34:42] + b"\xff" * 4 +
+                    data[at + 46:at + 46 + name] + other + wide)
+        at += 46 + name + extra + note
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, len(entries), begin)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, begin + len(entries), 1)
+    tail = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, 0xFFFFFFFF, 0xFFFFFFFF, 4) + b"note"
+    return data[:begin] + entries + record + locator + tail
+
+
+(OUT / "zip64.pth").write_bytes(as_zip64((OUT / "zip.pth").read_bytes()))
+with zipfile.ZipFile(OUT / "zip64.pth") as archive:
+    assert archive.testzip() is None and archive.comment == b"note"
 
 # To be refused.
 class Net(torch.nn.Module):

@@ -56,7 +56,7 @@ inline std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t befo
 }
 
 /// The same with the polynomial of IEEE 802.3, which zip archives use.
-inline std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t before = 0) {
+inline std::uint32_t crc32_ieee(std::span<const std::byte> bytes, std::uint32_t before = 0) {
   static const detail::CrcTables tables = detail::make_crc_tables(0xEDB88320u);
   return detail::crc_by_tables(tables, bytes, before);
 }
