@@ -68,7 +68,7 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
       });
     }
     return y;
-  }(as_var(inputs)...);
+  }(detail::var_in<P>(inputs)...);
 }
 
 namespace detail {
@@ -116,7 +116,7 @@ auto cat(P& pass, const Xs&... inputs) {
             detail::copy_channels(gy, total, gx.data, counts[i], counts[i], pixels, gx.accumulate);
       });
     return y;
-  }(as_var(inputs)...);
+  }(detail::var_in<P>(inputs)...);
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -76,14 +76,14 @@ struct image_fits {
 template <class M, class P, class X>
 auto call(M& module, P& pass, const X& x) {
   if constexpr (requires { module(pass, x); }) {
-    return as_var(module(pass, x));
+    return var_in<P>(module(pass, x));
   } else if constexpr (std::is_const_v<M> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     static_assert(never<M>,
                   "strata: a const network holds a module whose call operator is not const: give the module a const one "
                   "for st::Infer, or pass the network as non-const");
-    return as_var(const_cast<std::remove_const_t<M>&>(module)(pass, x));
+    return var_in<P>(const_cast<std::remove_const_t<M>&>(module)(pass, x));
   } else {
-    return as_var(module(pass, x));  // does not compile, and the compiler says why
+    return var_in<P>(module(pass, x));  // does not compile, and the compiler says why
   }
 }
 
@@ -98,7 +98,7 @@ class Layer : public LayerTag {
  public:
   template <Pass P, detail::variable_operand X>
   auto operator()(P& pass, const X& x) {
-    return run(static_cast<Self&>(*this), pass, as_var(x));
+    return run(static_cast<Self&>(*this), pass, detail::var_in<P>(x));
   }
   template <Pass P, detail::variable_operand X>
   auto operator()(P& pass, const X& x) const {
@@ -106,9 +106,9 @@ class Layer : public LayerTag {
       static_assert(detail::never<X>,
                     "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
                     "network that is not const, or use st::Infer");
-      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, as_var(x));
+      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, detail::var_in<P>(x));
     } else {
-      return run(static_cast<const Self&>(*this), pass, as_var(x));
+      return run(static_cast<const Self&>(*this), pass, detail::var_in<P>(x));
     }
   }
 

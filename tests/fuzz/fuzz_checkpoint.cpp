@@ -1,0 +1,48 @@
+// Loads any bytes as a checkpoint of a small network, SGD and a scheduler. A wrong checksum is put right first, so that the
+// fuzzer sees what is behind it.
+#include <cstring>
+#include <vector>
+
+#include "memory_file.hpp"
+#include "strata/io/checkpoint.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/sequential.hpp"
+#include "strata/optim/lr_scheduler.hpp"
+#include "strata/optim/sgd.hpp"
+
+namespace st = strata;
+
+namespace {
+
+struct Run {
+  st::Sequential<st::Conv2d<1, 2, 1>, st::BatchNorm2d<2>> net;
+  st::SGD sgd{net, {.lr = 0.1, .momentum = 0.9}};
+  st::MultiStepLR scheduler{sgd, {.milestones = {2}}};
+};
+
+void repair_checksum(std::vector<std::uint8_t>& bytes) {
+  std::uint64_t header = 0;
+  if (bytes.size() < sizeof header) return;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  if (header > bytes.size() - sizeof header) return;
+  char* text = reinterpret_cast<char*>(bytes.data()) + sizeof header;
+  const std::size_t at = st::detail::find_checksum({text, std::size_t(header)}), digits = st::detail::checksum_zeros.size();
+  if (at == std::string_view::npos || header - at < digits) return;
+  std::memcpy(text + at, st::detail::checksum_zeros.data(), digits);
+  const std::string sum = st::detail::hex(st::crc32c(std::as_bytes(std::span(bytes))));
+  std::memcpy(text + at, sum.data(), digits);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
+  static Run run;
+  std::vector<std::uint8_t> repaired(bytes, bytes + size);
+  repair_checksum(repaired);
+  try {
+    (void)st::load_checkpoint(fuzz::memory_file(repaired.data(), repaired.size()), run.net, run.sgd, run.scheduler);
+  } catch (const st::FileError&) {
+  }
+  return 0;
+}
