@@ -3,23 +3,12 @@
 #include <cstring>
 #include <vector>
 
+#include "checkpoint_run.hpp"
 #include "memory_file.hpp"
-#include "strata/io/checkpoint.hpp"
-#include "strata/nn/batch_norm.hpp"
-#include "strata/nn/conv2d.hpp"
-#include "strata/nn/sequential.hpp"
-#include "strata/optim/lr_scheduler.hpp"
-#include "strata/optim/sgd.hpp"
 
 namespace st = strata;
 
 namespace {
-
-struct Run {
-  st::Sequential<st::Conv2d<1, 2, 1>, st::BatchNorm2d<2>> net;
-  st::SGD sgd{net, {.lr = 0.1, .momentum = 0.9}};
-  st::MultiStepLR scheduler{sgd, {.milestones = {2}}};
-};
 
 void repair_checksum(std::vector<std::uint8_t>& bytes) {
   std::uint64_t header = 0;
@@ -37,7 +26,7 @@ void repair_checksum(std::vector<std::uint8_t>& bytes) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
-  static Run run;
+  static fuzz::Run run;
   std::vector<std::uint8_t> repaired(bytes, bytes + size);
   repair_checksum(repaired);
   try {

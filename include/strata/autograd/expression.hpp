@@ -228,8 +228,8 @@ auto compute(const E& expression) {
 template <class E>
 auto evaluate(const E& expression) {
   using T = typename E::value_type;
-  if constexpr (!std::is_floating_point_v<T>) {
-    return traced(expression);  // of symbols: a part of a graph
+  if constexpr (Symbolic<E>) {
+    return symbolic_value(expression);  // io/onnx_export.hpp
   } else {
     Tape* tape = expression.tape();
     Var<E::channels, T> result(compute(expression), tape);
@@ -299,7 +299,7 @@ namespace detail {
 /// only infers holds no code of the way back.
 template <Pass P, class X>
 decltype(auto) var_in(const X& x) {
-  if constexpr (!P::training && !Tracing<P> && is_expression<X>) {
+  if constexpr (!P::training && is_expression<X> && !Symbolic<X>) {
     if (x.tape() != nullptr) throw_of_another_pass("an inference pass");
     return Var<X::channels, typename X::value_type>(compute(x));
   } else {

@@ -97,13 +97,8 @@ class Infer {
   Tape* tape() { return nullptr; }
 };
 
-/// A pass that follows a network's forward without numbers: that which makes an ONNX graph (io/onnx_export.hpp). A module
-/// whose forward cannot be followed gives a second call operator, for `template <st::Tracing P>`.
 template <class P>
-concept Tracing = requires { typename P::symbol; };
-
-template <class P>
-concept Pass = std::same_as<P, Train> || std::same_as<P, Infer> || Tracing<P>;
+concept Pass = std::same_as<P, Train> || std::same_as<P, Infer>;
 
 namespace detail {
 [[noreturn]] inline void throw_of_another_pass(const char* who) {

@@ -7,10 +7,9 @@
 //
 // With CMake: find_package(strata COMPONENTS onnx), then link strata::onnx.
 //
-// The graph comes from the network's forward itself, run with a pass of its own (io/detail/onnx_trace.hpp), so custom modules
-// need nothing if they are written for any pass and image: `template <st::Pass P> auto operator()(P& pass, const auto& x)`.
-// One that cannot be followed, since it looks at numbers or extents, is a compile-time error that says so, and gives a second
-// call operator `template <st::Tracing P>`; OnnxTrace shows one.
+// The graph comes from the network's forward itself, run on symbols (io/detail/onnx_trace.hpp), so custom modules need nothing
+// if they are written for images of any type: `auto operator()(P& pass, const auto& x)`. One that looks at numbers or extents
+// is a compile-time error that says so, and gives a second call operator for symbols; Var<C, OnnxSymbol> shows one.
 //
 // Beside the file an input and the output that this network gives for it are written, net.input.pb and net.output.pb, as the
 // format's own TensorProto: onnx.load_tensor and onnx.numpy_helper.to_array read them.
@@ -163,8 +162,9 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
                 "strata::export_onnx: the network must say how many channels it takes and gives: 'using io = st::maps<In, Out>'");
   constexpr int in = Net::io::in, out = Net::io::out;
   detail::OnnxGraph graph;
-  OnnxTrace pass(graph, net, options.names);
-  const Var<out, OnnxSymbol> result = detail::call(net, pass, pass.input<in>());
+  for (const NamedTensor& tensor : detail::tensors_of(net, "", options.names)) graph.names.emplace(tensor.tensor, tensor.name);
+  Infer pass;
+  const Var<out, OnnxSymbol> result = detail::call(net, pass, Var<in, OnnxSymbol>({&graph, graph.input, 0, false}));
   detail::OnnxValue last = result.symbol();
   if (last.name == graph.input) last.name = graph.add("Identity", "Identity", {last.name});
   graph.output = last.name;
@@ -180,8 +180,7 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
     Image<in> x(options.sample_n, options.sample_h, options.sample_w);
     Rng rng(0);
     for (float& value : x.span()) value = rng.uniform();
-    Infer infer;
-    const Image<out> y = detail::call(net, infer, x).value();
+    const Image<out> y = detail::call(net, pass, x).value();
     detail::write_whole(std::filesystem::path(path).replace_extension(".input.pb"), detail::onnx_tensor<in>(graph.input, x, false));
     detail::write_whole(std::filesystem::path(path).replace_extension(".output.pb"),
                         detail::onnx_tensor<out>(graph.output, y, last.flat));

@@ -77,11 +77,11 @@ template <class M, class P, class X>
 auto call(M& module, P& pass, const X& x) {
   if constexpr (requires { module(pass, x); }) {
     return var_in<P>(module(pass, x));
-  } else if constexpr (Tracing<P>) {
+  } else if constexpr (Symbolic<X> && !requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     static_assert(never<M>,
-                  "strata: this module cannot be exported: its call operator must take any pass and image, as "
-                  "'template <st::Pass P> auto operator()(P& pass, const auto& x)', or it needs a second one for "
-                  "'template <st::Tracing P>' (io/onnx_export.hpp)");
+                  "strata: this module cannot be exported: its call operator must take images of any type, as "
+                  "'auto operator()(P& pass, const auto& x)', or it needs a second one, "
+                  "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
     if constexpr (fixes_channels<M>)
       return Var<M::io::out, typename X::value_type>();  // the right type: nothing else fails after the sentence above
     else
@@ -138,8 +138,8 @@ class Layer : public LayerTag {
   }
   template <class S, class P, class X>
   static auto step(S& self, P& pass, X x) {
-    if constexpr (Tracing<P>)
-      return pass.layer(self, x);
+    if constexpr (Symbolic<X>)
+      return symbolic_layer(self, pass, x);  // io/onnx_export.hpp
     else
       return Self::forward(self, pass, std::move(x));
   }

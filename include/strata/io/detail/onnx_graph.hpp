@@ -50,6 +50,8 @@ struct OnnxGraph {
   std::vector<OnnxNode> nodes;
   std::map<std::string, OnnxTensor> tensors;
   std::string input = "input", output;
+  std::map<const AnyTensor*, std::string> names;  ///< what the network's parameters and buffers are called
+  int grids = 0;                                  ///< different heights and widths so far, besides the input's
 
   /// A name that begins so and that nothing has yet.
   std::string unused(const std::string& name) {

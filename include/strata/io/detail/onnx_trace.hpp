@@ -1,11 +1,9 @@
-// The pass that makes an ONNX graph of a network: its forward is run on symbols in place of images, and each layer and each
-// operation of an expression becomes a node. A custom module written for any pass and image is followed like any other.
+// Makes an ONNX graph of a network: its forward is run with an Infer pass on symbols in place of images, and each layer and
+// each operation of an expression becomes a node. A custom module written for images of any type is followed like any other.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -13,7 +11,6 @@
 
 #include "strata/autograd/custom_op.hpp"
 #include "strata/io/detail/onnx_graph.hpp"
-#include "strata/io/names.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/dropout.hpp"
@@ -29,6 +26,7 @@ namespace strata::inline STRATA_ABI {
 /// Stands where an element's type does: Var<C, OnnxSymbol> is an image of C channels of which only the name is known. As a
 /// number it is a constant of an expression.
 struct OnnxSymbol {
+  using is_symbol = void;
   double number = 0;
   OnnxSymbol() = default;
   template <class T>
@@ -48,6 +46,16 @@ struct OnnxValue {
 
 }  // namespace detail
 
+/// An image of C channels in a graph. A call operator of your own for it says what your module is in ONNX:
+///
+///     template <int C>
+///     struct Softplus {
+///       using io = st::maps<C, C>;
+///       static constexpr void visit(auto&, auto&&) {}
+///       template <st::Pass P>
+///       auto operator()(P& pass, const st::Var<C>& x) const { return pass.output(softplus(x.value())); }
+///       auto operator()(st::Infer&, const st::Symbolic auto& x) const { return x.template node<C>("Softplus"); }
+///     };
 template <int C>
 class Var<C, OnnxSymbol> {
  public:
@@ -59,26 +67,67 @@ class Var<C, OnnxSymbol> {
   const detail::OnnxValue& symbol() const { return symbol_; }
   Tape* tape() const { return nullptr; }
 
-  template <int Wanted = C>
-  const Shape& shape() const { return refused<Wanted, Shape>(); }
-  template <int Wanted = C>
-  const Image<C>& value() const { return refused<Wanted, Image<C>>(); }
-  template <int Wanted = C>
-  const float* data() const { return &refused<Wanted, float>(); }
-  template <int Wanted = C>
-  std::int64_t n() const { return refused<Wanted, std::int64_t>(); }
-  template <int Wanted = C>
-  std::int64_t h() const { return refused<Wanted, std::int64_t>(); }
-  template <int Wanted = C>
-  std::int64_t w() const { return refused<Wanted, std::int64_t>(); }
+  /// The output, of Out channels, of an operator whose inputs are this image and `tensors`: what tensor() and constant()
+  /// returned. Its height and width are this image's.
+  template <int Out>
+  Var<Out, OnnxSymbol> node(const std::string& op, std::vector<std::string> tensors = {},
+                            std::vector<OnnxAttribute> attributes = {}) const {
+    detail::OnnxValue y = symbol_;
+    tensors.insert(tensors.begin(), y.name);
+    y.name = y.graph->add(op, op, std::move(tensors), std::move(attributes));
+    return Var<Out, OnnxSymbol>(std::move(y));
+  }
+  /// The same for an operator that changes height or width.
+  template <int Out>
+  Var<Out, OnnxSymbol> node_of_other_size(const std::string& op, std::vector<std::string> tensors = {},
+                                          std::vector<OnnxAttribute> attributes = {}) const {
+    detail::OnnxValue y = node<Out>(op, std::move(tensors), std::move(attributes)).symbol();
+    y.grid = ++y.graph->grids;
+    return Var<Out, OnnxSymbol>(std::move(y));
+  }
+
+  /// The name of a parameter or buffer of the network, whose numbers become part of the graph. `shape` may be another one
+  /// of the same size. Throws ValueError when no visit lists it.
+  std::string tensor(const auto& leaf, std::vector<std::int64_t> shape = {}) const {
+    const auto found = symbol_.graph->names.find(&leaf.any_value());
+    if (found == symbol_.graph->names.end())
+      throw ValueError("export_onnx: a module gave a parameter that its visit does not list");
+    if (shape.empty())
+      for (int axis = 0; axis < leaf.shape().rank(); ++axis) shape.push_back(leaf.shape()[axis]);
+    symbol_.graph->tensors[found->second] = {std::move(shape), to_nchw(leaf.template value<float>())};
+    return found->second;
+  }
+  /// The name of a constant of this shape: float or std::int64_t, in PyTorch's memory order.
+  template <class T>
+  std::string constant(std::vector<std::int64_t> shape, std::vector<T> numbers) const {
+    std::string name = symbol_.graph->unused("constant");
+    symbol_.graph->tensors[name] = {std::move(shape), std::move(numbers)};
+    return name;
+  }
+
+  // What ordinary variables have and a graph has not.
+  template <class Self = Var>
+  const Shape& shape() const { return refused<Self, Shape>(); }
+  template <class Self = Var>
+  const Image<C>& value() const { return refused<Self, Image<C>>(); }
+  template <class Self = Var>
+  const float* data() const { return &refused<Self, float>(); }
+  template <class Self = Var>
+  std::int64_t size() const { return refused<Self, std::int64_t>(); }
+  template <class Self = Var>
+  std::int64_t n() const { return refused<Self, std::int64_t>(); }
+  template <class Self = Var>
+  std::int64_t h() const { return refused<Self, std::int64_t>(); }
+  template <class Self = Var>
+  std::int64_t w() const { return refused<Self, std::int64_t>(); }
 
  private:
-  template <int Wanted, class T>
+  template <class Self, class T>
   static const T& refused() {
-    static_assert(Wanted < 0,
+    static_assert(detail::never<Self>,
                   "strata: a module that asks for an image's extents or numbers cannot be exported by itself, since an ONNX "
-                  "graph is for images of any size: give it a second call operator, for template <st::Tracing P> "
-                  "(io/onnx_export.hpp)");
+                  "graph is for images of any size: give it a second call operator, "
+                  "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
     static const T none{};
     return none;
   }
@@ -174,12 +223,6 @@ OnnxGraph* graph_of(const BinaryNode<Function, A, B>& node) {
   return graph != nullptr ? graph : graph_of(node.b);
 }
 
-/// An expression of symbols as nodes; autograd/expression.hpp calls it.
-template <class E>
-Var<E::channels, OnnxSymbol> traced(const E& expression) {
-  return Var<E::channels, OnnxSymbol>(onnx_node(graph_of(expression), expression));
-}
-
 template <class M>
 inline constexpr bool is_linear = false;
 template <int In, int Out, bool Bias>
@@ -215,180 +258,113 @@ struct OnnxShuffle<PixelShuffle<In, Factor>> { static constexpr int up = Factor,
 template <int In, int Factor>
 struct OnnxShuffle<PixelUnshuffle<In, Factor>> { static constexpr int up = 0, down = Factor; };
 
+inline std::vector<std::int64_t> two(int number) { return {number, number}; }
+
+template <int C>
+Var<C, OnnxSymbol> image(const Var<C, OnnxSymbol>& x) { return Var<C, OnnxSymbol>(as_image(x.symbol())); }
+template <int C>
+Var<C, OnnxSymbol> flat(const Var<C, OnnxSymbol>& x) {
+  OnnxValue y = x.symbol();
+  y.flat = true;
+  return Var<C, OnnxSymbol>(std::move(y));
+}
+template <int Out, int C>
+Var<Out, OnnxSymbol> flatten(const Var<C, OnnxSymbol>& x) {
+  if (x.symbol().flat) return Var<Out, OnnxSymbol>(x.symbol());
+  return flat(x.template node_of_other_size<Out>("Flatten"));
+}
+
+template <class M, int C>
+auto onnx_convolution(const M& module, const Var<C, OnnxSymbol>& x) {
+  std::vector<std::string> tensors{x.tensor(module.weight)};
+  if constexpr (M::has_bias) tensors.push_back(x.tensor(module.bias));
+  std::vector<OnnxAttribute> attributes{{"kernel_shape", two(M::kernel)},
+                                        {"strides", two(M::stride)},
+                                        {"pads", std::vector<std::int64_t>(4, M::padding)},
+                                        {"dilations", two(M::dilation)}};
+  if constexpr (M::stride == 1 && 2 * M::padding == M::dilation * (M::kernel - 1))
+    return x.template node<M::io::out>("Conv", std::move(tensors), std::move(attributes));
+  else
+    return x.template node_of_other_size<M::io::out>("Conv", std::move(tensors), std::move(attributes));
+}
+
+/// ONNX puts the pixels of a square before its channels, PyTorch behind: the channels are put in order afterwards.
+template <int Out, int C>
+Var<Out, OnnxSymbol> onnx_unshuffle(const Var<C, OnnxSymbol>& x, int factor) {
+  const auto y = x.template node_of_other_size<Out>("SpaceToDepth", {}, {{"blocksize", std::int64_t{factor}}});
+  if constexpr (C == 1) {
+    return y;
+  } else {
+    std::vector<std::int64_t> order;
+    for (int c = 0; c < C; ++c)
+      for (int pixel = 0; pixel < factor * factor; ++pixel) order.push_back(pixel * C + c);
+    return y.template node<Out>("Gather", {x.constant({Out}, order)}, {{"axis", std::int64_t{1}}});
+  }
+}
+
 }  // namespace detail
 
-/// The pass. In a call operator of your own for it, node() makes what your module is in ONNX:
-///
-///     template <int C>
-///     struct Softplus {
-///       using io = st::keeps;
-///       static constexpr void visit(auto&, auto&&) {}
-///       template <st::Pass P>
-///       auto operator()(P& pass, const st::Var<C>& x) const { return pass.output(...); }
-///       template <st::Tracing P>
-///       auto operator()(P& pass, const auto& x) const { return pass.template node<C>("Softplus", x, {}); }
-///     };
-///
-/// node<Out>(op, x, tensors, attributes): the operator's name, its first input, the names of further ones, as tensor() gives
-/// them for parameters and buffers of the module and constant() for others, and its attributes. An operator that changes
-/// height or width gives its result by node_of_other_size<Out>.
-class OnnxTrace {
- public:
-  static constexpr bool training = false;
-  using symbol = OnnxSymbol;
-  template <int C>
-  using Symbol = Var<C, OnnxSymbol>;
+// ---- what the layers below call, found by the type of the symbols
 
-  template <class Net>
-  OnnxTrace(detail::OnnxGraph& graph, const Net& net, Names names) : graph_(&graph) {
-    const std::vector<NamedTensor> tensors = detail::tensors_of(net, "", names);
-    for (const NamedTensor& tensor : tensors) names_.emplace(tensor.tensor, tensor.name);
+/// An expression as nodes; autograd/expression.hpp calls it.
+template <class E>
+Var<E::channels, OnnxSymbol> symbolic_value(const E& expression) {
+  return Var<E::channels, OnnxSymbol>(detail::onnx_node(detail::graph_of(expression), expression));
+}
+
+/// A layer as nodes; nn/module.hpp calls it. Containers are followed.
+template <class M, class P, int C>
+auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
+  using Plain = std::remove_const_t<M>;
+  if constexpr (detail::is_conv2d<Plain>) {
+    return detail::onnx_convolution(module, detail::image(x));
+  } else if constexpr (detail::is_batch_norm<Plain>) {
+    return x.template node<C>("BatchNormalization",
+                              {x.tensor(module.weight), x.tensor(module.bias), x.tensor(module.running_mean),
+                               x.tensor(module.running_var)},
+                              {{"epsilon", float(Plain::eps)}, {"momentum", float(1 - Plain::momentum)}});
+  } else if constexpr (detail::is_linear<Plain>) {
+    std::vector<std::string> tensors{x.tensor(module.weight)};
+    if (module.bias.size() > 0) tensors.push_back(x.tensor(module.bias));
+    return detail::flatten<C>(x).template node<Plain::io::out>("Gemm", std::move(tensors), {{"transB", std::int64_t{1}}});
+  } else if constexpr (detail::is_flatten<Plain>) {
+    return detail::flatten<Plain::io::out>(x);
+  } else if constexpr (std::is_same_v<Plain, ReLU>) {
+    return x.template node<C>("Relu");
+  } else if constexpr (detail::is_leaky_relu<Plain>) {
+    return x.template node<C>("LeakyRelu", {}, {{"alpha", float(Plain::negative_slope)}});
+  } else if constexpr (detail::is_prelu<Plain>) {
+    return detail::image(x).template node<C>("PRelu", {x.tensor(module.weight, {module.weight.size(), 1, 1})});
+  } else if constexpr (detail::is_dropout<Plain>) {
+    return x;
+  } else if constexpr (std::is_same_v<Plain, GlobalAvgPool2d>) {
+    return detail::image(x).template node_of_other_size<C>("GlobalAveragePool");
+  } else if constexpr (detail::OnnxPool<Plain>::kernel > 0) {
+    using Pool = detail::OnnxPool<Plain>;
+    return detail::image(x).template node_of_other_size<C>(
+        Pool::op, {}, {{"kernel_shape", detail::two(Pool::kernel)}, {"strides", detail::two(Pool::stride)}});
+  } else if constexpr (detail::OnnxShuffle<Plain>::up > 0) {
+    return detail::image(x).template node_of_other_size<Plain::io::out>(
+        "DepthToSpace", {}, {{"blocksize", std::int64_t{detail::OnnxShuffle<Plain>::up}}, {"mode", "CRD"}});
+  } else if constexpr (detail::OnnxShuffle<Plain>::down > 0) {
+    return detail::onnx_unshuffle<Plain::io::out>(detail::image(x), detail::OnnxShuffle<Plain>::down);
+  } else if constexpr (requires { Plain::onnx(module, x); }) {
+    return Plain::onnx(module, x);
+  } else {
+    static_assert(!requires { Plain::is_leaf_layer; },
+                  "strata: this layer has no ONNX form yet: export the network that was not folded, or give a layer of your "
+                  "own 'static auto onnx(auto& self, const auto& x) { return x.template node<Out>(\"Operator\"); }'");
+    return Plain::forward(module, pass, x);
   }
+}
 
-  Tape* tape() { return nullptr; }
-
-  /// The network's input.
-  template <int C>
-  Symbol<C> input() { return Symbol<C>({graph_, graph_->input, 0, false}); }
-
-  template <int Out>
-  Symbol<Out> node(const std::string& op, const auto& x, std::vector<std::string> tensors,
-                   std::vector<OnnxAttribute> attributes = {}) {
-    detail::OnnxValue y = x.symbol();
-    tensors.insert(tensors.begin(), y.name);
-    y.name = graph_->add(op, op, std::move(tensors), std::move(attributes));
-    return Symbol<Out>(std::move(y));
-  }
-  template <int Out>
-  Symbol<Out> node_of_other_size(const std::string& op, const auto& x, std::vector<std::string> tensors,
-                                 std::vector<OnnxAttribute> attributes = {}) {
-    detail::OnnxValue y = node<Out>(op, x, std::move(tensors), std::move(attributes)).symbol();
-    y.grid = ++grids_;
-    return Symbol<Out>(std::move(y));
-  }
-
-  /// The name of a parameter or buffer of the network, whose numbers become part of the graph. `shape` may be another one
-  /// of the same size.
-  std::string tensor(const auto& leaf, std::vector<std::int64_t> shape = {}) {
-    const auto found = names_.find(&leaf.any_value());
-    if (found == names_.end())
-      throw ValueError("export_onnx: a module gave a parameter that its visit does not list");
-    if (shape.empty())
-      for (int axis = 0; axis < leaf.shape().rank(); ++axis) shape.push_back(leaf.shape()[axis]);
-    graph_->tensors[found->second] = {std::move(shape), to_nchw(leaf.template value<float>())};
-    return found->second;
-  }
-  /// The name of a constant of this shape, its numbers in PyTorch's memory order.
-  std::string constant(std::vector<std::int64_t> shape, std::vector<float> numbers) {
-    std::string name = graph_->unused("constant");
-    graph_->tensors[name] = {std::move(shape), std::move(numbers)};
-    return name;
-  }
-
-  template <int... C>
-  auto cat(const Var<C, OnnxSymbol>&... x) {
-    std::vector<detail::OnnxValue> values{detail::as_image(x.symbol())...};
-    std::vector<std::string> names;
-    for (const detail::OnnxValue& value : values) names.push_back(value.name);
-    values[0].name = graph_->add("Concat", "Concat", std::move(names), {{"axis", std::int64_t{1}}});
-    return Symbol<(C + ...)>(std::move(values[0]));
-  }
-
-  /// A layer of the library; nn/module.hpp calls it. Containers are followed.
-  template <class M, int C>
-  auto layer(M& module, const Var<C, OnnxSymbol>& x) {
-    using Plain = std::remove_const_t<M>;
-    if constexpr (detail::is_conv2d<Plain>) {
-      return convolution(module, image(x));
-    } else if constexpr (detail::is_batch_norm<Plain>) {
-      return node<C>("BatchNormalization", x,
-                     {tensor(module.weight), tensor(module.bias), tensor(module.running_mean), tensor(module.running_var)},
-                     {{"epsilon", float(Plain::eps)}, {"momentum", float(1 - Plain::momentum)}});
-    } else if constexpr (detail::is_linear<Plain>) {
-      std::vector<std::string> tensors{tensor(module.weight)};
-      if (module.bias.size() > 0) tensors.push_back(tensor(module.bias));
-      return flat(node<Plain::io::out>("Gemm", flatten(x), std::move(tensors), {{"transB", std::int64_t{1}}}));
-    } else if constexpr (detail::is_flatten<Plain>) {
-      return Symbol<Plain::io::out>(flatten(x).symbol());
-    } else if constexpr (std::is_same_v<Plain, ReLU>) {
-      return node<C>("Relu", x, {});
-    } else if constexpr (detail::is_leaky_relu<Plain>) {
-      return node<C>("LeakyRelu", x, {}, {{"alpha", float(Plain::negative_slope)}});
-    } else if constexpr (detail::is_prelu<Plain>) {
-      return node<C>("PRelu", image(x), {tensor(module.weight, {module.weight.size(), 1, 1})});
-    } else if constexpr (detail::is_dropout<Plain>) {
-      return x;
-    } else if constexpr (std::is_same_v<Plain, GlobalAvgPool2d>) {
-      return node_of_other_size<C>("GlobalAveragePool", image(x), {});
-    } else if constexpr (detail::OnnxPool<Plain>::kernel > 0) {
-      using Pool = detail::OnnxPool<Plain>;
-      return node_of_other_size<C>(Pool::op, image(x), {},
-                                   {{"kernel_shape", two(Pool::kernel)}, {"strides", two(Pool::stride)}});
-    } else if constexpr (detail::OnnxShuffle<Plain>::up > 0) {
-      return node_of_other_size<Plain::io::out>("DepthToSpace", image(x), {},
-                                                {{"blocksize", std::int64_t{detail::OnnxShuffle<Plain>::up}}, {"mode", "CRD"}});
-    } else if constexpr (detail::OnnxShuffle<Plain>::down > 0) {
-      return unshuffle<Plain::io::out>(image(x), detail::OnnxShuffle<Plain>::down);
-    } else if constexpr (requires { Plain::onnx(module, *this, x); }) {
-      return Plain::onnx(module, *this, x);
-    } else {
-      static_assert(!requires { Plain::is_leaf_layer; },
-                    "strata: this layer has no ONNX form yet: give it 'static auto onnx(auto& self, auto& pass, const auto& x)' "
-                    "that returns pass.template node<Out>(...) (io/onnx_export.hpp)");
-      return Plain::forward(module, *this, x);
-    }
-  }
-
- private:
-  static std::vector<std::int64_t> two(int number) { return {number, number}; }
-
-  template <int C>
-  static Symbol<C> image(const Var<C, OnnxSymbol>& x) { return Symbol<C>(detail::as_image(x.symbol())); }
-  template <int C>
-  static Symbol<C> flat(const Var<C, OnnxSymbol>& x) {
-    detail::OnnxValue y = x.symbol();
-    y.flat = true;
-    return Symbol<C>(std::move(y));
-  }
-  template <int C>
-  Symbol<C> flatten(const Var<C, OnnxSymbol>& x) {
-    return x.symbol().flat ? x : flat(node_of_other_size<C>("Flatten", x, {}));
-  }
-
-  template <class M, int C>
-  auto convolution(const M& module, const Var<C, OnnxSymbol>& x) {
-    std::vector<std::string> tensors{tensor(module.weight)};
-    if constexpr (M::has_bias) tensors.push_back(tensor(module.bias));
-    std::vector<OnnxAttribute> attributes{{"kernel_shape", two(M::kernel)},
-                                          {"strides", two(M::stride)},
-                                          {"pads", std::vector<std::int64_t>(4, M::padding)},
-                                          {"dilations", two(M::dilation)}};
-    if constexpr (M::stride == 1 && 2 * M::padding == M::dilation * (M::kernel - 1))
-      return node<M::io::out>("Conv", x, std::move(tensors), std::move(attributes));
-    else
-      return node_of_other_size<M::io::out>("Conv", x, std::move(tensors), std::move(attributes));
-  }
-
-  /// ONNX puts the pixels of a square before its channels, PyTorch behind: the channels are put in order afterwards.
-  template <int Out, int C>
-  Symbol<Out> unshuffle(const Var<C, OnnxSymbol>& x, int factor) {
-    const auto y = node_of_other_size<Out>("SpaceToDepth", x, {}, {{"blocksize", std::int64_t{factor}}});
-    if constexpr (C == 1) {
-      return y;
-    } else {
-      std::vector<std::int64_t> order;
-      const int square = factor * factor;
-      for (int c = 0; c < C; ++c)
-        for (int pixel = 0; pixel < square; ++pixel) order.push_back(pixel * C + c);
-      const std::string name = graph_->unused("channel_order");
-      graph_->tensors[name] = {{Out}, std::move(order)};
-      return node<Out>("Gather", y, {name}, {{"axis", std::int64_t{1}}});
-    }
-  }
-
-  detail::OnnxGraph* graph_;
-  std::map<const AnyTensor*, std::string> names_;
-  int grids_ = 0;
-};
+template <int... C>
+auto symbolic_cat(const Var<C, OnnxSymbol>&... x) {
+  std::vector<detail::OnnxValue> values{detail::as_image(x.symbol())...};
+  std::vector<std::string> names;
+  for (const detail::OnnxValue& value : values) names.push_back(value.name);
+  values[0].name = values[0].graph->add("Concat", "Concat", std::move(names), {{"axis", std::int64_t{1}}});
+  return Var<(C + ...), OnnxSymbol>(std::move(values[0]));
+}
 
 }  // namespace strata::inline STRATA_ABI
