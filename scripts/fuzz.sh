@@ -27,7 +27,7 @@ for name in "${names[@]}"; do
     [[ ! -d "$seed" ]] || seeds+=("$seed")
   done
   echo "== $name, $minutes minutes"
-  "$folder/fuzz_$name" -max_total_time=$((60 * minutes)) -max_len=8192 -timeout=30 -rss_limit_mb=2500 -print_final_stats=1 \
+  "$folder/fuzz_$name" -max_total_time=$((60 * minutes)) -max_len=8192 -timeout=60 -rss_limit_mb=2500 -print_final_stats=1 \
     -artifact_prefix="$folder/$name-" "$folder/found/$name" "${seeds[@]}" 2>&1 | tee "$folder/$name.log" |
     grep -E 'ERROR|SUMMARY|artifact|DONE|stat::(number_of_executed_units|average_exec_per_sec|new_units_added)'
 done

@@ -12,9 +12,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     end = std::min(text.find('\n'), text.size());
     words.insert(words.begin(), std::string(text.substr(0, end)));
   }
-  CLI::App app;
-  training::Options options;
-  training::add_options(app, options);
+  static training::Options options;
+  static CLI::App& app = [&]() -> CLI::App& {
+    static CLI::App made;
+    training::add_options(made, options);
+    return made;
+  }();
+  options = {};
   try {
     app.parse(words);
   } catch (const CLI::ParseError& error) {
