@@ -229,17 +229,21 @@ auto compute(const E& expression) {
 template <class E>
 auto evaluate(const E& expression) {
   using T = typename E::value_type;
-  Tape* tape = expression.tape();
-  Var<E::channels, T> result(compute(expression), tape);
-  if (tape != nullptr)
-    tape->record(result.id(), [bound = expression, id = result.id(), size = result.size()](Tape& t) mutable {
-      bound.bind(t);
-      const T* gy = t.gradient<T>(id);
-      parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
-        sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, simd::load<V>(gy + i)); });
+  if constexpr (Symbolic<E>) {
+    return symbolic_value(expression);  // io/onnx_export.hpp
+  } else {
+    Tape* tape = expression.tape();
+    Var<E::channels, T> result(compute(expression), tape);
+    if (tape != nullptr)
+      tape->record(result.id(), [bound = expression, id = result.id(), size = result.size()](Tape& t) mutable {
+        bound.bind(t);
+        const T* gy = t.gradient<T>(id);
+        parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
+          sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, simd::load<V>(gy + i)); });
+        });
       });
-    });
-  return result;
+    return result;
+  }
 }
 
 /// factor * (sum of all elements): double accumulation, in an order that depends on the size alone.
@@ -296,7 +300,7 @@ namespace detail {
 /// only infers holds no code of the way back.
 template <Pass P, class X>
 decltype(auto) var_in(const X& x) {
-  if constexpr (!P::training && is_expression<X>) {
+  if constexpr (!P::training && is_expression<X> && !Symbolic<X>) {
     if (x.tape() != nullptr) throw_of_another_pass("an inference pass");
     return Var<X::channels, typename X::value_type>(compute(x));
   } else {

@@ -77,6 +77,15 @@ template <class M, class P, class X>
 auto call(M& module, P& pass, const X& x) {
   if constexpr (requires { module(pass, x); }) {
     return var_in<P>(module(pass, x));
+  } else if constexpr (Symbolic<X> && !requires(std::remove_const_t<M>& m) { m(pass, x); }) {
+    static_assert(never<M>,
+                  "strata: this module cannot be exported: its call operator must take images of any type, as "
+                  "'auto operator()(P& pass, const auto& x)', or it needs a second one, "
+                  "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
+    if constexpr (fixes_channels<M>)
+      return Var<M::io::out, typename X::value_type>();  // the right type: nothing else fails after the sentence above
+    else
+      return x;
   } else if constexpr (std::is_const_v<M> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     static_assert(never<M>,
                   "strata: a const network holds a module whose call operator is not const: give the module a const one "
@@ -121,11 +130,18 @@ class Layer : public LayerTag {
         static_assert(sizeof(detail::image_fits<Self, C, Self::io::in>) > 0);
         return Var<Self::io::out, T>();  // the right type: nothing else fails after the sentence above
       } else {
-        return Self::forward(self, pass, std::move(x));
+        return step(self, pass, std::move(x));
       }
     } else {
-      return Self::forward(self, pass, std::move(x));
+      return step(self, pass, std::move(x));
     }
+  }
+  template <class S, class P, class X>
+  static auto step(S& self, P& pass, X x) {
+    if constexpr (Symbolic<X>)
+      return symbolic_layer(self, pass, x);  // io/onnx_export.hpp
+    else
+      return Self::forward(self, pass, std::move(x));
   }
 };
 

@@ -142,7 +142,7 @@ class Sequential : public Layer<Sequential<Ms...>> {
     if constexpr (I == size) {
       return x;
     } else {
-      constexpr std::size_t step = detail::fused_length<P::training, I, Ms...>();
+      constexpr std::size_t step = Symbolic<X> ? 1 : detail::fused_length<P::training, I, Ms...>();
       auto y = [&] {
         if constexpr (step == 1)
           return detail::call(std::get<I>(self.layers), pass, x);
