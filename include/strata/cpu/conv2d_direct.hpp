@@ -3,7 +3,7 @@
 // Forward and the gradient for the input are both "gathers": a pixel of the result is a sum over taps of (source pixel)
 // times (matrix of the tap). Two kernels do it:
 //
-//     any -> many       panels: 6 or 8 pixels x 1 to 4 vectors of channels at a time, sums in registers
+//     any -> many       panels: 6 or 8 pixels x 1 or 2 vectors of channels at a time, sums in registers
 //     many -> 1 to 4    dot products: vectors along the channels of the source, summed at the end
 //
 // With stride s a pixel of the input feeds only the results whose tap p fulfils (i + padding - p * dilation) mod s = 0.
@@ -49,32 +49,48 @@ void pack_direct_panels(const TapGrid& grid, std::int64_t from_channels, std::in
 }
 
 /// results[r][0 ...] = epilogue(bias + sum over segments s and k < depth of pixels[r][offsets[s] + k] * panel[s, k]) for
-/// `count` of Rows pixels and `channels` of Vectors vectors; all Rows pixels are read.
+/// `count` of Rows pixels and `channels` of Vectors vectors. All Rows pixels are read, and memory of the next Rows is asked
+/// for: pixels and results must go on so far.
 template <class V, int Rows, int Vectors, class T>
 [[gnu::noinline]] void panel_block(const T* const* pixels, const std::int64_t* offsets, std::int64_t segments,
                                    std::int64_t depth, const T* panel, T* const* results, std::int64_t count,
                                    std::int64_t column, std::int64_t channels, const VectorEpilogue<T>& epilogue) {
-  constexpr std::int64_t lanes = simd::lanes<V>;
+  constexpr std::int64_t lanes = simd::lanes<V>, line = 64 / std::int64_t(sizeof(T));
+  if (segments == 1 && depth > 1)  // no pixel is read twice: the processor's own prefetching does not follow Rows streams
+    for (int r = 0; r < Rows; ++r) {
+      for (std::int64_t k = 0; k < depth; k += line) __builtin_prefetch(pixels[Rows + r] + k);
+      for (std::int64_t k = 0; k < Vectors * lanes; k += line) __builtin_prefetch(results[Rows + r] + column + k, 1);
+    }
   V sum[Rows][Vectors];
   simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
     const V bias = epilogue.bias(column + j * lanes);
     simd::unroll<Rows>([&](auto r) STRATA_INLINED { sum[r][j] = bias; });
   });
-  for (std::int64_t s = 0; s < segments; ++s) {
-    const T* a[Rows];
-    simd::unroll<Rows>([&](auto r) STRATA_INLINED { a[r] = pixels[r] + offsets[s]; });
-    for (std::int64_t k = 0; k < depth; ++k, panel += Vectors * lanes) {
-      V b[Vectors];
-      simd::unroll<Vectors>([&](auto j) STRATA_INLINED { b[j] = simd::load<V>(panel + j * lanes); });
-      simd::unroll<Rows>([&](auto r) STRATA_INLINED {
-        const V x = simd::broadcast<V>(a[r][k]);
-        simd::unroll<Vectors>([&](auto j) STRATA_INLINED { sum[r][j] += x * b[j]; });
-      });
+  const T* a[Rows];
+  simd::unroll<Rows>([&](auto r) STRATA_INLINED { a[r] = pixels[r]; });
+  const auto step = [&](std::int64_t place) STRATA_INLINED {
+    V b[Vectors];
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { b[j] = simd::load<V>(panel + j * lanes); });
+    simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+      const V x = simd::broadcast<V>(a[r][place]);
+      simd::unroll<Vectors>([&](auto j) STRATA_INLINED { sum[r][j] += x * b[j]; });
+    });
+    panel += Vectors * lanes;
+  };
+  if (depth == 1) {
+    std::int64_t s = 0;
+    for (; s + 2 <= segments; s += 2) step(offsets[s]), step(offsets[s + 1]);
+    if (s < segments) step(offsets[s]);
+  } else {
+    for (std::int64_t s = 0; s < segments; ++s) {
+      std::int64_t place = offsets[s];
+      const std::int64_t end = place + depth;
+      for (; place + 2 <= end; place += 2) step(place), step(place + 1);
+      if (place < end) step(place);
     }
   }
   const V floor = epilogue.floor();
-  const bool accumulate = epilogue.accumulate();
-  if (!accumulate && count == Rows && channels >= Vectors * lanes) {
+  if (count == Rows && channels >= Vectors * lanes && !epilogue.accumulate()) {
     simd::unroll<Rows>([&](auto r) STRATA_INLINED {
       simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
         simd::store(results[r] + column + j * lanes, simd::max(floor, sum[r][j]));
@@ -82,18 +98,18 @@ template <class V, int Rows, int Vectors, class T>
     });
     return;
   }
+  T finished[Rows][Vectors * lanes];
   simd::unroll<Rows>([&](auto r) STRATA_INLINED {
-    if (r >= count) return;
-    simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
-      T* const to = results[r] + column + j * lanes;
-      const std::int64_t some = std::min<std::int64_t>(lanes, channels - j * lanes);
-      const V value = simd::max(floor, sum[r][j]);
-      if (some == lanes)
-        simd::store(to, accumulate ? simd::load<V>(to) + value : value);
-      else
-        simd::store_first(to, accumulate ? simd::load_first<V>(to, some) + value : value, some);
-    });
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { simd::store(finished[r] + j * lanes, simd::max(floor, sum[r][j])); });
   });
+  const std::int64_t some = std::min(channels, Vectors * lanes);
+  for (std::int64_t r = 0; r < count; ++r) {
+    T* const to = results[r] + column;
+    if (epilogue.accumulate())
+      for (std::int64_t c = 0; c < some; ++c) to[c] += finished[r][c];
+    else
+      std::copy_n(finished[r], some, to);
+  }
 }
 
 /// y[pixel] = epilogue(sum over taps t of x[source of t] * weight of t), for the pixels of a grid, by panels.
@@ -101,26 +117,30 @@ template <class T>
 void gather_panels(const Images<const T>& x, const Images<T>& y, const TapGrid& grid, const WeightLayout<T>& weight,
                    const VectorEpilogue<T>& epilogue) {
   using V = simd::Vector<T>;
-  const GridTiles tiles(x.n, grid, std::clamp<std::int64_t>(12288 / (x.c * std::int64_t(sizeof(T))), 16, 96),
-                        TilePixels<T>::most, 32);
+  const std::int64_t all_rows = grid.tap_count * x.c, weights = all_rows * simd::padded<V>(y.c);
+  const GridTiles tiles(x, grid, std::clamp<std::int64_t>(12288 / (x.c * std::int64_t(sizeof(T))), 16, 96),
+                        TilePixels<T>::most, weights / simd::lanes<V>);
   SourceFinder<T> find_sources(x, grid, tiles);
-  const std::int64_t all_rows = grid.tap_count * x.c;
-  Scratch<T> packed(std::size_t(all_rows * simd::padded<V>(y.c)));
+  Scratch<T> packed{std::size_t(weights)};
   pack_direct_panels(grid, x.c, y.c, weight, packed.data());
   WorkerScratch<T> copies(find_sources.workspace());
+  // Few weights are read again for every 24 pixels, so that y is written from end to end; many once for the tile.
+  const std::int64_t strip = weights * std::int64_t(sizeof(T)) <= 16 << 10 ? 24 : TilePixels<T>::most;
 
-  parallel_for(tiles.count(), [&](std::int64_t index, int worker) {
-    const GridTile tile = tiles[index];
+  tiles.for_each([&](const GridTile& tile, int worker) {
     const TileSources<T> sources = find_sources(tile, copies[worker]);
     TilePixels<T> pixels;
     pixels.find(y, grid, tile, sources);
-    for_each_even_panel<V, direct_vectors>(y.c, [&](std::int64_t column, auto vectors) {
-      constexpr int rows = direct_rows(vectors);
-      for (std::int64_t p = 0; p < tile.pixels(); p += rows)
-        panel_block<V, rows, vectors, T>(pixels.source + p, sources.offsets, find_sources.segments, find_sources.depth,
-                                         packed.data() + all_rows * column, pixels.result + p, std::min<std::int64_t>(rows, tile.pixels() - p),
-                                         column, y.c - column, epilogue);
-    });
+    for (std::int64_t begin = 0; begin < tile.pixels(); begin += strip) {
+      const std::int64_t end = std::min(tile.pixels(), begin + strip);
+      for_each_even_panel<V, direct_vectors>(y.c, [&](std::int64_t column, auto vectors) {
+        constexpr int rows = direct_rows(vectors);
+        for (std::int64_t p = begin; p < end; p += rows)
+          panel_block<V, rows, vectors, T>(pixels.source + p, sources.offsets, find_sources.segments, find_sources.depth,
+                                           packed.data() + all_rows * column, pixels.result + p,
+                                           std::min<std::int64_t>(rows, end - p), column, y.c - column, epilogue);
+      });
+    }
   });
 }
 

@@ -58,15 +58,20 @@ template <class V, int Rows, int Vectors, class T>
     const T* a[Rows];
     simd::unroll<Rows>([&](auto r) STRATA_INLINED { a[r] = patches + i * patch_row + places[r]; });
     const T* b = rows + i * rows_row;
-    const T* const end = b + tile.columns * width;
-    for (std::int64_t at = 0; b != end; b += width, at += pitch) {
+    std::int64_t at = 0;
+    const auto step = [&]() STRATA_INLINED {
       V y[Vectors];
       simd::unroll<Vectors>([&](auto j) STRATA_INLINED { y[j] = simd::load<V>(b + j * lanes); });
       simd::unroll<Rows>([&](auto r) STRATA_INLINED {
         const V x = simd::broadcast<V>(a[r][at]);
         simd::unroll<Vectors>([&](auto j) STRATA_INLINED { sum[r][j] += x * y[j]; });
       });
-    }
+      b += width;
+      at += pitch;
+    };
+    std::int64_t pixel = 0;
+    for (; pixel + 2 <= tile.columns; pixel += 2) step(), step();
+    if (pixel < tile.columns) step();
   }
   simd::unroll<Rows>([&](auto r) STRATA_INLINED {
     if (r >= count) return;
@@ -75,6 +80,15 @@ template <class V, int Rows, int Vectors, class T>
       simd::store(to, add ? simd::load<V>(to) + sum[r][j] : sum[r][j]);
     });
   });
+}
+
+/// How many of `depth` elements outer_block takes next, so that little is computed in vain: at most Rows, and one of the
+/// sizes there are, which can be more than is left.
+template <int Rows>
+constexpr int next_strip(std::int64_t depth) {
+  if (depth >= 2 * Rows) return Rows;
+  const std::int64_t part = depth <= Rows ? depth : (depth + 1) / 2;
+  return part > 6 ? Rows : part < 4 ? 4 : int(part);
 }
 
 /// sums[j] = or += the sum of a tile's rows, Vectors vectors of them.
@@ -105,7 +119,7 @@ void outer_sums(const OuterSumsPlan<T>& plan, const Images<const T>& x, const Im
   using V = simd::Vector<T>;
   SourceFinder<T> find_sources(x, grid, tiles);
   const std::int64_t copy_size = find_sources.workspace();
-  const std::int64_t padded_size = plan.stride == plan.columns ? 0 : tiles.rows() * tiles.columns() * plan.stride;
+  const std::int64_t padded_size = plan.stride == plan.columns ? 0 : tiles.pixels() * plan.stride;
   WorkerScratch<T> workspace(copy_size + padded_size);
   WorkerScratch<std::int64_t> all_places(plan.largest_depth + 8);
 
@@ -142,13 +156,16 @@ void outer_sums(const OuterSumsPlan<T>& plan, const Images<const T>& x, const Im
         rows_row = tile.columns * plan.stride;
       }
       for_each_even_panel<V, direct_vectors>(plan.columns, [&](std::int64_t column, auto vectors) {
-        constexpr int strip = direct_rows(vectors), half = (strip + 1) / 2;
+        constexpr int most = direct_rows(vectors);
         for (std::int64_t k = 0; k < depth;) {
-          const bool whole = depth - k > half;
-          (whole ? outer_block<V, strip, vectors, T> : outer_block<V, half, vectors, T>)(
-              tile, patches.corner, patches.row, patches.column, places + k, rows + column, rows_row, plan.stride,
-              to + k * plan.stride + column, plan.stride, depth - k, index > begin);
-          k += whole ? strip : half;
+          const int strip = next_strip<most>(depth - k);
+          const auto block = strip == most ? outer_block<V, most, vectors, T>
+                             : strip == 4  ? outer_block<V, 4, vectors, T>
+                             : strip == 5  ? outer_block<V, 5, vectors, T>
+                                           : outer_block<V, 6, vectors, T>;
+          block(tile, patches.corner, patches.row, patches.column, places + k, rows + column, rows_row, plan.stride,
+                to + k * plan.stride + column, plan.stride, depth - k, index > begin);
+          k += strip;
         }
         if (row_sums != nullptr && chunk == 0)
           sum_rows<V, vectors>(tile, rows + column, rows_row, plan.stride, row_sums + range * plan.stride + column,
@@ -246,7 +263,8 @@ void direct_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* 
   write_taps(p.kernel, p.dilation, patches_of_dy ? reach - p.padding : p.padding, all_taps.data());
   const TapGrid grid{0, 0, 1, rows.h, rows.w, p.stride, all_taps.data(), taps};
   const std::int64_t pixel_bytes = (patches.c + rows.c) * std::int64_t(sizeof(T));
-  const GridTiles tiles(rows.n, grid, 64, std::clamp<std::int64_t>(36864 / pixel_bytes, 32, 256), 64);
+  const GridTiles tiles(patches, grid, 64, std::clamp<std::int64_t>(36864 / pixel_bytes, 32, 256),
+                        taps * patches.c * rows.c / simd::lanes<simd::Vector<T>> + 1);
 
   const detail::OuterSumsPlan<T> plan(tiles.count(), taps * patches.c, rows.c);
   Scratch<T> sums(std::size_t(plan.ranges * plan.depth * plan.stride)),

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
+#include "strata/core/parallel.hpp"
 #include "strata/core/simd.hpp"
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
@@ -71,34 +73,102 @@ struct GridTile {
   std::int64_t pixels() const { return rows * columns; }
 };
 
-/// Cuts the n * rows * columns pixels of a grid into tiles, by the problem alone.
+/// The distances of a grid's taps from its pixels.
+struct TapReach {
+  explicit TapReach(const TapGrid& grid) {
+    for (std::int64_t t = 0; t < grid.tap_count; ++t) {
+      const Tap& tap = grid.taps[t];
+      low_h = t == 0 ? tap.dh : std::min(low_h, tap.dh);
+      high_h = t == 0 ? tap.dh : std::max(high_h, tap.dh);
+      low_w = t == 0 ? tap.dw : std::min(low_w, tap.dw);
+      high_w = t == 0 ? tap.dw : std::max(high_w, tap.dw);
+    }
+  }
+  std::int64_t low_h = 0, high_h = 0, low_w = 0, high_w = 0;
+};
+
+/// Cuts the pixels of a grid into tiles, by the problem alone: first those whose taps all lie in the source, then a band
+/// along each border.
 class GridTiles {
  public:
-  /// Tiles of at most `most_pixels`, at most `most_columns` wide; smaller where there would be fewer than `wanted`.
-  GridTiles(std::int64_t n, const TapGrid& grid, std::int64_t most_columns, std::int64_t most_pixels,
-            std::int64_t wanted)
-      : grid_(grid) {
-    const std::int64_t pixels = n * grid.rows * grid.columns;
-    most_pixels = std::clamp<std::int64_t>(pixels / wanted, std::min<std::int64_t>(most_pixels, 24), most_pixels);
-    most_columns = std::min(most_columns, most_pixels);
-    across_ = (grid.columns + most_columns - 1) / most_columns;
-    columns_ = (grid.columns + across_ - 1) / across_;
-    rows_ = std::clamp<std::int64_t>(most_pixels / columns_, 1, grid.rows);
-    down_ = (grid.rows + rows_ - 1) / rows_;
-    count_ = n * down_ * across_;
+  /// Tiles of at most `most_pixels`, at most `most_columns` wide, for kernels that take `pixel_work` multiply-adds of a
+  /// vector for a pixel. They make up to 64 tasks, of a microsecond at least: handing out a task can take as long where
+  /// threads are far apart.
+  template <class T>
+  GridTiles(const Images<const T>& x, const TapGrid& grid, std::int64_t most_columns, std::int64_t most_pixels,
+            std::int64_t pixel_work) {
+    const TapReach reach(grid);
+    const auto inside = [&](std::int64_t low, std::int64_t high, std::int64_t extent, std::int64_t count) {
+      const std::int64_t first = low < 0 ? (-low + grid.step - 1) / grid.step : 0;
+      const std::int64_t end = extent > high ? (extent - 1 - high) / grid.step + 1 : 0;
+      return std::pair{std::min(first, count), std::clamp(end, std::min(first, count), count)};
+    };
+    const auto [top, bottom] = inside(reach.low_h, reach.high_h, x.h, grid.rows);
+    const auto [left, right] = inside(reach.low_w, reach.high_w, x.w, grid.columns);
+    const std::int64_t pixels = x.n * grid.rows * grid.columns;
+    tasks_ = std::clamp<std::int64_t>(pixels * pixel_work / 8192, 1, 64);
+    most_pixels = std::clamp<std::int64_t>(pixels / tasks_, std::min<std::int64_t>(most_pixels, 24), most_pixels);
+    const auto add = [&](std::int64_t i, std::int64_t end_i, std::int64_t j, std::int64_t end_j) {
+      if (end_i == i || end_j == j) return;
+      Region& region = regions_[region_count_++];
+      const std::int64_t most = std::min(most_columns, most_pixels);
+      region.i = i, region.j = j, region.rows = end_i - i, region.columns = end_j - j;
+      region.across = (region.columns + most - 1) / most;
+      region.tile_columns = (region.columns + region.across - 1) / region.across;
+      region.tile_rows = std::clamp<std::int64_t>(most_pixels / region.tile_columns, 1, region.rows);
+      region.down = (region.rows + region.tile_rows - 1) / region.tile_rows;
+      region.first = count_;
+      count_ += x.n * region.down * region.across;
+    };
+    add(top, bottom, left, right);
+    add(0, top, 0, grid.columns);
+    add(bottom, grid.rows, 0, grid.columns);
+    add(top, bottom, 0, left);
+    add(top, bottom, right, grid.columns);
   }
 
   std::int64_t count() const { return count_; }
-  std::int64_t rows() const { return rows_; }        ///< of the largest tile
-  std::int64_t columns() const { return columns_; }  ///< of the largest tile
+  /// The most rows, columns and pixels of any tile.
+  std::int64_t rows() const { return most([](const Region& r) { return r.tile_rows; }); }
+  std::int64_t columns() const { return most([](const Region& r) { return r.tile_columns; }); }
+  std::int64_t pixels() const { return most([](const Region& r) { return r.tile_rows * r.tile_columns; }); }
+
   GridTile operator[](std::int64_t tile) const {
-    const std::int64_t i = tile / across_ % down_ * rows_, j = tile % across_ * columns_;
-    return {tile / across_ / down_, i, j, std::min(rows_, grid_.rows - i), std::min(columns_, grid_.columns - j)};
+    int at = region_count_ - 1;
+    while (regions_[at].first > tile) --at;
+    const Region& r = regions_[at];
+    tile -= r.first;
+    const std::int64_t i = tile / r.across % r.down * r.tile_rows, j = tile % r.across * r.tile_columns;
+    return {tile / r.across / r.down, r.i + i, r.j + j, std::min(r.tile_rows, r.rows - i),
+            std::min(r.tile_columns, r.columns - j)};
+  }
+
+  /// Calls f(tile, worker) for all tiles on all threads.
+  template <class F>
+  void for_each(F&& f) const {
+    const std::int64_t tasks = std::min(count_, tasks_);
+    parallel_for(tasks, [&](std::int64_t task, int worker) {
+      const std::int64_t end = count_ * (task + 1) / tasks;
+      for (std::int64_t tile = count_ * task / tasks; tile < end; ++tile) f((*this)[tile], worker);
+    });
   }
 
  private:
-  const TapGrid& grid_;
-  std::int64_t rows_, columns_, down_, across_, count_;
+  struct Region {
+    std::int64_t first;  // tile
+    std::int64_t i, j, rows, columns, tile_rows, tile_columns, down, across;
+  };
+
+  template <class F>
+  std::int64_t most(F&& f) const {
+    std::int64_t result = 0;
+    for (int r = 0; r < region_count_; ++r) result = std::max(result, f(regions_[r]));
+    return result;
+  }
+
+  Region regions_[5];
+  int region_count_ = 0;
+  std::int64_t count_ = 0, tasks_ = 1;
 };
 
 /// The sources of one tile. Pixel (i, j) of the tile has its corner at `corner` + i * row + j * column; segment s of its
@@ -110,30 +180,25 @@ struct TileSources {
   const std::int64_t* offsets;
 };
 
-/// Finds the sources of tiles. `run` taps of one row of the kernel make a segment of `depth` elements.
+/// Finds the sources of tiles. `run` taps of one row of the kernel make a segment of `depth` elements. Where that is little
+/// each element is a segment.
 template <class T>
 class SourceFinder {
  public:
   SourceFinder(const Images<const T>& x, const TapGrid& grid, const GridTiles& tiles)
-      : run(grid.run()),
-        segments(grid.tap_count / run),
-        depth(run * x.c),
+      : depth(grid.run() * x.c <= 16 ? 1 : grid.run() * x.c),
+        segments(grid.tap_count * x.c / depth),
         x_(x),
         step_(grid.step),
+        reach_(grid),
+        copy_width_(((tiles.columns() - 1) * step_ + reach_.high_w - reach_.low_w + 1) * x.c),
+        copy_rows_((tiles.rows() - 1) * step_ + reach_.high_h - reach_.low_h + 1),
         offsets_(std::size_t(2 * segments)) {
-    for (std::int64_t t = 0; t < grid.tap_count; ++t) {
-      const Tap& tap = grid.taps[t];
-      low_h_ = t == 0 ? tap.dh : std::min(low_h_, tap.dh);
-      high_h_ = t == 0 ? tap.dh : std::max(high_h_, tap.dh);
-      low_w_ = t == 0 ? tap.dw : std::min(low_w_, tap.dw);
-      high_w_ = t == 0 ? tap.dw : std::max(high_w_, tap.dw);
-    }
-    copy_width_ = ((tiles.columns() - 1) * step_ + high_w_ - low_w_ + 1) * x.c;
-    copy_rows_ = (tiles.rows() - 1) * step_ + high_h_ - low_h_ + 1;
     for (std::int64_t s = 0; s < segments; ++s) {
-      const Tap& tap = grid.taps[s * run];
-      offsets_.data()[s] = (tap.dh - low_h_) * x.w * x.c + (tap.dw - low_w_) * x.c;
-      offsets_.data()[segments + s] = (tap.dh - low_h_) * copy_width_ + (tap.dw - low_w_) * x.c;
+      const Tap& tap = grid.taps[s * depth / x.c];
+      const std::int64_t place = (tap.dw - reach_.low_w) * x.c + s * depth % x.c;
+      offsets_.data()[s] = (tap.dh - reach_.low_h) * x.w * x.c + place;
+      offsets_.data()[segments + s] = (tap.dh - reach_.low_h) * copy_width_ + place;
     }
   }
 
@@ -141,9 +206,9 @@ class SourceFinder {
   std::int64_t workspace() const { return copy_width_ * copy_rows_; }
 
   TileSources<T> operator()(const GridTile& tile, T* workspace) {
-    const std::int64_t h = tile.i * step_ + low_h_, w = tile.j * step_ + low_w_, width = x_.w * x_.c;
-    const std::int64_t rows = (tile.rows - 1) * step_ + high_h_ - low_h_ + 1;
-    const std::int64_t columns = (tile.columns - 1) * step_ + high_w_ - low_w_ + 1;
+    const std::int64_t h = tile.i * step_ + reach_.low_h, w = tile.j * step_ + reach_.low_w, width = x_.w * x_.c;
+    const std::int64_t rows = (tile.rows - 1) * step_ + reach_.high_h - reach_.low_h + 1;
+    const std::int64_t columns = (tile.columns - 1) * step_ + reach_.high_w - reach_.low_w + 1;
     const T* const image = x_.data + tile.n * x_.h * width;
     if (h >= 0 && h + rows <= x_.h && w >= 0 && w + columns <= x_.w)
       return {image + h * width + w * x_.c, step_ * width, step_ * x_.c, offsets_.data()};
@@ -162,20 +227,20 @@ class SourceFinder {
     return {workspace, step_ * copy_width_, step_ * x_.c, offsets_.data() + segments};
   }
 
-  const std::int64_t run, segments, depth;
+  const std::int64_t depth, segments;
 
  private:
   const Images<const T> x_;
   const std::int64_t step_;
+  const TapReach reach_;
+  const std::int64_t copy_width_, copy_rows_;
   Scratch<std::int64_t> offsets_;  // of the segments in the image, then in a copy
-  std::int64_t low_h_ = 0, high_h_ = 0, low_w_ = 0, high_w_ = 0;
-  std::int64_t copy_width_, copy_rows_;
 };
 
 /// The sources and the results of a tile's pixels, in rows, the last repeated until a kernel's block is full.
 template <class T>
 struct TilePixels {
-  static constexpr std::int64_t most = 192, more = 8;
+  static constexpr std::int64_t most = 192, more = 40;
 
   void find(const Images<T>& y, const TapGrid& grid, const GridTile& tile, const TileSources<T>& sources) {
     std::int64_t p = 0;
@@ -209,10 +274,10 @@ void for_each_even_panel(std::int64_t channels, F&& f) {
   }
 }
 
-/// Vectors of a full panel: as many as leave registers for 6 pixels at a time.
+/// Vectors of a full panel, and pixels (or elements of a patch) that a kernel takes at a time with it: sums, a row of the
+/// panel and a broadcast fill the registers, and 8 addresses those for addresses. The loops take two steps at a time,
+/// which is worth some percent.
 inline constexpr int direct_vectors = simd::registers == 32 ? 4 : 2;
-/// Pixels that a kernel takes at a time with a panel of so many vectors, limited by the registers for the sums and, at 8,
-/// by those for the pixels' addresses.
 constexpr int direct_rows(int vectors) { return vectors == direct_vectors ? 6 : 8; }
 
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -57,8 +57,8 @@ void gather_dots(const Images<const T>& x, const Images<T>& y, const TapGrid& gr
   using V = simd::Vector<T>;
   constexpr std::int64_t lanes = simd::lanes<V>;
   constexpr int rows = Out <= 2 ? 8 / Out : 4;  // pixels at a time
-  const GridTiles tiles(x.n, grid, std::clamp<std::int64_t>(12288 / (x.c * std::int64_t(sizeof(T))), 16, 96),
-                        TilePixels<T>::most, 32);
+  const GridTiles tiles(x, grid, std::clamp<std::int64_t>(12288 / (x.c * std::int64_t(sizeof(T))), 16, 96),
+                        TilePixels<T>::most, 2 * Out * grid.tap_count * x.c / lanes);
   SourceFinder<T> find_sources(x, grid, tiles);
   const std::int64_t segments = find_sources.segments, depth = find_sources.depth, whole = depth / lanes * lanes;
 
@@ -66,11 +66,10 @@ void gather_dots(const Images<const T>& x, const Images<T>& y, const TapGrid& gr
   for (std::int64_t s = 0; s < segments; ++s)
     for (std::int64_t o = 0; o < Out; ++o)
       for (std::int64_t k = 0; k < depth; ++k)
-        weights.data()[(s * Out + o) * depth + k] = weight(grid.taps[s * find_sources.run + k / x.c], k % x.c, o);
+        weights.data()[(s * Out + o) * depth + k] = weight(grid.taps[(s * depth + k) / x.c], (s * depth + k) % x.c, o);
   WorkerScratch<T> copies(find_sources.workspace());
 
-  parallel_for(tiles.count(), [&](std::int64_t index, int worker) {
-    const GridTile tile = tiles[index];
+  tiles.for_each([&](const GridTile& tile, int worker) {
     const TileSources<T> sources = find_sources(tile, copies[worker]);
     TilePixels<T> pixels;
     pixels.find(y, grid, tile, sources);
