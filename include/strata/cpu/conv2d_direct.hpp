@@ -118,8 +118,7 @@ void gather_panels(const Images<const T>& x, const Images<T>& y, const TapGrid& 
                    const VectorEpilogue<T>& epilogue) {
   using V = simd::Vector<T>;
   const std::int64_t all_rows = grid.tap_count * x.c, weights = all_rows * simd::padded<V>(y.c);
-  const GridTiles tiles(x, grid, std::clamp<std::int64_t>(12288 / (x.c * std::int64_t(sizeof(T))), 16, 96),
-                        TilePixels<T>::most, weights / simd::lanes<V>);
+  const GridTiles tiles(x, grid, widest_tile<T>(grid, x.c), TilePixels<T>::most, weights / simd::lanes<V>);
   SourceFinder<T> find_sources(x, grid, tiles);
   Scratch<T> packed{std::size_t(weights)};
   pack_direct_panels(grid, x.c, y.c, weight, packed.data());

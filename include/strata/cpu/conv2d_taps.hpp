@@ -115,6 +115,8 @@ class GridTiles {
       region.i = i, region.j = j, region.rows = end_i - i, region.columns = end_j - j;
       region.across = (region.columns + most - 1) / most;
       region.tile_columns = (region.columns + region.across - 1) / region.across;
+      if (const std::int64_t even = (region.tile_columns + 23) / 24 * 24; even <= most && even <= region.columns)
+        region.tile_columns = even, region.across = (region.columns + even - 1) / even;  // whole blocks of 6 or 8
       region.tile_rows = std::clamp<std::int64_t>(most_pixels / region.tile_columns, 1, region.rows);
       region.down = (region.rows + region.tile_rows - 1) / region.tile_rows;
       region.first = count_;
@@ -170,6 +172,13 @@ class GridTiles {
   int region_count_ = 0;
   std::int64_t count_ = 0, tasks_ = 1;
 };
+
+/// How wide tiles may be, so that the rows of the source that share a tap stay in the nearest cache.
+template <class T>
+std::int64_t widest_tile(const TapGrid& grid, std::int64_t channels) {
+  if (grid.tap_count <= 1) return 192;
+  return std::clamp<std::int64_t>(12288 / (channels * std::int64_t(sizeof(T))), 16, 96);
+}
 
 /// The sources of one tile. Pixel (i, j) of the tile has its corner at `corner` + i * row + j * column; segment s of its
 /// taps, which lie next to each other in memory, begins at offsets[s] from there.

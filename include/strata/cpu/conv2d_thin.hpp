@@ -57,8 +57,7 @@ void gather_dots(const Images<const T>& x, const Images<T>& y, const TapGrid& gr
   using V = simd::Vector<T>;
   constexpr std::int64_t lanes = simd::lanes<V>;
   constexpr int rows = Out <= 2 ? 8 / Out : 4;  // pixels at a time
-  const GridTiles tiles(x, grid, std::clamp<std::int64_t>(12288 / (x.c * std::int64_t(sizeof(T))), 16, 96),
-                        TilePixels<T>::most, 2 * Out * grid.tap_count * x.c / lanes);
+  const GridTiles tiles(x, grid, widest_tile<T>(grid, x.c), TilePixels<T>::most, 2 * Out * grid.tap_count * x.c / lanes);
   SourceFinder<T> find_sources(x, grid, tiles);
   const std::int64_t segments = find_sources.segments, depth = find_sources.depth, whole = depth / lanes * lanes;
 
