@@ -1,6 +1,7 @@
 // Activations and the optimisers' sums against their definitions, and the same bits for any number of threads.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>

@@ -1,6 +1,7 @@
 // Pooling and pixel shuffle against their definitions, over shapes that are no multiple of a vector.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
