@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "strata/core/checksum.hpp"
 #include "strata/cpu/conv2d.hpp"
 #include "strata/cpu/pointwise.hpp"
 #include "strata/nn/batch_norm.hpp"
@@ -93,27 +94,23 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return text + (has_bias ? ")" : ", bias=False)");
   }
 
-  /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x. Statistics of it on request.
-  template <class T>
-  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation,
-                                const ChannelStatistics& statistics = {}) {
-    const Conv2dProblem problem = problem_for(x);
-    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
-    cpu::conv2d_forward<T>(problem, source(x), weight, bias, image.data(), activation, {affine(x), statistics});
-    return image;
-  }
-
   /// `statistics` are those of the result, for a batch norm behind the layer. It then leaves the gradient of a ReLU to that.
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none,
                       const ChannelStatistics& statistics = {}) {
-    const T* bias_data = nullptr;
-    if constexpr (has_bias) bias_data = std::as_const(self.bias).template value<T>().data();
-    auto y = pass.output(
-        convolve(x, std::as_const(self.weight).template value<T>().data(), bias_data, activation, statistics));
-    if constexpr (P::training) {
+    const T* weight = std::as_const(self.weight).template value<T>().data();
+    const T* bias = nullptr;
+    if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
+    if constexpr (!P::training) {
+      return self.infer(pass, x, checksum(weight, Shape{Out, In, Kernel, Kernel}.size()), [weight] { return weight; }, bias,
+                        activation);
+    } else {
+      const Conv2dProblem problem = problem_for(x);
+      Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
+      cpu::conv2d_forward<T>(problem, source(x), weight, bias, image.data(), activation, {affine(x), statistics});
+      auto y = pass.output(std::move(image));
       const bool rectify = activation == Activation::relu && !statistics;
-      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
+      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(),
                                    kept = rectify ? y.value() : Image<Out, T>()](Tape& tape) {
         using Pending = detail::PendingNormGradient<Out, T>;
         const auto pending = kept.size() == 0 ? tape.take_pending<Pending>(id) : nullptr;
@@ -126,8 +123,18 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
           cpu::conv2d_backward_input<T>(problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                         dx.accumulate, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
       });
+      return y;
     }
-    return y;
+  }
+
+  /// The convolution of x with the weights that weights() gives, whose checksum is `key`, and `biases` (or nullptr).
+  template <class T, class Weights>
+  Var<Out, T> infer(Infer& pass, const Var<In, T>& x, std::uint64_t key, Weights&& weights, const T* biases,
+                    Activation activation) const {
+    const Conv2dProblem problem = problem_for(x);
+    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
+    cpu::conv2d_forward_cached<T>(problem, x.data(), packed_, key, weights, biases, image.data(), activation);
+    return pass.output(std::move(image));
   }
 
  private:
@@ -157,6 +164,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return {.n = x.n(), .h = x.h(), .w = x.w(), .in = In, .out = Out, .kernel = Kernel, .stride = stride,
             .padding = padding, .dilation = dilation};
   }
+
+  mutable cpu::PackedWeights packed_;
 
   static_assert(In > 0 && Out > 0, "strata::Conv2d<In, Out, Kernel>: channel counts must be positive");
   static_assert(Kernel > 0, "strata::Conv2d<In, Out, Kernel>: Kernel must be positive");
