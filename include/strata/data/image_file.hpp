@@ -102,7 +102,8 @@ inline ImageInfo read_structure(Bytes file, bool whole) {
 }
 
 /// Of files that allow it, only the first `rows` rows.
-inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels, std::int64_t rows) {
+inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels,
+                                 std::int64_t rows = std::numeric_limits<std::int64_t>::max()) {
   if (file.size() > std::size_t(std::numeric_limits<int>::max())) throw BadImage("it is larger than 2 GiB");
   const ImageInfo info = read_structure(file, false);
   if (info.h > max_pixels / info.w)
