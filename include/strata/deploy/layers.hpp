@@ -37,6 +37,7 @@ class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
 
   Buffer weight{Shape{Out, In, Kernel, Kernel}};
   Buffer bias{has_bias ? Shape{Out} : Shape{0}};
+  mutable cpu::PackedWeights packed;
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -51,7 +52,9 @@ class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
     static_assert(detail::inference_only<P>());
     const float* bias_data = nullptr;
     if constexpr (has_bias) bias_data = self.bias.template value<float>().data();
-    return pass.output(Conv::convolve(x, self.weight.template value<float>().data(), bias_data, Act));
+    const Tensor<float>& values = std::as_const(self.weight).template value<float>();
+    return Conv::infer(pass, x, self.packed, checksum(values.data(), values.size()), [&] { return values.data(); }, bias_data,
+                       Act);
   }
 };
 

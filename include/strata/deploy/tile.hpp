@@ -39,10 +39,10 @@ struct TileSink {
   double halo = 0, largest_jump = 1, widest = 1;  // widest: floats per pixel of the input, of the largest activation
   bool whole = false;                             // a layer looks at the whole image
 
-  constexpr void enter(const auto&) {}
+  constexpr void enter(const auto&, const Extents&) {}
   constexpr void leave() {}
   template <class M>
-  constexpr void layer(const Extents& before, const Extents& after) {
+  constexpr void layer(const Extents& before, const Extents& after, const FusedStep&) {
     largest_jump = std::max({largest_jump, before.jump, after.jump});
     const double field = (after.field - before.field) / before.jump;
     // A 3 x 3 window may be Winograd's: its result depends, by rounding, on all pixels of its tile.

@@ -70,6 +70,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
 
   Parameter weight{Shape{Out, In, Kernel, Kernel}};
   Parameter bias{has_bias ? Shape{Out} : Shape{0}};
+  mutable cpu::PackedWeights packed;  ///< for Infer passes
 
   /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
   Conv2d() { KaimingNormal{}(weight, Rng(0)); }
@@ -102,8 +103,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     const T* bias = nullptr;
     if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
     if constexpr (!P::training) {
-      return self.infer(pass, x, checksum(weight, Shape{Out, In, Kernel, Kernel}.size()), [weight] { return weight; }, bias,
-                        activation);
+      constexpr std::int64_t size = std::int64_t{Out} * In * Kernel * Kernel;
+      return infer(pass, x, self.packed, checksum(weight, size), [weight] { return weight; }, bias, activation);
     } else {
       const Conv2dProblem problem = problem_for(x);
       Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
@@ -127,13 +128,14 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     }
   }
 
-  /// The convolution of x with the weights that weights() gives, whose checksum is `key`, and `biases` (or nullptr).
+  /// The convolution of x with the weights that weights() gives, whose checksum is `key`, and `biases` (or nullptr). The
+  /// form that kernels read is kept in `cache`.
   template <class T, class Weights>
-  Var<Out, T> infer(Infer& pass, const Var<In, T>& x, std::uint64_t key, Weights&& weights, const T* biases,
-                    Activation activation) const {
+  static Var<Out, T> infer(Infer& pass, const Var<In, T>& x, cpu::PackedWeights& cache, std::uint64_t key,
+                           Weights&& weights, const T* biases, Activation activation) {
     const Conv2dProblem problem = problem_for(x);
     Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
-    cpu::conv2d_forward_cached<T>(problem, x.data(), packed_, key, weights, biases, image.data(), activation);
+    cpu::conv2d_forward_cached<T>(problem, x.data(), cache, key, weights, biases, image.data(), activation);
     return pass.output(std::move(image));
   }
 
@@ -164,8 +166,6 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return {.n = x.n(), .h = x.h(), .w = x.w(), .in = In, .out = Out, .kernel = Kernel, .stride = stride,
             .padding = padding, .dilation = dilation};
   }
-
-  mutable cpu::PackedWeights packed_;
 
   static_assert(In > 0 && Out > 0, "strata::Conv2d<In, Out, Kernel>: channel counts must be positive");
   static_assert(Kernel > 0, "strata::Conv2d<In, Out, Kernel>: Kernel must be positive");

@@ -82,7 +82,7 @@ auto folded_forward(const Conv& conv, const Norm& norm, Infer& pass, const Var<C
     return folded->data();
   };
   const std::uint64_t key = checksum(numbers.scale(), out, checksum(weight.data(), weight.size()));
-  return conv.infer(pass, x, key, fold, std::as_const(shift).data(), activation);
+  return Conv::infer(pass, x, conv.packed, key, fold, std::as_const(shift).data(), activation);
 }
 
 /// conv, an activation, norm and another activation in a training pass.
