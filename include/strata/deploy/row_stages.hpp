@@ -178,9 +178,10 @@ class ConvStage {
       return Image<Out>(1, 0, out_w());
     }
     Image<Out> y(1, count, out_w());
-    cpu::conv2d_forward<float>({.n = 1, .h = count + reach - 1, .w = all.w(), .in = In, .out = Out, .kernel = Kernel,
-                                .stride = 1, .padding = 0, .dilation = Conv::dilation},
-                               all.data(), weight_, bias_, y.data(), activation_);
+    const Conv2dProblem problem{.n = 1, .h = count + reach - 1, .w = all.w(), .in = In, .out = Out, .kernel = Kernel,
+                                .stride = 1, .padding = 0, .dilation = Conv::dilation};
+    cpu::conv2d_forward_cached<float>(problem, all.data(), packed_, /*key=*/1, [&] { return weight_; }, bias_, y.data(),
+                                      activation_);
     kept_ = Image<In>(1, all.h() - count, all.w());
     copy_rows(all, count, kept_.h(), kept_, 0);
     given_ += count;
@@ -194,6 +195,7 @@ class ConvStage {
 
   const float *weight_, *bias_;
   Activation activation_;
+  cpu::PackedWeights packed_;
   std::int64_t w_, out_h_;
   std::int64_t given_ = 0;         // rows of the result
   std::int64_t most_ = row_step;   // rows that came at a time
