@@ -154,7 +154,7 @@ inline void write_whole(const std::filesystem::path& path, std::string_view byte
 }  // namespace detail
 
 /// Writes the network's inference as `path`. Throws FileError when a file cannot be written, ValueError for a network above
-/// the 2 GB that protobuf allows, ShapeError when the sample's extents do not suit the network (give others, or sample =
+/// the 2 GB that protobuf allows, or with a parameter called "input" or "output", ShapeError when the sample's extents do not suit the network (give others, or sample =
 /// false). The network must be of float32; its numbers stay as they are.
 template <class Net>
 void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions& options = {}) {
@@ -162,7 +162,11 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
                 "strata::export_onnx: the network must say how many channels it takes and gives: 'using io = st::maps<In, Out>'");
   constexpr int in = Net::io::in, out = Net::io::out;
   detail::OnnxGraph graph;
-  for (const NamedTensor& tensor : detail::tensors_of(net, "", options.names)) graph.names.emplace(tensor.tensor, tensor.name);
+  for (const NamedTensor& tensor : detail::tensors_of(net, "", options.names)) {
+    if (tensor.name == "input" || tensor.name == "output")
+      throw ValueError(concat("export_onnx: a parameter of the network is called '", tensor.name, "', as its image is: rename it"));
+    graph.names.emplace(tensor.tensor, tensor.name);
+  }
   Infer pass;
   const Var<out, OnnxSymbol> result = detail::call(net, pass, Var<in, OnnxSymbol>({&graph, graph.input, 0, false}));
   detail::OnnxValue last = result.symbol();

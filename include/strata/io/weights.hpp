@@ -220,7 +220,10 @@ inline TensorIndex given_names(const WeightsFile& file, const std::vector<NamedT
     if (!name.starts_with(prefix)) return std::nullopt;
     const std::string bare = name.substr(prefix.size());
     for (std::size_t i = 0; i < ignores.size(); ++i)
-      if (begins(bare, options.ignore[i])) return ++ignores[i], std::nullopt;
+      if (begins(bare, options.ignore[i])) {
+        ++ignores[i];
+        return std::nullopt;
+      }
     return renamed(bare, options.rename, renames);
   };
   TensorIndex given;
@@ -237,7 +240,7 @@ inline TensorIndex given_names(const WeightsFile& file, const std::vector<NamedT
     throw FileError(file.path().string() + ": none of its " + std::to_string(file.tensors().size()) +
                     " tensors begins with '" + prefix + "'");
   for (const auto& [name, kind] : file.others())
-    if (name_of(name)) mismatch.unexpected(name + " (" + kind + ", no tensor)");
+    if (name_of(name)) mismatch.unexpected(shown(name) + " (" + kind + ", no tensor)");
   for (std::size_t i = 0; i < renames.size(); ++i) check_used(file.path(), "rename", options.rename[i].from, renames[i]);
   for (std::size_t i = 0; i < ignores.size(); ++i) check_used(file.path(), "ignore", options.ignore[i], ignores[i]);
   return given;
