@@ -66,7 +66,8 @@ class WeightsFile {
   static AnyFile open(const std::filesystem::path& path, const std::string& key) {
     if (PytorchFile::recognises(InputFile(path)))
       return AnyFile(std::in_place_type<PytorchFile>, path, PytorchFileOptions{.key = key});
-    if (!key.empty()) throw ValueError(concat(path.string(), ": has no dict under the key '", key, "': it is no file of torch.save"));
+    if (!key.empty())
+      throw ValueError(concat(path.string(), ": has no dict under the key '", key, "': it is no file of torch.save"));
     return AnyFile(std::in_place_type<SafetensorsFile>, path);
   }
 
