@@ -22,6 +22,8 @@ struct Conv2dProblem {
   constexpr std::int64_t weight_size() const { return std::int64_t{out} * kernel * kernel * in; }
   constexpr std::int64_t multiply_adds() const { return n * out_h() * out_w() * weight_size(); }
 
+  constexpr bool operator==(const Conv2dProblem&) const = default;
+
  private:
   constexpr std::int64_t extent(std::int64_t size) const {
     return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
