@@ -245,8 +245,9 @@ inline CudnnGraph convolution_graph(const CudnnLibrary& library, const CudnnConv
 ///             new_running = (1 - momentum) * running + momentum * batch (the variance unbiased)
 /// inference:  y = activation(x * weight + bias), where weight and bias have taken the running statistics in
 /// backward:   dx, dweight and dbias from x, dy, weight and the mean and inverse_std that training wrote
-/// Weights, statistics and their gradients are fp32 whatever x is.
+/// Weights, statistics and their gradients are fp32 whatever x is. Throws ShapeError for extents below 1.
 inline CudnnGraph batch_norm_graph(const CudnnLibrary& library, const CudnnBatchNorm& b, cudnnHandle_t handle = nullptr) {
+  if (b.n < 1 || b.h < 1 || b.w < 1 || b.channels < 1) throw ShapeError(concat(b.str(), ": each extent must be at least 1"));
   const cudnnDataType_t type = cudnn_type(b.precision);
   const CudnnGraph::Extents extents{b.n, b.channels, b.h, b.w};
   CudnnGraph graph(library, b.str(), handle);

@@ -151,10 +151,15 @@ inline std::vector<CudnnPlan> make_plans(const CudnnGraph& graph, const CudnnDev
     }
     if (!plans.empty()) return plans;
   }
+  if (refusal.empty()) {
+    char reason[512] = {};
+    graph.library().get_last_error_string(reason, sizeof reason);
+    refusal = reason;
+  }
   throw CudnnError(concat("cuDNN has no plan for this: ", graph.name(), ": ", proposed, " engines proposed, ", unsuitable,
                           " of another precision", options.deterministic ? " or not deterministic, " : ", ", too_large,
                           " that want more than ", options.max_workspace_bytes >> 20, " MiB of workspace",
-                          refusal.empty() ? "" : "; the last one refused: ", refusal),
+                          refusal.empty() ? "" : "; its last words: ", refusal),
                    status);
 }
 
