@@ -33,6 +33,7 @@ class ExpressionProgram {
   struct Instruction {
     Operation operation;
     std::uint8_t leaf;  ///< of a leaf: its number
+    std::uint8_t left;  ///< of an operation on two: the instruction whose value is the left one; the right one is the last
     float a, b;         ///< of a constant: its value; of clamp: low and high
   };
 
@@ -44,12 +45,12 @@ class ExpressionProgram {
     if (leaf == max_leaves) throw Error(concat("expression: more than ", max_leaves, " different images in one"));
     leaf_[leaf] = data;
     if (leaf == leaves_) ++leaves_;
-    append({Operation::leaf, std::uint8_t(leaf), 0, 0});
+    append({Operation::leaf, std::uint8_t(leaf), 0, 0, 0});
     return leaf;
   }
-  constexpr void push_constant(float value) { append({Operation::constant, 0, value, 0}); }
-  constexpr void push_clamp(float low, float high) { append({Operation::clamp, 0, low, high}); }
-  constexpr void push(Operation operation) { append({operation, 0, 0, 0}); }
+  constexpr void push_constant(float value) { append({Operation::constant, 0, 0, value, 0}); }
+  constexpr void push_clamp(float low, float high) { append({Operation::clamp, 0, 0, low, high}); }
+  constexpr void push(Operation operation) { append({operation, 0, 0, 0, 0}); }
 
   constexpr int length() const { return length_; }
   constexpr int leaves() const { return leaves_; }
@@ -61,17 +62,20 @@ class ExpressionProgram {
   constexpr const float* leaf(int number) const { return leaf_[number]; }
 
  private:
-  constexpr void append(const Instruction& instruction) {
+  constexpr void append(Instruction instruction) {
     const int wanted = operand_count(instruction.operation);
     if (depth_ < wanted) throw Error("expression: an operation without operands");
     if (length_ == max_length) throw Error(concat("expression: more than ", max_length, " operations in one"));
     depth_ += 1 - wanted;
     if (depth_ > max_depth) throw Error(concat("expression: nested deeper than ", max_depth));
     deepest_ = depth_ > deepest_ ? depth_ : deepest_;
+    if (wanted == 2) instruction.left = top_[depth_ - 1];
+    top_[depth_ - 1] = std::uint8_t(length_);
     instruction_[length_++] = instruction;
   }
 
   Instruction instruction_[max_length]{};
+  std::uint8_t top_[max_depth]{};  // the instructions whose values are on the stack
   const float* leaf_[max_leaves]{};
   int length_ = 0, leaves_ = 0, depth_ = 0, deepest_ = 0;
 };
