@@ -64,12 +64,12 @@ struct Launcher;
 template <class... Parameters, void (*Kernel)(Parameters...)>
 struct Launcher<Kernel> {
   static cudaError_t run(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream, Parameters... arguments) {
-#if defined(__CUDACC__)
     if (shared_bytes > 48 * 1024) {  // more than what every device gives has to be asked for
       const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(Kernel),
                                                       cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
       if (status != cudaSuccess) return status;
     }
+#if defined(__CUDACC__)
     Kernel<<<grid, block, shared_bytes, stream>>>(arguments...);
     return cudaGetLastError();
 #else
