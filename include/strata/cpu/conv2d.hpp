@@ -24,20 +24,6 @@ using strata::Activation;
 
 namespace detail {
 
-/// Throws ShapeError for extents that make no convolution.
-inline void check_conv2d(const Conv2dProblem& p) {
-  const std::int64_t reach = std::int64_t{p.dilation} * (p.kernel - 1) + 1;
-  if (p.n < 1 || p.h < 1 || p.w < 1 || p.in < 1 || p.out < 1)
-    throw ShapeError(concat("conv2d: got an input of ", p.n, "x", p.in, "x", p.h, "x", p.w, " for ", p.out,
-                            " output channels; each must be at least 1"));
-  if (p.kernel < 1 || p.stride < 1 || p.dilation < 1 || p.padding < 0)
-    throw ShapeError(concat("conv2d: got kernel ", p.kernel, ", stride ", p.stride, ", padding ", p.padding,
-                            ", dilation ", p.dilation, "; wanted at least 1, 1, 0 and 1"));
-  if (reach > p.h + 2 * p.padding || reach > p.w + 2 * p.padding)
-    throw ShapeError(concat("conv2d: a kernel that reaches over ", reach, " pixels (kernel ", p.kernel, ", dilation ",
-                            p.dilation, ") does not fit an image of ", p.h, "x", p.w, " with padding ", p.padding));
-}
-
 /// Whether Winograd's algorithm computes a problem, and faster than the direct one. It needs at least a vector of
 /// channels on both sides, and images that its 4 x 4 tiles do not exceed by too much.
 constexpr bool use_winograd(const Conv2dProblem& p) {
@@ -53,7 +39,7 @@ constexpr bool use_winograd(const Conv2dProblem& p) {
 template <class T>
 void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
                     Activation activation = Activation::none) {
-  detail::check_conv2d(problem);
+  check_conv2d(problem);
   const Epilogue<T> epilogue{.bias = bias, .activation = activation};
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem)) return winograd_forward(problem, x, weight, y, epilogue);
@@ -63,7 +49,7 @@ void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, c
 /// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`.
 template <class T>
 void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate) {
-  detail::check_conv2d(problem);
+  check_conv2d(problem);
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem)) return winograd_backward_input(problem, dy, weight, dx, accumulate);
   direct_backward_input(problem, dy, weight, dx, accumulate);
@@ -73,7 +59,7 @@ void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* w
 template <class T>
 void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, const T* dy, T* dweight, T* dbias,
                             bool accumulate) {
-  detail::check_conv2d(problem);
+  check_conv2d(problem);
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem)) return winograd_backward_weight(problem, x, dy, dweight, dbias, accumulate);
   direct_backward_weight(problem, x, dy, dweight, dbias, accumulate);

@@ -14,8 +14,8 @@ template <bool Inverse>
 struct PixelShuffle : SingleElements {
   const float* from;
   float* to;
-  Divisor by_channels, by_r, by_width, by_height;  ///< channels, w and h of the image that is written
-  int channels, w, r;                              ///< of the large image, of the small one
+  Divisor by_channels, by_r, by_width;  ///< channels and width of the image that is written
+  int channels, w, r;                   ///< channels of the large image, width of the small one
   bool accumulate;
   template <int W>
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {

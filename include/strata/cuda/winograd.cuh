@@ -241,11 +241,11 @@ struct WinogradPlan {
   }
 };
 
-/// Whether a problem has Winograd's form, and few enough pixels outside its tiles that fewer products are left.
-inline bool use_winograd(const Conv2dProblem& p) {
+/// Whether a problem has Winograd's form, and few enough pixels of its h x w results lie outside the tiles that fewer
+/// products are left.
+inline bool use_winograd(const Conv2dProblem& p, std::int64_t h, std::int64_t w) {
   if (p.kernel != 3 || p.stride != 1 || p.dilation != 1 || p.in < 16 || p.out < 16) return false;
-  const std::int64_t tiles = ceil_div(p.out_h(), 4) * ceil_div(p.out_w(), 4);
-  return 2 * tiles * winograd_planes < 9 * p.out_h() * p.out_w();
+  return 2 * ceil_div(h, 4) * ceil_div(w, 4) * winograd_planes < 9 * h * w;
 }
 
 /// Floats of workspace of winograd_gather: the packed weights, and a chunk's v and m.

@@ -21,12 +21,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
 #include "strata/core/error.hpp"
 #include "strata/math/activation.hpp"
 #include "strata/math/conv2d_problem.hpp"
+#include "strata/math/engine_options.hpp"
 #include "strata/math/expression_program.hpp"
 #include "strata/math/optimizer_update.hpp"
 #include "strata/math/pool_problem.hpp"
@@ -84,6 +86,13 @@ struct PatchSource {
   RandomStream random;             ///< where the noise begins
 };
 
+/// Work that was recorded once and is done again by one launch, on the same memory.
+class RecordedWork {
+ public:
+  virtual ~RecordedWork() = default;
+  virtual void replay() = 0;
+};
+
 class Accelerator {
  public:
   virtual ~Accelerator() = default;
@@ -91,6 +100,11 @@ class Accelerator {
   virtual Device device() const = 0;
   /// As people call it: "NVIDIA A100-SXM4-80GB (compute capability 8.0)".
   virtual std::string name() const = 0;
+
+  /// Which kernels compute convolutions, where the device has a choice. Throws ValueError where it has none.
+  virtual void set_engine(const EngineOptions& options) {
+    if (options.engine != Engine::native) throw ValueError(concat(device().str(), ": has no library to choose, only Strata's kernels"));
+  }
 
   // ---- memory
 
@@ -106,6 +120,14 @@ class Accelerator {
   virtual void fill(float* to, std::int64_t count, float value) = 0;
   /// Waits until all work is done. Throws DeviceError for what went wrong in it.
   virtual void synchronize() = 0;
+
+  /// From now on work is written down instead of done, until end_recording. pool() is meanwhile a pool of the recording's own:
+  /// what is taken from it stays as long as the recording, so that a replay writes over nobody's memory. Numbers that are
+  /// arguments (a learning rate, a place in a random stream) are recorded as they are. Whatever waits or reads host memory
+  /// (upload, download, synchronize, sum_of_squares, noisy_patches) throws Error in between. Run the same work once before,
+  /// so that nothing has to be prepared.
+  virtual void begin_recording() = 0;
+  virtual std::unique_ptr<RecordedWork> end_recording() = 0;
 
   // ---- convolution (Linear is kernel 1, padding 0, n 1, h the batch, w 1)
 
