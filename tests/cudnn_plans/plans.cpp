@@ -1,6 +1,6 @@
-// The real cuDNN makes plans for described devices, without a device or a driver: it accepts the convolutions that Strata
-// hands it, for sm_75, sm_80 and sm_90. Plans made so are not run, and nothing here says how fast they are. The graphs and
-// plans come from the code that the engine uses (cuda/cudnn_graph.cuh, cuda/cudnn_plan.cuh).
+// The real cuDNN makes plans for described devices, without a device or a driver: it accepts the convolutions that
+// Strata hands it, for sm_75, sm_80 and sm_90. Plans made so are not run, and nothing here says how fast they are. The
+// graphs and plans come from the code that the engine uses (cuda/cudnn_graph.cuh, cuda/cudnn_plan.cuh).
 //
 // The environment variable STRATA_CUDNN_LIBRARY names the library; without it the loader looks for libcudnn.so.9. Where
 // there is none the test is skipped.
@@ -25,7 +25,8 @@ namespace {
 
 std::optional<CudnnLibrary> library;
 
-constexpr st::Precision precisions[] = {st::Precision::fp32, st::Precision::tf32, st::Precision::fp16, st::Precision::bf16};
+constexpr st::Precision precisions[] = {st::Precision::fp32, st::Precision::tf32, st::Precision::fp16,
+                                        st::Precision::bf16};
 
 /// The three convolutions of DnCNN-17 on the published recipe's batches.
 constexpr st::Conv2dProblem first{.n = 128, .h = 40, .w = 40, .in = 1, .out = 64};
@@ -35,7 +36,8 @@ constexpr st::Conv2dProblem last{.n = 128, .h = 40, .w = 40, .in = 64, .out = 1}
 std::vector<CudnnPlan> plans(const DescribedDevice& device, const CudnnConvolution& convolution, std::size_t wanted = 1,
                              std::size_t workspace = std::size_t{1} << 30) {
   const CudnnDevice described(*library, device.json());
-  return make_plans(convolution_graph(*library, convolution), described, {convolution.precision, true, workspace}, wanted);
+  return make_plans(convolution_graph(*library, convolution), described, {convolution.precision, true, workspace},
+                    wanted);
 }
 
 std::set<std::int64_t> engines(const DescribedDevice& device, const CudnnConvolution& convolution) {
@@ -54,8 +56,16 @@ TEST_CASE("cuDNN makes a deterministic plan for every convolution of DnCNN-17") 
       for (const st::Conv2dProblem& problem : {first, middle, last}) {
         std::vector<CudnnConvolution> wanted{
             {.problem = problem, .pass = ConvolutionPass::forward, .precision = precision},
-            {.problem = problem, .pass = ConvolutionPass::forward, .precision = precision, .bias = true, .activation = st::Activation::none},
-            {.problem = problem, .pass = ConvolutionPass::forward, .precision = precision, .bias = true, .activation = st::Activation::relu}};
+            {.problem = problem,
+             .pass = ConvolutionPass::forward,
+             .precision = precision,
+             .bias = true,
+             .activation = st::Activation::none},
+            {.problem = problem,
+             .pass = ConvolutionPass::forward,
+             .precision = precision,
+             .bias = true,
+             .activation = st::Activation::relu}};
         for (const ConvolutionPass pass : {ConvolutionPass::backward_input, ConvolutionPass::backward_weight})
           for (const bool accumulate : {false, true})
             wanted.push_back({.problem = problem, .pass = pass, .precision = precision, .accumulate = accumulate});
@@ -64,8 +74,9 @@ TEST_CASE("cuDNN makes a deterministic plan for every convolution of DnCNN-17") 
           CAPTURE(convolution.str());
           const auto found = plans(device, convolution);
           REQUIRE(found.size() == 1);
-          std::printf("sm_%d  %s: engine %lld, workspace %.1f MiB\n", device.compute_capability, convolution.str().c_str(),
-                      static_cast<long long>(found[0].engine()), double(found[0].workspace_bytes()) / (1 << 20));
+          std::printf("sm_%d  %s: engine %lld, workspace %.1f MiB\n", device.compute_capability,
+                      convolution.str().c_str(), static_cast<long long>(found[0].engine()),
+                      double(found[0].workspace_bytes()) / (1 << 20));
           ++made;
         }
       }
@@ -74,7 +85,8 @@ TEST_CASE("cuDNN makes a deterministic plan for every convolution of DnCNN-17") 
 }
 
 TEST_CASE("the precision decides which engines may serve") {
-  for (const ConvolutionPass pass : {ConvolutionPass::forward, ConvolutionPass::backward_input, ConvolutionPass::backward_weight}) {
+  for (const ConvolutionPass pass :
+       {ConvolutionPass::forward, ConvolutionPass::backward_input, ConvolutionPass::backward_weight}) {
     const auto strict = engines(strata_test::a100, {.problem = middle, .pass = pass, .precision = st::Precision::fp32});
     const auto tf32 = engines(strata_test::a100, {.problem = middle, .pass = pass, .precision = st::Precision::tf32});
     CHECK(strict.size() < tf32.size());
@@ -124,7 +136,8 @@ TEST_CASE("the key is the whole problem") {
 // Engines for these are compiled when the plan is made, which asks the driver to load the code.
 TEST_CASE("batch normalisation: cuDNN accepts the graphs; plans need a driver") {
   const CudnnDevice device(*library, strata_test::a100.json());
-  for (const auto pass : {CudnnBatchNorm::Pass::training, CudnnBatchNorm::Pass::inference, CudnnBatchNorm::Pass::backward})
+  for (const auto pass :
+       {CudnnBatchNorm::Pass::training, CudnnBatchNorm::Pass::inference, CudnnBatchNorm::Pass::backward})
     for (const st::Precision precision : {st::Precision::fp32, st::Precision::fp16, st::Precision::bf16}) {
       const CudnnBatchNorm batch_norm{.n = 128, .h = 40, .w = 40, .channels = 64, .pass = pass, .precision = precision};
       CAPTURE(batch_norm.str());
@@ -134,7 +147,8 @@ TEST_CASE("batch normalisation: cuDNN accepts the graphs; plans need a driver") 
         std::printf("%s: engine %lld\n", batch_norm.str().c_str(), static_cast<long long>(made[0].engine()));
       } catch (const CudnnError& error) {
         CHECK_MESSAGE(std::string(error.what()).find("libcuda == nullptr") != std::string::npos, error.what());
-        std::printf("%s: the graph is accepted; a plan needs the driver, which is not here\n", batch_norm.str().c_str());
+        std::printf("%s: the graph is accepted; a plan needs the driver, which is not here\n",
+                    batch_norm.str().c_str());
       }
     }
   const CudnnBatchNorm wrong{.n = 128, .h = 40, .w = 40, .channels = 0};

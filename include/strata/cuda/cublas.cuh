@@ -1,12 +1,13 @@
 // Linear layers, and 1x1 convolutions, by cuBLASLt: products of row-major matrices.
 //
-//     st::cuda::Cublas blas(stream);                                                  // DeviceError where it is missing
-//     blas.linear_forward({.rows = 128, .in = 64, .out = 10}, x, weight, bias, y);    // y = x * transposed(weight) + bias
+//     st::cuda::Cublas blas(stream);                                                  // DeviceError where it is
+//     missing blas.linear_forward({.rows = 128, .in = 64, .out = 10}, x, weight, bias, y);    // y = x *
+//     transposed(weight) + bias
 //
-// x is rows x in, weight out x in, y rows x out, all row-major. A 1x1 convolution of stride 1 without padding is the same
-// with a row for each pixel. cuBLAS reads memory column by column: a row-major matrix is to it the transposed one, so every
-// product below is written for the transposed result. Addresses are of device memory: fp32 for the precisions fp32 and
-// tf32, 16 bit for fp16 and bf16; sums are fp32.
+// x is rows x in, weight out x in, y rows x out, all row-major. A 1x1 convolution of stride 1 without padding is the
+// same with a row for each pixel. cuBLAS reads memory column by column: a row-major matrix is to it the transposed one,
+// so every product below is written for the transposed result. Addresses are of device memory: fp32 for the precisions
+// fp32 and tf32, 16 bit for fp16 and bf16; sums are fp32.
 #pragma once
 
 #include <cublasLt.h>
@@ -46,7 +47,8 @@ class CublasLibrary {
   SharedLibrary library_;
 
  public:
-#define STRATA_CUBLAS_FUNCTION(name, symbol) decltype(&symbol) name = library_.function<std::remove_pointer_t<decltype(&symbol)>>(#symbol)
+#define STRATA_CUBLAS_FUNCTION(name, symbol) \
+  decltype(&symbol) name = library_.function<std::remove_pointer_t<decltype(&symbol)>>(#symbol)
   STRATA_CUBLAS_FUNCTION(create, cublasLtCreate);
   STRATA_CUBLAS_FUNCTION(destroy, cublasLtDestroy);
   STRATA_CUBLAS_FUNCTION(status_string, cublasLtGetStatusString);
@@ -93,8 +95,8 @@ class Cublas {
     library_.destroy(handle_);
   }
 
-  /// y = activation(x * transposed(weight) + bias); bias may be nullptr. With `accumulate` y += x * transposed(weight), and
-  /// neither bias nor activation is allowed: ValueError.
+  /// y = activation(x * transposed(weight) + bias); bias may be nullptr. With `accumulate` y += x * transposed(weight),
+  /// and neither bias nor activation is allowed: ValueError.
   void linear_forward(const LinearProblem& p, const void* x, const void* weight, const void* bias, void* y,
                       Activation activation = Activation::none, bool accumulate = false) {
     if (accumulate && (bias != nullptr || activation != Activation::none))
@@ -103,22 +105,28 @@ class Cublas {
     const cublasLtEpilogue_t epilogue = bias != nullptr ? (relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
                                                         : (relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT);
     // transposed(y), out x rows = weight, out x in, times transposed(x), in x rows
-    run({.m = p.out, .n = p.rows, .k = p.in, .transpose_a = true, .transpose_b = false, .precision = p.precision, .epilogue = epilogue},
+    run({.m = p.out,
+         .n = p.rows,
+         .k = p.in,
+         .transpose_a = true,
+         .transpose_b = false,
+         .precision = p.precision,
+         .epilogue = epilogue},
         weight, x, bias, y, accumulate);
   }
 
   /// dx (+)= dy * weight.
   void linear_backward_input(const LinearProblem& p, const void* dy, const void* weight, void* dx, bool accumulate) {
     // transposed(dx), in x rows = transposed(weight), in x out, times transposed(dy), out x rows
-    run({.m = p.in, .n = p.rows, .k = p.out, .transpose_a = false, .transpose_b = false, .precision = p.precision}, weight, dy, nullptr, dx,
-        accumulate);
+    run({.m = p.in, .n = p.rows, .k = p.out, .transpose_a = false, .transpose_b = false, .precision = p.precision},
+        weight, dy, nullptr, dx, accumulate);
   }
 
   /// dweight (+)= transposed(dy) * x.
   void linear_backward_weight(const LinearProblem& p, const void* x, const void* dy, void* dweight, bool accumulate) {
     // transposed(dweight), in x out = transposed(x), in x rows, times dy, rows x out
-    run({.m = p.in, .n = p.out, .k = p.rows, .transpose_a = false, .transpose_b = true, .precision = p.precision}, x, dy, nullptr, dweight,
-        accumulate);
+    run({.m = p.in, .n = p.out, .k = p.rows, .transpose_a = false, .transpose_b = true, .precision = p.precision}, x,
+        dy, nullptr, dweight, accumulate);
   }
 
   /// Products with a plan.
@@ -176,7 +184,8 @@ class Cublas {
 
   Owned<cublasLtMatrixLayout_t> layout(Precision precision, std::int64_t rows, std::int64_t columns) const {
     cublasLtMatrixLayout_t raw = nullptr;
-    library_.check(library_.create_layout(&raw, type_of(precision), std::uint64_t(rows), std::uint64_t(columns), rows), "describing a matrix");
+    library_.check(library_.create_layout(&raw, type_of(precision), std::uint64_t(rows), std::uint64_t(columns), rows),
+                   "describing a matrix");
     return {raw, library_.destroy_layout};
   }
   template <class T>
@@ -184,8 +193,10 @@ class Cublas {
     library_.check(library_.set_operation(operation.get(), name, &value, sizeof value), "describing a product");
   }
   template <class T>
-  void set(const Owned<cublasLtMatmulPreference_t>& preference, cublasLtMatmulPreferenceAttributes_t name, const T& value) const {
-    library_.check(library_.set_preference(preference.get(), name, &value, sizeof value), "saying what a product may use");
+  void set(const Owned<cublasLtMatmulPreference_t>& preference, cublasLtMatmulPreferenceAttributes_t name,
+           const T& value) const {
+    library_.check(library_.set_preference(preference.get(), name, &value, sizeof value),
+                   "saying what a product may use");
   }
 
   Plan& plan(const Product& p) {
@@ -195,7 +206,8 @@ class Cublas {
       return *found;
     }
     cublasLtMatmulDesc_t raw = nullptr;
-    const cublasComputeType_t compute = p.precision == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    const cublasComputeType_t compute =
+        p.precision == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     library_.check(library_.create_operation(&raw, compute, CUDA_R_32F), "describing a product");
     Owned<cublasLtMatmulDesc_t> operation(raw, library_.destroy_operation);
     set(operation, CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -216,14 +228,17 @@ class Cublas {
     set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p.alignment[2]);
     cublasLtMatmulHeuristicResult_t result{};
     int count = 0;
-    const cublasStatus_t status =
-        library_.find_algorithms(handle_, operation.get(), a.get(), b.get(), d.get(), d.get(), preference.get(), 1, &result, &count);
+    const cublasStatus_t status = library_.find_algorithms(handle_, operation.get(), a.get(), b.get(), d.get(), d.get(),
+                                                           preference.get(), 1, &result, &count);
     if (status != CUBLAS_STATUS_SUCCESS || count == 0 || result.state != CUBLAS_STATUS_SUCCESS)
-      throw LibraryError(concat("cuBLASLt has no algorithm for a product of ", p.m, " x ", p.k, " and ", p.k, " x ", p.n, ": ",
-                               library_.status_string(status != CUBLAS_STATUS_SUCCESS ? status : CUBLAS_STATUS_NOT_SUPPORTED)));
+      throw LibraryError(
+          concat("cuBLASLt has no algorithm for a product of ", p.m, " x ", p.k, " and ", p.k, " x ", p.n, ": ",
+                 library_.status_string(status != CUBLAS_STATUS_SUCCESS ? status : CUBLAS_STATUS_NOT_SUPPORTED)));
     if (plans_.size() >= options_.max_plans)
-      plans_.erase(std::min_element(plans_.begin(), plans_.end(), [](const Plan& l, const Plan& r) { return l.last_use < r.last_use; }));
-    plans_.push_back({p, std::move(operation), std::move(a), std::move(b), std::move(d), result.algo, result.workspaceSize, ++uses_});
+      plans_.erase(std::min_element(plans_.begin(), plans_.end(),
+                                    [](const Plan& l, const Plan& r) { return l.last_use < r.last_use; }));
+    plans_.push_back({p, std::move(operation), std::move(a), std::move(b), std::move(d), result.algo,
+                      result.workspaceSize, ++uses_});
     return plans_.back();
   }
 
@@ -233,14 +248,16 @@ class Cublas {
 
   void run(Product product, const void* a, const void* b, const void* bias, void* d, bool accumulate) {
     if (product.m < 1 || product.n < 1 || product.k < 1)
-      throw ShapeError(concat("linear: a product of ", product.m, " x ", product.k, " and ", product.k, " x ", product.n,
-                              "; each extent must be at least 1"));
-    product.alignment[0] = alignment_of(a), product.alignment[1] = alignment_of(b), product.alignment[2] = alignment_of(d);
+      throw ShapeError(concat("linear: a product of ", product.m, " x ", product.k, " and ", product.k, " x ",
+                              product.n, "; each extent must be at least 1"));
+    product.alignment[0] = alignment_of(a), product.alignment[1] = alignment_of(b),
+    product.alignment[2] = alignment_of(d);
     Plan& p = plan(product);
     if (has_bias(product)) set(p.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     const float alpha = 1, beta = accumulate ? 1 : 0;
-    library_.check(library_.multiply(handle_, p.operation.get(), &alpha, a, p.a.get(), b, p.b.get(), &beta, d, p.d.get(), d, p.d.get(),
-                                     &p.algorithm, workspace_.get(p.workspace_bytes), p.workspace_bytes, workspace_.stream()),
+    library_.check(library_.multiply(handle_, p.operation.get(), &alpha, a, p.a.get(), b, p.b.get(), &beta, d,
+                                     p.d.get(), d, p.d.get(), &p.algorithm, workspace_.get(p.workspace_bytes),
+                                     p.workspace_bytes, workspace_.stream()),
                    "a product");
   }
 

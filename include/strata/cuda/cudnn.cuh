@@ -4,8 +4,8 @@
 //     cudnn.run({.problem = {.n = 128, .h = 40, .w = 40, .in = 64, .out = 64}, .precision = st::Precision::tf32},
 //               {{Role::x, x}, {Role::weight, weight}, {Role::y, y}});
 //
-// Addresses are of device memory: fp32 for the precisions fp32 and tf32, 16 bit for fp16 and bf16, results included. Work
-// is queued on the stream. One object serves one device, and one thread at a time.
+// Addresses are of device memory: fp32 for the precisions fp32 and tf32, 16 bit for fp16 and bf16, results included.
+// Work is queued on the stream. One object serves one device, and one thread at a time.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -29,7 +29,8 @@ namespace strata::inline STRATA_ABI::cuda {
 struct CudnnOptions {
   bool deterministic = true;
   std::size_t max_workspace_bytes = std::size_t{1} << 30;
-  /// So many of the plans that cuDNN ranks best are timed when a problem is first seen, and the fastest is kept. 1: none is.
+  /// So many of the plans that cuDNN ranks best are timed when a problem is first seen, and the fastest is kept. 1:
+  /// none is.
   int plans_to_time = 1;
   /// Problems whose plans are kept; then the one that was not used for longest goes.
   std::size_t max_plans = 512;
@@ -51,22 +52,24 @@ class Cudnn {
 
   const CudnnLibrary& library() const { return library_; }
 
-  /// Runs a convolution. The addresses: x, weight, y and with a bias bias; dy, weight, dx; or x, dy, dweight. What the key
-  /// says of the alignment is replaced by what the addresses have. Throws CudnnError when cuDNN has no plan for it.
+  /// Runs a convolution. The addresses: x, weight, y and with a bias bias; dy, weight, dx; or x, dy, dweight. What the
+  /// key says of the alignment is replaced by what the addresses have. Throws CudnnError when cuDNN has no plan for it.
   void run(CudnnConvolution convolution, std::initializer_list<Address> addresses) {
     convolution.alignment = common_alignment(addresses);
     run_plan(convolutions_, convolution, convolution.precision, addresses);
   }
   /// The same for a batch normalisation. The addresses: x, weight, bias, mean, inverse_std, running_mean, running_var,
-  /// new_running_mean, new_running_var, y on the device, and epsilon and momentum, floats on the host; x, weight, bias, y; or
-  /// x, dy, weight, mean, inverse_std, dweight, dbias, dx. cuDNN has plans for training and backward from compute capability
-  /// 8.0 on.
+  /// new_running_mean, new_running_var, y on the device, and epsilon and momentum, floats on the host; x, weight, bias,
+  /// y; or x, dy, weight, mean, inverse_std, dweight, dbias, dx. cuDNN has plans for training and backward from compute
+  /// capability 8.0 on.
   void run(CudnnBatchNorm batch_norm, std::initializer_list<Address> addresses) {
     batch_norm.alignment = common_alignment(addresses);
     run_plan(batch_norms_, batch_norm, batch_norm.precision, addresses);
   }
   /// Whether cuDNN has a plan for this; makes it.
-  bool can_run(const CudnnConvolution& convolution) { return has_plan(convolutions_, convolution, convolution.precision); }
+  bool can_run(const CudnnConvolution& convolution) {
+    return has_plan(convolutions_, convolution, convolution.precision);
+  }
   bool can_run(const CudnnBatchNorm& batch_norm) { return has_plan(batch_norms_, batch_norm, batch_norm.precision); }
 
   /// Problems with a plan.
@@ -75,7 +78,9 @@ class Cudnn {
  private:
   class Handle {
    public:
-    explicit Handle(const CudnnLibrary& library) : library_(library) { library.check(library.create(&handle_), "starting cuDNN"); }
+    explicit Handle(const CudnnLibrary& library) : library_(library) {
+      library.check(library.create(&handle_), "starting cuDNN");
+    }
     Handle(const Handle&) = delete;
     Handle& operator=(const Handle&) = delete;
     ~Handle() { library_.destroy(handle_); }
@@ -89,6 +94,7 @@ class Cudnn {
   template <class Key>
   struct Entry {
     Key key;
+    CudnnGraph graph;
     std::vector<CudnnPlan> plans;  // one, once the best is known; several while they wait to be timed
     std::uint64_t last_use = 0;
   };
@@ -106,7 +112,8 @@ class Cudnn {
   static int common_alignment(std::span<const Address> addresses) {
     std::uintptr_t bits = 16;
     for (const Address& address : addresses)
-      if (address.role != Role::epsilon && address.role != Role::momentum) bits |= reinterpret_cast<std::uintptr_t>(address.data);
+      if (address.role != Role::epsilon && address.role != Role::momentum)
+        bits |= reinterpret_cast<std::uintptr_t>(address.data);
     return int(bits & (~bits + 1));
   }
 
@@ -117,14 +124,15 @@ class Cudnn {
       found->last_use = ++uses_;
       return *found;
     }
-    const CudnnGraph graph = graph_of(library_, key, handle_.get());
+    CudnnGraph graph = graph_of(library_, key, handle_.get());
     auto plans = make_plans(graph, CudnnDevice(), {precision, options_.deterministic, options_.max_workspace_bytes},
                             std::size_t(std::max(options_.plans_to_time, 1)));
     if (cache.size() >= options_.max_plans) {
       workspace_.synchronize();  // the plan that goes may still be running
-      cache.erase(std::min_element(cache.begin(), cache.end(), [](const auto& a, const auto& b) { return a.last_use < b.last_use; }));
+      cache.erase(std::min_element(cache.begin(), cache.end(),
+                                   [](const auto& a, const auto& b) { return a.last_use < b.last_use; }));
     }
-    cache.push_back({key, std::move(plans), ++uses_});
+    cache.push_back({key, std::move(graph), std::move(plans), ++uses_});
     return cache.back();
   }
 
@@ -148,7 +156,8 @@ class Cudnn {
     run(e.plans.front());
   }
 
-  /// Times the plans on the results' own kind of memory, but not on the results: what is added there must be added once.
+  /// Times the plans on the results' own kind of memory, but not on the results: what is added there must be added
+  /// once.
   template <class Key>
   void keep_fastest(Entry<Key>& e, std::span<const Address> addresses) {
     std::vector<Address> scratch(addresses.begin(), addresses.end());
@@ -162,7 +171,8 @@ class Cudnn {
     float least = 0;
     for (std::size_t i = 0; i < e.plans.size(); ++i) {
       void* workspace = workspace_.get(e.plans[i].workspace_bytes());
-      const float time = least_milliseconds(workspace_.stream(), [&] { e.plans[i].run(library_, handle_.get(), scratch, workspace); });
+      const float time =
+          least_milliseconds(workspace_.stream(), [&] { e.plans[i].run(library_, handle_.get(), scratch, workspace); });
       if (i == 0 || time < least) best = i, least = time;
     }
     std::swap(e.plans.front(), e.plans[best]);
@@ -172,7 +182,10 @@ class Cudnn {
   /// Bytes of the tensors that a plan writes; 0 for those it reads.
   static std::size_t result_bytes(const CudnnConvolution& key, Role role) {
     const Conv2dProblem& p = key.problem;
-    const std::int64_t count = role == Role::y ? p.output_size() : role == Role::dx ? p.input_size() : role == Role::dweight ? p.weight_size() : 0;
+    const std::int64_t count = role == Role::y         ? p.output_size()
+                               : role == Role::dx      ? p.input_size()
+                               : role == Role::dweight ? p.weight_size()
+                                                       : 0;
     return std::size_t(count) * size_of(cudnn_type(key.precision));
   }
   static std::size_t result_bytes(const CudnnBatchNorm& key, Role role) {

@@ -4,8 +4,8 @@
 //     st::cuda::CudnnConvolution forward{.problem = {.n = 128, .h = 40, .w = 40, .in = 64, .out = 64}};
 //     st::cuda::CudnnGraph graph = st::cuda::convolution_graph(cudnn, forward);
 //
-// Layouts: activations N,H,W,C, weights O,KH,KW,I, all channel vectors C. cuDNN is given extents in the order N,C,H,W and
-// O,I,KH,KW with strides that say the same. Sums are taken in fp32, or tf32 products with fp32 sums where allowed.
+// Layouts: activations N,H,W,C, weights O,KH,KW,I, all channel vectors C. cuDNN is given extents in the order N,C,H,W
+// and O,I,KH,KW with strides that say the same. Sums are taken in fp32, or tf32 products with fp32 sums where allowed.
 #pragma once
 
 #include <array>
@@ -28,13 +28,13 @@ enum class ConvolutionPass { forward, backward_input, backward_weight };
 
 /// One convolution as cuDNN sees it; all of it decides which kernel is best, so all of it is the key of a plan.
 struct CudnnConvolution {
-  Conv2dProblem problem;
+  Conv2dProblem problem{};
   ConvolutionPass pass = ConvolutionPass::forward;
   Precision precision = Precision::fp32;
-  bool bias = false;                           ///< forward only
-  Activation activation = Activation::none;    ///< forward only
-  bool accumulate = false;                     ///< the result is added to what is there; without bias and activation
-  int alignment = 16;                          ///< bytes that divide every address
+  bool bias = false;                         ///< forward only
+  Activation activation = Activation::none;  ///< forward only
+  bool accumulate = false;                   ///< the result is added to what is there; without bias and activation
+  int alignment = 16;                        ///< bytes that divide every address
 
   bool operator==(const CudnnConvolution&) const = default;
   std::string str() const;
@@ -56,26 +56,48 @@ struct CudnnBatchNorm {
 
 /// What a tensor of a graph is. The numbers name the addresses when a plan runs.
 enum class Role : std::int64_t {
-  x = 1, weight, bias, y, dx, dy, dweight, dbias,
-  mean, inverse_std, running_mean, running_var, new_running_mean, new_running_var, epsilon, momentum,
-  sum, biased  // inside a graph, never in memory
+  x = 1,
+  weight,
+  bias,
+  y,
+  dx,
+  dy,
+  dweight,
+  dbias,
+  mean,
+  inverse_std,
+  running_mean,
+  running_var,
+  new_running_mean,
+  new_running_var,
+  epsilon,
+  momentum,
+  sum,
+  biased  // inside a graph, never in memory
 };
 
 /// What a convolution's factors are in memory.
 inline cudnnDataType_t cudnn_type(Precision precision) {
-  return precision == Precision::fp16 ? CUDNN_DATA_HALF : precision == Precision::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+  return precision == Precision::fp16   ? CUDNN_DATA_HALF
+         : precision == Precision::bf16 ? CUDNN_DATA_BFLOAT16
+                                        : CUDNN_DATA_FLOAT;
 }
 inline const char* name_of(cudnnDataType_t type) {
   return type == CUDNN_DATA_HALF ? "fp16" : type == CUDNN_DATA_BFLOAT16 ? "bf16" : "fp32";
 }
-inline const char* name_of(Precision precision) { return precision == Precision::tf32 ? "tf32" : name_of(cudnn_type(precision)); }
+inline const char* name_of(Precision precision) {
+  return precision == Precision::tf32 ? "tf32" : name_of(cudnn_type(precision));
+}
 
 /// A finished operation graph and the descriptors it stands on.
 class CudnnGraph {
  public:
   /// `handle`: for plans on a device; nullptr for plans on a described one.
   CudnnGraph(const CudnnLibrary& library, std::string name, cudnnHandle_t handle)
-      : library_(&library), name_(std::move(name)), graph_(library, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR), handle_(handle) {}
+      : library_(&library),
+        name_(std::move(name)),
+        graph_(library, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR),
+        handle_(handle) {}
 
   using Extents = std::array<std::int64_t, 4>;
   /// n images of c channels in N,H,W,C order. Weights are o images of i channels.
@@ -154,24 +176,26 @@ class CudnnGraph {
 
 inline std::string CudnnConvolution::str() const {
   constexpr const char* names[] = {"convolution", "convolution's input gradient", "convolution's weight gradient"};
-  return concat(names[int(pass)], bias ? " + bias" : "", activation == Activation::relu ? " + relu" : "", accumulate ? " (added)" : "",
-                " ", name_of(precision), " ", problem.n, "x", problem.in, "x", problem.h, "x", problem.w, " to ", problem.out,
-                " channels, kernel ", problem.kernel, ", stride ", problem.stride, ", padding ", problem.padding, ", dilation ",
-                problem.dilation);
+  return concat(names[int(pass)], bias ? " + bias" : "", activation == Activation::relu ? " + relu" : "",
+                accumulate ? " (added)" : "", " ", name_of(precision), " ", problem.n, "x", problem.in, "x", problem.h,
+                "x", problem.w, " to ", problem.out, " channels, kernel ", problem.kernel, ", stride ", problem.stride,
+                ", padding ", problem.padding, ", dilation ", problem.dilation);
 }
 
 inline std::string CudnnBatchNorm::str() const {
   constexpr const char* names[] = {"batch norm in training", "batch norm in inference", "batch norm's gradient"};
-  return concat(names[int(pass)], activation == Activation::relu ? " + relu" : "", " ", name_of(precision), " ", n, "x", channels, "x",
-                h, "x", w);
+  return concat(names[int(pass)], activation == Activation::relu ? " + relu" : "", " ", name_of(precision), " ", n, "x",
+                channels, "x", h, "x", w);
 }
 
-/// y = activation(bias + convolution of x with weight), dx (+)= the gradient for the input, or dweight (+)= that for the
-/// weights. Throws CudnnError when cuDNN calls the problem none.
-inline CudnnGraph convolution_graph(const CudnnLibrary& library, const CudnnConvolution& c, cudnnHandle_t handle = nullptr) {
+/// y = activation(bias + convolution of x with weight), dx (+)= the gradient for the input, or dweight (+)= that for
+/// the weights. Throws CudnnError when cuDNN calls the problem none.
+inline CudnnGraph convolution_graph(const CudnnLibrary& library, const CudnnConvolution& c,
+                                    cudnnHandle_t handle = nullptr) {
   const Conv2dProblem& p = c.problem;
   const cudnnDataType_t type = cudnn_type(c.precision);
-  const CudnnGraph::Extents input{p.n, p.in, p.h, p.w}, filter{p.out, p.in, p.kernel, p.kernel}, output{p.n, p.out, p.out_h(), p.out_w()};
+  const CudnnGraph::Extents input{p.n, p.in, p.h, p.w}, filter{p.out, p.in, p.kernel, p.kernel},
+      output{p.n, p.out, p.out_h(), p.out_w()};
   CudnnGraph graph(library, c.str(), handle);
 
   const auto pair = [](std::int64_t value) { return std::array{value, value}; };
@@ -180,7 +204,8 @@ inline CudnnGraph convolution_graph(const CudnnLibrary& library, const CudnnConv
     made.set(name, std::span<const std::int64_t>(pair(value)));
   };
   made.set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, std::int64_t{2});
-  made.set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT).set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION);
+  made.set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
+      .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION);
   both_ways(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, p.padding);
   both_ways(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, p.padding);
   both_ways(CUDNN_ATTR_CONVOLUTION_DILATIONS, p.dilation);
@@ -246,13 +271,17 @@ inline CudnnGraph convolution_graph(const CudnnLibrary& library, const CudnnConv
 /// inference:  y = activation(x * weight + bias), where weight and bias have taken the running statistics in
 /// backward:   dx, dweight and dbias from x, dy, weight and the mean and inverse_std that training wrote
 /// Weights, statistics and their gradients are fp32 whatever x is. Throws ShapeError for extents below 1.
-inline CudnnGraph batch_norm_graph(const CudnnLibrary& library, const CudnnBatchNorm& b, cudnnHandle_t handle = nullptr) {
-  if (b.n < 1 || b.h < 1 || b.w < 1 || b.channels < 1) throw ShapeError(concat(b.str(), ": each extent must be at least 1"));
+inline CudnnGraph batch_norm_graph(const CudnnLibrary& library, const CudnnBatchNorm& b,
+                                   cudnnHandle_t handle = nullptr) {
+  if (b.n < 1 || b.h < 1 || b.w < 1 || b.channels < 1)
+    throw ShapeError(concat(b.str(), ": each extent must be at least 1"));
   const cudnnDataType_t type = cudnn_type(b.precision);
   const CudnnGraph::Extents extents{b.n, b.channels, b.h, b.w};
   CudnnGraph graph(library, b.str(), handle);
   const auto image = [&](Role role) -> const Descriptor& { return graph.tensor(role, extents, type, b.alignment); };
-  const auto vector = [&](Role role) -> const Descriptor& { return graph.channels(role, b.channels, CUDNN_DATA_FLOAT, b.alignment); };
+  const auto vector = [&](Role role) -> const Descriptor& {
+    return graph.channels(role, b.channels, CUDNN_DATA_FLOAT, b.alignment);
+  };
 
   if (b.pass == CudnnBatchNorm::Pass::training) {
     Descriptor operation = graph.make(CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR);

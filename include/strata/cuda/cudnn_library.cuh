@@ -53,14 +53,16 @@ class CudnnLibrary {
     if (status == CUDNN_STATUS_SUCCESS) return;
     char reason[512] = {};
     get_last_error_string(reason, sizeof reason);
-    throw CudnnError(concat("cuDNN: ", what, ": ", get_error_string(status), reason[0] != 0 ? ": " : "", reason), status);
+    throw CudnnError(concat("cuDNN: ", what, ": ", get_error_string(status), reason[0] != 0 ? ": " : "", reason),
+                     status);
   }
 
  private:
   SharedLibrary library_;
 
  public:
-#define STRATA_CUDNN_FUNCTION(name, symbol) decltype(&symbol) name = library_.function<std::remove_pointer_t<decltype(&symbol)>>(#symbol)
+#define STRATA_CUDNN_FUNCTION(name, symbol) \
+  decltype(&symbol) name = library_.function<std::remove_pointer_t<decltype(&symbol)>>(#symbol)
   STRATA_CUDNN_FUNCTION(get_version, cudnnGetVersion);
   STRATA_CUDNN_FUNCTION(get_error_string, cudnnGetErrorString);
   STRATA_CUDNN_FUNCTION(get_last_error_string, cudnnGetLastErrorString);
@@ -80,20 +82,34 @@ namespace detail {
 
 template <class T>
 inline constexpr cudnnBackendAttributeType_t attribute_type = [] {
-  if constexpr (std::is_same_v<T, std::int64_t>) return CUDNN_TYPE_INT64;
-  else if constexpr (std::is_same_v<T, double>) return CUDNN_TYPE_DOUBLE;
-  else if constexpr (std::is_same_v<T, bool>) return CUDNN_TYPE_BOOLEAN;
-  else if constexpr (std::is_same_v<T, char>) return CUDNN_TYPE_CHAR;
-  else if constexpr (std::is_same_v<T, void*>) return CUDNN_TYPE_VOID_PTR;
-  else if constexpr (std::is_same_v<T, cudnnHandle_t>) return CUDNN_TYPE_HANDLE;
-  else if constexpr (std::is_same_v<T, cudnnDataType_t>) return CUDNN_TYPE_DATA_TYPE;
-  else if constexpr (std::is_same_v<T, cudnnConvolutionMode_t>) return CUDNN_TYPE_CONVOLUTION_MODE;
-  else if constexpr (std::is_same_v<T, cudnnPointwiseMode_t>) return CUDNN_TYPE_POINTWISE_MODE;
-  else if constexpr (std::is_same_v<T, cudnnBackendHeurMode_t>) return CUDNN_TYPE_HEUR_MODE;
-  else if constexpr (std::is_same_v<T, cudnnBackendNumericalNote_t>) return CUDNN_TYPE_NUMERICAL_NOTE;
-  else if constexpr (std::is_same_v<T, cudnnBackendNormMode_t>) return CUDNN_TYPE_NORM_MODE;
-  else if constexpr (std::is_same_v<T, cudnnBackendNormFwdPhase_t>) return CUDNN_TYPE_NORM_FWD_PHASE;
-  else static_assert(!sizeof(T), "strata: no attribute of cuDNN has this type");
+  if constexpr (std::is_same_v<T, std::int64_t>)
+    return CUDNN_TYPE_INT64;
+  else if constexpr (std::is_same_v<T, double>)
+    return CUDNN_TYPE_DOUBLE;
+  else if constexpr (std::is_same_v<T, bool>)
+    return CUDNN_TYPE_BOOLEAN;
+  else if constexpr (std::is_same_v<T, char>)
+    return CUDNN_TYPE_CHAR;
+  else if constexpr (std::is_same_v<T, void*>)
+    return CUDNN_TYPE_VOID_PTR;
+  else if constexpr (std::is_same_v<T, cudnnHandle_t>)
+    return CUDNN_TYPE_HANDLE;
+  else if constexpr (std::is_same_v<T, cudnnDataType_t>)
+    return CUDNN_TYPE_DATA_TYPE;
+  else if constexpr (std::is_same_v<T, cudnnConvolutionMode_t>)
+    return CUDNN_TYPE_CONVOLUTION_MODE;
+  else if constexpr (std::is_same_v<T, cudnnPointwiseMode_t>)
+    return CUDNN_TYPE_POINTWISE_MODE;
+  else if constexpr (std::is_same_v<T, cudnnBackendHeurMode_t>)
+    return CUDNN_TYPE_HEUR_MODE;
+  else if constexpr (std::is_same_v<T, cudnnBackendNumericalNote_t>)
+    return CUDNN_TYPE_NUMERICAL_NOTE;
+  else if constexpr (std::is_same_v<T, cudnnBackendNormMode_t>)
+    return CUDNN_TYPE_NORM_MODE;
+  else if constexpr (std::is_same_v<T, cudnnBackendNormFwdPhase_t>)
+    return CUDNN_TYPE_NORM_FWD_PHASE;
+  else
+    static_assert(!sizeof(T), "strata: no attribute of cuDNN has this type");
 }();
 
 }  // namespace detail
@@ -147,14 +163,16 @@ class Descriptor {
   /// How many values an attribute has.
   std::int64_t count(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type) const {
     std::int64_t count = 0;
-    library_->check(library_->get_attribute(raw_, name, type, 0, &count, nullptr), concat("counting attribute ", int(name)));
+    library_->check(library_->get_attribute(raw_, name, type, 0, &count, nullptr),
+                    concat("counting attribute ", int(name)));
     return count;
   }
   template <class T>
   std::vector<T> get_all(cudnnBackendAttributeName_t name) const {
     std::vector<T> values(std::size_t(count(name, detail::attribute_type<T>)));
     std::int64_t count = 0;
-    library_->check(library_->get_attribute(raw_, name, detail::attribute_type<T>, std::int64_t(values.size()), &count, values.data()),
+    library_->check(library_->get_attribute(raw_, name, detail::attribute_type<T>, std::int64_t(values.size()), &count,
+                                            values.data()),
                     concat("reading attribute ", int(name)));
     values.resize(std::size_t(count));
     return values;
@@ -164,14 +182,17 @@ class Descriptor {
     std::vector<cudnnBackendDescriptor_t> raw;
     for (const Descriptor& place : places) raw.push_back(place.raw());
     std::int64_t count = 0;
-    library_->check(library_->get_attribute(raw_, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, std::int64_t(raw.size()), &count, raw.data()),
+    library_->check(library_->get_attribute(raw_, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, std::int64_t(raw.size()), &count,
+                                            raw.data()),
                     concat("reading attribute ", int(name)));
     while (std::int64_t(places.size()) > count) places.pop_back();
   }
 
  private:
-  Descriptor& set_raw(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, std::size_t count, const void* values) {
-    library_->check(library_->set_attribute(raw_, name, type, std::int64_t(count), values), concat("setting attribute ", int(name)));
+  Descriptor& set_raw(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, std::size_t count,
+                      const void* values) {
+    library_->check(library_->set_attribute(raw_, name, type, std::int64_t(count), values),
+                    concat("setting attribute ", int(name)));
     return *this;
   }
 

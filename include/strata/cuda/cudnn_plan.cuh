@@ -1,5 +1,5 @@
-// How cuDNN is to run a graph: its engines as it ranks them, those that the precision and the caller's wishes rule out, and
-// the first that it makes a plan of.
+// How cuDNN is to run a graph: its engines as it ranks them, those that the precision and the caller's wishes rule out,
+// and the first that it makes a plan of.
 //
 //     st::cuda::CudnnDevice device(cudnn, json);                                     // or a handle's own device
 //     auto plans = st::cuda::make_plans(graph, device, {.precision = st::cuda::Precision::fp32}, 1);
@@ -20,13 +20,15 @@
 
 namespace strata::inline STRATA_ABI::cuda {
 
-/// The device that plans are made for: that of the graph's handle, or one described by its properties, which need not be
-/// there: such plans cannot run here.
+/// The device that plans are made for: that of the graph's handle, or one described by its properties, which need not
+/// be there: such plans cannot run here.
 class CudnnDevice {
  public:
   CudnnDevice() = default;
-  /// `properties`: the JSON text that cuDNN reads; its fields are those of cudaDeviceProp, as tests/cudnn_plans writes them.
-  CudnnDevice(const CudnnLibrary& library, std::string_view properties) : described_(std::in_place, library, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR) {
+  /// `properties`: the JSON text that cuDNN reads; its fields are those of cudaDeviceProp, as tests/cudnn_plans writes
+  /// them.
+  CudnnDevice(const CudnnLibrary& library, std::string_view properties)
+      : described_(std::in_place, library, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR) {
     described_->set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, std::span<const char>(properties));
     described_->finalize("a described device");
   }
@@ -42,11 +44,14 @@ struct CudnnPlanOptions {
   std::size_t max_workspace_bytes = std::size_t{1} << 30;
 };
 
-/// A graph that is ready to run.
+/// A way to run a graph, which must outlive it.
 class CudnnPlan {
  public:
-  CudnnPlan(Descriptor plan, std::int64_t engine)
-      : plan_(std::move(plan)), workspace_bytes_(std::size_t(plan_.get<std::int64_t>(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE))), engine_(engine) {}
+  CudnnPlan(Descriptor configuration, Descriptor plan, std::int64_t engine)
+      : configuration_(std::move(configuration)),
+        plan_(std::move(plan)),
+        workspace_bytes_(std::size_t(plan_.get<std::int64_t>(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE))),
+        engine_(engine) {}
 
   std::size_t workspace_bytes() const { return workspace_bytes_; }
   /// The number cuDNN gives the engine.
@@ -57,7 +62,8 @@ class CudnnPlan {
     const void* data;
   };
   /// Runs on the handle's stream. Every tensor of the graph needs its address.
-  void run(const CudnnLibrary& library, cudnnHandle_t handle, std::span<const Address> addresses, void* workspace) const {
+  void run(const CudnnLibrary& library, cudnnHandle_t handle, std::span<const Address> addresses,
+           void* workspace) const {
     std::vector<std::int64_t> names;
     std::vector<void*> data;
     for (const Address& address : addresses) {
@@ -73,6 +79,7 @@ class CudnnPlan {
   }
 
  private:
+  Descriptor configuration_;  // cuDNN does not say that a plan can do without
   Descriptor plan_;
   std::size_t workspace_bytes_;
   std::int64_t engine_;
@@ -81,7 +88,8 @@ class CudnnPlan {
 namespace detail {
 
 /// The configurations that one of cuDNN's heuristics proposes, best first.
-inline std::vector<Descriptor> engine_configurations(const CudnnGraph& graph, const CudnnDevice& device, cudnnBackendHeurMode_t mode) {
+inline std::vector<Descriptor> engine_configurations(const CudnnGraph& graph, const CudnnDevice& device,
+                                                     cudnnBackendHeurMode_t mode) {
   Descriptor heuristics(graph.library(), CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph.graph()).set(CUDNN_ATTR_ENGINEHEUR_MODE, mode);
   if (device.described() != nullptr) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *device.described());
@@ -93,20 +101,24 @@ inline std::vector<Descriptor> engine_configurations(const CudnnGraph& graph, co
   return found;
 }
 
-/// Whether an engine with these notes computes what was asked for. Inputs are never rounded further than `precision` says.
+/// Whether an engine with these notes computes what was asked for. Inputs are never rounded further than `precision`
+/// says.
 inline bool suits(const std::vector<cudnnBackendNumericalNote_t>& notes, const CudnnPlanOptions& options) {
-  const auto has = [&](cudnnBackendNumericalNote_t note) { return std::find(notes.begin(), notes.end(), note) != notes.end(); };
-  if (has(CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS) || has(CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)) return false;
+  const auto has = [&](cudnnBackendNumericalNote_t note) {
+    return std::find(notes.begin(), notes.end(), note) != notes.end();
+  };
+  if (has(CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS) || has(CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION))
+    return false;
   if (options.precision == Precision::fp32 && has(CUDNN_NUMERICAL_NOTE_TENSOR_CORE)) return false;
   return !(options.deterministic && has(CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC));
 }
 
 }  // namespace detail
 
-/// Up to `wanted` plans for the graph, best first as cuDNN ranks them. Throws CudnnError, with what cuDNN said last, when
-/// it can make none.
-inline std::vector<CudnnPlan> make_plans(const CudnnGraph& graph, const CudnnDevice& device, const CudnnPlanOptions& options,
-                                         std::size_t wanted) {
+/// Up to `wanted` plans for the graph, best first as cuDNN ranks them. Throws CudnnError, with what cuDNN said last,
+/// when it can make none.
+inline std::vector<CudnnPlan> make_plans(const CudnnGraph& graph, const CudnnDevice& device,
+                                         const CudnnPlanOptions& options, std::size_t wanted) {
   std::vector<CudnnPlan> plans;
   int proposed = 0, unsuitable = 0, too_large = 0;
   std::string refusal;
@@ -119,7 +131,7 @@ inline std::vector<CudnnPlan> make_plans(const CudnnGraph& graph, const CudnnDev
       refusal = error.what();
       status = error.status();
     }
-    for (const Descriptor& configuration : configurations) {
+    for (Descriptor& configuration : configurations) {
       if (plans.size() == wanted) return plans;
       ++proposed;
       std::vector<Descriptor> engine;
@@ -143,7 +155,7 @@ inline std::vector<CudnnPlan> make_plans(const CudnnGraph& graph, const CudnnDev
         status = error.status();
         continue;
       }
-      CudnnPlan ready(std::move(plan), number);
+      CudnnPlan ready(std::move(configuration), std::move(plan), number);
       if (ready.workspace_bytes() > options.max_workspace_bytes)
         ++too_large;
       else
@@ -156,9 +168,9 @@ inline std::vector<CudnnPlan> make_plans(const CudnnGraph& graph, const CudnnDev
     graph.library().get_last_error_string(reason, sizeof reason);
     refusal = reason;
   }
-  throw CudnnError(concat("cuDNN has no plan for this: ", graph.name(), ": ", proposed, " engines proposed, ", unsuitable,
-                          " of another precision", options.deterministic ? " or not deterministic, " : ", ", too_large,
-                          " that want more than ", options.max_workspace_bytes >> 20, " MiB of workspace",
+  throw CudnnError(concat("cuDNN has no plan for this: ", graph.name(), ": ", proposed, " engines proposed, ",
+                          unsuitable, " of another precision", options.deterministic ? " or not deterministic, " : ", ",
+                          too_large, " that want more than ", options.max_workspace_bytes >> 20, " MiB of workspace",
                           refusal.empty() ? "" : "; its last words: ", refusal),
                    status);
 }

@@ -3,8 +3,8 @@
 //     st::cuda::WithLibraries<st::cuda::Backend> gpu(0);
 //     gpu.set_engine({.engine = st::Engine::benchmark});
 //
-// The libraries are looked for when set_engine first asks for them. In benchmark mode both ways are run the first time a
-// problem is seen, on memory of their own, and the faster one serves that problem from then on.
+// The libraries are looked for when set_engine first asks for them. In benchmark mode both ways are run the first time
+// a problem is seen, on memory of their own, and the faster one serves that problem from then on.
 #pragma once
 
 #include <algorithm>
@@ -31,17 +31,21 @@ class WithLibraries : public Native {
   using Native::Native;
 
   /// Throws DeviceError when the engine needs a library that is missing; the engine is then as before.
-  void set_engine(const EngineOptions& options) override { set_engine(options, CudnnLibrary::default_name(), CublasLibrary::default_name()); }
+  void set_engine(const EngineOptions& options) override {
+    set_engine(options, CudnnLibrary::default_name(), CublasLibrary::default_name());
+  }
   /// The same with libraries of other names.
   void set_engine(const EngineOptions& options, const std::string& cudnn_name, const std::string& cublas_name) {
     std::optional<Libraries> wanted;
     if (options.engine != Engine::native)
-      wanted.emplace(std::make_unique<Cudnn>(this->stream(), CudnnOptions{.deterministic = options.deterministic,
-                                                                          .max_workspace_bytes = options.max_workspace_bytes,
-                                                                          .plans_to_time = options.engine == Engine::benchmark ? 5 : 1,
-                                                                          .library = cudnn_name}),
-                     std::make_unique<Cublas>(this->stream(), CublasOptions{.max_workspace_bytes = options.max_workspace_bytes,
-                                                                            .library = cublas_name}));
+      wanted.emplace(
+          std::make_unique<Cudnn>(this->stream(),
+                                  CudnnOptions{.deterministic = options.deterministic,
+                                               .max_workspace_bytes = options.max_workspace_bytes,
+                                               .plans_to_time = options.engine == Engine::benchmark ? 5 : 1,
+                                               .library = cudnn_name}),
+          std::make_unique<Cublas>(this->stream(), CublasOptions{.max_workspace_bytes = options.max_workspace_bytes,
+                                                                 .library = cublas_name}));
     libraries_ = std::move(wanted);
     engine_ = options.engine;
     decisions_.clear();
@@ -49,9 +53,15 @@ class WithLibraries : public Native {
 
   void conv2d_forward(const Conv2dProblem& problem, const float* x, const float* weight, const float* bias, float* y,
                       Activation activation, bool accumulate, Precision precision) override {
-    const CudnnConvolution key{.problem = problem, .pass = ConvolutionPass::forward, .precision = precision, .bias = bias != nullptr,
-                               .activation = activation, .accumulate = accumulate};
-    const auto native = [&](float* to) { Native::conv2d_forward(problem, x, weight, bias, to, activation, accumulate, precision); };
+    const CudnnConvolution key{.problem = problem,
+                               .pass = ConvolutionPass::forward,
+                               .precision = precision,
+                               .bias = bias != nullptr,
+                               .activation = activation,
+                               .accumulate = accumulate};
+    const auto native = [&](float* to) {
+      Native::conv2d_forward(problem, x, weight, bias, to, activation, accumulate, precision);
+    };
     const auto library = [&](float* to) {
       if (is_product(problem))
         libraries_->cublas->linear_forward(product(problem, precision), x, weight, bias, to, activation, accumulate);
@@ -63,10 +73,13 @@ class WithLibraries : public Native {
     choose(key, y, problem.output_size(), native, library);
   }
 
-  void conv2d_backward_input(const Conv2dProblem& problem, const float* dy, const float* weight, float* dx, bool accumulate,
-                             Precision precision) override {
-    const CudnnConvolution key{.problem = problem, .pass = ConvolutionPass::backward_input, .precision = precision, .accumulate = accumulate};
-    const auto native = [&](float* to) { Native::conv2d_backward_input(problem, dy, weight, to, accumulate, precision); };
+  void conv2d_backward_input(const Conv2dProblem& problem, const float* dy, const float* weight, float* dx,
+                             bool accumulate, Precision precision) override {
+    const CudnnConvolution key{
+        .problem = problem, .pass = ConvolutionPass::backward_input, .precision = precision, .accumulate = accumulate};
+    const auto native = [&](float* to) {
+      Native::conv2d_backward_input(problem, dy, weight, to, accumulate, precision);
+    };
     const auto library = [&](float* to) {
       if (is_product(problem))
         libraries_->cublas->linear_backward_input(product(problem, precision), dy, weight, to, accumulate);
@@ -80,8 +93,11 @@ class WithLibraries : public Native {
   void conv2d_backward_weight(const Conv2dProblem& problem, const float* x, const float* dy, GradientTarget dweight,
                               GradientTarget dbias, Precision precision) override {
     if (!dweight) return Native::conv2d_backward_weight(problem, x, dy, dweight, dbias, precision);
-    const CudnnConvolution key{.problem = problem, .pass = ConvolutionPass::backward_weight, .precision = precision,
-                               .bias = false, .accumulate = dweight.accumulate};
+    const CudnnConvolution key{.problem = problem,
+                               .pass = ConvolutionPass::backward_weight,
+                               .precision = precision,
+                               .bias = false,
+                               .accumulate = dweight.accumulate};
     const auto native = [&](float* to) {
       Native::conv2d_backward_weight(problem, x, dy, {to, dweight.accumulate}, {}, precision);
     };
@@ -101,7 +117,8 @@ class WithLibraries : public Native {
   struct Libraries {
     std::unique_ptr<Cudnn> cudnn;
     std::unique_ptr<Cublas> cublas;
-    Libraries(std::unique_ptr<Cudnn> dnn, std::unique_ptr<Cublas> blas) : cudnn(std::move(dnn)), cublas(std::move(blas)) {}
+    Libraries(std::unique_ptr<Cudnn> dnn, std::unique_ptr<Cublas> blas)
+        : cudnn(std::move(dnn)), cublas(std::move(blas)) {}
   };
   struct Decision {
     CudnnConvolution key;
@@ -126,7 +143,8 @@ class WithLibraries : public Native {
   bool uses_library(const CudnnConvolution& key, std::int64_t size, OnNative&& native, OnLibrary&& library) {
     if (engine_ == Engine::native || key.precision == Precision::fp16 || key.precision == Precision::bf16) return false;
     if (engine_ == Engine::library) return true;
-    const auto known = std::find_if(decisions_.begin(), decisions_.end(), [&](const Decision& d) { return d.key == key; });
+    const auto known =
+        std::find_if(decisions_.begin(), decisions_.end(), [&](const Decision& d) { return d.key == key; });
     if (known != decisions_.end()) return known->library;
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     check_runtime(cudaStreamIsCapturing(this->stream(), &status), "asking a stream whether it is recorded");

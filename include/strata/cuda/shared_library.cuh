@@ -22,11 +22,14 @@ class SharedLibrary {
  public:
   /// Opens the library by its path, or by its name as the system's loader finds it (LD_LIBRARY_PATH, ldconfig). Throws
   /// DeviceError, with the loader's words, when it is not there.
-  explicit SharedLibrary(std::string name) : name_(std::move(name)), handle_(dlopen(name_.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+  explicit SharedLibrary(std::string name)
+      : name_(std::move(name)), handle_(dlopen(name_.c_str(), RTLD_NOW | RTLD_LOCAL)) {
     if (handle_ == nullptr)
-      throw DeviceError(concat("the library ", name_, " is missing: install it, or add its folder to LD_LIBRARY_PATH (", last_error(), ")"));
+      throw DeviceError(concat("the library ", name_, " is missing: install it, or add its folder to LD_LIBRARY_PATH (",
+                               last_error(), ")"));
   }
-  SharedLibrary(SharedLibrary&& other) noexcept : name_(std::move(other.name_)), handle_(std::exchange(other.handle_, nullptr)) {}
+  SharedLibrary(SharedLibrary&& other) noexcept
+      : name_(std::move(other.name_)), handle_(std::exchange(other.handle_, nullptr)) {}
   SharedLibrary& operator=(SharedLibrary other) noexcept {
     std::swap(name_, other.name_);
     std::swap(handle_, other.handle_);
@@ -43,7 +46,8 @@ class SharedLibrary {
   Function* function(const char* symbol) const {
     void* address = dlsym(handle_, symbol);
     if (address == nullptr)
-      throw DeviceError(concat("the library ", name_, " has no function ", symbol, ": it is of another version than this program was built for"));
+      throw DeviceError(concat("the library ", name_, " has no function ", symbol,
+                               ": it is of another version than this program was built for"));
     return reinterpret_cast<Function*>(address);
   }
 

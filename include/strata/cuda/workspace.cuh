@@ -55,8 +55,10 @@ class Workspace {
   /// At least `bytes` bytes, until the next call; nullptr for none.
   void* get(std::size_t bytes) {
     if (bytes > size_) {
-      if (capturing()) throw DeviceError("CUDA: a workspace cannot grow while its stream is recorded: run the same work once before");
-      if (data_ != nullptr) check_runtime(cudaFreeAsync(std::exchange(data_, nullptr), stream_), "giving a workspace back");
+      if (capturing())
+        throw DeviceError("CUDA: a workspace cannot grow while its stream is recorded: run the same work once before");
+      if (data_ != nullptr)
+        check_runtime(cudaFreeAsync(std::exchange(data_, nullptr), stream_), "giving a workspace back");
       size_ = 0;
       check_runtime(cudaMallocAsync(&data_, bytes, stream_), concat("taking a workspace of ", bytes, " bytes"));
       size_ = bytes;
