@@ -62,14 +62,15 @@ struct LeafNode : ExpressionTag {
   using value_type = T;
   static constexpr int channels = C;
   Var<C, T> x;
+  const T* values;
   Tape::Target<T> target{};
 
-  explicit LeafNode(Var<C, T> variable) : x(std::move(variable)) {}
+  explicit LeafNode(Var<C, T> variable) : x(std::move(variable)), values(x.data()) {}
   Tape* tape() const { return x.tape(); }
   const Shape* shape_or_null() const { return &x.shape(); }
   void bind(Tape& tape) { target = tape.target<T>(x.id()); }
   template <class V>
-  [[gnu::always_inline]] V eval(std::int64_t i) const { return simd::load<V>(x.data() + i); }
+  [[gnu::always_inline]] V eval(std::int64_t i) const { return simd::load<V>(values + i); }
   template <class V>
   [[gnu::always_inline]] void backward(std::int64_t i, V g) const {
     if (!target) return;

@@ -62,6 +62,8 @@ class Tape {
       throw Error("backward: a value of an earlier pass, or from before the last backward, was used in this one: give "
                   "x.value() where it is meant as a constant");
     Value& value = at(id);
+    finish(value);
+    value.sums = Storage();
     const bool accumulate = bool(value.gradient);
     if (!accumulate) value.gradient = cpu_pool().take(value.bytes);
     return {static_cast<T*>(value.gradient.data()), accumulate};
@@ -70,13 +72,41 @@ class Tape {
   /// The gradient of value `id`, or nullptr when no step has contributed to it.
   template <class T>
   T* gradient(std::int64_t id) {
+    finish(at(id));
     return static_cast<T*>(at(id).gradient.data());
   }
+
+  // ---- gradients that a later kernel completes in passing
+
+  /// Says that the gradient of `id` becomes complete by `transform(gradient)`, in place. It is called when somebody asks
+  /// for the gradient; take_pending() hands it to a step that does the same itself.
+  template <class Transform>
+  void set_pending(std::int64_t id, std::shared_ptr<Transform> transform) {
+    at(id).complete = complete_by<Transform>;
+    at(id).pending = std::move(transform);
+  }
+  /// What is missing to the gradient of `id`, which the caller then has to do; nullptr when nothing is, or another kind.
+  template <class Transform>
+  std::shared_ptr<Transform> take_pending(std::int64_t id) {
+    Value& value = at(id);
+    if (value.pending == nullptr || value.complete != complete_by<Transform>) return nullptr;
+    return std::static_pointer_cast<Transform>(std::exchange(value.pending, nullptr));
+  }
+
+  /// Sums over the gradient of `id` that the step which wrote it has gathered: room for `count` numbers. They are dropped
+  /// when another step adds to the gradient.
+  double* make_sums(std::int64_t id, std::size_t count) {
+    at(id).sums = cpu_pool().take(count * sizeof(double));
+    return static_cast<double*>(at(id).sums.data());
+  }
+  /// The sums, or nullptr when there are none that hold for the whole gradient.
+  const double* sums(std::int64_t id) { return static_cast<const double*>(at(id).sums.data()); }
 
   /// Makes the gradient of `from` that of `to`, without copying, when nobody has contributed to `to` yet. Both values have
   /// the same size, and the step that calls it is done with the gradient of `from`.
   bool move_gradient(std::int64_t from, std::int64_t to) {
     if (to < 0 || !holds(to) || at(to).gradient) return false;
+    finish(at(from));
     at(to).gradient = std::move(at(from).gradient);
     return true;
   }
@@ -106,7 +136,11 @@ class Tape {
         ~Destroy() { step.destroy(step.held); }
       } destroy{step};
       if (at(step.output).gradient) step.run(step.held, *this);
-      if (Value& done = at(step.output); !done.keep) done.gradient = Storage();
+      if (Value& done = at(step.output); !done.keep) {
+        done.gradient = Storage();
+        done.sums = Storage();
+        done.pending = nullptr;
+      }
     }
   }
 
@@ -127,7 +161,17 @@ class Tape {
     Storage gradient;
     std::size_t bytes = 0;
     bool keep = false;
+    Storage sums = {};
+    std::shared_ptr<void> pending = nullptr;
+    void (*complete)(void*, void*) = nullptr;
   };
+  template <class Transform>
+  static void complete_by(void* pending, void* gradient) {
+    (*static_cast<Transform*>(pending))(gradient);
+  }
+  static void finish(Value& value) {
+    if (value.pending != nullptr) value.complete(std::exchange(value.pending, nullptr).get(), value.gradient.data());
+  }
   struct RecordedStep {
     void* held;
     std::int64_t output;

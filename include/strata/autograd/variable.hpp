@@ -1,14 +1,17 @@
 // Var<C>: a batch of images inside a pass, and Scalar: a single number such as a loss. Both remember the tape that made
-// them, if one did. An Image converts to a Var that is a constant.
+// them, if one did. An Image converts to a Var that is a constant. What a batch norm gives is not computed before somebody
+// asks for it: the convolution behind it does not, and normalises where it reads.
 //
 //     st::Var<1> prediction = net(pass, noisy);
 //     st::Scalar<> loss = mean(square(prediction - clean));
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
+#include "strata/autograd/normalised_image.hpp"
 #include "strata/autograd/tape.hpp"
 #include "strata/tensor/image.hpp"
 
@@ -27,15 +30,24 @@ class Var {
   Var(Image<C, T> image, Tape* tape) : image_(std::move(image)), tape_(tape) {
     if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(image_.size()) * sizeof(T));
   }
+  /// A value of `tape` that is computed when somebody asks for it. A layer that can apply the normalisation where it reads
+  /// asks for normalised() instead.
+  Var(std::shared_ptr<const NormalisedImage<C, T>> normalised, Tape* tape) : normalised_(std::move(normalised)), tape_(tape) {
+    if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(size()) * sizeof(T));
+  }
 
-  const Image<C, T>& value() const { return image_; }
-  operator const Image<C, T>&() const { return image_; }
-  const Shape& shape() const { return image_.shape(); }
-  std::int64_t n() const { return image_.n(); }
-  std::int64_t h() const { return image_.h(); }
-  std::int64_t w() const { return image_.w(); }
-  std::int64_t size() const { return image_.size(); }
-  const T* data() const { return image_.data(); }
+  const Image<C, T>& value() const { return normalised_ ? normalised_->value() : image_; }
+  operator const Image<C, T>&() const { return value(); }
+  const Shape& shape() const { return normalised_ ? normalised_->input().shape() : image_.shape(); }
+  std::int64_t n() const { return shape().n(); }
+  std::int64_t h() const { return shape().h(); }
+  std::int64_t w() const { return shape().w(); }
+  std::int64_t size() const { return shape().size(); }
+  const T* data() const { return value().data(); }
+  /// What the value is to be computed from, as long as nobody has asked for it; nullptr for all other values.
+  const NormalisedImage<C, T>* normalised() const {
+    return normalised_ && !normalised_->computed() ? normalised_.get() : nullptr;
+  }
 
   Tape* tape() const { return tape_; }
   /// The number of the value on its tape, or -1.
@@ -43,6 +55,7 @@ class Var {
 
  private:
   Image<C, T> image_;
+  std::shared_ptr<const NormalisedImage<C, T>> normalised_;
   Tape* tape_ = nullptr;
   std::int64_t id_ = -1;
 };

@@ -13,6 +13,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/core/simd.hpp"
 #include "strata/math/activation.hpp"
+#include "strata/math/channel_affine.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
@@ -35,6 +36,28 @@ void sum_rows(const T* rows, std::int64_t row_count, std::int64_t count, double*
   std::fill_n(out, count, 0.0);
   for (std::int64_t r = 0; r < row_count; ++r)
     for (std::int64_t i = 0; i < count; ++i) out[i] += double(rows[r * count + i]);
+}
+
+/// Count, mean and sum of squared deviations of a part of the pixels.
+struct PartialStatistics {
+  double count, mean, squares;
+};
+
+/// Mean and biased variance of every channel from those of `parts` parts, merged in order in double (Chan et al., 1979).
+template <class Part>
+void merge_statistics(std::int64_t parts, int channels, const ChannelStatistics& out, Part&& part) {
+  for (int c = 0; c < channels; ++c) {
+    PartialStatistics sum{0, 0, 0};
+    for (std::int64_t index = 0; index < parts; ++index) {
+      const PartialStatistics next = part(index, c);
+      const double count = sum.count + next.count, delta = next.mean - sum.mean;
+      sum.squares += next.squares + delta * delta * sum.count * next.count / count;
+      sum.mean += delta * next.count / count;
+      sum.count = count;
+    }
+    out.mean[c] = sum.mean;
+    out.variance[c] = std::max(0.0, sum.squares / sum.count);
+  }
 }
 
 }  // namespace detail
@@ -61,18 +84,11 @@ void batch_norm_statistics(std::int64_t pixels, int channels, const T* x, double
       simd::store<V>(means + channels + c, squares);
     });
   });
-  for (int c = 0; c < channels; ++c) {
-    double m = 0, squares = 0, seen = 0;
-    for (std::int64_t index = 0; index < chunks; ++index) {
-      const double count = double(std::min(chunk, pixels - index * chunk));
-      const double delta = double(partial[std::size_t(index * 2 * channels + c)]) - m;
-      squares += double(partial[std::size_t((index * 2 + 1) * channels + c)]) + delta * delta * seen * count / (seen + count);
-      m += delta * count / (seen + count);
-      seen += count;
-    }
-    mean[c] = m;
-    variance[c] = squares / double(pixels);
-  }
+  detail::merge_statistics(chunks, channels, {mean, variance}, [&](std::int64_t index, int c) {
+    const T* from = partial.data() + index * 2 * channels + c;
+    return detail::PartialStatistics{double(std::min(chunk, pixels - index * chunk)), double(from[0]),
+                                     double(from[channels])};
+  });
 }
 
 /// y = act(x * scale + shift), channel by channel. x and y may be the same.
@@ -121,19 +137,22 @@ void batch_norm_backward_sums(std::int64_t pixels, int channels, const T* x, con
   std::copy_n(both.data() + channels, channels, sum_gx);
 }
 
-/// dx (+)= scale * g + (x - mean) * slope + offset, with slope and offset from the sums (see nn/batch_norm.hpp).
+/// dx = or += scale * g + (x - mean) * slope + offset, from the gradient dy behind the activation (NormGradient has the
+/// formula). dx and dy may be the same.
 template <class T>
-void batch_norm_backward_input(std::int64_t pixels, int channels, const T* x, const T* dy, const T* scale, const T* shift,
-                               const T* mean, const T* slope, const T* offset, Activation activation, T* dx,
+void batch_norm_backward_input(std::int64_t pixels, int channels, const NormGradient<T>& norm, const T* dy, T* dx,
                                bool accumulate) {
   const std::int64_t chunk = detail::chunk_pixels(channels);
   parallel_ranges(pixels, chunk, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p)
       detail::over_channels<T>(channels, [&]<class V>(int c) {
-        const V value = simd::load<V>(x + p * channels + c), a = simd::load<V>(scale + c);
+        const V value = simd::load<V>(norm.x + p * channels + c), a = simd::load<V>(norm.affine.scale + c);
         V g = simd::load<V>(dy + p * channels + c);
-        if (activation == Activation::relu) g = value * a + simd::load<V>(shift + c) > V{} ? g : V{};
-        V result = a * g + (value - simd::load<V>(mean + c)) * simd::load<V>(slope + c) + simd::load<V>(offset + c);
+        if (norm.affine.activation == Activation::relu)
+          g = value * a + simd::load<V>(norm.affine.shift + c) > V{} ? g : V{};
+        V result = a * g + (value - simd::load<V>(norm.mean + c)) * simd::load<V>(norm.slope + c) +
+                   simd::load<V>(norm.offset + c);
+        if (norm.x_rectified) result = value > V{} ? result : V{};
         if (accumulate) result += simd::load<V>(dx + p * channels + c);
         simd::store<V>(dx + p * channels + c, result);
       });

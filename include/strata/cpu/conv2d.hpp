@@ -8,14 +8,17 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <type_traits>
 
 #include "strata/core/error.hpp"
+#include "strata/cpu/batch_norm.hpp"
 #include "strata/cpu/conv2d_direct.hpp"
 #include "strata/cpu/conv2d_direct_weight.hpp"
 #include "strata/cpu/conv2d_winograd.hpp"
 #include "strata/cpu/conv2d_winograd_weight.hpp"
 #include "strata/math/activation.hpp"
+#include "strata/math/channel_affine.hpp"
 #include "strata/math/conv2d_problem.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
@@ -34,35 +37,96 @@ constexpr bool use_winograd(const Conv2dProblem& p) {
 
 }  // namespace detail
 
+namespace detail {
+
+/// input(x), in `memory`, or x itself where there is nothing to do.
+template <class T>
+const T* apply_affine(const Conv2dProblem& p, const T* x, const ChannelAffine<T>& input, std::optional<Scratch<T>>& memory) {
+  if (!input) return x;
+  memory.emplace(std::size_t(p.input_size()));
+  batch_norm_apply(p.n * p.h * p.w, p.in, x, input.scale, input.shift, memory->data(), input.activation);
+  return memory->data();
+}
+
+}  // namespace detail
+
+/// What a convolution does besides, in the same pass over memory where its method allows.
+template <class T>
+struct Conv2dForwardFusion {
+  ChannelAffine<T> input;        ///< the convolution is of input(x)
+  ChannelStatistics statistics;  ///< of y
+};
+
 /// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros.
 /// Throws ShapeError if the problem's extents make no convolution.
 template <class T>
 void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
-                    Activation activation = Activation::none) {
+                    Activation activation = Activation::none, const Conv2dForwardFusion<T>& fusion = {}) {
   check_conv2d(problem);
   const Epilogue<T> epilogue{.bias = bias, .activation = activation};
   if constexpr (std::is_same_v<T, float>)
-    if (detail::use_winograd(problem)) return winograd_forward(problem, x, weight, y, epilogue);
-  direct_forward(problem, x, weight, y, epilogue);
+    if (detail::use_winograd(problem))
+      return winograd_forward(problem, x, weight, y, epilogue, fusion.input, fusion.statistics);
+  std::optional<Scratch<T>> input;
+  direct_forward(problem, detail::apply_affine(problem, x, fusion.input, input), weight, y, epilogue);
+  if (fusion.statistics)
+    batch_norm_statistics(problem.n * problem.out_h() * problem.out_w(), problem.out, y, fusion.statistics.mean,
+                          fusion.statistics.variance);
 }
 
-/// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`.
+/// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`. With `sums`, x is the
+/// result of a batch norm (and activation): gathers its sums of dx, which may on the way be set to 0 where the activation
+/// did not let the value through.
 template <class T>
-void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate) {
+void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate,
+                           const NormGradientSums<T>& sums = {}) {
   check_conv2d(problem);
-  if constexpr (std::is_same_v<T, float>)
-    if (detail::use_winograd(problem)) return winograd_backward_input(problem, dy, weight, dx, accumulate);
-  direct_backward_input(problem, dy, weight, dx, accumulate);
+  bool gathered = false;
+  if constexpr (std::is_same_v<T, float>) {
+    if (detail::use_winograd(problem)) {
+      gathered = !accumulate;  // what is added to has its sums elsewhere
+      winograd_backward_input(problem, dy, weight, dx, accumulate, gathered ? sums : NormGradientSums<T>{});
+    } else {
+      direct_backward_input(problem, dy, weight, dx, accumulate);
+    }
+  } else {
+    direct_backward_input(problem, dy, weight, dx, accumulate);
+  }
+  if (sums && !gathered)
+    batch_norm_backward_sums(problem.n * problem.h * problem.w, problem.in, sums.x, dx, sums.affine.scale,
+                             sums.affine.shift, sums.mean, sums.affine.activation, sums.sum_g, sums.sum_gx);
 }
+
+/// What the gradients for a convolution's parameters take into account besides.
+template <class T>
+struct Conv2dBackwardFusion {
+  ChannelAffine<T> input;  ///< the convolution is of input(x)
+  NormGradient<T> output;  ///< dy is the gradient for a batch norm of y, and is replaced by that for y
+};
 
 /// dweight = the gradient for the weights and dbias = that for the bias (nullptr: not wanted); += if `accumulate`.
+/// dy is not changed unless the fusion says so.
 template <class T>
-void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, const T* dy, T* dweight, T* dbias,
-                            bool accumulate) {
+void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, T* dy, T* dweight, T* dbias, bool accumulate,
+                            Conv2dBackwardFusion<T> fusion) {
   check_conv2d(problem);
-  if constexpr (std::is_same_v<T, float>)
-    if (detail::use_winograd(problem)) return winograd_backward_weight(problem, x, dy, dweight, dbias, accumulate);
-  direct_backward_weight(problem, x, dy, dweight, dbias, accumulate);
+  constexpr bool single = std::is_same_v<T, float>;
+  const bool winograd = single && detail::use_winograd(problem);
+  if (fusion.output && !(winograd && reads_gradient_once(problem))) {
+    batch_norm_backward_input(problem.n * problem.out_h() * problem.out_w(), problem.out, fusion.output, dy, dy, false);
+    fusion.output = {};
+  }
+  if constexpr (single)
+    if (winograd)
+      return winograd_backward_weight(problem, x, dy, dweight, dbias, accumulate, fusion.input, fusion.output);
+  std::optional<Scratch<T>> input;
+  direct_backward_weight(problem, detail::apply_affine(problem, x, fusion.input, input), dy, dweight, dbias, accumulate);
+}
+
+/// The same without a batch norm behind: dy is not changed.
+template <class T>
+void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, const T* dy, T* dweight, T* dbias, bool accumulate) {
+  conv2d_backward_weight(problem, x, const_cast<T*>(dy), dweight, dbias, accumulate, {});
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

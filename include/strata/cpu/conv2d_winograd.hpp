@@ -9,13 +9,17 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 #include "strata/core/parallel.hpp"
+#include "strata/cpu/batch_norm.hpp"
 #include "strata/cpu/epilogue.hpp"
 #include "strata/cpu/panel_product.hpp"
+#include "strata/cpu/pixel_maps.hpp"
 #include "strata/cpu/winograd.hpp"
 #include "strata/cpu/winograd_tiles.hpp"
 #include "strata/cpu/worker_scratch.hpp"
+#include "strata/math/channel_affine.hpp"
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
@@ -90,63 +94,158 @@ inline void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t
     });
 }
 
+/// How a vector of results is written.
+struct AddTo {
+  [[gnu::always_inline]] void operator()(simd::Vector<float> sum, float* to) const {
+    simd::store(to, simd::load<simd::Vector<float>>(to) + sum);
+  }
+  [[gnu::always_inline]] void prefetch(std::uintptr_t address) const { cpu::detail::prefetch_to_write(address); }
+};
+template <class Sink>
+struct Finish {
+  simd::Vector<float> bias, floor;
+  Sink& sink;
+  [[gnu::always_inline]] void operator()(simd::Vector<float> sum, float* to) const {
+    simd::store(to, sink(simd::max(floor, sum + bias), to));
+  }
+  [[gnu::always_inline]] void prefetch(std::uintptr_t address) const { sink.prefetch(address); }
+};
+
 /// Transforms the products of one tile back and writes what lies inside the image: channels [first, first + columns).
-inline void write_tile(const float* m, std::int64_t plane, const Images<float>& y, const Tiles::Place& place,
-                       std::int64_t first, std::int64_t columns, const VectorEpilogue<float>& epilogue,
-                       float* outside) {
-  using V = simd::Vector<float>;
-  const Window<step, float> window(y, place, first, columns, outside);
+inline void write_tile(const float* m, std::int64_t plane, const Window<step, float>& window, std::int64_t first,
+                       const VectorEpilogue<float>& epilogue) {
   if (epilogue.accumulate())
-    window.for_each_vector([&](const auto& pixel, std::int64_t c) {
-      transform_output(m + c, plane, pixel,
-                       [](V sum, float* to) STRATA_INLINED { simd::store(to, simd::load<V>(to) + sum); });
-    });
+    window.write([&](const auto& pixel, std::int64_t c) { transform_output(m + c, plane, pixel, AddTo()); });
   else
-    window.for_each_vector([&](const auto& pixel, std::int64_t c) {
-      transform_output(m + c, plane, pixel,
-                       [bias = epilogue.bias(first + c), floor = epilogue.floor()](V sum, float* to)
-                           STRATA_INLINED { simd::store(to, simd::max(floor, sum + bias)); });
+    window.write([&](const auto& pixel, std::int64_t c) {
+      NoSink::At sink;
+      transform_output(m + c, plane, pixel, Finish<NoSink::At>{epilogue.bias(first + c), epilogue.floor(), sink});
     });
 }
 
-/// y = epilogue(convolution of x with the transformed weights u).
-inline void convolution(const Images<const float>& x, std::int64_t padding, const float* u, const Images<float>& y,
-                        const Epilogue<float>& scalar_epilogue) {
+/// The same for a tile that lies inside the image with whole vectors of channels, through a sink.
+template <class Sink>
+void write_tile_through(const float* m, std::int64_t plane, const Window<step, float>& window, std::int64_t first,
+                        const VectorEpilogue<float>& epilogue, const Sink& sink) {
+  window.write([&](const auto& pixel, std::int64_t c) {
+    auto at = sink.template at<simd::Vector<float>>(first + c);
+    transform_output(m + c, plane, pixel, Finish<decltype(at)>{epilogue.bias(first + c), epilogue.floor(), at});
+    sink.keep(first + c, at);
+  });
+}
+
+/// Calls f.template operator()<V>(c) for every channel below `count`, whole vectors first, then single ones.
+template <class F>
+void over_channels(std::int64_t count, F&& f) {
+  using V = simd::Vector<float>;
+  std::int64_t c = 0;
+  for (; c + simd::lanes<V> <= count; c += simd::lanes<V>) f.template operator()<V>(c);
+  for (; c < count; ++c) f.template operator()<float>(c);
+}
+
+/// Sends what has been written of any tile through a sink.
+template <class Sink>
+void pass_through(const Window<step, float>& window, std::int64_t first, std::int64_t columns, const Sink& sink) {
+  over_channels(columns, [&]<class W>(std::int64_t c) {
+    auto at = sink.template at<W>(first + c);
+    window.for_each_pixel([&](float* pixel) { simd::store<W>(pixel + c, at(simd::load<W>(pixel + c), pixel + c)); });
+    sink.keep(first + c, at);
+  });
+}
+
+/// Makes the mean of a tile's pixels the pivot of its channels, and the sums zero.
+inline void start(const Window<step, float>& window, std::int64_t first, std::int64_t columns, const StatisticsSink& sink) {
+  over_channels(columns, [&]<class W>(std::int64_t c) {
+    W total{};
+    float count = 0;
+    window.for_each_pixel([&](const float* pixel) { total += simd::load<W>(pixel + c), count += 1; });
+    simd::store<W>(sink.numbers + 2 * sink.channels + first + c, total / (W{} + count));
+    simd::store<W>(sink.numbers + first + c, W{});
+    simd::store<W>(sink.numbers + sink.channels + first + c, W{});
+  });
+}
+inline void start(const Window<step, float>&, std::int64_t first, std::int64_t columns, const NormSumsSink& sink) {
+  std::fill_n(sink.numbers + first, columns, 0.0f);
+  std::fill_n(sink.numbers + sink.channels + first, columns, 0.0f);
+}
+
+/// How a convolution's tiles are cut into blocks, by the problem alone.
+struct ConvolutionPlan {
+  ConvolutionPlan(const Images<const float>& x, const Images<float>& y)
+      : tiles(y.n, y.h, y.w), block(block_tiles(tiles.count, x.c, y.c)), blocks((tiles.count + block - 1) / block) {}
+  Tiles tiles;
+  std::int64_t block, blocks;
+};
+
+/// y = epilogue(convolution of x, read through `map`, with the transformed weights u). make_sink(b) is the sink of what
+/// block b writes.
+template <class Map, class MakeSink>
+void convolution(const ConvolutionPlan& plan, const Images<const float>& x, const Map& map, std::int64_t padding,
+                 const float* u, const Images<float>& y, const Epilogue<float>& scalar_epilogue, const MakeSink& make_sink) {
   using V = simd::Vector<float>;
   const VectorEpilogue<float> epilogue(scalar_epilogue, y.c);
-  const Tiles tiles(y.n, y.h, y.w);
-  const std::int64_t block = block_tiles(tiles.count, x.c, y.c);
+  const Tiles& tiles = plan.tiles;
   const std::int64_t v_stride = simd::padded<V>(x.c), m_stride = simd::padded<V>(std::min(y.c, group_columns));
-  const std::int64_t v_plane = plane_distance(block * v_stride), m_plane = plane_distance(block * m_stride);
+  const std::int64_t v_plane = plane_distance(plan.block * v_stride), m_plane = plane_distance(plan.block * m_stride);
   const std::int64_t u_plane = plane_distance(packed_size<V>(x.c, y.c));
   const std::int64_t worker_size = planes * (v_plane + m_plane) + m_stride;
   WorkerScratch<float> workspace(worker_size);
   Scratch<float> zeros(std::size_t(x.c));
   std::fill_n(zeros.data(), x.c, 0.0f);
 
-  parallel_for((tiles.count + block - 1) / block, [&](std::int64_t task, int worker) {
+  parallel_for(plan.blocks, [&](std::int64_t task, int worker) {
     float* const v = workspace[worker];
     float* const m = v + planes * v_plane;
     float* const outside = m + planes * m_plane;
     std::fill_n(outside, m_stride, 0.0f);
-    const std::int64_t first = task * block, count = std::min(block, tiles.count - first);
+    const std::int64_t first = task * plan.block, count = std::min(plan.block, tiles.count - first);
     const std::int64_t rows = (count + block_rows - 1) / block_rows * block_rows;
     for (std::int64_t t = 0; t < count; ++t) {
       Tiles::Place corner = tiles[first + t];
       corner.h -= padding;
       corner.w -= padding;
       Window<tile, const float>(x, corner, 0, x.c, zeros.data())
-          .for_each_vector(
-              [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + t * v_stride + c, v_plane); });
+          .read(map, [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + t * v_stride + c, v_plane); });
     }
     for (int p = 0; p < planes; ++p) std::fill_n(v + p * v_plane + count * v_stride, (rows - count) * v_stride, 0.0f);
 
+    const auto sink = make_sink(task);
     for (std::int64_t group = 0; group < y.c; group += group_columns) {
       const std::int64_t columns = std::min(group_columns, y.c - group);
       multiply_planes(rows, x.c, group, columns, v, v_plane, u, u_plane, m, m_plane);
-      for (std::int64_t t = 0; t < count; ++t)
-        write_tile(m + t * simd::padded<V>(columns), m_plane, y, tiles[first + t], group, columns, epilogue, outside);
+      for (std::int64_t t = 0; t < count; ++t) {
+        const float* const products = m + t * simd::padded<V>(columns);
+        const Window<step, float> window(y, tiles[first + t], group, columns, outside);
+        if constexpr (std::is_same_v<decltype(sink), const NoSink>) {
+          write_tile(products, m_plane, window, group, epilogue);
+        } else if (t > 0 && window.whole()) {
+          write_tile_through(products, m_plane, window, group, epilogue, sink);
+        } else {
+          write_tile(products, m_plane, window, group, epilogue);
+          if (t == 0) start(window, group, columns, sink);
+          pass_through(window, group, columns, sink);
+        }
+      }
     }
+  });
+}
+
+/// Mean and variance from what the blocks have gathered.
+inline void merge_statistics(const ConvolutionPlan& plan, const Images<float>& y, const float* partial,
+                             const ChannelStatistics& statistics) {
+  Scratch<double> counts(std::size_t(plan.blocks));
+  for (std::int64_t b = 0; b < plan.blocks; ++b) {
+    std::int64_t pixels = 0;
+    for (std::int64_t t = b * plan.block; t < std::min(plan.tiles.count, (b + 1) * plan.block); ++t) {
+      const Tiles::Place place = plan.tiles[t];
+      pixels += std::min<std::int64_t>(step, y.h - place.h) * std::min<std::int64_t>(step, y.w - place.w);
+    }
+    counts[std::size_t(b)] = double(pixels);
+  }
+  cpu::detail::merge_statistics(plan.blocks, int(y.c), statistics, [&](std::int64_t b, int c) {
+    const float* from = partial + b * StatisticsSink::rows * y.c + c;
+    const double count = counts[std::size_t(b)], sum = double(from[0]), squares = double(from[y.c]);
+    return cpu::detail::PartialStatistics{count, double(from[2 * y.c]) + sum / count, squares - sum * sum / count};
   });
 }
 
@@ -158,22 +257,50 @@ constexpr bool has_winograd_form(const Conv2dProblem& p) {
   return p.kernel == 3 && p.stride == 1 && p.dilation == 1 && p.padding <= 2;
 }
 
-/// y = epilogue(x * weight), for problems of Winograd's form.
+/// y = epilogue(convolution of input(x) with weight), for problems of Winograd's form. Statistics of y on request.
 inline void winograd_forward(const Conv2dProblem& p, const float* x, const float* weight, float* y,
-                             const Epilogue<float>& epilogue) {
-  Scratch<float> u(std::size_t(winograd::weights_size(p.in, p.out)));
-  winograd::transform_weights({weight, p.in, 1, 9 * p.in}, p.in, p.out, u.data());
-  winograd::convolution({x, p.n, p.h, p.w, p.in}, p.padding, u.data(), {y, p.n, p.out_h(), p.out_w(), p.out}, epilogue);
+                             const Epilogue<float>& epilogue, const ChannelAffine<float>& input = {},
+                             const ChannelStatistics& statistics = {}) {
+  using namespace winograd;
+  Scratch<float> u(std::size_t(weights_size(p.in, p.out)));
+  transform_weights({weight, p.in, 1, 9 * p.in}, p.in, p.out, u.data());
+  const Images<const float> from{x, p.n, p.h, p.w, p.in};
+  const Images<float> to{y, p.n, p.out_h(), p.out_w(), p.out};
+  const ConvolutionPlan plan(from, to);
+  const auto run = [&](const auto& make_sink) {
+    if (input)
+      convolution(plan, from, AffineMap(input), p.padding, u.data(), to, epilogue, make_sink);
+    else
+      convolution(plan, from, Unchanged(), p.padding, u.data(), to, epilogue, make_sink);
+  };
+  if (!statistics) return run([](std::int64_t) { return NoSink(); });
+  const std::int64_t block_size = StatisticsSink::rows * p.out;
+  Scratch<float> partial(std::size_t(plan.blocks * block_size));
+  run([&](std::int64_t b) { return StatisticsSink{partial.data() + b * block_size, p.out}; });
+  merge_statistics(plan, to, partial.data(), statistics);
 }
 
 /// dx = or += the gradient for the input: the convolution of dy with the filters turned by 180 degrees, padding
-/// 2 - padding (cropped where that is negative).
-inline void winograd_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx,
-                                    bool accumulate) {
-  Scratch<float> u(std::size_t(winograd::weights_size(p.out, p.in)));
-  winograd::transform_weights({weight + 8 * p.in, -p.in, 9 * p.in, 1}, p.out, p.in, u.data());
-  winograd::convolution({dy, p.n, p.out_h(), p.out_w(), p.out}, 2 - p.padding, u.data(), {dx, p.n, p.h, p.w, p.in},
-                        {.accumulate = accumulate});
+/// 2 - padding (cropped where that is negative). With `sums`, dx is the gradient behind a batch norm and its activation.
+inline void winograd_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx, bool accumulate,
+                                    const NormGradientSums<float>& sums = {}) {
+  using namespace winograd;
+  Scratch<float> u(std::size_t(weights_size(p.out, p.in)));
+  transform_weights({weight + 8 * p.in, -p.in, 9 * p.in, 1}, p.out, p.in, u.data());
+  const Images<const float> from{dy, p.n, p.out_h(), p.out_w(), p.out};
+  const Images<float> to{dx, p.n, p.h, p.w, p.in};
+  const ConvolutionPlan plan(from, to);
+  const auto run = [&](const auto& make_sink) {
+    convolution(plan, from, Unchanged(), 2 - p.padding, u.data(), to, {.accumulate = accumulate}, make_sink);
+  };
+  if (!sums) return run([](std::int64_t) { return NoSink(); });
+  const std::int64_t block_size = NormSumsSink::rows * p.in;
+  Scratch<float> partial(std::size_t(plan.blocks * block_size));
+  run([&](std::int64_t b) { return NormSumsSink{partial.data() + b * block_size, p.in, sums, dx}; });
+  Scratch<double> both(std::size_t(2 * p.in));
+  detail::sum_rows(partial.data(), plan.blocks, 2 * p.in, both.data());
+  std::copy_n(both.data(), p.in, sums.sum_g);
+  std::copy_n(both.data() + p.in, p.in, sums.sum_gx);
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -90,36 +90,29 @@ inline void transform_weight_gradient(const WeightGradientPlan& plan, const floa
   });
 }
 
-}  // namespace winograd
-
-/// dweight = or += the gradient for the weights, dbias (unless nullptr) = or += that for the bias, for problems of
-/// Winograd's form.
-inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, const float* dy, float* dweight,
-                                     float* dbias, bool accumulate) {
-  using namespace winograd;
+/// The sums of a plan's tasks and those of the bias, of x and dy as their maps give them. Each pixel of dy
+/// is read once if there is one chunk of input channels.
+template <class Map, class GradientMap>
+void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const float>& x, const Map& map,
+                          std::int64_t padding, const Images<float>& dy, const GradientMap& gradient_map, float* sums,
+                          float* bias_sums) {
   using V = simd::Vector<float>;
   using Plan = WeightGradientPlan;
-  const Plan plan(p);
-  const Images<const float> input{x, p.n, p.h, p.w, p.in}, output_gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
-  const std::int64_t task_size = planes * plan.plane, bias_stride = plan.out_chunks * Plan::chunk;
-  Scratch<float> sums(std::size_t(plan.tasks() * task_size)), bias_sums(std::size_t(plan.ranges * bias_stride));
-
   const std::int64_t v_plane = plane_distance(Plan::block * simd::padded<V>(plan.rows(0)));
   const std::int64_t q_plane = plane_distance(Plan::block * plan.columns(0));
   const std::int64_t worker_size = planes * (v_plane + q_plane);
   WorkerScratch<float> workspace(worker_size);
-  Scratch<float> zeros(Plan::chunk);
-  std::fill_n(zeros.data(), Plan::chunk, 0.0f);
+  std::array<float, std::size_t(Plan::chunk)> zeros{};
 
   parallel_for(plan.tasks(), [&](std::int64_t task, int worker) {
     float* const v = workspace[worker];
     float* const q = v + planes * v_plane;
-    float* const sum = sums.data() + task * task_size;
+    float* const sum = sums + task * planes * plan.plane;
     const std::int64_t range = task / (plan.in_chunks * plan.out_chunks);
     const std::int64_t in_chunk = task / plan.out_chunks % plan.in_chunks, out_chunk = task % plan.out_chunks;
     const std::int64_t rows = plan.rows(in_chunk), columns = plan.columns(out_chunk), v_stride = simd::padded<V>(rows);
     const std::int64_t o_first = out_chunk * Plan::chunk, out = std::min(Plan::chunk, plan.out - o_first);
-    std::array<float, std::size_t(Plan::chunk)> bias_sum{};
+    std::array<float, std::size_t(Plan::chunk)> bias_sum{}, outside{};
 
     const std::int64_t begin = plan.tiles.count * range / plan.ranges;
     const std::int64_t end = plan.tiles.count * (range + 1) / plan.ranges;
@@ -127,24 +120,52 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, con
       const std::int64_t count = std::min(Plan::block, end - first);
       for (std::int64_t t = 0; t < count; ++t) {
         Tiles::Place place = plan.tiles[first + t];
-        Window<step, const float>(output_gradient, place, o_first, out, zeros.data())
-            .for_each_vector([&](const auto& pixel, std::int64_t o) {
+        Window<step, float>(dy, place, o_first, out, outside.data())
+            .read(gradient_map, [&](const auto& pixel, std::int64_t o) {
               const V sixteen = transform_output_gradient(pixel, q + t * columns + o, q_plane);
               simd::store(bias_sum.data() + o, simd::load<V>(bias_sum.data() + o) + sixteen);
             });
-        place.h -= p.padding;
-        place.w -= p.padding;
-        Window<tile, const float>(input, place, in_chunk * Plan::chunk, rows, zeros.data())
-            .for_each_vector(
-                [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + t * v_stride + c, v_plane); });
+        place.h -= padding;
+        place.w -= padding;
+        Window<tile, const float>(x, place, in_chunk * Plan::chunk, rows, zeros.data())
+            .read(map, [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + t * v_stride + c, v_plane); });
       }
       for (int plane = 0; plane < planes; ++plane)
         add_outer_products<V>(count, rows, columns, v + plane * v_plane, v_stride, q + plane * q_plane, columns,
                               sum + plane * plan.plane, columns, first > begin);
     }
     if (in_chunk == 0)
-      std::copy_n(bias_sum.data(), Plan::chunk, bias_sums.data() + range * bias_stride + out_chunk * Plan::chunk);
+      std::copy_n(bias_sum.data(), Plan::chunk, bias_sums + (range * plan.out_chunks + out_chunk) * Plan::chunk);
   });
+}
+
+}  // namespace winograd
+
+/// Whether the gradients for the weights read each pixel of dy once, so that it can be replaced where it is read.
+constexpr bool reads_gradient_once(const Conv2dProblem& p) { return p.in <= winograd::WeightGradientPlan::chunk; }
+
+/// dweight = or += the gradient for the weights, dbias (unless nullptr) = or += that for the bias, of the convolution of
+/// input(x), for problems of Winograd's form. With `norm`, which asks for reads_gradient_once(p), dy is the gradient for
+/// the result of a batch norm behind the convolution, and becomes that for the convolution's.
+inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, float* dy, float* dweight, float* dbias,
+                                     bool accumulate, const ChannelAffine<float>& input = {},
+                                     const NormGradient<float>& norm = {}) {
+  using namespace winograd;
+  const WeightGradientPlan plan(p);
+  const std::int64_t bias_stride = plan.out_chunks * WeightGradientPlan::chunk;
+  Scratch<float> sums(std::size_t(plan.tasks() * planes * plan.plane)), bias_sums(std::size_t(plan.ranges * bias_stride));
+  const Images<const float> from{x, p.n, p.h, p.w, p.in};
+  const Images<float> gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
+  const auto run = [&](const auto& map) {
+    if (norm)
+      weight_gradient_sums(plan, from, map, p.padding, gradient, NormGradientMap(norm, dy), sums.data(), bias_sums.data());
+    else
+      weight_gradient_sums(plan, from, map, p.padding, gradient, Unchanged(), sums.data(), bias_sums.data());
+  };
+  if (input)
+    run(AffineMap(input));
+  else
+    run(Unchanged());
   transform_weight_gradient(plan, sums.data(), dweight, accumulate);
   if (dbias) detail::sum_ranges(bias_sums.data(), plan.ranges, bias_stride, p.out, dbias, accumulate);
 }

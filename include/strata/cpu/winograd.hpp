@@ -105,8 +105,8 @@ template <int From, int To, class V>
   dg[2 * To] = 0.5f * sum_a + 2.0f * sum_b + du[5 * From];
 }
 
-/// v[plane] = (B^T d B)[plane] for one vector of channels; pixel(i, j) is the address of d[i, j], planes lie `plane`
-/// apart.
+/// v[plane] = (B^T d B)[plane] for one vector of channels; pixel.read(i, j) is d[i, j], planes lie `plane` apart.
+/// pixel.prefetch(i, j) may fetch what the next tile will read there.
 template <class Pixels>
 inline void transform_input(const Pixels& pixel, float* v, std::int64_t plane) {
   using V = simd::Vector<float>;
@@ -114,8 +114,8 @@ inline void transform_input(const Pixels& pixel, float* v, std::int64_t plane) {
   simd::unroll<tile>([&](auto j) STRATA_INLINED {
     V column[tile];
     simd::unroll<tile>([&](auto i) STRATA_INLINED {
-      column[i] = simd::load<V>(pixel(i, j));
-      if constexpr (j >= tile - step) __builtin_prefetch(pixel.next_tile(i, j));
+      column[i] = pixel.read(i, j);
+      if constexpr (j >= tile - step) pixel.prefetch(i, j);
     });
     input_1d<1, tile>(column, half + j);
   });
@@ -134,8 +134,8 @@ inline simd::Vector<float> transform_output_gradient(const Pixels& pixel, float*
   simd::unroll<step>([&](auto j) STRATA_INLINED {
     V column[step];
     simd::unroll<step>([&](auto i) STRATA_INLINED {
-      column[i] = simd::load<V>(pixel(i, j));
-      __builtin_prefetch(pixel.next_tile(i, j));
+      column[i] = pixel.read(i, j);
+      pixel.prefetch(i, j);
     });
     sum += (column[0] + column[1]) + (column[2] + column[3]);
     output_gradient_1d<1, step>(column, half + j);
@@ -148,7 +148,8 @@ inline simd::Vector<float> transform_output_gradient(const Pixels& pixel, float*
   return sum;
 }
 
-/// Calls write((A^T m A)[i, j], pixel(i, j)) for the sixteen pixels of one vector of channels.
+/// Calls write((A^T m A)[i, j], pixel(i, j)) for the sixteen pixels of one vector of channels, and write.prefetch(address)
+/// with the addresses of the next tile's.
 template <class Pixels, class Write>
 inline void transform_output(const float* m, std::int64_t plane, const Pixels& pixel, const Write& write) {
   using V = simd::Vector<float>;
@@ -163,7 +164,7 @@ inline void transform_output(const float* m, std::int64_t plane, const Pixels& p
     output_1d<1, 1>(half + i * tile, values);
     simd::unroll<step>([&](auto j) STRATA_INLINED {
       write(values[j], pixel(i, j));
-      __builtin_prefetch(pixel.next_tile(i, j), 1);
+      write.prefetch(pixel.next_tile(i, j));
     });
   });
 }

@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "strata/core/simd.hpp"
 #include "strata/cpu/conv2d_taps.hpp"
+#include "strata/cpu/pixel_maps.hpp"
 #include "strata/cpu/winograd.hpp"
 
 namespace strata::inline STRATA_ABI::cpu::winograd {
@@ -37,11 +39,10 @@ struct PixelGrid {
 
   [[gnu::always_inline]] T* operator()(int i, int j) const { return first + i * row + j * column; }
   /// Where the next tile of the row will find pixel (i, j): to be fetched early. It need not exist.
-  [[gnu::always_inline]] const char* next_tile(int i, int j) const { return early((*this)(i, j), column); }
+  [[gnu::always_inline]] std::uintptr_t next_tile(int i, int j) const { return early((*this)(i, j), column); }
 
-  static const char* early(T* pixel, std::int64_t column) {
-    return reinterpret_cast<const char*>(reinterpret_cast<std::uintptr_t>(pixel) +
-                                         std::uintptr_t(step * column) * sizeof(float));
+  static std::uintptr_t early(T* pixel, std::int64_t column) {
+    return reinterpret_cast<std::uintptr_t>(pixel) + std::uintptr_t(step * column) * sizeof(float);
   }
 };
 
@@ -52,50 +53,108 @@ struct PixelTable {
   std::int64_t channel = 0, column;
 
   [[gnu::always_inline]] T* operator()(int i, int j) const { return pixels[i * Size + j] + channel; }
-  [[gnu::always_inline]] const char* next_tile(int i, int j) const {
+  [[gnu::always_inline]] std::uintptr_t next_tile(int i, int j) const {
     return PixelGrid<T>::early((*this)(i, j), column);
   }
 };
 
 /// The Size x Size pixels from `place` on, and `width` channels of them from `first` on.
 template <int Size, class T>
-struct Window {
+class Window {
+ public:
   /// Pixels outside the image are found at `outside`: `width` zeros to read, or room for them to write.
   Window(const Images<T>& images, const Tiles::Place& place, std::int64_t first, std::int64_t width, T* outside)
-      : images_(images), place_(place), width_(width), outside_(outside) {
+      : images_(images), place_(place), first_(first), width_(width), outside_(outside) {
     image_ = images.data + place.n * images.h * images.w * images.c + first;
     inside_ = place.h >= 0 && place.w >= 0 && place.h + Size <= images.h && place.w + Size <= images.w;
   }
 
-  /// Calls f(pixel, c) for each vector of channels, where pixel(i, j) is the address of channel c of a pixel. Channels
-  /// that do not fill the last vector are first copied to a buffer, with zeros after them, and back unless they are
-  /// const.
-  template <class F>
-  void for_each_vector(F&& f) const {
-    using V = simd::Vector<float>;
-    constexpr std::int64_t lanes = simd::lanes<V>;
-    const std::int64_t whole = width_ / lanes * lanes, row = images_.w * images_.c, column = images_.c;
+  /// Whether all pixels lie in the image and the channels are whole vectors.
+  bool whole() const { return inside_ && width_ % lanes == 0; }
+
+  /// Calls f(pixels, c) for each vector of channels, where pixels.read(i, j) are channels c... of a pixel as `map` gives
+  /// them, and zeros outside the image. map.at<V>(channel)(value, address) is called once for each value in the image.
+  template <class Map, class F>
+  void read(const Map& map, F&& f) const {
     if (inside_) {
-      T* const corner = image_ + place_.h * row + place_.w * column;
-      for (std::int64_t c = 0; c < whole; c += lanes) f(PixelGrid<T>{corner + c, row, column}, c);
-      if (whole == width_) return;
+      T* const corner = image_ + place_.h * row() + place_.w * column();
+      for (std::int64_t c = 0; c < vectors(); c += lanes)
+        f(Reader<PixelGrid<T>, Map>{{corner + c, row(), column()}, map.template at<V>(first_ + c), nullptr}, c);
+      if (vectors() == width_) return;
     }
-    PixelTable<T, Size> table;
-    table.column = column;
-    for (int i = 0; i < Size; ++i)
-      for (int j = 0; j < Size; ++j) table.pixels[i * Size + j] = in_image(i, j) ? pixel(i, j) : outside_;
+    PixelTable<T, Size> table = addresses();
     if (!inside_)
-      for (; table.channel < whole; table.channel += lanes) f(table, table.channel);
-    if (whole < width_) {
+      for (; table.channel < vectors(); table.channel += lanes)
+        f(Reader<PixelTable<T, Size>, Map>{table, map.template at<V>(first_ + table.channel), outside_ + table.channel},
+          table.channel);
+    if (vectors() < width_) {
       float rest[Size * Size * lanes]{};
-      for (int p = 0; p < Size * Size; ++p) std::copy_n(table.pixels[p] + whole, width_ - whole, rest + p * lanes);
-      f(PixelGrid<T>{rest, Size * lanes, lanes}, whole);
-      if constexpr (!std::is_const_v<T>)
-        for (int p = 0; p < Size * Size; ++p) std::copy_n(rest + p * lanes, width_ - whole, table.pixels[p] + whole);
+      for (std::int64_t c = vectors(); c < width_; ++c) {
+        auto one = map.template at<float>(first_ + c);
+        for (int p = 0; p < Size * Size; ++p)
+          if (table.pixels[p] != outside_) rest[p * lanes + c - vectors()] = one(table.pixels[p][c], table.pixels[p] + c);
+      }
+      f(Reader<PixelGrid<float>, Unchanged>{{rest, Size * lanes, lanes}, {}, nullptr}, vectors());
     }
   }
 
+  /// Calls f(pixels, c) for each vector of channels, to write channels c... to the addresses pixels(i, j).
+  template <class F>
+  void write(F&& f) const {
+    if (inside_) {
+      T* const corner = image_ + place_.h * row() + place_.w * column();
+      for (std::int64_t c = 0; c < vectors(); c += lanes) f(PixelGrid<T>{corner + c, row(), column()}, c);
+      if (vectors() == width_) return;
+    }
+    PixelTable<T, Size> table = addresses();
+    if (!inside_)
+      for (; table.channel < vectors(); table.channel += lanes) f(table, table.channel);
+    if (vectors() < width_) {
+      const std::int64_t count = width_ - vectors();
+      float rest[Size * Size * lanes]{};
+      for (int p = 0; p < Size * Size; ++p) std::copy_n(table.pixels[p] + vectors(), count, rest + p * lanes);
+      f(PixelGrid<T>{rest, Size * lanes, lanes}, vectors());
+      for (int p = 0; p < Size * Size; ++p) std::copy_n(rest + p * lanes, count, table.pixels[p] + vectors());
+    }
+  }
+
+  /// Calls f(address) for each pixel that lies in the image; `address` is that of its first channel.
+  template <class F>
+  void for_each_pixel(F&& f) const {
+    for (int i = 0; i < Size; ++i)
+      for (int j = 0; j < Size; ++j)
+        if (in_image(i, j)) f(pixel(i, j));
+  }
+
  private:
+  using V = simd::Vector<float>;
+  static constexpr std::int64_t lanes = simd::lanes<V>;
+
+  /// Pixels with what is done to them where they are read.
+  template <class Pixels, class Map>
+  struct Reader : Pixels {
+    decltype(std::declval<const Map&>().template at<V>(0)) map;
+    T* outside;  // of this vector of channels
+
+    [[gnu::always_inline]] V read(int i, int j) const {
+      auto* const address = (*this)(i, j);
+      if constexpr (!Map::keeps_zero && !std::is_same_v<Pixels, PixelGrid<T>>)
+        if (address == outside) return V{};
+      return map(simd::load<V>(address), address);
+    }
+    [[gnu::always_inline]] void prefetch(int i, int j) const { map.prefetch(this->next_tile(i, j)); }
+  };
+
+  std::int64_t row() const { return images_.w * images_.c; }
+  std::int64_t column() const { return images_.c; }
+  std::int64_t vectors() const { return width_ / lanes * lanes; }  // channels in whole vectors
+  PixelTable<T, Size> addresses() const {
+    PixelTable<T, Size> table;
+    table.column = column();
+    for (int i = 0; i < Size; ++i)
+      for (int j = 0; j < Size; ++j) table.pixels[i * Size + j] = in_image(i, j) ? pixel(i, j) : outside_;
+    return table;
+  }
   bool in_image(int i, int j) const {
     const std::int64_t h = place_.h + i, w = place_.w + j;
     return h >= 0 && h < images_.h && w >= 0 && w < images_.w;
@@ -104,7 +163,7 @@ struct Window {
 
   const Images<T>& images_;
   Tiles::Place place_;
-  std::int64_t width_;
+  std::int64_t first_, width_;
   T* outside_;
   T* image_;
   bool inside_;

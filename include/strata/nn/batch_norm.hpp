@@ -10,66 +10,53 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <ratio>
 #include <string>
 #include <utility>
 
 #include "strata/cpu/batch_norm.hpp"
 #include "strata/nn/module.hpp"
+#include "strata/tensor/pool_allocator.hpp"
 
 namespace strata::inline STRATA_ABI {
 
 namespace detail {
 
-/// What the way back needs: y = act((x - mean) * scale + bias) with scale = weight * inverse_std, shift = bias - mean * scale.
-template <class T>
-struct Normalisation {
-  Tensor<T> numbers;  // rows: scale, shift, mean, inverse standard deviation
-  int channels;
-
-  explicit Normalisation(int c) : numbers(Shape{4, c}), channels(c) {}
-  T* row(int r) { return numbers.data() + r * channels; }
-  const T* row(int r) const { return numbers.data() + r * channels; }
-  const T* scale() const { return row(0); }
-  const T* shift() const { return row(1); }
-  const T* mean() const { return row(2); }
-  const T* inverse_std() const { return row(3); }
-
-  void set(int c, double mean_value, double inverse, double weight, double bias) {
-    row(0)[c] = T(weight * inverse);
-    row(1)[c] = T(bias - mean_value * weight * inverse);
-    row(2)[c] = T(mean_value);
-    row(3)[c] = T(inverse);
+/// What is missing between the gradient for a batch norm's result and that for its input: NormGradient, with the memory it
+/// reads.
+template <int C, class T>
+class PendingNormGradient {
+ public:
+  PendingNormGradient(Image<C, T> x, Normalisation<T> numbers, Activation activation, bool x_rectified, const double* sum_g,
+                      const double* sum_gx)
+      : x_(std::move(x)), numbers_(std::move(numbers)), coefficients_(Shape{2, C}), activation_(activation),
+        x_rectified_(x_rectified) {
+    const double pixels = double(x_.size() / C);
+    for (int c = 0; c < C; ++c) {
+      const double scale = double(numbers_.scale()[c]), inverse = double(numbers_.inverse_std()[c]);
+      coefficients_.data()[c] = T(-scale * inverse * inverse * sum_gx[c] / pixels);
+      coefficients_.data()[C + c] = T(-scale * sum_g[c] / pixels);
+    }
   }
+
+  NormGradient<T> parameters() const {
+    return {x_.data(), {numbers_.scale(), numbers_.shift(), activation_}, numbers_.mean(), coefficients_.data(),
+            coefficients_.data() + C, x_rectified_};
+  }
+  /// Writes the gradient for x, from that for y.
+  void operator()(const T* dy, T* dx, bool accumulate) const {
+    cpu::batch_norm_backward_input(x_.size() / C, C, parameters(), dy, dx, accumulate);
+  }
+  void operator()(void* gradient) const { (*this)(static_cast<T*>(gradient), static_cast<T*>(gradient), false); }
+
+ private:
+  Image<C, T> x_;
+  Normalisation<T> numbers_;
+  Tensor<T> coefficients_;  // rows: slope, offset
+  Activation activation_;
+  bool x_rectified_;
 };
-
-/// Adds to the gradients of weight and bias and writes that of x. With n = pixels and g = dy behind the activation:
-///   dbias = sum g,  dweight = sum g * xhat,  dx = scale * (g - mean(g) - xhat * mean(g * xhat)).
-template <class T>
-void batch_norm_backward(std::int64_t pixels, const Normalisation<T>& norm, Activation activation, const T* x, const T* dy,
-                         Parameter& weight, Parameter& bias, Tape::Target<T> dx) {
-  const int channels = norm.channels;
-  Scratch<double> sums(std::size_t(2 * channels));
-  double *sum_g = sums.data(), *sum_gx = sums.data() + channels;
-  cpu::batch_norm_backward_sums(pixels, channels, x, dy, norm.scale(), norm.shift(), norm.mean(), activation, sum_g, sum_gx);
-  const auto add = [&](Parameter& parameter, auto value) {
-    if (!parameter.requires_grad) return;
-    const auto target = parameter.grad_target<T>();
-    for (int c = 0; c < channels; ++c) target.data[c] = (target.accumulate ? target.data[c] : T(0)) + T(value(c));
-  };
-  add(weight, [&](int c) { return sum_gx[c] * double(norm.inverse_std()[c]); });
-  add(bias, [&](int c) { return sum_g[c]; });
-  if (!dx) return;
-  Scratch<T> coefficients(std::size_t(2 * channels));
-  T *slope = coefficients.data(), *offset = coefficients.data() + channels;
-  for (int c = 0; c < channels; ++c) {
-    const double scale = double(norm.scale()[c]), inverse = double(norm.inverse_std()[c]);
-    slope[c] = T(-scale * inverse * inverse * sum_gx[c] / double(pixels));
-    offset[c] = T(-scale * sum_g[c] / double(pixels));
-  }
-  cpu::batch_norm_backward_input(pixels, channels, x, dy, norm.scale(), norm.shift(), norm.mean(), slope, offset,
-                                 activation, dx.data, dx.accumulate);
-}
 
 }  // namespace detail
 
@@ -99,8 +86,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
 
   /// Scale and shift of every channel by the running statistics.
   template <class T>
-  detail::Normalisation<T> inference_numbers() const {
-    detail::Normalisation<T> norm(Channels);
+  Normalisation<T> inference_numbers() const {
+    Normalisation<T> norm(Channels);
     const T *mean = running_mean.template value<T>().data(), *variance = running_var.template value<T>().data();
     const T *scale = weight.template value<T>().data(), *shift = bias.template value<T>().data();
     for (int c = 0; c < Channels; ++c)
@@ -110,43 +97,79 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<Channels, T> x, Activation activation = Activation::none) {
-    const std::int64_t pixels = x.size() / Channels;
-    const auto& weight = std::as_const(self.weight).template value<T>();
-    const auto& bias = std::as_const(self.bias).template value<T>();
-    detail::Normalisation<T> norm(Channels);
     if constexpr (P::training) {
-      if (pixels < 2)
-        throw ShapeError(concat(name(), ": training on ", x.shape().str(),
-                                " gives one value per channel, and statistics need more: use larger batches or images"));
-      Scratch<double> statistics(std::size_t(2 * Channels));
-      double *mean = statistics.data(), *variance = mean + Channels;
-      cpu::batch_norm_statistics(pixels, Channels, x.data(), mean, variance);
-      T* running_mean = self.running_mean.template value<T>().data();
-      T* running_var = self.running_var.template value<T>().data();
-      for (int c = 0; c < Channels; ++c) {
-        norm.set(c, mean[c], 1.0 / std::sqrt(variance[c] + eps), double(weight.data()[c]), double(bias.data()[c]));
-        const double unbiased = variance[c] * double(pixels) / double(pixels - 1);
-        running_mean[c] = T((1 - momentum) * double(running_mean[c]) + momentum * mean[c]);
-        running_var[c] = T((1 - momentum) * double(running_var[c]) + momentum * unbiased);
-      }
-      ++*self.num_batches_tracked.template value<std::int64_t>().data();
+      Scratch<double> memory(std::size_t(2 * Channels));
+      const ChannelStatistics statistics{memory.data(), memory.data() + Channels};
+      cpu::batch_norm_statistics(x.size() / Channels, Channels, x.data(), statistics.mean, statistics.variance);
+      return forward_with(self, pass, x, statistics, activation, false);
     } else {
-      norm = self.template inference_numbers<T>();
+      const Normalisation<T> norm = self.template inference_numbers<T>();
+      Image<Channels, T> image(x.n(), x.h(), x.w());
+      cpu::batch_norm_apply(x.size() / Channels, Channels, x.data(), norm.scale(), norm.shift(), image.data(), activation);
+      return pass.output(std::move(image));
     }
-    Image<Channels, T> image(x.n(), x.h(), x.w());
-    cpu::batch_norm_apply(pixels, Channels, x.data(), norm.scale(), norm.shift(), image.data(), activation);
-    auto y = pass.output(std::move(image));
-    if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, x = std::move(x), id = y.id(), norm, pixels, activation](Tape& tape) {
-        T* dy = tape.gradient<T>(id);
-        auto dx = Tape::Target<T>{};
-        if (tape.move_gradient(id, x.id()))
-          dx = {dy, false};  // in place: each element is read before it is written
-        else
-          dx = tape.target<T>(x.id());
-        detail::batch_norm_backward(pixels, norm, activation, x.data(), dy, self.weight, self.bias, dx);
-      });
+  }
+
+  /// Training, with the statistics of x at hand. `x_rectified`: x is the result of a ReLU whose gradient is left to this
+  /// layer's.
+  template <class T>
+  static Var<Channels, T> forward_with(auto& self, Train& pass, const Var<Channels, T>& x,
+                                       const ChannelStatistics& statistics, Activation activation, bool x_rectified) {
+    const std::int64_t pixels = x.size() / Channels;
+    if (pixels < 2)
+      throw ShapeError(concat(name(), ": training on ", x.shape().str(),
+                              " gives one value per channel, and statistics need more: use larger batches or images"));
+    const T* weight = std::as_const(self.weight).template value<T>().data();
+    const T* bias = std::as_const(self.bias).template value<T>().data();
+    T* running_mean = self.running_mean.template value<T>().data();
+    T* running_var = self.running_var.template value<T>().data();
+    Normalisation<T> norm(Channels);
+    for (int c = 0; c < Channels; ++c) {
+      const double mean = statistics.mean[c], variance = statistics.variance[c];
+      norm.set(c, mean, 1.0 / std::sqrt(variance + eps), double(weight[c]), double(bias[c]));
+      const double unbiased = variance * double(pixels) / double(pixels - 1);
+      running_mean[c] = T((1 - momentum) * double(running_mean[c]) + momentum * mean);
+      running_var[c] = T((1 - momentum) * double(running_var[c]) + momentum * unbiased);
+    }
+    ++*self.num_batches_tracked.template value<std::int64_t>().data();
+
+    using Normalised = NormalisedImage<Channels, T>;
+    const auto image = std::allocate_shared<Normalised>(PoolAllocator<Normalised>(), x.value(), norm, activation);
+    auto y = Var<Channels, T>(image, pass.tape());
+    pass.tape()->record(y.id(), [&self, x = x.value(), x_id = x.id(), id = y.id(), norm, activation, x_rectified](Tape& tape) {
+      T* const dy = tape.gradient<T>(id);
+      Scratch<double> memory(std::size_t(2 * Channels));
+      const double* sums = tape.sums(id);
+      if (sums == nullptr) {
+        cpu::batch_norm_backward_sums(x.size() / Channels, Channels, x.data(), dy, norm.scale(), norm.shift(), norm.mean(),
+                                      activation, memory.data(), memory.data() + Channels);
+        sums = memory.data();
+      }
+      const double *sum_g = sums, *sum_gx = sums + Channels;
+      add(self.weight, [&](int c) { return T(sum_gx[c] * double(norm.inverse_std()[c])); });
+      add(self.bias, [&](int c) { return T(sum_g[c]); });
+      if (x_id < 0) return;
+      using Pending = detail::PendingNormGradient<Channels, T>;
+      const auto pending =
+          std::allocate_shared<Pending>(PoolAllocator<Pending>(), x, norm, activation, x_rectified, sum_g, sum_gx);
+      if (tape.move_gradient(id, x_id)) {
+        tape.set_pending(x_id, pending);  // the convolution before this layer completes it where it reads it
+      } else {
+        const auto dx = tape.target<T>(x_id);
+        (*pending)(dy, dx.data, dx.accumulate);
+      }
+    });
     return y;
+  }
+
+ private:
+  /// gradient[c] (+)= value(c).
+  template <class Value>
+  static void add(Parameter& parameter, Value value) {
+    using T = decltype(value(0));
+    if (!parameter.requires_grad) return;
+    const auto target = parameter.grad_target<T>();
+    for (int c = 0; c < Channels; ++c) target.data[c] = (target.accumulate ? target.data[c] : T(0)) + value(c);
   }
 
   static_assert(Channels > 0, "strata::BatchNorm2d<Channels>: Channels must be positive");

@@ -12,6 +12,7 @@
 
 #include "strata/cpu/conv2d.hpp"
 #include "strata/cpu/pointwise.hpp"
+#include "strata/nn/batch_norm.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
 
@@ -30,11 +31,16 @@ inline constexpr Conv2dOptions no_bias{.bias = false};
 
 namespace detail {
 
-/// dweight and dbias (+)= ..., for those of the two that want one.
+/// dweight and dbias (+)= ..., for those of the two that want one. dy is completed as the fusion says.
 template <class T>
-void conv_parameter_gradients(const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, const T* dy) {
+void conv_parameter_gradients(const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, T* dy,
+                              const cpu::Conv2dBackwardFusion<T>& fusion = {}) {
   const bool wants_bias = bias != nullptr && bias->requires_grad;
-  if (!weight.requires_grad && !wants_bias) return;
+  if (!weight.requires_grad && !wants_bias) {
+    if (fusion.output)
+      cpu::batch_norm_backward_input(problem.output_size() / problem.out, problem.out, fusion.output, dy, dy, false);
+    return;
+  }
   Parameter unused;
   if (!weight.requires_grad) unused = Parameter(weight.shape());
   const auto dw = (weight.requires_grad ? weight : unused).grad_target<T>();
@@ -46,7 +52,7 @@ void conv_parameter_gradients(const Conv2dProblem& problem, Parameter& weight, P
     else
       std::fill_n(dw.data, problem.weight_size(), T(0));
   }
-  cpu::conv2d_backward_weight<T>(problem, x, dy, dw.data, db.data, dw.accumulate || db.accumulate);
+  cpu::conv2d_backward_weight<T>(problem, x, dy, dw.data, db.data, dw.accumulate || db.accumulate, fusion);
 }
 
 }  // namespace detail
@@ -87,35 +93,61 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return text + (has_bias ? ")" : ", bias=False)");
   }
 
-  /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x.
+  /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x. Statistics of it on request.
   template <class T>
-  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation) {
+  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation,
+                                const ChannelStatistics& statistics = {}) {
     const Conv2dProblem problem = problem_for(x);
     Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
-    cpu::conv2d_forward<T>(problem, x.data(), weight, bias, image.data(), activation);
+    cpu::conv2d_forward<T>(problem, source(x), weight, bias, image.data(), activation, {affine(x), statistics});
     return image;
   }
 
+  /// `statistics` are those of the result, for a batch norm behind the layer. It then leaves the gradient of a ReLU to that.
   template <Pass P, class T>
-  static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none) {
+  static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none,
+                      const ChannelStatistics& statistics = {}) {
     const T* bias_data = nullptr;
     if constexpr (has_bias) bias_data = std::as_const(self.bias).template value<T>().data();
-    auto y = pass.output(convolve(x, std::as_const(self.weight).template value<T>().data(), bias_data, activation));
+    auto y = pass.output(
+        convolve(x, std::as_const(self.weight).template value<T>().data(), bias_data, activation, statistics));
     if constexpr (P::training) {
-      const auto kept = activation == Activation::none ? Image<Out, T>() : y.value();
-      const Conv2dProblem problem = problem_for(x);
-      pass.tape()->record(y.id(), [&self, problem, activation, x = std::move(x), id = y.id(), kept](Tape& tape) {
+      const bool rectify = activation == Activation::relu && !statistics;
+      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
+                                   kept = rectify ? y.value() : Image<Out, T>()](Tape& tape) {
+        using Pending = detail::PendingNormGradient<Out, T>;
+        const auto pending = kept.size() == 0 ? tape.take_pending<Pending>(id) : nullptr;
         T* dy = tape.gradient<T>(id);
-        if (activation == Activation::relu) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
-        detail::conv_parameter_gradients<T>(problem, self.weight, has_bias ? &self.bias : nullptr, x.data(), dy);
+        if (kept.size() != 0) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
+        detail::conv_parameter_gradients<T>(
+            problem, self.weight, has_bias ? &self.bias : nullptr, source(x), dy,
+            {affine(x), pending != nullptr ? pending->parameters() : NormGradient<T>{}});
         if (const auto dx = tape.target<T>(x.id()))
-          cpu::conv2d_backward_input<T>(problem, dy, self.weight.template value<T>().data(), dx.data, dx.accumulate);
+          cpu::conv2d_backward_input<T>(problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
+                                        dx.accumulate, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
       });
     }
     return y;
   }
 
  private:
+  // A value that is still to be normalised is normalised where it is read.
+  template <class T>
+  static const T* source(const Var<In, T>& x) {
+    return x.normalised() != nullptr ? x.normalised()->input().data() : x.data();
+  }
+  template <class T>
+  static ChannelAffine<T> affine(const Var<In, T>& x) {
+    return x.normalised() != nullptr ? x.normalised()->affine() : ChannelAffine<T>{};
+  }
+  template <class T>
+  static NormGradientSums<T> sums(Tape& tape, const Var<In, T>& x) {
+    const auto* normalised = x.normalised();
+    if (normalised == nullptr) return {};
+    double* sum_g = tape.make_sums(x.id(), std::size_t(2 * In));
+    return {normalised->input().data(), normalised->affine(), normalised->numbers().mean(), sum_g, sum_g + In};
+  }
+
   template <class T>
   static Conv2dProblem problem_for(const Var<In, T>& x) {
     constexpr int reach = dilation * (Kernel - 1) + 1;

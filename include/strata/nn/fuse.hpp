@@ -1,9 +1,14 @@
 // Which neighbours inside a Sequential run as one step. Decided from the types, at compile time:
 //
 //     Conv2d, ReLU                    the convolution's last step is the ReLU; its output is stored once
-//     BatchNorm2d, ReLU               one pass over memory forward, one back, and no activation between them
-//     Conv2d, BatchNorm2d(, ReLU)     in an Infer pass one convolution: batch norm with fixed statistics is a scale and a
-//                                     shift of every channel, which go into the weights and the bias
+//     BatchNorm2d, ReLU               one step
+//     Conv2d(, ReLU), BatchNorm2d(, ReLU)
+//                                     training: the convolution gathers the batch's statistics while it writes, and what
+//                                     the batch norm gives is not computed: the next convolution normalises where it reads
+//                                     (autograd/normalised_image.hpp). Back, the next convolution gathers the batch norm's
+//                                     two sums, and this one completes the gradient where it reads it
+//     Conv2d, BatchNorm2d(, ReLU)     inference: one convolution. Batch norm with fixed statistics is a scale and a shift
+//                                     of every channel, which go into the weights and the bias
 #pragma once
 
 #include <cstddef>
@@ -42,8 +47,11 @@ constexpr std::size_t fused_length() {
   using First = typename decltype(type_at<I, Ms...>())::type;
   using Second = typename decltype(type_at<I + 1, Ms...>())::type;
   using Third = typename decltype(type_at<I + 2, Ms...>())::type;
-  if constexpr (!Training && is_conv2d<First> && is_batch_norm<Second>)
+  using Fourth = typename decltype(type_at<I + 3, Ms...>())::type;
+  if constexpr (is_conv2d<First> && is_batch_norm<Second>)
     return std::is_same_v<Third, ReLU> ? 3 : 2;
+  else if constexpr (Training && is_conv2d<First> && std::is_same_v<Second, ReLU> && is_batch_norm<Third>)
+    return std::is_same_v<Fourth, ReLU> ? 4 : 3;
   else if constexpr ((is_conv2d<First> || is_batch_norm<First>) && std::is_same_v<Second, ReLU>)
     return 2;
   else
@@ -68,6 +76,16 @@ auto folded_forward(const Conv& conv, const Norm& norm, Infer& pass, const Var<C
   return pass.output(Conv::convolve(x, folded.data(), shift.data(), activation));
 }
 
+/// conv, an activation, norm and another activation in a training pass.
+template <class Conv, class Norm, class T>
+auto normalised_forward(Conv& conv, Norm& norm, Train& pass, const Var<Conv::io::in, T>& x, Activation between,
+                        Activation behind) {
+  Scratch<double> memory(std::size_t(2 * Conv::io::out));
+  const ChannelStatistics statistics{memory.data(), memory.data() + Conv::io::out};
+  const auto y = Conv::forward(conv, pass, x, between, statistics);
+  return Norm::forward_with(norm, pass, y, statistics, behind, between == Activation::relu);
+}
+
 /// Runs the Length layers from I on as one step.
 template <std::size_t I, std::size_t Length, class Layers, class P, int C, class T>
 auto fused_forward(Layers& layers, P& pass, const Var<C, T>& x) {
@@ -78,7 +96,14 @@ auto fused_forward(Layers& layers, P& pass, const Var<C, T>& x) {
     static_assert(sizeof(image_fits<First, C, First::io::in>) > 0);
     return Var<First::io::out, T>();
   } else if constexpr (is_batch_norm<Second>) {
-    return folded_forward(first, std::get<I + 1>(layers), pass, x, Length == 3 ? Activation::relu : Activation::none);
+    constexpr Activation behind = Length == 3 ? Activation::relu : Activation::none;
+    if constexpr (P::training)
+      return normalised_forward(first, std::get<I + 1>(layers), pass, x, Activation::none, behind);
+    else
+      return folded_forward(first, std::get<I + 1>(layers), pass, x, behind);
+  } else if constexpr (Length > 2) {
+    constexpr Activation behind = Length == 4 ? Activation::relu : Activation::none;
+    return normalised_forward(first, std::get<I + 2>(layers), pass, x, Activation::relu, behind);
   } else {
     return First::forward(first, pass, x, Activation::relu);
   }

@@ -50,7 +50,7 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
       pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id()](Tape& tape) {
-        const T* dy = tape.gradient<T>(id);
+        T* dy = tape.gradient<T>(id);
         detail::conv_parameter_gradients<T>(problem, self.weight, Bias ? &self.bias : nullptr, x.data(), dy);
         if (const auto dx = tape.target<T>(x.id()))
           cpu::conv2d_backward_input<T>(problem, dy, self.weight.template value<T>().data(), dx.data, dx.accumulate);
@@ -83,7 +83,7 @@ class Flatten : public Layer<Flatten<C, H, W>> {
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
       pass.tape()->record(y.id(), [n = x.n(), x_id = x.id(), id = y.id()](Tape& tape) {
-        const T* dy = tape.gradient<T>(id);
+        T* dy = tape.gradient<T>(id);
         if (const auto dx = tape.target<T>(x_id))
           permute(n, [&](std::int64_t pixel, std::int64_t flat) {
             dx.data[pixel] = (dx.accumulate ? dx.data[pixel] : T(0)) + dy[flat];

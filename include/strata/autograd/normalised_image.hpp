@@ -1,0 +1,74 @@
+// An image that a batch norm gives, act((x - mean) * scale + bias), kept as x and the numbers of each channel. It is
+// computed when it is first asked for. A kernel that reads it can instead apply the numbers itself:
+//
+//     if (const auto* normalised = x.normalised())
+//       cpu::conv2d_forward(problem, normalised->input().data(), ..., {.input = normalised->affine()});
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#include "strata/cpu/batch_norm.hpp"
+#include "strata/math/channel_affine.hpp"
+#include "strata/tensor/image.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+/// The numbers of a normalisation: y = act(x * scale + shift) with scale = weight * inverse_std and
+/// shift = bias - mean * scale.
+template <class T>
+class Normalisation {
+ public:
+  explicit Normalisation(int channels) : numbers_(Shape{4, channels}), channels_(channels) {}
+
+  int channels() const { return channels_; }
+  const T* scale() const { return row(0); }
+  const T* shift() const { return row(1); }
+  const T* mean() const { return row(2); }
+  const T* inverse_std() const { return row(3); }
+
+  void set(int c, double mean_value, double inverse, double weight, double bias) {
+    T* const first = numbers_.data() + c;
+    first[0] = T(weight * inverse);
+    first[channels_] = T(bias - mean_value * weight * inverse);
+    first[2 * channels_] = T(mean_value);
+    first[3 * channels_] = T(inverse);
+  }
+
+ private:
+  const T* row(int r) const { return numbers_.data() + r * channels_; }
+
+  Tensor<T> numbers_;  // rows: scale, shift, mean, inverse standard deviation
+  int channels_;
+};
+
+template <int C, class T>
+class NormalisedImage {
+ public:
+  NormalisedImage(Image<C, T> input, Normalisation<T> numbers, Activation activation)
+      : input_(std::move(input)), numbers_(std::move(numbers)), activation_(activation) {}
+
+  const Image<C, T>& input() const { return input_; }
+  const Normalisation<T>& numbers() const { return numbers_; }
+  ChannelAffine<T> affine() const { return {numbers_.scale(), numbers_.shift(), activation_}; }
+
+  bool computed() const { return value_.size() != 0; }
+  /// Not to be called first by several threads at once.
+  const Image<C, T>& value() const {
+    if (!computed()) {
+      Image<C, T> image(input_.n(), input_.h(), input_.w());
+      cpu::batch_norm_apply(input_.size() / C, C, input_.data(), numbers_.scale(), numbers_.shift(), image.data(),
+                            activation_);
+      value_ = std::move(image);
+    }
+    return value_;
+  }
+
+ private:
+  Image<C, T> input_;
+  Normalisation<T> numbers_;
+  Activation activation_;
+  mutable Image<C, T> value_;
+};
+
+}  // namespace strata::inline STRATA_ABI
