@@ -44,7 +44,7 @@ unsigned lane() noexcept;
 
 enum class Access : unsigned char { read, write, atomic };
 /// Tells the checks and the counters of one access to memory.
-void note_access(const volatile void* address, std::size_t bytes, Access access, const void* instruction) noexcept;
+void note_access(const volatile void* address, std::size_t bytes, Access access, const void* instruction);
 
 // ---------------------------------------------------------------- shared memory
 

@@ -7,9 +7,11 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda_runtime.h"
@@ -81,7 +83,17 @@ class DeviceArray {
     std::swap(data_, other.data_), std::swap(size_, other.size_);
     return *this;
   }
-  ~DeviceArray() { (void)cudaFree(data_); }
+  /// Waits for all work, as cudaFree does, and so can throw a Fault.
+  ~DeviceArray() noexcept(false) {
+    if (std::uncaught_exceptions() == 0) {
+      (void)cudaFree(data_);
+    } else {
+      try {
+        (void)cudaFree(data_);
+      } catch (const Fault&) {  // one is on its way already
+      }
+    }
+  }
 
   T* data() const { return data_; }
   std::size_t size() const { return size_; }

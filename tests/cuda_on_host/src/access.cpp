@@ -37,10 +37,12 @@ std::string element(const Region& region, std::uintptr_t address) {
 }
 
 [[noreturn]] void race(const Region& region, std::uintptr_t address, const char* now, const char* before, int other) {
-  const std::string who = other < 0 ? std::string("another block of the launch")
-                                    : text("thread %d, with no barrier between", other);
-  fault("race on %s memory, %s: it %s what %s %s", region.shared ? "shared" : "device", element(region, address).c_str(), now,
-        who.c_str(), before);
+  stop([&] {
+    const std::string who = other < 0 ? std::string("another block of the launch")
+                                      : text("thread %d, with no barrier between", other);
+    return text("race on %s memory, %s: it %s what %s %s", region.shared ? "shared" : "device",
+                element(region, address).c_str(), now, who.c_str(), before);
+  });
 }
 
 void check_cell(const Region& region, std::uintptr_t address, Cell& cell, Access access) {
@@ -49,8 +51,10 @@ void check_cell(const Region& region, std::uintptr_t address, Cell& cell, Access
   const bool in_block = cell.write_interval >= block.first_interval;
   const bool in_launch = region.shared ? in_block : cell.write_interval >= block.launch_interval;
   if (access != Access::write && (region.shared ? !in_block : cell.write_interval == 0)) {
-    fault("it reads %s memory that nobody has written: %s", region.shared ? "shared" : "device",
-          element(region, address).c_str());
+    stop([&] {
+      return text("it reads %s memory that nobody has written: %s", region.shared ? "shared" : "device",
+                  element(region, address).c_str());
+    });
   }
   const bool both_atomic = access == Access::atomic && cell.atomic != 0;
   if (in_launch && !both_atomic) {
@@ -172,7 +176,7 @@ void on_access(std::uintptr_t address, std::size_t bytes, Access access, const v
   if (options().count) count_access(address, bytes, access, shared, instruction);
 }
 
-void note_access(const volatile void* address, std::size_t bytes, Access access, const void* instruction) noexcept {
+void note_access(const volatile void* address, std::size_t bytes, Access access, const void* instruction) {
   const auto place = reinterpret_cast<std::uintptr_t>(address);
   if (bytes <= 16 && std::has_single_bit(bytes) && place % bytes != 0 && block.current != nullptr) {
     fault("misaligned access of %zu bytes at %p", bytes, reinterpret_cast<void*>(place));

@@ -4,9 +4,8 @@
 #include <bit>
 #include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 #include <numeric>
-#include <optional>
-#include <utility>
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -23,7 +22,11 @@ Block block;
 namespace {
 
 std::vector<std::unique_ptr<Thread>> threads;
-std::optional<std::string> failure;
+struct Failure {
+  std::string (*words)(const void*) = nullptr;
+  const void* data = nullptr;
+};
+Failure failure;
 std::mt19937_64 shuffler;
 std::uint32_t intervals = 1;  // 1: what the host has written
 std::uint64_t blocks_run = 0;
@@ -41,8 +44,12 @@ void thread_main() {
 void resume(Thread& thread) {
   block.current = &thread;
   thread.stack.resume();
+  if (failure.words != nullptr) {
+    const std::string message = where() + failure.words(failure.data);
+    block.current = nullptr;
+    throw Fault(message);
+  }
   block.current = nullptr;
-  if (failure) throw Fault(*std::exchange(failure, std::nullopt));
 }
 
 template <class T>
@@ -116,7 +123,6 @@ bool resolve_warp(unsigned warp) {
       data[member] = threads[first + member]->data;
     }
     if (thread.resolve != nullptr) thread.resolve(thread.mask, data);
-    if (failure) throw Fault(*std::exchange(failure, std::nullopt));
     if (thread.orders_memory) order_memory(warp, thread.mask);
     for (unsigned rest = thread.mask; rest != 0; rest &= rest - 1) {
       threads[first + unsigned(std::countr_zero(rest))]->state = Thread::State::ready;
@@ -287,10 +293,11 @@ std::string where() {
   return result + ": ";
 }
 
-void stop(const std::string& message) {
-  if (block.current == nullptr) throw Fault(message);
-  failure = message;
-  self().stack.leave_forever();  // what is on the stack of a kernel's thread owns nothing
+void stop_with(std::string (*words)(const void*), const void* data) {
+  if (block.current == nullptr) throw Fault(where() + words(data));
+  failure = {words, data};
+  self().stack.leave();  // and nobody comes back; what data points to stays as it is
+  std::abort();
 }
 
 void fault(const char* format, ...) {
@@ -299,7 +306,7 @@ void fault(const char* format, ...) {
   va_start(arguments, format);
   std::vsnprintf(buffer, sizeof buffer, format, arguments);
   va_end(arguments);
-  stop(where() + buffer);
+  stop([&] { return std::string(buffer); });
 }
 
 void run_launch(const Launch& launch) {
@@ -315,7 +322,7 @@ void run_launch(const Launch& launch) {
   const dim3 grid = launch.grid;
   std::vector<std::uint64_t> blocks(std::uint64_t{grid.x} * grid.y * grid.z);
   arrange(blocks);
-  failure.reset();
+  failure = {};
   for (const std::uint64_t number : blocks) {
     block.index = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
     run_block(launch);
@@ -344,8 +351,10 @@ int block_barrier(bool predicate, const char* name, Location location) {
 void warp_operation(unsigned mask, Resolve resolve, void* data, bool orders_memory, const char* name, Location location) {
   Thread& thread = self();
   if ((mask >> thread.lane & 1u) == 0) {
-    fault("illegal mask: lane %u calls %s at %s with the mask 0x%08x, in which it is not", thread.lane, name,
-          at(location).c_str(), mask);
+    stop([&] {
+      return text("illegal mask: lane %u calls %s at %s with the mask 0x%08x, in which it is not", thread.lane, name,
+                  at(location).c_str(), mask);
+    });
   }
   thread.state = Thread::State::at_warp_operation;
   thread.operation = name;

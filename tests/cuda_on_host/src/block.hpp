@@ -72,8 +72,13 @@ void run_launch(const Launch& launch);
 std::string kernel_name(const KernelInfo& kernel);
 /// What a message begins with: kernel, block and, inside one, thread.
 std::string where();
-/// Stops the current block with this message (on a fiber), or throws it (elsewhere).
-[[noreturn]] void stop(const std::string& message);
+/// Stops the block that runs, from one of its fibers; elsewhere throws. The message is where() and what `words` returns. It
+/// is made on the scheduler's stack: a fiber that is left for good must own nothing.
+[[noreturn]] void stop_with(std::string (*words)(const void*), const void* data);
+template <class F>
+[[noreturn]] void stop(const F& words) {
+  stop_with([](const void* data) { return (*static_cast<const F*>(data))(); }, &words);
+}
 std::string text(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 }  // namespace cuda_on_host

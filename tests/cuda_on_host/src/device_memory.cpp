@@ -94,11 +94,14 @@ void on_segmentation_fault(int signal, siginfo_t* info, void* context) {
   ::signal(SIGSEGV, SIG_DFL);
 }
 
-// On a stack of its own, since a full stack is one of the faults. It is set up for the thread that allocates first.
-void install_handler() {
-  static bool installed = false;
-  if (installed) return;
-  installed = true;
+}  // namespace
+
+const std::uintptr_t device_arena = reserve();
+
+void watch_memory() {
+  struct sigaction current {};
+  sigaction(SIGSEGV, nullptr, &current);
+  if ((current.sa_flags & SA_SIGINFO) && current.sa_sigaction == on_segmentation_fault) return;
   static char stack[64 * 1024];
   stack_t alternative{};
   alternative.ss_sp = stack;
@@ -110,12 +113,8 @@ void install_handler() {
   sigaction(SIGSEGV, &action, &previous_handler);
 }
 
-}  // namespace
-
-const std::uintptr_t device_arena = reserve();
-
 void* allocate_device_memory(std::size_t bytes) {
-  install_handler();
+  watch_memory();
   if (bytes > options().device_memory - std::min(options().device_memory, bytes_in_use)) return nullptr;
   if (next_page == 0) next_page = device_arena + page;
   Allocation allocation;
@@ -192,7 +191,9 @@ Region& device_region(std::uintptr_t address, std::size_t bytes, Access access) 
   if (cached != nullptr && holds(*cached)) return *cached;
   Allocation* allocation = nearest(live(), address);
   if (allocation == nullptr || !holds(allocation->region)) {
-    stop(where() + text("out of bounds: it %s %zu bytes at ", access == Access::read ? "reads" : "writes", bytes) + describe(address));
+    stop([&] {
+      return text("out of bounds: it %s %zu bytes at ", access == Access::read ? "reads" : "writes", bytes) + describe(address);
+    });
   }
   cached = &allocation->region;
   return *cached;
@@ -204,6 +205,7 @@ void host_access(std::uintptr_t address) {
 }
 
 OpenDevice::OpenDevice() {
+  watch_memory();
   if (open_depth++ > 0) return;
   for (const auto& [pages, allocation] : live()) protect(allocation, PROT_READ | PROT_WRITE);
 }

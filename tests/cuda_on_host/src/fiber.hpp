@@ -45,7 +45,7 @@ class FiberStack {
   bool overflowed_at(std::uintptr_t address) const { return begin() - 1 - address < guard_bytes; }
 
  private:
-  static constexpr std::size_t guard_bytes = 4096;
+  static constexpr std::size_t guard_bytes = 1 << 20;  // addresses only: a large frame does not reach past it
   static void first_entry();
   void entered();
 

@@ -250,7 +250,8 @@ cudaError_t cudaMallocAsync(void** pointer, std::size_t bytes, cudaStream_t stre
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   if (pointer == nullptr) return report(cudaErrorInvalidValue);
   if (!is_live_allocation(pointer)) throw Fault("cudaFreeAsync of a pointer that is no live device allocation");
-  return submit(stream, "cudaFreeAsync", [=] { free_device_memory(pointer); });
+  const auto free = [=] { free_device_memory(pointer); };
+  return submit(stream, "cudaFreeAsync", free, free);
 }
 cudaError_t cudaMallocHost(void** pointer, std::size_t bytes, unsigned) {
   CUDA_ON_HOST_NOT_WHILE_CAPTURING;
@@ -309,10 +310,11 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
   if (used[0] != nullptr && !capturing()) std::memset(to, 0xFF, bytes);
   if (capturing()) return submit(stream, "cudaMemcpyAsync", [=] { copy_now(to, from, bytes); });
   count(1);
-  return submit(stream, "cudaMemcpyAsync", [=] {
+  const auto copy = [=] {
     count(-1);
     copy_now(to, from, bytes);
-  });
+  };
+  return submit(stream, "cudaMemcpyAsync", copy, [=] { count(-1); });
 }
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {
   CUDA_ON_HOST_NOT_WHILE_CAPTURING;

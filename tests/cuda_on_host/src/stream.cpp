@@ -42,22 +42,39 @@ CUstream_st& resolve(cudaStream_t stream) {
   return stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread ? default_stream : *stream;
 }
 
+void drop_all() {
+  const auto drop = [](CUstream_st& stream) {
+    for (const auto& operation : std::exchange(stream.queue, {})) {
+      operation->done = true;
+      operation->after.clear();
+      if (operation->drop) operation->drop();
+    }
+    stream.next_waits_for.clear();
+  };
+  drop(default_stream);
+  for (CUstream_st* stream : created()) drop(*stream);
+}
+
 // Runs a stream's queue up to an operation, null for all of it.
-void run_until(CUstream_st& stream, const Operation* last) {
-  while (!stream.queue.empty() && !(last != nullptr && last->done)) {
+void run_until(CUstream_st& stream, OperationPointer last) {
+  while (!stream.queue.empty() && !(last && last->done)) {
     const OperationPointer operation = stream.queue.front();
-    for (const auto& before : operation->after) {
-      if (!before->done) run_until(*before->stream, before.get());
+    for (const auto& before : std::exchange(operation->after, {})) {
+      if (!before->done) run_until(*before->stream, before);
     }
     if (stream.queue.empty() || stream.queue.front() != operation) continue;  // one of those ran it
     stream.queue.pop_front();
     operation->done = true;
-    operation->after.clear();
     if (operation->run) {
       const OpenDevice open;
-      operation->run();
+      try {
+        operation->run();
+      } catch (const Fault&) {
+        drop_all();
+        throw;
+      }
     }
-    operation->run = nullptr;
+    operation->run = operation->drop = nullptr;
   }
 }
 
@@ -68,10 +85,10 @@ bool is_stream(cudaStream_t stream) {
 }
 bool capturing() { return captured != nullptr; }
 
-cudaError_t submit(cudaStream_t handle, std::string name, std::function<void()> run) {
+cudaError_t submit(cudaStream_t handle, std::string name, std::function<void()> run, std::function<void()> drop) {
   if (!is_stream(handle)) return report(cudaErrorInvalidResourceHandle);
   CUstream_st& stream = resolve(handle);
-  Operation operation{std::move(name), std::move(run), {}, &stream, false};
+  Operation operation{std::move(name), std::move(run), std::move(drop), {}, &stream, false};
   if (stream.capture != nullptr) {
     stream.capture->operations.push_back(std::move(operation));
     return cudaSuccess;
@@ -93,7 +110,7 @@ cudaError_t submit(cudaStream_t handle, std::string name, std::function<void()> 
 void synchronize(cudaStream_t handle) {
   CUstream_st& stream = resolve(handle);
   for (const auto& before : std::exchange(stream.next_waits_for, {})) {
-    if (!before->done) run_until(*before->stream, before.get());
+    if (!before->done) run_until(*before->stream, before);
   }
   if (&stream == &default_stream) {
     for (CUstream_st* other : created()) {
@@ -149,7 +166,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   if (!is_stream(stream)) return report(cudaErrorInvalidResourceHandle);
   CUstream_st& queue = resolve(stream);
   if (queue.queue.empty()) return cudaSuccess;
-  run_until(queue, queue.queue.front().get());  // who polls gets there in the end
+  run_until(queue, queue.queue.front());  // who polls gets there in the end
   return cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -207,13 +224,13 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (capturing()) return report(cudaErrorStreamCaptureUnsupported);
-  if (event->operation && !event->operation->done) run_until(*event->operation->stream, event->operation.get());
+  if (event->operation && !event->operation->done) run_until(*event->operation->stream, event->operation);
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (!event->operation || event->operation->done) return cudaSuccess;
   CUstream_st& stream = *event->operation->stream;
-  run_until(stream, stream.queue.front().get());
+  run_until(stream, stream.queue.front());
   return cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {
@@ -229,7 +246,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   for (const Operation& operation : executable->operations) {
-    const cudaError_t status = submit(stream, operation.name, operation.run);
+    const cudaError_t status = submit(stream, operation.name, operation.run, operation.drop);
     if (status != cudaSuccess) return status;
   }
   return cudaSuccess;

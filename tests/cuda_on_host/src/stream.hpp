@@ -14,6 +14,7 @@ namespace cuda_on_host {
 struct Operation {
   std::string name;
   std::function<void()> run;
+  std::function<void()> drop;  ///< instead of run, after a fault: the memory it holds is given back
   std::vector<std::shared_ptr<Operation>> after;  ///< operations of other streams that come before
   CUstream_st* stream = nullptr;
   bool done = false;
@@ -21,8 +22,9 @@ struct Operation {
 using OperationPointer = std::shared_ptr<Operation>;
 
 /// Puts an operation at the end of a stream, or into the graph that the stream captures.
-cudaError_t submit(cudaStream_t stream, std::string name, std::function<void()> run);
-/// Runs what is in the stream, and what that waits for.
+cudaError_t submit(cudaStream_t stream, std::string name, std::function<void()> run, std::function<void()> drop = {});
+/// Runs what is in the stream, and what that waits for. When something throws a Fault, all that waits in all streams is
+/// dropped, as after a failure on a device.
 void synchronize(cudaStream_t stream);
 void synchronize_all();
 /// True where a stream captures: calls that wait are then not allowed.
