@@ -50,7 +50,7 @@ inline std::string device_missing(int index) {
     image = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&elementwise_kernel<Fill, true>));
   (void)cudaGetLastError();
   (void)cudaSetDevice(before);
-  if (image == cudaErrorNoKernelImageForDevice || image == cudaErrorInvalidDeviceFunction) {
+  if (image == cudaErrorNoKernelImageForDevice) {
     cudaDeviceProp properties{};
     (void)cudaGetDeviceProperties(&properties, index);
     return concat(who, "this program was built without code for its compute capability ", properties.major, ".",
