@@ -87,6 +87,24 @@ inline double largest_error(const DeviceArray<float>& got, const Reference& want
   return largest_error(got.download(), wanted);
 }
 
+/// The same numbers in double.
+inline std::vector<double> doubles(const Numbers& x) { return {x.begin(), x.end()}; }
+
+/// The largest error as a fraction of scale + |wanted|; infinite where an element is NaN, as one that was not written.
+inline double largest_error(const Numbers& got, const std::vector<double>& wanted, double scale = 1) {
+  REQUIRE(got.size() == wanted.size());
+  double largest = 0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    const double error = std::abs(double(got[i]) - wanted[i]) / (scale + std::abs(wanted[i]));
+    if (!(error < std::numeric_limits<double>::infinity())) return std::numeric_limits<double>::infinity();
+    largest = std::max(largest, error);
+  }
+  return largest;
+}
+inline double largest_error(const DeviceArray<float>& got, const std::vector<double>& wanted, double scale = 1) {
+  return largest_error(got.download(), wanted, scale);
+}
+
 inline constexpr double unit = 6e-8;  ///< half of float32's distance from 1 to the next number
 
 }  // namespace device_test
