@@ -11,16 +11,14 @@
 
 #include "cuda_on_host_control.hpp"
 #include "strata/core/random.hpp"
-#include "strata/cuda/backend.cuh"
+#include "strata/kernels/accelerator.hpp"
 
 namespace device_test {
 
 using Numbers = std::vector<float>;
 
-inline strata::cuda::Backend& gpu() {
-  static strata::cuda::Backend backend(0);
-  return backend;
-}
+/// The backend, which the program holds once (cuda_on_host_backend).
+inline strata::Accelerator& gpu() { return strata::accelerator(strata::Device::cuda()); }
 
 /// An array on the device, exactly as large as it says; NaN where nothing is given. download() waits for the backend's work.
 template <class T>

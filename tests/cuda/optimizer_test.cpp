@@ -14,7 +14,7 @@ struct Tensors {
   explicit Tensors(int count) {
     const std::int64_t sizes[] = {1, 64, 0, 1027, 36, 2500, 3};
     for (int i = 0; i < count; ++i) {
-      const std::int64_t size = sizes[i % 7], shift = i % 3 == 1 ? 1 : 0;
+      const std::int64_t size = sizes[i % 7], shift = i % 3 == 1 || size == 0 ? 1 : 0;
       shifts.push_back(shift), lengths.push_back(size);
       for (int array = 0; array < 4; ++array) {
         Numbers values = numbers(size + shift, std::uint32_t(10 * i + array));

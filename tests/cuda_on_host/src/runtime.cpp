@@ -229,7 +229,8 @@ cudaError_t cudaDeviceSynchronize() {
 cudaError_t cudaDeviceReset() { return cudaDeviceSynchronize(); }
 
 cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
-  CUDA_ON_HOST_NOT_WHILE_CAPTURING;
+  if (no_device()) return report(options().no_device);
+  if (capturing_strictly()) return report(cudaErrorStreamCaptureUnsupported);
   *pointer = nullptr;
   if (bytes == 0) return cudaSuccess;
   *pointer = allocate_device_memory(bytes);

@@ -37,6 +37,7 @@ std::set<CUstream_st*>& created() {
   return *streams;
 }
 CUgraph_st* captured = nullptr;  // one capture at a time
+bool relaxed = false;  // the mode of the capture
 
 CUstream_st& resolve(cudaStream_t stream) {
   return stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread ? default_stream : *stream;
@@ -84,6 +85,7 @@ bool is_stream(cudaStream_t stream) {
   return stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread || created().contains(stream);
 }
 bool capturing() { return captured != nullptr; }
+bool capturing_strictly() { return capturing() && !relaxed; }
 
 cudaError_t submit(cudaStream_t handle, std::string name, std::function<void()> run, std::function<void()> drop) {
   if (!is_stream(handle)) return report(cudaErrorInvalidResourceHandle);
@@ -179,11 +181,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   if (event->operation && !event->operation->done) waiting.next_waits_for.push_back(event->operation);
   return cudaSuccess;
 }
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   if (!created().contains(stream)) return report(cudaErrorStreamCaptureUnsupported);  // not the default stream
   if (captured != nullptr) return report(cudaErrorStreamCaptureUnsupported);
   captured = stream->capture = new CUgraph_st;
   stream->capture_origin = true;
+  relaxed = mode == cudaStreamCaptureModeRelaxed;
   return cudaSuccess;
 }
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {

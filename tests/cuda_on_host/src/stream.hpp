@@ -29,6 +29,8 @@ void synchronize(cudaStream_t stream);
 void synchronize_all();
 /// True where a stream captures: calls that wait are then not allowed.
 bool capturing();
+/// Whether the capture also forbids calls that only might wait, as taking memory does.
+bool capturing_strictly();
 bool is_stream(cudaStream_t stream);
 
 /// Keeps the error for cudaGetLastError and returns it.
