@@ -34,8 +34,8 @@ template <bool Vectors>
 STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
     moments_of_chunks(std::int64_t pixels, int channels, int lanes, std::int64_t pixels_per_chunk,
                       const float* __restrict__ x, float* __restrict__ partial) {
-  STRATA_SHARED(float4, means, [ColumnPlan::block]);
-  STRATA_SHARED(float4, squares, [ColumnPlan::block]);
+  STRATA_SHARED(float, means, [ColumnPlan::block][4]);
+  STRATA_SHARED(float, squares, [ColumnPlan::block][4]);
   STRATA_SHARED(float, counts, [ColumnPlan::block]);
   const int t = int(threadIdx.x), lane = t % lanes, slot = t / lanes, slots = ColumnPlan::block / lanes;
   const int c = 4 * (int(blockIdx.x) * lanes + lane);
@@ -71,32 +71,29 @@ STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
         merge_moments(count, mean.v[j], square.v[j], seen, center, deviations);
       }
     }
-  means[t] = make_float4(mean.v[0], mean.v[1], mean.v[2], mean.v[3]);
-  squares[t] = make_float4(square.v[0], square.v[1], square.v[2], square.v[3]);
+  store<4>(means[t], mean);
+  store<4>(squares[t], square);
   counts[t] = count;
   for (int half = slots / 2; half > 0; half /= 2) {
     __syncthreads();
     if (slot < half) {
-      const float other = counts[t + half * lanes];
-      const float4 m = means[t + half * lanes], s = squares[t + half * lanes];
-      const float before = count;
-      merge_moments(count, mean.v[0], square.v[0], other, m.x, s.x);
-      count = before;
-      merge_moments(count, mean.v[1], square.v[1], other, m.y, s.y);
-      count = before;
-      merge_moments(count, mean.v[2], square.v[2], other, m.z, s.z);
-      count = before;
-      merge_moments(count, mean.v[3], square.v[3], other, m.w, s.w);
-      means[t] = make_float4(mean.v[0], mean.v[1], mean.v[2], mean.v[3]);
-      squares[t] = make_float4(square.v[0], square.v[1], square.v[2], square.v[3]);
+      const int other = t + half * lanes;
+      const float before = count, other_count = counts[other];
+      const Numbers<4> m = load<4>(means[other]), s = load<4>(squares[other]);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        count = before;
+        merge_moments(count, mean.v[k], square.v[k], other_count, m.v[k], s.v[k]);
+      }
+      store<4>(means[t], mean);
+      store<4>(squares[t], square);
       counts[t] = count;
     }
   }
   if (slot == 0 && c < channels) {
-    float* row = partial + std::int64_t(blockIdx.y) * 2 * channels + c;
-#pragma unroll
-    for (int k = 0; k < 4; ++k)
-      if (c + k < channels) row[k] = mean.v[k], row[channels + k] = square.v[k];
+    float* row = partial + std::int64_t(blockIdx.y) * 2 * channels;
+    store_quad<Vectors>(row, c, channels, mean);
+    store_quad<Vectors>(row + channels, c, channels, square);
   }
 }
 

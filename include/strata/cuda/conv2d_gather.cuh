@@ -46,12 +46,14 @@ STRATA_GLOBAL void __launch_bounds__(product_block)
   source += blockIdx.z * planes.source;
   packed += blockIdx.z * planes.packed;
 
-  // A thread copies channels quad*4 to + 3 of rows t/4 + 32*l.
-  const int quad = t % 4;
+  // A thread copies channels quad*4 to + 3 of rows own_row + 32*l. Neighbours have rows row_partner apart.
+  constexpr int partner = Product::row_partner;
+  const int quad = t % 4, unit = t / 4 % (2 * partner);
+  const int own_row = t / 4 / (2 * partner) * (2 * partner) + unit % 2 * partner + unit / 2;
   int base[a_loads], h0[a_loads], w0[a_loads];
 #pragma unroll
   for (int l = 0; l < a_loads; ++l) {
-    const int pixel = first_pixel + t / 4 + l * (product_block / 4);
+    const int pixel = first_pixel + own_row + l * (product_block / 4);
     const GatherGrid::Place p = grid.place(pixel < pixels ? pixel : 0);
     h0[l] = pixel < pixels ? p.i * g.row.step + g.row.offset : -(1 << 30);  // nowhere
     w0[l] = p.j * g.column.step + g.column.offset;
@@ -69,7 +71,7 @@ STRATA_GLOBAL void __launch_bounds__(product_block)
 #pragma unroll
     for (int l = 0; l < a_loads; ++l) {
       const bool inside = unsigned(h0[l] + dh) < unsigned(g.source_h) && unsigned(w0[l] + dw) < unsigned(g.source_w);
-      float* const to = a + (t / 4 + l * (product_block / 4)) * Product::a_distance + quad * 4;
+      float* const to = a + (own_row + l * (product_block / 4)) * Product::a_distance + quad * 4;
       if constexpr (SourceVectors) {
         const bool there = inside && left > 0;
         cp_async<16>(to, there ? source + (base[l] + shift) : source, there);
@@ -126,7 +128,7 @@ cudaError_t gather_with(cudaStream_t stream, const Gather& g, const Planes& plan
                   unsigned(plane_count));
   const std::size_t shared = sizeof(float) * gather_stages *
                              std::size_t(Product::rows * Product::a_distance + product_depth * Product::b_distance);
-  const bool result_vectors = g.result_c % 4 == 0 && aligned16(result);
+  const bool result_vectors = g.result_c % 4 == 0 && aligned16(result, end.bias);
   const GatherGrid gather_grid(g);
   if (g.source_c % 4 == 0 && aligned16(source))
     return launch<&gather_kernel<Product, true>>(grid, dim3(product_block), shared, stream, gather_grid, planes, source,

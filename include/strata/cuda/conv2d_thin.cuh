@@ -168,7 +168,7 @@ inline cudaError_t thin_source_gather(cudaStream_t stream, const Gather& g, cons
   const std::int64_t threads = ceil_div(g.pixels(), thin_pixels) * quads;
   return launch<&thin_source_kernel>(dim3(unsigned(ceil_div(threads, thin_block))), dim3(thin_block), 0, stream,
                                      GatherGrid(g), Divisor(quads), source, packed, end, result,
-                                     g.result_c % 4 == 0 && aligned16(result));
+                                     g.result_c % 4 == 0 && aligned16(result, end.bias));
 }
 
 template <int Results>

@@ -227,7 +227,7 @@ template <bool Vectors>
 STRATA_GLOBAL void __launch_bounds__(thin_block)
     thin_weight_kernel(const __grid_constant__ ThinWeightShape s, int lanes, int range, const float* __restrict__ wide,
                        const float* __restrict__ thin, float* __restrict__ partial) {
-  STRATA_SHARED(float4, shared, [thin_taps][thin_block]);
+  STRATA_SHARED(float, shared, [thin_taps][thin_block][4]);
   const int t = int(threadIdx.x), lane = t % lanes, slot = t / lanes, slots = thin_block / lanes;
   const int channel = 4 * (int(blockIdx.x) * lanes + lane), thin_channel = int(blockIdx.z) % s.thin_c;
   const int taps = s.kernel * s.kernel, first_tap = int(blockIdx.z) / s.thin_c * thin_taps;
@@ -252,30 +252,33 @@ STRATA_GLOBAL void __launch_bounds__(thin_block)
     }
 #pragma unroll
   for (int k = 0; k < thin_taps; ++k)
-    shared[k][t] = make_float4(sums[k].v[0], sums[k].v[1], sums[k].v[2], sums[k].v[3]);
+    store<4>(shared[k][t], sums[k]);
   for (int half = slots / 2; half > 0; half /= 2) {
     __syncthreads();
     if (slot < half)
 #pragma unroll
       for (int k = 0; k < thin_taps; ++k) {
-        const float4 a = shared[k][t], b = shared[k][t + half * lanes];
-        shared[k][t] = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+        const Numbers<4> other = load<4>(shared[k][t + half * lanes]);
+#pragma unroll
+        for (int c = 0; c < 4; ++c) sums[k].v[c] += other.v[c];
+        store<4>(shared[k][t], sums[k]);
       }
   }
   if (slot > 0 || channel >= s.wide_c) return;
 #pragma unroll
-  for (int k = 0; k < thin_taps; ++k)
-    if (first_tap + k < taps) {
-      const float4 total = shared[k][t];
+  for (int k = 0; k < thin_taps; ++k) {
+    const int tap = first_tap + k;
+    if (tap >= taps) continue;
+    if (s.wide_is_output) {
 #pragma unroll
       for (int c = 0; c < 4; ++c)
-        if (channel + c < s.wide_c) {
-          const int o = s.wide_is_output ? channel + c : thin_channel, in = s.wide_is_output ? s.thin_c : s.wide_c;
-          const int i = s.wide_is_output ? thin_channel : channel + c, out = s.wide_is_output ? s.wide_c : s.thin_c;
-          partial[((std::int64_t(blockIdx.y) * out + o) * taps + first_tap + k) * in + i] =
-              c == 0 ? total.x : c == 1 ? total.y : c == 2 ? total.z : total.w;
-        }
+        if (channel + c < s.wide_c)
+          partial[((std::int64_t(blockIdx.y) * s.wide_c + channel + c) * taps + tap) * s.thin_c + thin_channel] = sums[k].v[c];
+    } else {
+      float* row = partial + ((std::int64_t(blockIdx.y) * s.thin_c + thin_channel) * taps + tap) * s.wide_c;
+      store_quad<Vectors>(row, channel, s.wide_c, sums[k]);
     }
+  }
 }
 
 inline bool is_thin_weight(const Conv2dProblem& p) { return p.in <= thin_channels || p.out <= thin_channels; }

@@ -105,19 +105,26 @@ struct ConvolutionEnd {
   const float* bias;  ///< nullptr: zeros
   bool relu, accumulate;
 
-  /// W channels from `channel` on, of which those below `channels` exist.
+  /// W channels from `channel` on, of which those below `channels` exist. With `vectors` result and bias are aligned.
   template <int W>
   STRATA_DEVICE_MEMBER void write(float* result, int channel, int channels, bool vectors, Numbers<W> sum) const {
+    const bool whole = vectors && channel + W <= channels;
     if (bias != nullptr) {
+      if (whole) {
+        const Numbers<W> own = load<W>(bias + channel);
 #pragma unroll
-      for (int k = 0; k < W; ++k)
-        if (channel + k < channels) sum.v[k] += bias[channel + k];
+        for (int k = 0; k < W; ++k) sum.v[k] += own.v[k];
+      } else {
+#pragma unroll
+        for (int k = 0; k < W; ++k)
+          if (channel + k < channels) sum.v[k] += bias[channel + k];
+      }
     }
     if (relu) {
 #pragma unroll
       for (int k = 0; k < W; ++k) sum.v[k] = sum.v[k] < 0.0f ? 0.0f : sum.v[k];  // NaN stays NaN
     }
-    if (vectors && channel + W <= channels) {
+    if (whole) {
       store<W>(result + channel, sum, accumulate);
     } else {
 #pragma unroll

@@ -129,13 +129,24 @@ STRATA_DEVICE Numbers<4> load_quad(const float* row, int c, int channels) {
     return out;
   }
 }
+template <bool Vectors>
+STRATA_DEVICE void store_quad(float* row, int c, int channels, const Numbers<4>& numbers) {
+  if constexpr (Vectors) {
+    store<4>(row + c, numbers);
+  } else {
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+      if (c + k < channels) row[c + k] = numbers.v[k];
+  }
+}
+
 /// partial[chunk][sum][channel] = the sum over the chunk's rows of what term.add adds.
 /// term.add<Vectors>(row, c, channels, sums) adds to Sums quads. Grid: (groups, chunks).
 template <int Sums, class Term, bool Vectors>
 STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
     sum_column_chunks(std::int64_t rows, int channels, int lanes, std::int64_t rows_per_chunk, Term term,
                       float* __restrict__ partial) {
-  STRATA_SHARED(float4, shared, [Sums][ColumnPlan::block]);
+  STRATA_SHARED(float, shared, [Sums][ColumnPlan::block][4]);
   const int t = int(threadIdx.x), lane = t % lanes, slot = t / lanes, slots = ColumnPlan::block / lanes;
   const int c = 4 * (int(blockIdx.x) * lanes + lane);
   const std::int64_t begin = std::int64_t(blockIdx.y) * rows_per_chunk;
@@ -147,25 +158,22 @@ STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
     for (std::int64_t row = begin + slot; row < end; row += slots) column.add(row, sums);
   }
 #pragma unroll
-  for (int s = 0; s < Sums; ++s) shared[s][t] = make_float4(sums[s].v[0], sums[s].v[1], sums[s].v[2], sums[s].v[3]);
+  for (int s = 0; s < Sums; ++s) store<4>(shared[s][t], sums[s]);
   for (int half = slots / 2; half > 0; half /= 2) {
     __syncthreads();
     if (slot < half)
 #pragma unroll
       for (int s = 0; s < Sums; ++s) {
-        const float4 a = shared[s][t], b = shared[s][t + half * lanes];
-        shared[s][t] = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+        const Numbers<4> other = load<4>(shared[s][t + half * lanes]);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) sums[s].v[k] += other.v[k];
+        store<4>(shared[s][t], sums[s]);
       }
   }
   if (slot == 0 && c < channels)
 #pragma unroll
-    for (int s = 0; s < Sums; ++s) {
-      const float4 total = shared[s][t];
-      float* row = partial + (std::int64_t(blockIdx.y) * Sums + s) * channels;
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-        if (c + k < channels) row[c + k] = k == 0 ? total.x : k == 1 ? total.y : k == 2 ? total.z : total.w;
-    }
+    for (int s = 0; s < Sums; ++s)
+      store_quad<Vectors>(partial + (std::int64_t(blockIdx.y) * Sums + s) * channels, c, channels, sums[s]);
 }
 
 inline constexpr int finish_channels = 32, finish_slots = 8;

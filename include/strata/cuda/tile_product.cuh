@@ -8,7 +8,8 @@
 // B lies as b[k * b_distance + column]. A lies with k innermost, a[row * a_distance + k], where rows are pixels, and with
 // rows innermost, a[k * a_distance + row], where k counts pixels. The distances are such that lanes served together never
 // meet in a bank: FMA reads 16 bytes, and the 8 lanes of a quarter warp read 128 bytes in a row or one address; mma reads
-// 4 or 8 bytes, with lane / 4 going one way and lane % 4 the other.
+// 4 or 8 bytes, with lane / 4 going one way and lane % 4 the other. Eight lanes that write 64 bytes of two rows of A meet in
+// no bank when the rows lie row_partner apart.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,7 @@ inline constexpr int product_depth = 16;
 template <int Columns>
 struct FmaByPixels {
   static constexpr int rows = 128, columns = Columns, width = 4, groups = Columns / 32;
-  static constexpr int a_distance = product_depth + 4, b_distance = Columns;
+  static constexpr int a_distance = product_depth + 4, b_distance = Columns, row_partner = 4;
   struct Sums {
     float v[8][groups][4];
   };
@@ -113,7 +114,7 @@ struct Mma {
   static constexpr int rows = Rows, columns = Columns, width = 2;
   static constexpr int row_tiles = Rows / 32, column_tiles = Columns / 16, tile_depth = tf32 ? 8 : 16;
   static constexpr int a_distance = PixelsAreRows ? product_depth + (tf32 ? 4 : 8) : Rows + (tf32 ? 8 : 4);
-  static constexpr int b_distance = Columns + (tf32 ? 8 : 4);
+  static constexpr int b_distance = Columns + (tf32 ? 8 : 4), row_partner = tf32 ? 4 : 2;
   struct Sums {
     float v[row_tiles][column_tiles][4];
   };
