@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "strata/autograd/device_expression.hpp"
 #include "strata/autograd/variable.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/parallel.hpp"
@@ -50,6 +51,8 @@ struct ConstantNode : ExpressionTag {
 
   Tape* tape() const { return nullptr; }
   const Shape* shape_or_null() const { return nullptr; }
+  MemoryPool* pool_or_null() const { return nullptr; }
+  void describe(DeviceExpression& e) const { e.program.push_constant(float(number)); }
   void bind(Tape&) {}
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t) const { return V{} + number; }
@@ -68,6 +71,8 @@ struct LeafNode : ExpressionTag {
   explicit LeafNode(Var<C, T> variable) : x(std::move(variable)), values(x.data()) {}
   Tape* tape() const { return x.tape(); }
   const Shape* shape_or_null() const { return &x.shape(); }
+  MemoryPool* pool_or_null() const { return &x.pool(); }
+  void describe(DeviceExpression& e) const { e.push_leaf(values, x.id()); }
   void bind(Tape& tape) { target = tape.target<T>(x.id()); }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const { return simd::load<V>(values + i); }
@@ -99,6 +104,11 @@ struct UnaryNode : ExpressionBase<UnaryNode<Function, A>, A::channels, typename 
   explicit UnaryNode(A operand, Function f = {}) : a(std::move(operand)), function(f) {}
   Tape* tape() const { return a.tape(); }
   const Shape* shape_or_null() const { return a.shape_or_null(); }
+  MemoryPool* pool_or_null() const { return a.pool_or_null(); }
+  void describe(DeviceExpression& e) const {
+    a.describe(e);
+    e.push(function);
+  }
   void bind(Tape& tape) { a.bind(tape); }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const { return function.value(a.template eval<V>(i)); }
@@ -120,10 +130,19 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
     if (p != nullptr && q != nullptr && *p != *q)
       throw ShapeError(concat("arithmetic on images of different shapes: ", p->str(), " and ", q->str(),
                               " (N x C x H x W); nothing is repeated to fit"));
+    if (const MemoryPool *l = a.pool_or_null(), *r = b.pool_or_null(); l != nullptr && r != nullptr && l->device() != r->device())
+      throw DeviceError(concat("arithmetic on images of different devices: ", l->device().str(), " and ", r->device().str(),
+                               ": move one with x.to(device)"));
     common_tape(a, b);
   }
   Tape* tape() const { return a.tape() != nullptr ? a.tape() : b.tape(); }
   const Shape* shape_or_null() const { return a.shape_or_null() != nullptr ? a.shape_or_null() : b.shape_or_null(); }
+  MemoryPool* pool_or_null() const { return a.pool_or_null() != nullptr ? a.pool_or_null() : b.pool_or_null(); }
+  void describe(DeviceExpression& e) const {
+    a.describe(e);
+    b.describe(e);
+    e.push(Function());
+  }
   void bind(Tape& tape) {
     a.bind(tape);
     b.bind(tape);
@@ -216,6 +235,7 @@ template <class E>
 auto evaluate(const E& expression) {
   using T = typename E::value_type;
   const Shape& shape = *expression.shape_or_null();
+  if (on_accelerator(expression.pool_or_null()->device())) return evaluate_on_accelerator(expression);
   Image<E::channels, T> out(shape.n(), shape.h(), shape.w());
   T* y = out.data();
   parallel_ranges(shape.size(), expression_grain, [&](std::int64_t begin, std::int64_t end) {
@@ -239,6 +259,7 @@ template <class E>
 auto reduce(const E& expression, double factor) {
   using T = typename E::value_type;
   const std::int64_t size = expression.shape_or_null()->size();
+  if (on_accelerator(expression.pool_or_null()->device())) return reduce_on_accelerator(expression, factor);
   const std::int64_t tasks = (size + expression_grain - 1) / expression_grain;
   Scratch<double> partial(std::size_t(std::max<std::int64_t>(tasks, 1)));
   parallel_for(tasks, [&](std::int64_t task) {

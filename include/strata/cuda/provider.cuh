@@ -9,25 +9,30 @@
 
 #include "strata/cuda/backend.cuh"
 #include "strata/kernels/accelerator.hpp"
-#if __has_include(<cudnn.h>) && __has_include(<cublasLt.h>)
+#if __has_include(<cudnn.h>) && __has_include(<cublasLt.h>) && !defined(STRATA_CUDA_ON_HOST)
+#define STRATA_CUDA_LIBRARIES 1
 #include "strata/cuda/engine.cuh"
 #endif
 
 namespace strata::inline STRATA_ABI::cuda {
 
-#if __has_include(<cudnn.h>) && __has_include(<cublasLt.h>)
+#if defined(STRATA_CUDA_LIBRARIES)
 using DefaultBackend = WithLibraries<Backend>;
 #else
 using DefaultBackend = Backend;
 #endif
 
-/// The device, made at the first call. It is never destroyed, so that tensors with static lifetime stay valid.
+/// The device, made at the first call. It is never destroyed, so that tensors with static lifetime stay valid. Throws
+/// DeviceError, with the reason, where there is none.
 inline Accelerator& backend(int index) {
   static std::mutex& guard = *new std::mutex;
   static auto& backends = *new std::map<int, std::unique_ptr<DefaultBackend>>;
   const std::lock_guard lock(guard);
   std::unique_ptr<DefaultBackend>& place = backends[index];
-  if (place == nullptr) place = std::make_unique<DefaultBackend>(index);
+  if (place == nullptr) {
+    if (const std::string reason = device_missing(index); !reason.empty()) throw DeviceError(reason);
+    place = std::make_unique<DefaultBackend>(index);
+  }
   return *place;
 }
 

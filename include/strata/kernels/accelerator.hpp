@@ -299,8 +299,9 @@ inline std::string missing_reason(Device device) {
 /// The accelerator of a device. Throws DeviceError with the reason where there is none, and for the CPU, which is none.
 inline Accelerator& accelerator(Device device) {
   if (device.kind == DeviceKind::cpu) throw DeviceError("accelerator: the CPU is used directly, not through one");
-  if (const std::string reason = missing_reason(device); !reason.empty()) throw DeviceError(reason);
-  return detail::cuda_provider.load(std::memory_order_acquire)->get(device.index);
+  const AcceleratorProvider* provider = detail::cuda_provider.load(std::memory_order_acquire);
+  if (provider == nullptr) throw DeviceError(missing_reason(device));
+  return provider->get(device.index);
 }
 
 }  // namespace strata::inline STRATA_ABI

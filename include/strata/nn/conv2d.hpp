@@ -10,8 +10,8 @@
 #include <string>
 #include <utility>
 
+#include "strata/autograd/backend.hpp"
 #include "strata/cpu/conv2d.hpp"
-#include "strata/cpu/pointwise.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
@@ -31,10 +31,19 @@ inline constexpr Conv2dOptions no_bias{.bias = false};
 
 namespace detail {
 
+/// The same on an accelerator.
+inline void conv_parameter_gradients(Accelerator& gpu, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const float* x,
+                                     const float* dy, Precision precision) {
+  const GradientTarget dweight = gradient_target(weight), dbias = bias != nullptr ? gradient_target(*bias) : GradientTarget{};
+  if (dweight || dbias) gpu.conv2d_backward_weight(problem, x, dy, dweight, dbias, precision);
+}
+
 /// dweight and dbias (+)= ..., for those of the two that want one. dy is completed as the fusion says.
 template <class T>
-void conv_parameter_gradients(const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, T* dy,
-                              const cpu::Conv2dBackwardFusion<T>& fusion = {}) {
+void conv_parameter_gradients(Device device, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, T* dy,
+                              Precision precision, const cpu::Conv2dBackwardFusion<T>& fusion = {}) {
+  if (on_accelerator(device))
+    return dispatch<T>(device, [] {}, [&](auto& gpu) { conv_parameter_gradients(gpu, problem, weight, bias, x, dy, precision); });
   const bool wants_bias = bias != nullptr && bias->requires_grad;
   if (!weight.requires_grad && !wants_bias) {
     if (fusion.output)
@@ -95,11 +104,12 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
 
   /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x. Statistics of it on request.
   template <class T>
-  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation,
+  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation, Precision precision,
                                 const ChannelStatistics& statistics = {}) {
     const Conv2dProblem problem = problem_for(x);
-    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
-    cpu::conv2d_forward<T>(problem, source(x), weight, bias, image.data(), activation, {affine(x), statistics});
+    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
+    backend::conv2d_forward<T>(x.device(), problem, source(x), weight, bias, image.data(), activation, precision,
+                               {affine(x), statistics});
     return image;
   }
 
@@ -107,24 +117,26 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none,
                       const ChannelStatistics& statistics = {}) {
+    check_same_device(x.device(), self.weight.device(), name());
     const T* bias_data = nullptr;
     if constexpr (has_bias) bias_data = std::as_const(self.bias).template value<T>().data();
-    auto y = pass.output(
-        convolve(x, std::as_const(self.weight).template value<T>().data(), bias_data, activation, statistics));
+    auto y = pass.output(convolve(x, std::as_const(self.weight).template value<T>().data(), bias_data, activation,
+                                  pass.precision(), statistics));
     if constexpr (P::training) {
       const bool rectify = activation == Activation::relu && !statistics;
       pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
-                                   kept = rectify ? y.value() : Image<Out, T>()](Tape& tape) {
+                                   kept = rectify ? y.value() : Image<Out, T>(), precision = pass.precision()](Tape& tape) {
         using Pending = detail::PendingNormGradient<Out, T>;
         const auto pending = kept.size() == 0 ? tape.take_pending<Pending>(id) : nullptr;
         T* dy = tape.gradient<T>(id);
-        if (kept.size() != 0) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
+        const Device device = x.device();
+        if (kept.size() != 0) backend::relu_backward(device, kept.size(), kept.data(), dy, dy, false);
         detail::conv_parameter_gradients<T>(
-            problem, self.weight, has_bias ? &self.bias : nullptr, source(x), dy,
+            device, problem, self.weight, has_bias ? &self.bias : nullptr, source(x), dy, precision,
             {affine(x), pending != nullptr ? pending->parameters() : NormGradient<T>{}});
         if (const auto dx = tape.target<T>(x.id()))
-          cpu::conv2d_backward_input<T>(problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
-                                        dx.accumulate, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
+          backend::conv2d_backward_input<T>(device, problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
+                                            dx.accumulate, precision, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
       });
     }
     return y;
