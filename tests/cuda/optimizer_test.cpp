@@ -3,6 +3,7 @@
 
 #include "device_test.hpp"
 #include "strata/cpu/optimizer.hpp"
+#include "strata/cuda/optimizer.cuh"
 
 using namespace device_test;
 using strata::TensorSpan, strata::TensorUpdate;

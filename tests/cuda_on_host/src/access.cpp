@@ -156,11 +156,13 @@ void check_region(Region& region, std::uintptr_t address, std::size_t bytes, Acc
 }
 
 void on_access(std::uintptr_t address, std::size_t bytes, Access access, const void* instruction) {
-  if (block.current == nullptr) {
+  // Other threads of the program may run instrumented code of the host meanwhile: only the fiber's own stack tells.
+  const Thread* thread = block.current;
+  if (thread == nullptr || !thread->stack.holds(reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)))) {
     if (is_device_address(address)) host_access(address);
     return;
   }
-  if (block.current->stack.holds(address)) return;
+  if (thread->stack.holds(address)) return;
   const bool shared = is_shared_address(address), device = !shared && is_device_address(address);
   if (!options().check_accesses && !options().count) return;
   if (!shared && !device) {
