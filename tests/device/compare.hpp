@@ -1,4 +1,4 @@
-// Runs the same network on the CPU and on the accelerator of the tests, and compares every number.
+// Runs the same network on the CPU and on a device, and compares every number.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -6,11 +6,14 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <type_traits>
+#include <vector>
 
-#include "device/host_accelerator.hpp"
 #include "strata/strata.hpp"
 
 namespace strata_test {
+
+namespace st = strata;
 
 /// Whether two tensors are equal to a part of their largest number. Both sides add in float32, in their own order: 1e-5
 /// is some hundred roundings.
@@ -64,10 +67,9 @@ st::Image<C> random_image(std::int64_t n, std::int64_t h, std::int64_t w, std::u
   return image;
 }
 
-/// A training and an inference pass of Net on n images of h x w pixels.
+/// Training passes and an inference pass of a network on n images of h x w pixels, here and on the device.
 template <int C, class Net>
-void compare(Net&& net, std::int64_t n, std::int64_t h, std::int64_t w, double part = 1e-5) {
-  const st::Device device = host_accelerator().device();
+void compare(st::Device device, Net&& net, std::int64_t n, std::int64_t h, std::int64_t w, double part = 1e-5) {
   st::initialize(net, 5);
   std::uint32_t stream = 100;  // batch norm's weights of 1 and biases of 0 would hide mistakes
   st::for_each_parameter(net, [&](const std::string&, st::Parameter& p) {

@@ -5,29 +5,30 @@
 #include <ratio>
 
 #include "device/compare.hpp"
+#include "device/host_accelerator.hpp"
 
 using namespace strata_test;
 
 TEST_CASE("device: layers") {
-  compare<3>(st::Conv2d<3, 5>(), 2, 7, 5);
-  compare<3>(st::Conv2d<3, 4, 3, st::no_bias>(), 1, 4, 5);
-  compare<2>(st::Conv2d<2, 3, 5, st::Conv2dOptions{.stride = 2, .padding = 2}>(), 2, 9, 8);
-  compare<8>(st::Conv2d<8, 16>(), 1, 12, 12);
-  compare<3>(st::BatchNorm2d<3>(), 2, 5, 4);
-  compare<6>(st::Linear<6, 4>(), 5, 1, 1);
-  compare<6>(st::Linear<6, 1, false>(), 2, 1, 1);
-  compare<3>(st::Sequential<st::Flatten<3, 2, 4>, st::Linear<24, 5>>(), 3, 2, 4);
-  compare<3>(st::MaxPool2d<2>(), 2, 6, 4);
-  compare<3>(st::MaxPool2d<3, 2>(), 1, 7, 9);
-  compare<3>(st::AvgPool2d<2>(), 2, 6, 4);
-  compare<3>(st::AvgPool2d<3, 1>(), 1, 5, 6);
-  compare<3>(st::GlobalAvgPool2d(), 3, 5, 2);
-  compare<8>(st::PixelShuffle<8, 2>(), 2, 3, 4);
-  compare<3>(st::ReLU(), 2, 3, 5);
-  compare<3>(st::LeakyReLU(), 2, 3, 5);
-  compare<3>(st::PReLU<3>(), 2, 3, 5);
-  compare<3>(st::PReLU<>(), 2, 3, 5);
-  compare<3>(st::Dropout(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::Conv2d<3, 5>(), 2, 7, 5);
+  compare<3>(host_accelerator().device(), st::Conv2d<3, 4, 3, st::no_bias>(), 1, 4, 5);
+  compare<2>(host_accelerator().device(), st::Conv2d<2, 3, 5, st::Conv2dOptions{.stride = 2, .padding = 2}>(), 2, 9, 8);
+  compare<8>(host_accelerator().device(), st::Conv2d<8, 16>(), 1, 12, 12);
+  compare<3>(host_accelerator().device(), st::BatchNorm2d<3>(), 2, 5, 4);
+  compare<6>(host_accelerator().device(), st::Linear<6, 4>(), 5, 1, 1);
+  compare<6>(host_accelerator().device(), st::Linear<6, 1, false>(), 2, 1, 1);
+  compare<3>(host_accelerator().device(), st::Sequential<st::Flatten<3, 2, 4>, st::Linear<24, 5>>(), 3, 2, 4);
+  compare<3>(host_accelerator().device(), st::MaxPool2d<2>(), 2, 6, 4);
+  compare<3>(host_accelerator().device(), st::MaxPool2d<3, 2>(), 1, 7, 9);
+  compare<3>(host_accelerator().device(), st::AvgPool2d<2>(), 2, 6, 4);
+  compare<3>(host_accelerator().device(), st::AvgPool2d<3, 1>(), 1, 5, 6);
+  compare<3>(host_accelerator().device(), st::GlobalAvgPool2d(), 3, 5, 2);
+  compare<8>(host_accelerator().device(), st::PixelShuffle<8, 2>(), 2, 3, 4);
+  compare<3>(host_accelerator().device(), st::ReLU(), 2, 3, 5);
+  compare<3>(host_accelerator().device(), st::LeakyReLU(), 2, 3, 5);
+  compare<3>(host_accelerator().device(), st::PReLU<3>(), 2, 3, 5);
+  compare<3>(host_accelerator().device(), st::PReLU<>(), 2, 3, 5);
+  compare<3>(host_accelerator().device(), st::Dropout(), 2, 5, 7);
 }
 
 TEST_CASE("device: neighbours that run as one step, and containers") {
@@ -36,12 +37,14 @@ TEST_CASE("device: neighbours that run as one step, and containers") {
   using st::ReLU;
   using st::Sequential;
   // Cancellation in a batch norm's gradient leaves a few digits less.
-  compare<2>(Sequential<Conv2d<2, 4>, ReLU>(), 2, 5, 6);
-  compare<2>(Sequential<Conv2d<2, 4, 3, st::no_bias>, BatchNorm2d<4>, ReLU>(), 2, 5, 6, 1e-4);
-  compare<2>(Sequential<Conv2d<2, 4, 3, st::no_bias>, BatchNorm2d<4>>(), 2, 5, 6, 1e-4);
-  compare<2>(Sequential<Conv2d<2, 4>, ReLU, BatchNorm2d<4>, ReLU>(), 2, 5, 6, 1e-4);
-  compare<4>(Sequential<BatchNorm2d<4>, ReLU>(), 2, 5, 6, 1e-4);
+  compare<2>(host_accelerator().device(), Sequential<Conv2d<2, 4>, ReLU>(), 2, 5, 6);
+  compare<2>(host_accelerator().device(), Sequential<Conv2d<2, 4, 3, st::no_bias>, BatchNorm2d<4>, ReLU>(), 2, 5, 6,
+             1e-4);
+  compare<2>(host_accelerator().device(), Sequential<Conv2d<2, 4, 3, st::no_bias>, BatchNorm2d<4>>(), 2, 5, 6, 1e-4);
+  compare<2>(host_accelerator().device(), Sequential<Conv2d<2, 4>, ReLU, BatchNorm2d<4>, ReLU>(), 2, 5, 6, 1e-4);
+  compare<4>(host_accelerator().device(), Sequential<BatchNorm2d<4>, ReLU>(), 2, 5, 6, 1e-4);
   compare<1>(
+      host_accelerator().device(),
       st::Residual<
           Sequential<Conv2d<1, 8>, ReLU, st::Repeat<3, Sequential<Conv2d<8, 8, 3, st::no_bias>, BatchNorm2d<8>, ReLU>>,
                      Conv2d<8, 1>>>(),
@@ -105,7 +108,7 @@ void compare_expression(F&& f) {
 
 }  // namespace
 
-TEST_CASE("device: free forwards") { compare<2>(Free(), 2, 5, 4); }
+TEST_CASE("device: free forwards") { compare<2>(host_accelerator().device(), Free(), 2, 5, 4); }
 
 TEST_CASE("device: expressions") {
   compare_expression([](const auto& a, const auto& b) { return mean(sqrt(square(a - b) + 1e-3f)); });

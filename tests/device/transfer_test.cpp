@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include "device/compare.hpp"
+#include "device/host_accelerator.hpp"
 
 using namespace strata_test;
 
