@@ -7,9 +7,10 @@ configure_package_config_file(cmake/strata-config.cmake.in ${PROJECT_BINARY_DIR}
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/strata-config-version.cmake COMPATIBILITY SameMinorVersion
                                  ARCH_INDEPENDENT)
 
-install(DIRECTORY include/strata DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh")
+install(DIRECTORY include/strata DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh"
+        PATTERN "*.cu")
 install(TARGETS strata EXPORT strata-targets)
 install(EXPORT strata-targets NAMESPACE strata:: DESTINATION ${strata_package_dir})
 install(FILES ${PROJECT_BINARY_DIR}/strata-config.cmake ${PROJECT_BINARY_DIR}/strata-config-version.cmake
-              cmake/StrataDependencies.cmake DESTINATION ${strata_package_dir})
+              cmake/StrataDependencies.cmake cmake/StrataCuda.cmake DESTINATION ${strata_package_dir})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/strata)

@@ -3,7 +3,9 @@
 #     cmake -DKIND=find_package -DSOURCE=<strata> -DBUILD=<its build folder> -DWORK=<scratch> -DCXX=<compiler>
 #           -DGENERATOR=<generator> -P run.cmake
 #
-# KIND missing_packages configures Strata where CLI11, stb and protozero are not to be found, and reads the message.
+# KIND missing_packages configures Strata where CLI11, stb and protozero are not to be found, and reads the message; no_cuda
+# asks for CUDA where no toolkit is to be found; cuda builds a program with strata::cuda and runs it, with a device or
+# without one.
 cmake_minimum_required(VERSION 3.25)
 
 function(run)
@@ -18,6 +20,9 @@ endfunction()
 file(REMOVE_RECURSE ${WORK})
 file(MAKE_DIRECTORY ${WORK})
 set(configure ${CMAKE_COMMAND} -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=Debug)
+if(NOT KIND MATCHES "cuda")
+  list(APPEND configure -DSTRATA_CUDA=OFF)
+endif()
 
 if(KIND STREQUAL "missing_packages")
   execute_process(COMMAND ${configure} -S ${SOURCE} -B ${WORK} -DCMAKE_DISABLE_FIND_PACKAGE_CLI11=ON
@@ -32,7 +37,31 @@ if(KIND STREQUAL "missing_packages")
   return()
 endif()
 
-if(KIND STREQUAL "find_package")
+if(KIND STREQUAL "no_cuda")
+  foreach(wanted IN ITEMS ON AUTO)
+    execute_process(COMMAND ${CMAKE_COMMAND} -E env --unset=CUDACXX ${configure} -S ${SOURCE} -B ${WORK}/${wanted}
+                            -DSTRATA_CUDA=${wanted} -DSTRATA_NVCC=STRATA_NVCC-NOTFOUND -DCMAKE_FIND_ROOT_PATH=${WORK}
+                            -DCMAKE_FIND_ROOT_PATH_MODE_PROGRAM=ONLY -DSTRATA_BUILD_TESTS=OFF -DSTRATA_BUILD_EXAMPLES=OFF
+                            -DSTRATA_BUILD_BENCHMARKS=OFF -DCMAKE_MAKE_PROGRAM=${MAKE_PROGRAM}
+                    RESULT_VARIABLE status OUTPUT_VARIABLE words ERROR_VARIABLE words)
+    string(FIND "${words}" "no CUDA compiler that works was found" position)
+    if(position EQUAL -1 OR (wanted STREQUAL "ON" AND status EQUAL 0) OR (wanted STREQUAL "AUTO" AND NOT status EQUAL 0))
+      message(FATAL_ERROR "STRATA_CUDA=${wanted} without a toolkit: wanted a line that says so, got (${status}):\n${words}")
+    endif()
+  endforeach()
+  return()
+endif()
+
+if(KIND STREQUAL "cuda")
+  find_program(nvcc nvcc HINTS ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
+  if(NOT nvcc)
+    message("SKIPPED: no program is built with strata::cuda, since nvcc is not installed")
+    return()
+  endif()
+  list(APPEND configure -DCMAKE_CUDA_ARCHITECTURES=80)  # one, since it is quicker
+endif()
+
+if(KIND MATCHES "^(find_package|cuda)$")
   run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
   list(APPEND configure -DCMAKE_PREFIX_PATH=${WORK}/prefix)
 endif()

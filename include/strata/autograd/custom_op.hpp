@@ -8,16 +8,33 @@
 //     auto both = st::cat(pass, a, b);      // Var<A + B>: the channels of a, then those of b
 #pragma once
 
-#include <cstring>
 #include <tuple>
 #include <utility>
 
+#include "strata/autograd/backend.hpp"
 #include "strata/autograd/expression.hpp"
 #include "strata/autograd/pass.hpp"
 
 namespace strata::inline STRATA_ABI {
 
 namespace detail {
+
+// Copies `count` pixels of `channels` values between memory of different strides.
+template <class T>
+void copy_channels(Device device, const T* from, int from_stride, T* to, int to_stride, int channels, std::int64_t count, bool accumulate) {
+  dispatch<T>(
+      device,
+      [&] {
+        parallel_ranges(count, 4096, [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t i = begin; i < end; ++i)
+            for (int c = 0; c < channels; ++c) {
+              T& y = to[i * to_stride + c];
+              y = (accumulate ? y : T(0)) + from[i * from_stride + c];
+            }
+        });
+      },
+      [&](auto& gpu) { gpu.copy_channels(count, channels, from, from_stride, 0, to, to_stride, 0, accumulate); });
+}
 
 /// Adds an image to the gradient of value `id`.
 template <int C, class T>
@@ -27,6 +44,7 @@ void add_gradient(Tape& tape, std::int64_t id, const Image<C, T>& g, const Shape
                             shape.str()));
   const auto target = tape.target<T>(id);
   if (!target) return;
+  if (on_accelerator(g.device())) return copy_channels<T>(g.device(), g.data(), C, target.data, C, C, g.size() / C, target.accumulate);
   for (std::int64_t i = 0; i < g.size(); ++i) target.data[i] = (target.accumulate ? target.data[i] : T(0)) + g.data()[i];
 }
 
@@ -62,9 +80,9 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
     if constexpr (P::training) {
       pass.tape()->record(y.id(), [backward, y, kept = std::tuple(x...)](Tape& tape) {
         using Y = std::remove_cvref_t<decltype(y.value())>;
-        Y gy(y.n(), y.h(), y.w());
-        std::memcpy(gy.data(), tape.gradient<typename Y::value_type>(y.id()),
-                    std::size_t(gy.size()) * sizeof(typename Y::value_type));
+        Y gy(y.n(), y.h(), y.w(), y.pool());
+        copy_bytes(gy.data(), gy.device(), tape.gradient<typename Y::value_type>(y.id()), gy.device(),
+                   std::size_t(gy.size()) * sizeof(typename Y::value_type));
         const auto gradients = std::apply(
             [&](const auto&... input) { return backward(std::as_const(gy), y.value(), input.value()...); }, kept);
         detail::add_gradients(tape, gradients, kept, std::index_sequence_for<Var<C, T>...>{});
@@ -73,23 +91,6 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
     return y;
   }(detail::var_in<P>(inputs)...);
 }
-
-namespace detail {
-
-// Copies `count` pixels of `channels` values between memory of different strides.
-template <class T>
-void copy_channels(const T* from, std::int64_t from_stride, T* to, std::int64_t to_stride, std::int64_t channels,
-                   std::int64_t count, bool accumulate) {
-  parallel_ranges(count, 4096, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      for (std::int64_t c = 0; c < channels; ++c) {
-        T& y = to[i * to_stride + c];
-        y = (accumulate ? y : T(0)) + from[i * from_stride + c];
-      }
-  });
-}
-
-}  // namespace detail
 
 /// The channels of the images one after another, as torch.cat(dim=1). N, H and W must agree: ShapeError.
 template <Pass P, class... Xs>
@@ -103,20 +104,22 @@ auto cat(P& pass, const Xs&... inputs) {
         throw ShapeError(concat("cat: images of shapes ", first.shape().str(), " and ", s.str(),
                                 " (N x C x H x W) differ in more than their channels"));
     };
+    const Device device = first.device();
     (check_pass(pass, x, "cat"), ...);
     (check(x.shape()), ...);
-    Image<total, Value> out(first.n(), first.h(), first.w());
+    (check_same_device(device, x.device(), "cat"), ...);
+    Image<total, Value> out(first.n(), first.h(), first.w(), first.pool());
     const std::int64_t pixels = first.n() * first.h() * first.w();
     int offset = 0;
-    ((detail::copy_channels(x.data(), C, out.data() + offset, total, C, pixels, false), offset += C), ...);
+    ((detail::copy_channels<Value>(device, x.data(), C, out.data() + offset, total, C, pixels, false), offset += C), ...);
     auto y = pass.output(std::move(out));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [id = y.id(), pixels, ids = std::array{x.id()...}](Tape& tape) {
+      pass.tape()->record(y.id(), [id = y.id(), pixels, ids = std::array{x.id()...}, device](Tape& tape) {
         constexpr std::array counts{C...};
         const Value* gy = tape.gradient<Value>(id);
         for (std::size_t i = 0; i < ids.size(); gy += counts[i], ++i)
           if (const auto gx = tape.target<Value>(ids[i]))
-            detail::copy_channels(gy, total, gx.data, counts[i], counts[i], pixels, gx.accumulate);
+            detail::copy_channels<Value>(device, gy, total, gx.data, counts[i], counts[i], pixels, gx.accumulate);
       });
     return y;
   }(detail::var_in<P>(inputs)...);

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "strata/autograd/device_expression.hpp"
 #include "strata/autograd/pass.hpp"
 #include "strata/autograd/variable.hpp"
 #include "strata/core/error.hpp"
@@ -51,6 +52,8 @@ struct ConstantNode : ExpressionTag {
 
   Tape* tape() const { return nullptr; }
   const Shape* shape_or_null() const { return nullptr; }
+  MemoryPool* pool_or_null() const { return nullptr; }
+  void describe(DeviceExpression& e) const { e.program.push_constant(float(number)); }
   void bind(Tape&) {}
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t) const { return V{} + number; }
@@ -69,6 +72,8 @@ struct LeafNode : ExpressionTag {
   explicit LeafNode(Var<C, T> variable) : x(std::move(variable)), values(x.data()) {}
   Tape* tape() const { return x.tape(); }
   const Shape* shape_or_null() const { return &x.shape(); }
+  MemoryPool* pool_or_null() const { return &x.pool(); }
+  void describe(DeviceExpression& e) const { e.push_leaf(values, x.id()); }
   void bind(Tape& tape) { target = tape.target<T>(x.id()); }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const { return simd::load<V>(values + i); }
@@ -100,6 +105,11 @@ struct UnaryNode : ExpressionBase<UnaryNode<Function, A>, A::channels, typename 
   explicit UnaryNode(A operand, Function f = {}) : a(std::move(operand)), function(f) {}
   Tape* tape() const { return a.tape(); }
   const Shape* shape_or_null() const { return a.shape_or_null(); }
+  MemoryPool* pool_or_null() const { return a.pool_or_null(); }
+  void describe(DeviceExpression& e) const {
+    a.describe(e);
+    e.push(function);
+  }
   void bind(Tape& tape) { a.bind(tape); }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const { return function.value(a.template eval<V>(i)); }
@@ -121,10 +131,19 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
     if (p != nullptr && q != nullptr && *p != *q)
       throw ShapeError(concat("arithmetic on images of different shapes: ", p->str(), " and ", q->str(),
                               " (N x C x H x W); nothing is repeated to fit"));
+    if (const MemoryPool *l = a.pool_or_null(), *r = b.pool_or_null(); l != nullptr && r != nullptr && l->device() != r->device())
+      throw DeviceError(concat("arithmetic on images of different devices: ", l->device().str(), " and ", r->device().str(),
+                               ": move one with x.to(device)"));
     common_tape(a, b);
   }
   Tape* tape() const { return a.tape() != nullptr ? a.tape() : b.tape(); }
   const Shape* shape_or_null() const { return a.shape_or_null() != nullptr ? a.shape_or_null() : b.shape_or_null(); }
+  MemoryPool* pool_or_null() const { return a.pool_or_null() != nullptr ? a.pool_or_null() : b.pool_or_null(); }
+  void describe(DeviceExpression& e) const {
+    a.describe(e);
+    b.describe(e);
+    e.push(Function());
+  }
   void bind(Tape& tape) {
     a.bind(tape);
     b.bind(tape);
@@ -212,7 +231,7 @@ auto binary(const A& a, const B& b) {
   }
 }
 
-/// The value of an expression, computed over all cores.
+/// The value of an expression of the host's images, computed over all cores.
 template <class E>
 auto compute(const E& expression) {
   using T = typename E::value_type;
@@ -225,13 +244,14 @@ auto compute(const E& expression) {
   return out;
 }
 
-/// The same, recorded when an operand is on a tape.
+/// The value of an expression, recorded when an operand is on a tape.
 template <class E>
 auto evaluate(const E& expression) {
   using T = typename E::value_type;
   if constexpr (Symbolic<E>) {
     return symbolic_value(expression);  // io/onnx_export.hpp
   } else {
+    if (on_accelerator(expression.pool_or_null()->device())) return evaluate_on_accelerator(expression);
     Tape* tape = expression.tape();
     Var<E::channels, T> result(compute(expression), tape);
     if (tape != nullptr)
@@ -251,6 +271,7 @@ template <class E>
 auto reduce(const E& expression, double factor) {
   using T = typename E::value_type;
   const std::int64_t size = expression.shape_or_null()->size();
+  if (on_accelerator(expression.pool_or_null()->device())) return reduce_on_accelerator(expression, factor);
   const std::int64_t tasks = (size + expression_grain - 1) / expression_grain;
   Scratch<double> partial(std::size_t(std::max<std::int64_t>(tasks, 1)));
   parallel_for(tasks, [&](std::int64_t task) {

@@ -11,6 +11,7 @@
 #include <variant>
 
 #include "strata/core/error.hpp"
+#include "strata/kernels/transfer.hpp"
 #include "strata/tensor/tensor.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -32,11 +33,18 @@ namespace detail {
 inline const Shape& shape_of(const AnyTensor& tensor) {
   return std::visit([](const auto& t) -> const Shape& { return t.shape(); }, tensor);
 }
+inline Device device_of(const AnyTensor& tensor) {
+  return std::visit([](const auto& t) { return t.device(); }, tensor);
+}
 inline AnyTensor clone(const AnyTensor& tensor) {
-  return std::visit([](const auto& t) -> AnyTensor { return t.clone(); }, tensor);
+  return std::visit([](const auto& t) -> AnyTensor { return copy_of(t); }, tensor);
+}
+inline AnyTensor move_to(const AnyTensor& tensor, Device device) {
+  return std::visit([&](const auto& t) -> AnyTensor { return t.to(device); }, tensor);
 }
 template <class To, class From>
 Tensor<To> convert(const Tensor<From>& from) {
+  from.require_host("converting to another type");
   Tensor<To> to(from.shape());
   for (std::int64_t i = 0; i < from.size(); ++i) to.data()[i] = static_cast<To>(from.data()[i]);
   return to;
@@ -78,6 +86,7 @@ class Parameter {
 
   const Shape& shape() const { return detail::shape_of(value_); }
   std::int64_t size() const { return shape().size(); }
+  Device device() const { return detail::device_of(value_); }
 
   template <class T = float>
   Tensor<T>& value() { return detail::get<T>(value_, "Parameter"); }
@@ -105,8 +114,8 @@ class Parameter {
   };
   template <class T>
   GradTarget<T> grad_target() {
-    if (auto* held = std::get_if<Tensor<T>>(&grad_); held == nullptr || held->shape() != shape())
-      grad_ = Tensor<T>(shape());
+    if (auto* held = std::get_if<Tensor<T>>(&grad_); held == nullptr || held->shape() != shape() || held->device() != device())
+      grad_ = Tensor<T>(shape(), value<T>().pool());
     const bool accumulate = has_grad_;
     has_grad_ = true;
     return {std::get<Tensor<T>>(grad_).data(), accumulate};
@@ -120,9 +129,16 @@ class Parameter {
     has_grad_ = false;
   }
 
+  /// Moves the value to a device and drops the gradient.
+  void to(Device device) {
+    value_ = detail::move_to(value_, device);
+    grad_ = Tensor<float>();
+    has_grad_ = false;
+  }
+
   /// Sets every element back to the number it was constructed with.
   void reset() {
-    std::visit([&](auto& t) { t.fill(static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); }, value_);
+    std::visit([&](auto& t) { fill(t, static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); }, value_);
   }
 
   AnyTensor& any_value() { return value_; }
@@ -164,6 +180,10 @@ class Buffer {
     if (!std::holds_alternative<Tensor<std::int64_t>>(value_))
       value_ = std::visit([](const auto& t) -> AnyTensor { return detail::convert<T>(t); }, value_);
   }
+
+  /// Moves it to a device.
+  void to(Device device) { value_ = detail::move_to(value_, device); }
+  Device device() const { return detail::device_of(value_); }
 
   AnyTensor& any_value() { return value_; }
   const AnyTensor& any_value() const { return value_; }

@@ -15,6 +15,8 @@
 #include "strata/core/error.hpp"
 #include "strata/core/flush_denormals.hpp"
 #include "strata/core/random.hpp"
+#include "strata/kernels/transfer.hpp"
+#include "strata/math/precision.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -23,6 +25,12 @@ namespace strata::inline STRATA_ABI {
 struct TrainOptions {
   std::uint64_t seed = 0;
   std::int64_t step = -1;
+  /// What convolutions on an accelerator multiply in. fp16 wants the loss scaled.
+  Precision precision = Precision::fp32;
+};
+
+struct InferOptions {
+  Precision precision = Precision::fp32;  ///< what convolutions on an accelerator multiply in
 };
 
 class Train {
@@ -49,9 +57,11 @@ class Train {
   Image<C, T> gradient(const Var<C, T>& watched) {
     if (watched.tape() != tape() || !tape_->keeps_gradient(watched.id()))
       throw Error("Train::gradient: not a watched input of this pass; make it with pass.watch(image)");
-    Image<C, T> out(watched.n(), watched.h(), watched.w());
-    const T* from = tape_->gradient<T>(watched.id());
-    for (std::int64_t i = 0; i < out.size(); ++i) out.data()[i] = from != nullptr ? from[i] : T(0);
+    Image<C, T> out(watched.n(), watched.h(), watched.w(), watched.pool());
+    if (const T* from = tape_->gradient<T>(watched.id()))
+      copy_bytes(out.data(), out.device(), from, out.device(), std::size_t(out.size()) * sizeof(T));
+    else
+      fill(out.tensor(), T(0));
     return out;
   }
 
@@ -71,6 +81,7 @@ class Train {
   }
 
   Tape* tape() { return &*tape_; }
+  Precision precision() const { return options_.precision; }
 
   /// Random numbers for the next operation of this pass, named `who` in the error when the pass was given no step.
   Rng next_rng(const char* who) {
@@ -90,11 +101,17 @@ class Infer {
  public:
   static constexpr bool training = false;
 
+  explicit Infer(InferOptions options = {}) : options_(options) {}
+
   template <int C, class T>
   Var<C, T> output(Image<C, T> image) {
     return Var<C, T>(std::move(image));
   }
   Tape* tape() { return nullptr; }
+  Precision precision() const { return options_.precision; }
+
+ private:
+  InferOptions options_;
 };
 
 template <class P>

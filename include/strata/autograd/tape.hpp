@@ -28,9 +28,9 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
   ~Tape() { clear(); }
 
-  /// Names a new value of `bytes` bytes.
-  std::int64_t add_value(std::size_t bytes) {
-    values_.push_back({Storage(), bytes});
+  /// Names a new value of `bytes` bytes, whose gradient is to lie in the memory of `pool`.
+  std::int64_t add_value(std::size_t bytes, MemoryPool& pool = cpu_pool()) {
+    values_.push_back({Storage(), bytes, &pool});
     return first_ + std::int64_t(values_.size()) - 1;
   }
 
@@ -65,7 +65,7 @@ class Tape {
     finish(value);
     value.sums = Storage();
     const bool accumulate = bool(value.gradient);
-    if (!accumulate) value.gradient = cpu_pool().take(value.bytes);
+    if (!accumulate) value.gradient = value.pool->take(value.bytes);
     return {static_cast<T*>(value.gradient.data()), accumulate};
   }
 
@@ -160,6 +160,7 @@ class Tape {
   struct Value {
     Storage gradient;
     std::size_t bytes = 0;
+    MemoryPool* pool = nullptr;
     bool keep = false;
     Storage sums = {};
     std::shared_ptr<void> pending = nullptr;

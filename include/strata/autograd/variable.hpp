@@ -28,7 +28,7 @@ class Var {
   Var(Image<C, T> image) : image_(std::move(image)) {}
   /// A value of `tape`. With record = true it gets a number, so that steps can ask for its gradient.
   Var(Image<C, T> image, Tape* tape) : image_(std::move(image)), tape_(tape) {
-    if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(image_.size()) * sizeof(T));
+    if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(image_.size()) * sizeof(T), image_.pool());
   }
   /// A value of `tape` that is computed when somebody asks for it. A layer that can apply the normalisation where it reads
   /// asks for normalised() instead.
@@ -43,6 +43,9 @@ class Var {
   std::int64_t h() const { return shape().h(); }
   std::int64_t w() const { return shape().w(); }
   std::int64_t size() const { return shape().size(); }
+  Device device() const { return normalised_ ? Device::cpu() : image_.device(); }
+  /// Where its memory is from: the pool for results that belong beside it.
+  MemoryPool& pool() const { return normalised_ ? cpu_pool() : image_.pool(); }
   const T* data() const { return value().data(); }
   /// What the value is to be computed from, as long as nobody has asked for it; nullptr for all other values.
   const NormalisedImage<C, T>* normalised() const {

@@ -203,6 +203,15 @@ void to(M& module) {
   for_each_tensor(module, [](const std::string&, auto& leaf) { leaf.template to<T>(); });
 }
 
+/// Moves a network to a device: st::to(net, st::Device::cuda()). Gradients are dropped; an optimiser that was made before
+/// takes its state along at its next step. Throws DeviceError, with the reason, where there is no such device; the network
+/// is then where it was.
+template <class M>
+void to(M& module, Device device) {
+  pool_of(device);  // throws before anything is moved
+  for_each_tensor(module, [&](const std::string&, auto& leaf) { leaf.to(device); });
+}
+
 /// Forgets all gradients.
 template <class M>
 void zero_grad(M& module) {

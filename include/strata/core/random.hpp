@@ -86,6 +86,11 @@ class Rng {
     has_spare_ = false;
   }
 
+  /// Words drawn so far from the start of the stream.
+  constexpr std::uint64_t position() const { return counter_ * 4 - std::uint64_t(4 - used_); }
+  constexpr std::uint64_t seed() const { return key_[0] | (std::uint64_t{key_[1]} << 32); }
+  constexpr std::array<std::uint32_t, 2> stream() const { return stream_; }
+
   /// Uniform in [0, 1): 24 bits.
   constexpr float uniform() { return float(bits() >> 8) * 0x1p-24f; }
   constexpr float uniform(float low, float high) { return low + (high - low) * uniform(); }

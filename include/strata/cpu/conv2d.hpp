@@ -30,20 +30,6 @@ using strata::Activation;
 
 namespace detail {
 
-/// Throws ShapeError for extents that make no convolution.
-inline void check_conv2d(const Conv2dProblem& p) {
-  const std::int64_t reach = std::int64_t{p.dilation} * (p.kernel - 1) + 1;
-  if (p.n < 1 || p.h < 1 || p.w < 1 || p.in < 1 || p.out < 1)
-    throw ShapeError(concat("conv2d: got an input of ", p.n, "x", p.in, "x", p.h, "x", p.w, " for ", p.out,
-                            " output channels; each must be at least 1"));
-  if (p.kernel < 1 || p.stride < 1 || p.dilation < 1 || p.padding < 0)
-    throw ShapeError(concat("conv2d: got kernel ", p.kernel, ", stride ", p.stride, ", padding ", p.padding,
-                            ", dilation ", p.dilation, "; wanted at least 1, 1, 0 and 1"));
-  if (reach > p.h + 2 * p.padding || reach > p.w + 2 * p.padding)
-    throw ShapeError(concat("conv2d: a kernel that reaches over ", reach, " pixels (kernel ", p.kernel, ", dilation ",
-                            p.dilation, ") does not fit an image of ", p.h, "x", p.w, " with padding ", p.padding));
-}
-
 /// Whether Winograd's algorithm computes a problem, and faster than the direct one. It needs at least a vector of
 /// channels on both sides, and images that its 4 x 4 tiles do not exceed by too much.
 constexpr bool use_winograd(const Conv2dProblem& p) {
@@ -79,7 +65,7 @@ struct Conv2dForwardFusion {
 template <class T>
 void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
                     Activation activation = Activation::none, const Conv2dForwardFusion<T>& fusion = {}) {
-  detail::check_conv2d(problem);
+  check_conv2d(problem);
   const Epilogue<T> epilogue{.bias = bias, .activation = activation};
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem))
@@ -96,7 +82,7 @@ void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, c
 template <class T, class Weight>
 void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeights& cache, std::uint64_t key, Weight&& weight,
                            const T* bias, T* y, Activation activation) {
-  detail::check_conv2d(problem);
+  check_conv2d(problem);
   const Epilogue<T> epilogue{.bias = bias, .activation = activation};
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem)) {
@@ -113,7 +99,7 @@ void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeigh
 template <class T>
 void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate,
                            const NormGradientSums<T>& sums = {}) {
-  detail::check_conv2d(problem);
+  check_conv2d(problem);
   bool gathered = false;
   if constexpr (std::is_same_v<T, float>) {
     if (detail::use_winograd(problem)) {
@@ -142,7 +128,7 @@ struct Conv2dBackwardFusion {
 template <class T>
 void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, T* dy, T* dweight, T* dbias, bool accumulate,
                             Conv2dBackwardFusion<T> fusion) {
-  detail::check_conv2d(problem);
+  check_conv2d(problem);
   constexpr bool single = std::is_same_v<T, float>;
   const bool winograd = single && detail::use_winograd(problem);
   if (fusion.output && !(winograd && reads_gradient_once(problem))) {

@@ -11,6 +11,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/core/simd.hpp"
 #include "strata/math/functions.hpp"
+#include "strata/math/optimizer_update.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
@@ -32,11 +33,7 @@ void update_elements(std::int64_t count, F&& f) {
 
 }  // namespace detail
 
-struct SgdUpdate {
-  double lr = 0, momentum = 0, dampening = 0, weight_decay = 0;
-  bool nesterov = false;
-  bool first = false;  ///< no velocity yet: it is written without being read
-};
+using strata::SgdUpdate, strata::AdamUpdate;
 
 /// torch.optim.SGD:
 ///     g += weight_decay * w;   v = first ? g : momentum * v + (1 - dampening) * g
@@ -59,12 +56,6 @@ void sgd_update(std::int64_t count, T* w, const T* g, T* velocity, const SgdUpda
     simd::store<V>(w + i, x - lr * change);
   });
 }
-
-struct AdamUpdate {
-  double lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
-  bool decoupled = false;  ///< AdamW: the decay acts on the weights, not on the gradient
-  std::int64_t step = 1;   ///< counted from 1
-};
 
 /// torch.optim.Adam and AdamW (Kingma and Ba, 2015; Loshchilov and Hutter, 2019):
 ///     decoupled ? w *= 1 - lr * weight_decay : g += weight_decay * w

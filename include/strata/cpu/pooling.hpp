@@ -7,18 +7,12 @@
 #include "strata/core/parallel.hpp"
 #include "strata/core/simd.hpp"
 #include "strata/cpu/pixel_shuffle.hpp"
+#include "strata/math/pool_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
 
-/// A window of kernel x kernel pixels, moved by stride; no padding, as PyTorch's defaults.
-struct PoolProblem {
-  std::int64_t n = 1, h = 1, w = 1;
-  int channels = 1, kernel = 2, stride = 2;
-
-  constexpr std::int64_t out_h() const { return (h - kernel) / stride + 1; }
-  constexpr std::int64_t out_w() const { return (w - kernel) / stride + 1; }
-};
+using strata::PoolProblem;
 
 namespace detail {
 

@@ -53,8 +53,8 @@ class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
     const float* bias_data = nullptr;
     if constexpr (has_bias) bias_data = self.bias.template value<float>().data();
     const Tensor<float>& values = std::as_const(self.weight).template value<float>();
-    return Conv::infer(pass, x, self.packed, checksum(values.data(), values.size()), [&] { return values.data(); }, bias_data,
-                       Act);
+    return Conv::infer(pass, x, self.packed, [&] { return checksum(values.data(), values.size()); },
+                       [&] { return values.data(); }, bias_data, Act);
   }
 };
 

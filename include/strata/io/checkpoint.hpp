@@ -180,8 +180,9 @@ class CheckpointReader {
       state.value = state.info == nullptr ? AnyTensor() : file_.read_like(*state.info, state.value);
   }
 
-  /// Changes the objects. Does not fail.
-  void apply() noexcept {
+  /// Changes the objects. Does not fail, unless an accelerator does: DeviceError. An optimiser's state is brought to its
+  /// parameters' device by its next step.
+  void apply() {
     for (Staged& weight : weights_) copy_into(*weight.target, weight.value);
     for (Staged& state : states_) *state.target = std::move(state.value);
     for (const auto& [target, value] : doubles_) *target = value;

@@ -186,7 +186,8 @@ inline void write_safetensors(const std::filesystem::path& path, const std::vect
     const Shape& shape = detail::shape_of(*tensor);
     const int width = detail::row_of(detail::dtype_of(*tensor)).bytes;
     bytes.resize(std::size_t(shape.size() * width));
-    detail::reorder(shape, width, detail::bytes_of(*tensor), bytes.data(), true);
+    const AnyTensor on_host = detail::move_to(*tensor, Device::cpu());  // the same handle for what is there already
+    detail::reorder(shape, width, detail::bytes_of(on_host), bytes.data(), true);
     write(bytes);
   }
   if (options.checksum) file.write_at(length.size() + detail::find_checksum(text), detail::bytes_of(detail::hex(crc)));

@@ -268,10 +268,9 @@ inline std::vector<AnyTensor> read_weights(const WeightsFile& file, const std::v
   return values;
 }
 
-/// Copies numbers between tensors of the same type and shape; other handles on `to` see them.
+/// Copies numbers between tensors of the same type and shape, each on its device; other handles on `to` see them.
 inline void copy_into(AnyTensor& to, const AnyTensor& from) {
-  const std::int64_t bytes = shape_of(to).size() * row_of(dtype_of(to)).bytes;
-  if (bytes > 0) std::memcpy(bytes_of(to), bytes_of(from), std::size_t(bytes));
+  std::visit([&]<class T>(Tensor<T>& target) { copy_numbers(target, std::get<Tensor<T>>(from)); }, to);
 }
 
 }  // namespace detail

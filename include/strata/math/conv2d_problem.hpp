@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "strata/core/config.hpp"
+#include "strata/core/error.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -22,10 +23,26 @@ struct Conv2dProblem {
   constexpr std::int64_t weight_size() const { return std::int64_t{out} * kernel * kernel * in; }
   constexpr std::int64_t multiply_adds() const { return n * out_h() * out_w() * weight_size(); }
 
+  constexpr bool operator==(const Conv2dProblem&) const = default;
+
  private:
   constexpr std::int64_t extent(std::int64_t size) const {
     return (size + 2 * padding - dilation * (kernel - 1) - 1) / stride + 1;
   }
 };
+
+/// Throws ShapeError for extents that make no convolution.
+inline void check_conv2d(const Conv2dProblem& p) {
+  const std::int64_t reach = std::int64_t{p.dilation} * (p.kernel - 1) + 1;
+  if (p.n < 1 || p.h < 1 || p.w < 1 || p.in < 1 || p.out < 1)
+    throw ShapeError(concat("conv2d: got an input of ", p.n, "x", p.in, "x", p.h, "x", p.w, " for ", p.out,
+                            " output channels; each must be at least 1"));
+  if (p.kernel < 1 || p.stride < 1 || p.dilation < 1 || p.padding < 0)
+    throw ShapeError(concat("conv2d: got kernel ", p.kernel, ", stride ", p.stride, ", padding ", p.padding,
+                            ", dilation ", p.dilation, "; wanted at least 1, 1, 0 and 1"));
+  if (reach > p.h + 2 * p.padding || reach > p.w + 2 * p.padding)
+    throw ShapeError(concat("conv2d: a kernel that reaches over ", reach, " pixels (kernel ", p.kernel, ", dilation ",
+                            p.dilation, ") does not fit an image of ", p.h, "x", p.w, " with padding ", p.padding));
+}
 
 }  // namespace strata::inline STRATA_ABI

@@ -14,6 +14,8 @@ namespace strata::inline STRATA_ABI {
 /// `logits` has a channel for each class; labels has N*H*W elements. The first of equal logits counts.
 template <int C, class T>
 double accuracy(const Image<C, T>& logits, const Tensor<Label>& labels) {
+  logits.tensor().require_host("accuracy");
+  labels.require_host("accuracy");
   const std::int64_t count = logits.size() / C;
   if (labels.size() != count || count == 0)
     throw ShapeError(concat("accuracy: ", labels.size(), " labels for logits of ", logits.shape().str(), ", which want ",

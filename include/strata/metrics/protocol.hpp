@@ -46,6 +46,8 @@ namespace detail {
 template <int C>
 void check_metric(const char* metric, const Image<C>& a, const Image<C>& b, const MetricOptions& options,
                   std::int64_t least) {
+  a.tensor().require_host(metric);
+  b.tensor().require_host(metric);
   if (a.shape() != b.shape())
     throw ShapeError(concat(metric, ": the images have different shapes, ", a.shape().str(), " and ", b.shape().str()));
   if (!(options.peak > 0)) throw ValueError(concat(metric, ": got .peak = ", options.peak, ", wanted more than 0"));

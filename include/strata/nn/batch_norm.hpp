@@ -15,6 +15,7 @@
 #include <string>
 #include <utility>
 
+#include "strata/autograd/backend.hpp"
 #include "strata/cpu/batch_norm.hpp"
 #include "strata/nn/module.hpp"
 #include "strata/tensor/pool_allocator.hpp"
@@ -97,6 +98,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<Channels, T> x, Activation activation = Activation::none) {
+    check_same_device(x.device(), self.weight.device(), name());
+    if (on_accelerator(x.device())) return forward_on_accelerator(self, pass, x, activation);
     if constexpr (P::training) {
       Scratch<double> memory(std::size_t(2 * Channels));
       const ChannelStatistics statistics{memory.data(), memory.data() + Channels};
@@ -116,9 +119,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static Var<Channels, T> forward_with(auto& self, Train& pass, const Var<Channels, T>& x,
                                        const ChannelStatistics& statistics, Activation activation, bool x_rectified) {
     const std::int64_t pixels = x.size() / Channels;
-    if (pixels < 2)
-      throw ShapeError(concat(name(), ": training on ", x.shape().str(),
-                              " gives one value per channel, and statistics need more: use larger batches or images"));
+    if (pixels < 2) throw_too_few(x.shape());
     const T* weight = std::as_const(self.weight).template value<T>().data();
     const T* bias = std::as_const(self.bias).template value<T>().data();
     T* running_mean = self.running_mean.template value<T>().data();
@@ -162,7 +163,60 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
     return y;
   }
 
+  /// The four rows of numbers that make a convolution and this layer one, on the accelerator of the running statistics.
+  Tensor<float> inference_rows() const {
+    Tensor<float> numbers(Shape{4, Channels}, weight.template value<float>().pool());
+    accelerator(numbers.device())
+        .batch_norm_inference(Channels, weight.template value<float>().data(), bias.template value<float>().data(),
+                              running_mean.template value<float>().data(), running_var.template value<float>().data(), eps, rows(numbers));
+    return numbers;
+  }
+  static NormalisationRows rows(Tensor<float>& numbers) {
+    float* first = numbers.data();
+    return {first, first + Channels, first + 2 * Channels, first + 3 * Channels};
+  }
+
  private:
+  template <Pass P, class T>
+  static Var<Channels, T> forward_on_accelerator(auto& self, P& pass, const Var<Channels, T>& x, Activation activation) {
+    if constexpr (!std::is_same_v<T, float>) {
+      detail::throw_not_float(x.device());
+    } else {
+      Accelerator& gpu = accelerator(x.device());
+      const std::int64_t pixels = x.size() / Channels;
+      Tensor<float> numbers;
+      if constexpr (P::training) {
+        if (pixels < 2) throw_too_few(x.shape());
+        numbers = Tensor<float>(Shape{4, Channels}, x.pool());
+        gpu.batch_norm_statistics(pixels, Channels, x.data(), std::as_const(self.weight).value().data(), std::as_const(self.bias).value().data(),
+                                  eps, momentum, self.running_mean.value().data(), self.running_var.value().data(),
+                                  self.num_batches_tracked.template value<std::int64_t>().data(), rows(numbers));
+      } else {
+        numbers = self.inference_rows();
+      }
+      Image<Channels, float> image(x.n(), x.h(), x.w(), x.pool());
+      gpu.batch_norm_apply(pixels, Channels, x.data(), rows(numbers), image.data(), activation);
+      auto y = pass.output(std::move(image));
+      if constexpr (P::training)
+        pass.tape()->record(y.id(), [&self, &gpu, x, id = y.id(), numbers, pixels, activation](Tape& tape) mutable {
+          float* const dy = tape.gradient<float>(id);
+          GradientTarget dx{dy, false};  // in place where nobody has written yet
+          if (!tape.move_gradient(id, x.id())) {
+            const auto target = tape.target<float>(x.id());
+            dx = {target.data, target.accumulate};
+          }
+          gpu.batch_norm_backward(pixels, Channels, rows(numbers), activation, x.data(), dy, detail::gradient_target(self.weight),
+                                  detail::gradient_target(self.bias), dx);
+        });
+      return y;
+    }
+  }
+
+  [[noreturn]] static void throw_too_few(const Shape& shape) {
+    throw ShapeError(concat(name(), ": training on ", shape.str(),
+                            " gives one value per channel, and statistics need more: use larger batches or images"));
+  }
+
   /// gradient[c] (+)= value(c).
   template <class Value>
   static void add(Parameter& parameter, Value value) {

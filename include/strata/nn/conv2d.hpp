@@ -10,9 +10,9 @@
 #include <string>
 #include <utility>
 
+#include "strata/autograd/backend.hpp"
 #include "strata/core/checksum.hpp"
 #include "strata/cpu/conv2d.hpp"
-#include "strata/cpu/pointwise.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
@@ -32,10 +32,19 @@ inline constexpr Conv2dOptions no_bias{.bias = false};
 
 namespace detail {
 
+/// The same on an accelerator.
+inline void conv_parameter_gradients(Accelerator& gpu, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const float* x,
+                                     const float* dy, Precision precision) {
+  const GradientTarget dweight = gradient_target(weight), dbias = bias != nullptr ? gradient_target(*bias) : GradientTarget{};
+  if (dweight || dbias) gpu.conv2d_backward_weight(problem, x, dy, dweight, dbias, precision);
+}
+
 /// dweight and dbias (+)= ..., for those of the two that want one. dy is completed as the fusion says.
 template <class T>
-void conv_parameter_gradients(const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, T* dy,
-                              const cpu::Conv2dBackwardFusion<T>& fusion = {}) {
+void conv_parameter_gradients(Device device, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, T* dy,
+                              Precision precision, const cpu::Conv2dBackwardFusion<T>& fusion = {}) {
+  if (on_accelerator(device))
+    return dispatch<T>(device, [] {}, [&](auto& gpu) { conv_parameter_gradients(gpu, problem, weight, bias, x, dy, precision); });
   const bool wants_bias = bias != nullptr && bias->requires_grad;
   if (!weight.requires_grad && !wants_bias) {
     if (fusion.output)
@@ -95,47 +104,58 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return text + (has_bias ? ")" : ", bias=False)");
   }
 
+  /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x. Statistics of it on request.
+  template <class T>
+  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation, Precision precision,
+                                const ChannelStatistics& statistics = {}) {
+    const Conv2dProblem problem = problem_for(x);
+    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
+    backend::conv2d_forward<T>(x.device(), problem, source(x), weight, bias, image.data(), activation, precision,
+                               {affine(x), statistics});
+    return image;
+  }
+
   /// `statistics` are those of the result, for a batch norm behind the layer. It then leaves the gradient of a ReLU to that.
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none,
                       const ChannelStatistics& statistics = {}) {
+    check_same_device(x.device(), self.weight.device(), name());
     const T* weight = std::as_const(self.weight).template value<T>().data();
     const T* bias = nullptr;
     if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
     if constexpr (!P::training) {
       constexpr std::int64_t size = std::int64_t{Out} * In * Kernel * Kernel;
-      return infer(pass, x, self.packed, checksum(weight, size), [weight] { return weight; }, bias, activation);
+      return infer(pass, x, self.packed, [=] { return checksum(weight, size); }, [=] { return weight; }, bias, activation);
     } else {
-      const Conv2dProblem problem = problem_for(x);
-      Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
-      cpu::conv2d_forward<T>(problem, source(x), weight, bias, image.data(), activation, {affine(x), statistics});
-      auto y = pass.output(std::move(image));
+      auto y = pass.output(convolve(x, weight, bias, activation, pass.precision(), statistics));
       const bool rectify = activation == Activation::relu && !statistics;
-      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(),
-                                   kept = rectify ? y.value() : Image<Out, T>()](Tape& tape) {
+      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
+                                   kept = rectify ? y.value() : Image<Out, T>(), precision = pass.precision()](Tape& tape) {
         using Pending = detail::PendingNormGradient<Out, T>;
         const auto pending = kept.size() == 0 ? tape.take_pending<Pending>(id) : nullptr;
         T* dy = tape.gradient<T>(id);
-        if (kept.size() != 0) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
+        const Device device = x.device();
+        if (kept.size() != 0) backend::relu_backward(device, kept.size(), kept.data(), dy, dy, false);
         detail::conv_parameter_gradients<T>(
-            problem, self.weight, has_bias ? &self.bias : nullptr, source(x), dy,
+            device, problem, self.weight, has_bias ? &self.bias : nullptr, source(x), dy, precision,
             {affine(x), pending != nullptr ? pending->parameters() : NormGradient<T>{}});
         if (const auto dx = tape.target<T>(x.id()))
-          cpu::conv2d_backward_input<T>(problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
-                                        dx.accumulate, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
+          backend::conv2d_backward_input<T>(device, problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
+                                            dx.accumulate, precision, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
       });
       return y;
     }
   }
 
-  /// The convolution of x with the weights that weights() gives, whose checksum is `key`, and `biases` (or nullptr). The
-  /// form that kernels read is kept in `cache`.
-  template <class T, class Weights>
-  static Var<Out, T> infer(Infer& pass, const Var<In, T>& x, cpu::PackedWeights& cache, std::uint64_t key,
-                           Weights&& weights, const T* biases, Activation activation) {
+  /// The convolution of x with the weights that weights() gives and `biases` (or nullptr). The form that the CPU's kernels
+  /// read is kept in `cache` under key(), a checksum of what the weights come from.
+  template <class T, class Key, class Weights>
+  static Var<Out, T> infer(Infer& pass, const Var<In, T>& x, cpu::PackedWeights& cache, Key&& key, Weights&& weights,
+                           const T* biases, Activation activation) {
     const Conv2dProblem problem = problem_for(x);
-    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
-    cpu::conv2d_forward_cached<T>(problem, x.data(), cache, key, weights, biases, image.data(), activation);
+    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
+    backend::conv2d_forward_cached<T>(x.device(), problem, x.data(), cache, key, weights, biases, image.data(), activation,
+                                      pass.precision());
     return pass.output(std::move(image));
   }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "strata/autograd/backend.hpp"
 #include "strata/core/parallel.hpp"
 #include "strata/nn/module.hpp"
 
@@ -32,11 +33,11 @@ class DropoutOf : public Layer<DropoutOf<Probability>> {
       return x;
     } else {
       const Rng rng = pass.next_rng("Dropout");
-      Image<C, T> image(x.n(), x.h(), x.w());
-      apply(rng, x.size(), x.data(), image.data(), false);
+      Image<C, T> image(x.n(), x.h(), x.w(), x.pool());
+      apply<T>(x.device(), rng, x.size(), x.data(), image.data(), false);
       auto y = pass.output(std::move(image));
-      pass.tape()->record(y.id(), [rng, x_id = x.id(), size = x.size(), id = y.id()](Tape& tape) {
-        if (const auto dx = tape.target<T>(x_id)) apply(rng, size, tape.gradient<T>(id), dx.data, dx.accumulate);
+      pass.tape()->record(y.id(), [rng, x_id = x.id(), size = x.size(), id = y.id(), device = x.device()](Tape& tape) {
+        if (const auto dx = tape.target<T>(x_id)) apply<T>(device, rng, size, tape.gradient<T>(id), dx.data, dx.accumulate);
       });
       return y;
     }
@@ -45,7 +46,13 @@ class DropoutOf : public Layer<DropoutOf<Probability>> {
  private:
   // The same numbers forward and backward, so that no mask is kept.
   template <class T>
-  static void apply(const Rng& rng, std::int64_t size, const T* x, T* y, bool accumulate) {
+  static void apply(Device device, const Rng& rng, std::int64_t size, const T* x, T* y, bool accumulate) {
+    detail::dispatch<T>(
+        device, [&] { apply_on_cpu(rng, size, x, y, accumulate); },
+        [&](auto& gpu) { gpu.dropout(detail::stream_of(rng), p, size, x, y, accumulate); });
+  }
+  template <class T>
+  static void apply_on_cpu(const Rng& rng, std::int64_t size, const T* x, T* y, bool accumulate) {
     constexpr auto threshold = std::uint32_t(p * 4294967296.0);
     const T scale = T(1 / (1 - p));
     parallel_ranges(size, 1 << 14, [&](std::int64_t begin, std::int64_t end) {

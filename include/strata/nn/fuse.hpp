@@ -61,10 +61,32 @@ constexpr std::size_t fused_length() {
     return 1;
 }
 
+/// The next function on an accelerator.
+template <class Conv, class Norm, class T>
+Var<Conv::io::out, T> folded_on_accelerator(const Conv& conv, const Norm& norm, Infer& pass, const Var<Conv::io::in, T>& x,
+                                            Activation activation) {
+  if constexpr (!std::is_same_v<T, float>) {
+    throw_not_float(x.device());
+  } else {
+    constexpr int out = Conv::io::out;
+    const Tensor<float>& weight = conv.weight.value();
+    Tensor<float> numbers = norm.inference_rows(), folded(weight.shape(), x.pool()), shift(Shape{out}, x.pool());
+    const float* bias = nullptr;
+    if constexpr (Conv::has_bias) bias = conv.bias.value().data();
+    accelerator(x.device())
+        .batch_norm_fold(out, weight.size() / out, weight.data(), bias, Norm::rows(numbers), folded.data(), shift.data());
+    return pass.output(
+        Conv::convolve(x, std::as_const(folded).data(), std::as_const(shift).data(), activation, pass.precision()));
+  }
+}
+
 /// conv and norm, whose statistics are fixed, as one convolution: weights times scale, bias times scale plus shift.
 template <class Conv, class Norm, class T>
 auto folded_forward(const Conv& conv, const Norm& norm, Infer& pass, const Var<Conv::io::in, T>& x, Activation activation) {
   constexpr int out = Conv::io::out;
+  check_same_device(x.device(), conv.weight.device(), Conv::name());
+  check_same_device(x.device(), norm.weight.device(), Norm::name());
+  if (on_accelerator(x.device())) return folded_on_accelerator(conv, norm, pass, x, activation);
   const Normalisation<T> numbers = norm.template inference_numbers<T>();
   const Tensor<T>& weight = conv.weight.template value<T>();
   Scratch<T> shift(out);
@@ -81,7 +103,7 @@ auto folded_forward(const Conv& conv, const Norm& norm, Infer& pass, const Var<C
         folded->data()[o * taps + i] = weight.data()[o * taps + i] * numbers.scale()[o];
     return folded->data();
   };
-  const std::uint64_t key = checksum(numbers.scale(), out, checksum(weight.data(), weight.size()));
+  const auto key = [&] { return checksum(numbers.scale(), out, checksum(weight.data(), weight.size())); };
   return Conv::infer(pass, x, conv.packed, key, fold, std::as_const(shift).data(), activation);
 }
 
@@ -89,6 +111,7 @@ auto folded_forward(const Conv& conv, const Norm& norm, Infer& pass, const Var<C
 template <class Conv, class Norm, class T>
 auto normalised_forward(Conv& conv, Norm& norm, Train& pass, const Var<Conv::io::in, T>& x, Activation between,
                         Activation behind) {
+  if (on_accelerator(x.device())) return Norm::forward(norm, pass, Conv::forward(conv, pass, x, between), behind);
   Scratch<double> memory(std::size_t(2 * Conv::io::out));
   const ChannelStatistics statistics{memory.data(), memory.data() + Conv::io::out};
   const auto y = Conv::forward(conv, pass, x, between, statistics);

@@ -128,9 +128,12 @@ void initialize(M& module, std::uint64_t seed, const Init& init = {}) {
   std::uint32_t index = 0;
   for_each_tensor(module, [&](const std::string&, auto& leaf) {
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(leaf)>, Parameter>) {
+      const Device device = leaf.device();
+      leaf.to(Device::cpu());  // initialisers write on the host
       leaf.reset();
       leaf.zero_grad();
       if (leaf.shape().rank() >= 2) init(leaf, Rng(seed, 0xFFFFFFFFu, index));  // no epoch's stream
+      leaf.to(device);
       ++index;
     }
   });

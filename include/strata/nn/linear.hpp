@@ -42,18 +42,20 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
                               " pixels, wanted 1 x 1: put st::Flatten<C, H, W> or st::GlobalAvgPool2d before it"));
     // A 1x1 convolution of one image whose pixels are the batch.
     const Conv2dProblem problem{.n = 1, .h = x.n(), .w = 1, .in = In, .out = Out, .kernel = 1, .padding = 0};
-    Image<Out, T> image(x.n(), 1, 1);
+    check_same_device(x.device(), self.weight.device(), name());
+    Image<Out, T> image(x.n(), 1, 1, x.pool());
     const T* bias_data = nullptr;
     if constexpr (Bias) bias_data = self.bias.template value<T>().data();
-    cpu::conv2d_forward<T>(problem, x.data(), std::as_const(self.weight).template value<T>().data(), bias_data,
-                           image.data());
+    backend::conv2d_forward<T>(x.device(), problem, x.data(), std::as_const(self.weight).template value<T>().data(), bias_data,
+                               image.data(), Activation::none, pass.precision());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id()](Tape& tape) {
+      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(), precision = pass.precision()](Tape& tape) {
         T* dy = tape.gradient<T>(id);
-        detail::conv_parameter_gradients<T>(problem, self.weight, Bias ? &self.bias : nullptr, x.data(), dy);
+        detail::conv_parameter_gradients<T>(x.device(), problem, self.weight, Bias ? &self.bias : nullptr, x.data(), dy, precision);
         if (const auto dx = tape.target<T>(x.id()))
-          cpu::conv2d_backward_input<T>(problem, dy, self.weight.template value<T>().data(), dx.data, dx.accumulate);
+          backend::conv2d_backward_input<T>(x.device(), problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
+                                            dx.accumulate, precision);
       });
     return y;
   }
@@ -78,16 +80,25 @@ class Flatten : public Layer<Flatten<C, H, W>> {
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
     if (x.h() != H || x.w() != W)
       throw ShapeError(concat(name(), ": got images of ", x.h(), " x ", x.w(), " pixels, wanted ", H, " x ", W));
-    Image<C * H * W, T> image(x.n(), 1, 1);
-    permute(x.n(), [&](std::int64_t pixel, std::int64_t flat) { image.data()[flat] = x.data()[pixel]; });
+    Image<C * H * W, T> image(x.n(), 1, 1, x.pool());
+    T* const out = image.data();
+    detail::dispatch<T>(
+        x.device(), [&] { permute(x.n(), [&](std::int64_t pixel, std::int64_t flat) { out[flat] = x.data()[pixel]; }); },
+        [&](auto& gpu) { gpu.transpose(x.n(), H * W, C, x.data(), out, false); });
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [n = x.n(), x_id = x.id(), id = y.id()](Tape& tape) {
-        T* dy = tape.gradient<T>(id);
-        if (const auto dx = tape.target<T>(x_id))
-          permute(n, [&](std::int64_t pixel, std::int64_t flat) {
-            dx.data[pixel] = (dx.accumulate ? dx.data[pixel] : T(0)) + dy[flat];
-          });
+      pass.tape()->record(y.id(), [n = x.n(), x_id = x.id(), id = y.id(), device = x.device()](Tape& tape) {
+        const T* dy = tape.gradient<T>(id);
+        const auto dx = tape.target<T>(x_id);
+        if (!dx) return;
+        detail::dispatch<T>(
+            device,
+            [&] {
+              permute(n, [&](std::int64_t pixel, std::int64_t flat) {
+                dx.data[pixel] = (dx.accumulate ? dx.data[pixel] : T(0)) + dy[flat];
+              });
+            },
+            [&](auto& gpu) { gpu.transpose(n, C, H * W, dy, dx.data, dx.accumulate); });
       });
     return y;
   }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "strata/autograd/backend.hpp"
 #include "strata/autograd/expression.hpp"
 #include "strata/autograd/scalar.hpp"
 #include "strata/core/parallel.hpp"
@@ -95,11 +96,14 @@ class CrossEntropyLoss {
     if (labels.size() != count || count == 0)
       throw ShapeError(concat("CrossEntropyLoss: ", labels.size(), " labels for logits of ", x.shape().str(),
                               ", which want ", count));
-    for (const Label label : labels.span())
-      if (label < 0 || label >= C)
+    if (on_accelerator(labels.device()) && labels.device() != x.device())
+      throw DeviceError(concat("CrossEntropyLoss: the logits are on ", x.device().str(), " and the labels on ", labels.device().str()));
+    for (std::int64_t i = 0; !on_accelerator(labels.device()) && i < count; ++i)  // on an accelerator a wrong one makes the loss NaN
+      if (const Label label = labels.data()[i]; label < 0 || label >= C)
         throw ValueError(concat("CrossEntropyLoss: label ", label, " is no class; there are ", C, ", counted from 0"));
     const double factor = options_.reduction == Reduction::mean ? 1.0 / double(count)
                           : options_.reduction == Reduction::sum ? 1.0 : 0.5;
+    if (on_accelerator(x.device())) return on_device(x, labels.to(x.device()), factor);
     double total = 0;
     for (std::int64_t i = 0; i < count; ++i) {
       const T* row = x.data() + i * C;
@@ -124,6 +128,28 @@ class CrossEntropyLoss {
         });
       });
     return loss;
+  }
+
+  template <int C, class T>
+  static Scalar<T> on_device(const Var<C, T>& x, const Tensor<Label>& labels, double factor) {
+    if constexpr (!std::is_same_v<T, float>) {
+      detail::throw_not_float(x.device());
+    } else {
+      Accelerator& gpu = accelerator(x.device());
+      const std::int64_t rows = x.size() / C;
+      const Storage result = x.pool().take(sizeof(float));
+      gpu.cross_entropy_forward(rows, C, x.data(), labels.data(), factor, static_cast<float*>(result.data()));
+      float value = 0;
+      gpu.download(&value, result.data(), sizeof value);
+      Scalar<float> loss(value, x.tape());
+      if (loss.tape() != nullptr)
+        loss.tape()->record(loss.id(), [&gpu, x, labels, id = loss.id(), factor, rows](Tape& tape) {
+          if (const auto dx = tape.target<float>(x.id()))
+            gpu.cross_entropy_backward(rows, C, x.data(), labels.data(), factor, {.factor = *tape.gradient<float>(id)}, dx.data,
+                                       dx.accumulate);
+        });
+      return loss;
+    }
   }
 
   template <int C, class T>

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "strata/autograd/backend.hpp"
 #include "strata/cpu/pooling.hpp"
 #include "strata/nn/module.hpp"
 
@@ -53,17 +54,40 @@ class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride>>, public detail::Poolin
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
     const auto problem = MaxPool2d::template problem<MaxPool2d>(x);
-    Image<C, T> image(problem.n, problem.out_h(), problem.out_w());
+    Image<C, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
+    T* const out = image.data();
     if constexpr (!P::training) {
-      cpu::max_pool_forward<T>(problem, x.data(), image.data(), nullptr);
+      detail::dispatch<T>(
+          x.device(), [&] { cpu::max_pool_forward<T>(problem, x.data(), out, nullptr); },
+          [&](auto& gpu) { gpu.max_pool_forward(problem, x.data(), out, nullptr); });
       return pass.output(std::move(image));
     } else {
+      if (on_accelerator(x.device())) return forward_on_accelerator(pass, problem, x, std::move(image));
       Tensor<std::int64_t> from(image.shape());
-      cpu::max_pool_forward(problem, x.data(), image.data(), from.data());
+      cpu::max_pool_forward(problem, x.data(), out, from.data());
       auto y = pass.output(std::move(image));
       pass.tape()->record(y.id(), [problem, from, x_id = x.id(), size = x.size(), id = y.id()](Tape& tape) {
         if (T* dx = detail::zeroed_target<T>(tape, x_id, size))
           cpu::max_pool_backward(problem, from.data(), tape.gradient<T>(id), dx);
+      });
+      return y;
+    }
+  }
+
+ private:
+  template <int C, class T>
+  static Var<C, T> forward_on_accelerator(Train& pass, const PoolProblem& problem, const Var<C, T>& x, Image<C, T> image) {
+    if constexpr (!std::is_same_v<T, float>) {
+      detail::throw_not_float(x.device());
+    } else {
+      Accelerator& gpu = accelerator(x.device());
+      const Storage place = x.pool().take(std::size_t(image.size()) * sizeof(std::int32_t));
+      auto* places = static_cast<std::int32_t*>(place.data());
+      gpu.max_pool_forward(problem, x.data(), image.data(), places);
+      auto y = pass.output(std::move(image));
+      pass.tape()->record(y.id(), [&gpu, problem, place, places, x_id = x.id(), id = y.id()](Tape& tape) {
+        if (const auto dx = tape.target<float>(x_id))
+          gpu.max_pool_backward(problem, places, tape.gradient<float>(id), dx.data, dx.accumulate);
       });
       return y;
     }
@@ -79,13 +103,21 @@ class AvgPool2d : public Layer<AvgPool2d<Kernel, Stride>>, public detail::Poolin
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
     const auto problem = AvgPool2d::template problem<AvgPool2d>(x);
-    Image<C, T> image(problem.n, problem.out_h(), problem.out_w());
-    cpu::avg_pool_forward(problem, x.data(), image.data());
+    Image<C, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
+    backend::avg_pool_forward(x.device(), problem, x.data(), image.data());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [problem, x_id = x.id(), size = x.size(), id = y.id()](Tape& tape) {
-        if (T* dx = detail::zeroed_target<T>(tape, x_id, size))
-          cpu::avg_pool_backward(problem, tape.gradient<T>(id), dx);
+      pass.tape()->record(y.id(), [problem, x_id = x.id(), size = x.size(), id = y.id(), device = x.device()](Tape& tape) {
+        detail::dispatch<T>(
+            device,
+            [&] {
+              if (T* dx = detail::zeroed_target<T>(tape, x_id, size))
+                cpu::avg_pool_backward(problem, tape.gradient<T>(id), dx);
+            },
+            [&](auto& gpu) {
+              if (const auto dx = tape.target<T>(x_id))
+                gpu.avg_pool_backward(problem, tape.gradient<T>(id), dx.data, dx.accumulate);
+            });
       });
     return y;
   }
@@ -104,13 +136,13 @@ class GlobalAvgPool2d : public Layer<GlobalAvgPool2d> {
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
     const std::int64_t pixels = x.h() * x.w();
     if (pixels == 0) throw ShapeError("GlobalAvgPool2d: the image has no pixels");
-    Image<C, T> image(x.n(), 1, 1);
-    cpu::global_avg_pool_forward(x.n(), pixels, C, x.data(), image.data());
+    Image<C, T> image(x.n(), 1, 1, x.pool());
+    backend::global_avg_pool_forward(x.device(), x.n(), pixels, C, x.data(), image.data());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [n = x.n(), pixels, x_id = x.id(), id = y.id()](Tape& tape) {
+      pass.tape()->record(y.id(), [n = x.n(), pixels, x_id = x.id(), id = y.id(), device = x.device()](Tape& tape) {
         if (const auto dx = tape.target<T>(x_id))
-          cpu::global_avg_pool_backward(n, pixels, C, tape.gradient<T>(id), dx.data, dx.accumulate);
+          backend::global_avg_pool_backward<T>(device, n, pixels, C, tape.gradient<T>(id), dx.data, dx.accumulate);
       });
     return y;
   }
@@ -132,13 +164,13 @@ class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
 
   template <Pass P, class T>
   static auto forward(auto&, P& pass, const Var<In, T>& x) {
-    Image<out, T> image(x.n(), x.h() * Factor, x.w() * Factor);
-    cpu::pixel_shuffle(x.n(), x.h(), x.w(), out, Factor, x.data(), image.data(), false, false);
+    Image<out, T> image(x.n(), x.h() * Factor, x.w() * Factor, x.pool());
+    backend::pixel_shuffle(x.device(), x.n(), x.h(), x.w(), out, Factor, x.data(), image.data(), false, false);
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [n = x.n(), h = x.h(), w = x.w(), x_id = x.id(), id = y.id()](Tape& tape) {
+      pass.tape()->record(y.id(), [n = x.n(), h = x.h(), w = x.w(), x_id = x.id(), id = y.id(), device = x.device()](Tape& tape) {
         if (const auto dx = tape.target<T>(x_id))
-          cpu::pixel_shuffle<T>(n, h, w, out, Factor, tape.gradient<T>(id), dx.data, true, dx.accumulate);
+          backend::pixel_shuffle<T>(device, n, h, w, out, Factor, tape.gradient<T>(id), dx.data, true, dx.accumulate);
       });
     return y;
   }

@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "strata/autograd/backend.hpp"
 #include "strata/cpu/pointwise.hpp"
 #include "strata/nn/module.hpp"
 
@@ -21,21 +22,22 @@ namespace detail {
 // y = x above 0, slope * x below. Keeps y, which the next layer keeps anyway.
 template <Pass P, int C, class T>
 Var<C, T> leaky_relu(P& pass, const Var<C, T>& x, T slope) {
-  Image<C, T> image(x.n(), x.h(), x.w());
+  const Device device = x.device();
+  Image<C, T> image(x.n(), x.h(), x.w(), x.pool());
   if (slope == T(0))
-    cpu::relu_forward(x.size(), x.data(), image.data());  // 0 and not NaN for -infinity
+    backend::relu_forward(device, x.size(), x.data(), image.data());  // 0 and not NaN for -infinity
   else
-    cpu::leaky_relu_forward(x.size(), x.data(), image.data(), slope);
+    backend::leaky_relu_forward(device, x.size(), x.data(), image.data(), slope);
   auto y = pass.output(std::move(image));
   if constexpr (P::training)
     if (x.id() >= 0)
-      pass.tape()->record(y.id(), [x_id = x.id(), y, slope](Tape& tape) {
+      pass.tape()->record(y.id(), [x_id = x.id(), y, slope, device](Tape& tape) {
         T* dy = tape.gradient<T>(y.id());
         if (tape.move_gradient(y.id(), x_id)) {
-          cpu::leaky_relu_backward(y.size(), y.data(), dy, dy, slope, false);
+          backend::leaky_relu_backward<T>(device, y.size(), y.data(), dy, dy, slope, false);
         } else {
           const auto dx = tape.target<T>(x_id);
-          cpu::leaky_relu_backward(y.size(), y.data(), dy, dx.data, slope, dx.accumulate);
+          backend::leaky_relu_backward<T>(device, y.size(), y.data(), dy, dx.data, slope, dx.accumulate);
         }
       });
   return y;
@@ -93,12 +95,18 @@ class PReLU : public Layer<PReLU<Channels>> {
   template <Pass P, int C, class T>
   static auto forward(auto& self, P& pass, const Var<C, T>& x) {
     const std::int64_t pixels = x.size() / C;
-    Image<C, T> image(x.n(), x.h(), x.w());
-    cpu::prelu_forward(pixels, C, x.data(), std::as_const(self.weight).template value<T>().data(), Channels, image.data());
+    check_same_device(x.device(), self.weight.device(), name());
+    Image<C, T> image(x.n(), x.h(), x.w(), x.pool());
+    backend::prelu_forward(x.device(), pixels, C, x.data(), std::as_const(self.weight).template value<T>().data(), Channels, image.data());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
       pass.tape()->record(y.id(), [weight = &self.weight, x, id = y.id(), pixels](Tape& tape) {
         const auto dx = tape.target<T>(x.id());
+        if (on_accelerator(x.device()))
+          return detail::dispatch<T>(x.device(), [] {}, [&](auto& gpu) {
+            gpu.prelu_backward(pixels, C, x.data(), weight->value().data(), Channels, tape.gradient<T>(id), {dx.data, dx.accumulate},
+                               detail::gradient_target(*weight));
+          });
         Parameter unused;
         if (!weight->requires_grad) unused = Parameter(weight->shape());
         const auto dw = (weight->requires_grad ? *weight : unused).template grad_target<T>();

@@ -57,14 +57,22 @@ class AdamBase : public Optimizer {
         },
         [&]<class T>(std::size_t i, Tensor<T>& value, Tensor<T>& grad) {
           Moments& moments = moments_[i];
-          for (AnyTensor* moment : {&moments.first, &moments.second})
-            if (shape_of(*moment) != value.shape()) *moment = Tensor<T>::zeros(value.shape());
+          for (AnyTensor* moment : {&moments.first, &moments.second}) {
+            const bool fresh = shape_of(*moment) != value.shape();
+            Tensor<T>& state = state_beside(*moment, value);
+            if (fresh) fill(state, T(0));
+          }
           ++moments.steps;
-          cpu::adam_update(value.size(), value.data(), grad.data(), std::get<Tensor<T>>(moments.first).data(),
-                           std::get<Tensor<T>>(moments.second).data(),
-                           {.lr = lr_, .beta1 = options_.betas[0], .beta2 = options_.betas[1], .eps = options_.eps,
-                            .weight_decay = options_.weight_decay, .decoupled = decoupled, .step = moments.steps});
+          T *first = std::get<Tensor<T>>(moments.first).data(), *second = std::get<Tensor<T>>(moments.second).data();
+          dispatch<T>(
+              value.device(),
+              [&] { cpu::adam_update(value.size(), value.data(), grad.data(), first, second, numbers(moments.steps)); },
+              [&](auto& gpu) {
+                on_device_.add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(), .state1 = first,
+                                                .state2 = second, .step = moments.steps});
+              });
         });
+    on_device_.flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.adam_update(tensors, numbers(1)); });
   }
 
   static constexpr std::string_view state_name = decoupled ? "adamw" : "adam";
@@ -80,12 +88,18 @@ class AdamBase : public Optimizer {
   }
 
  private:
+  AdamUpdate numbers(std::int64_t step) const {
+    return {.lr = lr_, .beta1 = options_.betas[0], .beta2 = options_.betas[1], .eps = options_.eps,
+            .weight_decay = options_.weight_decay, .decoupled = decoupled, .step = step};
+  }
+
   struct Moments {
     AnyTensor first, second;  // shape (0) until the first step
     std::int64_t steps = 0;   // each parameter's own, as in PyTorch: one that was frozen starts late
   };
 
   Options options_;
+  DeviceBatch<TensorUpdate> on_device_;
   std::vector<Moments> moments_;
 };
 

@@ -52,11 +52,18 @@ class ExponentialMovingAverage {
       std::visit(
           [&]<class T>(Tensor<T>& mean) {
             const Tensor<T>& value = std::get<Tensor<T>>(*average.value);
+            if (mean.device() != value.device()) mean = mean.to(value.device());
             if constexpr (std::is_floating_point_v<T>)
-              if (updates_ > 0) return cpu::average_update(value.size(), mean.data(), value.data(), options_.decay);
-            std::copy_n(value.data(), value.size(), mean.data());
+              if (updates_ > 0)
+                return detail::dispatch<T>(
+                    value.device(), [&] { cpu::average_update(value.size(), mean.data(), value.data(), options_.decay); },
+                    [&](auto& gpu) {
+                      on_device_.add(gpu.device(), {.size = value.size(), .value = mean.data(), .gradient = value.data()});
+                    });
+            copy_numbers(mean, value);
           },
           average.average);
+    on_device_.flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.average_update(tensors, options_.decay); });
     ++updates_;
   }
 
@@ -76,9 +83,7 @@ class ExponentialMovingAverage {
     }
     for (std::size_t i = 0; i < targets.size(); ++i)
       std::visit(
-          [&]<class T>(const Tensor<T>& mean) {
-            std::copy_n(mean.data(), mean.size(), std::get<Tensor<T>>(*targets[i].second).data());
-          },
+          [&]<class T>(const Tensor<T>& mean) { copy_numbers(std::get<Tensor<T>>(*targets[i].second), mean); },
           averages_[i].average);
   }
 
@@ -133,11 +138,16 @@ class ExponentialMovingAverage {
   }
 
   void exchange(bool swapped) {
-    for (Average& average : averages_) std::swap(*average.value, average.average);
+    for (Average& average : averages_) {
+      const Device device = detail::device_of(*average.value);  // the average may be where the network was before
+      if (detail::device_of(average.average) != device) average.average = detail::move_to(average.average, device);
+      std::swap(*average.value, average.average);
+    }
     swapped_ = swapped;
   }
 
   ExponentialMovingAverageOptions options_;
+  detail::DeviceBatch<TensorUpdate> on_device_;
   std::vector<Average> averages_;
   std::int64_t updates_ = 0;
   bool swapped_ = false;

@@ -19,12 +19,14 @@
 
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "strata/autograd/backend.hpp"
 #include "strata/autograd/parameter.hpp"
 #include "strata/autograd/visit.hpp"
 
@@ -38,6 +40,39 @@ inline void check_option(bool good, std::string_view who, std::string_view optio
   if (!good) throw ValueError(concat(who, ": ", option, " is ", value, ", wanted ", wanted));
 }
 inline bool finite_and_not_negative(double value) { return std::isfinite(value) && value >= 0; }
+
+/// State for a tensor, beside it and of its shape: kept when it is that already, brought to it when it is on another
+/// device, and else made anew, uninitialised.
+template <class T>
+Tensor<T>& state_beside(AnyTensor& state, const Tensor<T>& value) {
+  if (shape_of(state) != value.shape() || !std::holds_alternative<Tensor<T>>(state))
+    state = Tensor<T>(value.shape(), value.pool());
+  else if (device_of(state) != value.device())
+    state = move_to(state, value.device());
+  return std::get<Tensor<T>>(state);
+}
+
+/// Tensors on accelerators that are to be changed alike: collected, then handed over at once.
+template <class Item>
+class DeviceBatch {
+ public:
+  void add(Device device, const Item& item) {
+    if (!items_.empty() && device != device_)
+      throw DeviceError(concat("an optimiser's step on parameters of ", device_.str(), " and ", device.str(), ": a network is on one device"));
+    device_ = device;
+    items_.push_back(item);
+  }
+  /// f(accelerator, items) when there are any.
+  template <class F>
+  void flush(F&& f) {
+    if (!items_.empty()) f(accelerator(device_), std::span<const Item>(items_));
+    items_.clear();
+  }
+
+ private:
+  Device device_ = Device::cpu();
+  std::vector<Item> items_;
+};
 
 /// Calls f(T*, ...) on the elements of a parameter's value and its gradient.
 template <class F>
@@ -115,9 +150,7 @@ class Optimizer {
  private:
   void check(const std::string& name, Parameter& parameter) const {
     if (parameter.any_value().index() > 1) throw Error(concat(who_, "::step: '", name, "' does not hold floats"));
-    const Device device = std::visit([](const auto& value) { return value.device(); }, parameter.any_value());
-    if (device != Device::cpu())
-      throw DeviceError(concat(who_, "::step: '", name, "' is on ", device.str(), ", this optimiser works on the cpu"));
+    if (on_accelerator(parameter.device()) && parameter.any_value().index() != 0) detail::throw_not_float(parameter.device());
     if (!parameter.has_grad()) {
       if (allow_unused_) return;
       throw Error(concat(who_, "::step: parameter '", name, "' got no gradient since zero_grad: the loss does not ",

@@ -49,11 +49,19 @@ class SGD : public Optimizer {
           T* velocity = nullptr;
           if (options_.momentum != 0) {
             update.first = detail::shape_of(velocity_[i]) != value.shape();
-            if (update.first) velocity_[i] = Tensor<T>(value.shape());
-            velocity = std::get<Tensor<T>>(velocity_[i]).data();
+            velocity = detail::state_beside(velocity_[i], value).data();
           }
-          cpu::sgd_update(value.size(), value.data(), grad.data(), velocity, update);
+          detail::dispatch<T>(
+              value.device(), [&] { cpu::sgd_update(value.size(), value.data(), grad.data(), velocity, update); },
+              [&](auto& gpu) {
+                on_device_.add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(), .state1 = velocity,
+                                                .first = update.first});
+              });
         });
+    on_device_.flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) {
+      gpu.sgd_update(tensors, {.lr = lr_, .momentum = options_.momentum, .dampening = options_.dampening,
+                               .weight_decay = options_.weight_decay, .nesterov = options_.nesterov});
+    });
   }
 
   static constexpr std::string_view state_name = "sgd";
@@ -65,6 +73,7 @@ class SGD : public Optimizer {
 
  private:
   SGDOptions options_;
+  detail::DeviceBatch<TensorUpdate> on_device_;
   std::vector<AnyTensor> velocity_;  // shape (0) until a parameter's first step
 };
 

@@ -25,6 +25,8 @@ class Image {
 
   /// n images of h rows and w columns, uninitialised.
   Image(std::int64_t n, std::int64_t h, std::int64_t w) : tensor_(Shape{n, C, h, w}) {}
+  /// The same in the memory of `pool`'s device.
+  Image(std::int64_t n, std::int64_t h, std::int64_t w, MemoryPool& pool) : tensor_(Shape{n, C, h, w}, pool) {}
 
   /// Takes a tensor of shape (N, C, H, W). Throws ShapeError for another rank or channel count.
   explicit Image(Tensor<T> tensor) : tensor_(std::move(tensor)) {
@@ -45,6 +47,10 @@ class Image {
   const Shape& shape() const { return tensor_.shape(); }
   std::int64_t size() const { return tensor_.size(); }
   bool empty() const { return tensor_.empty(); }
+  Device device() const { return tensor_.device(); }
+  MemoryPool& pool() const { return tensor_.pool(); }
+  /// The same images on another device: this handle where they are there already, else a copy. (kernels/transfer.hpp)
+  Image to(Device device) const { return Image(tensor_.to(device)); }
 
   T* data() { return tensor_.data(); }
   const T* data() const { return tensor_.data(); }

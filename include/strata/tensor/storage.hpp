@@ -99,6 +99,8 @@ class Storage {
   void* data() const { return block_ ? block_->data : nullptr; }
   std::size_t capacity() const { return block_ ? block_->capacity : 0; }
   inline Device device() const;
+  /// The pool it is of; the host's for no block.
+  inline MemoryPool& pool() const;
   /// Whether this is the only handle on the block.
   bool unique() const { return block_ && block_->handles.load(std::memory_order_acquire) == 1; }
 
@@ -274,6 +276,8 @@ inline MemoryPool& cpu_pool() {
   }();
   return pool;
 }
+
+inline MemoryPool& Storage::pool() const { return block_ ? *block_->pool : cpu_pool(); }
 
 /// Uninitialised scratch memory of `count` elements for the length of a scope.
 template <class T>

@@ -19,6 +19,12 @@
 
 namespace strata::inline STRATA_ABI {
 
+namespace detail {
+[[noreturn]] inline void throw_not_on_host(const char* what, Device device) {
+  throw DeviceError(concat(what, ": the numbers are on ", device.str(), "; bring them to the host first, with x.to(st::Device::cpu())"));
+}
+}  // namespace detail
+
 template <class T = float>
 class Tensor {
  public:
@@ -45,15 +51,29 @@ class Tensor {
   std::int64_t size() const { return shape_.size(); }
   bool empty() const { return shape_.size() == 0; }
   Device device() const { return storage_.device(); }
+  /// Where its memory is from: the pool for results that belong beside it.
+  MemoryPool& pool() const { return storage_.pool(); }
+  /// The same numbers on another device: this handle where they are there already, else a copy. Throws DeviceError where
+  /// there is no such device. (kernels/transfer.hpp)
+  Tensor to(Device device) const;
+  /// Throws DeviceError unless the numbers are in the host's memory. `what` names the operation that reads or writes them.
+  void require_host(const char* what) const {
+    if (device().kind != DeviceKind::cpu) detail::throw_not_on_host(what, device());
+  }
 
+  /// The numbers, in memory of device(): those of an accelerator are not for the host to read.
   T* data() { return static_cast<T*>(storage_.data()); }
   const T* data() const { return static_cast<const T*>(storage_.data()); }
   std::span<T> span() { return {data(), std::size_t(size())}; }
   std::span<const T> span() const { return {data(), std::size_t(size())}; }
 
-  void fill(T value) { std::fill_n(data(), size(), value); }
+  void fill(T value) {
+    require_host("Tensor::fill");
+    std::fill_n(data(), size(), value);
+  }
 
   Tensor clone() const {
+    require_host("Tensor::clone");
     Tensor copy(shape_);
     if (!empty()) std::memcpy(copy.data(), data(), std::size_t(size()) * sizeof(T));
     return copy;
@@ -83,6 +103,7 @@ class Tensor {
 /// The numbers of a tensor in PyTorch's memory order (NCHW, OIHW; row-major for other ranks).
 template <class T>
 std::vector<T> to_nchw(const Tensor<T>& tensor) {
+  tensor.require_host("to_nchw");
   const Shape& s = tensor.shape();
   std::vector<T> out(std::size_t(s.size()));
   if (s.rank() != 4) {
@@ -99,6 +120,7 @@ std::vector<T> to_nchw(const Tensor<T>& tensor) {
 /// Fills a tensor from numbers in PyTorch's memory order. values.size() must equal tensor.size().
 template <class T>
 void from_nchw(Tensor<T>& tensor, std::span<const T> values) {
+  tensor.require_host("from_nchw");
   const Shape& s = tensor.shape();
   if (std::int64_t(values.size()) != s.size())
     throw ShapeError(concat("from_nchw: ", values.size(), " values for a tensor of ", s.str()));

@@ -146,6 +146,7 @@ struct LeafNode<C, OnnxSymbol> : ExpressionTag {
   explicit LeafNode(Var<C, OnnxSymbol> variable) : x(std::move(variable)) {}
   Tape* tape() const { return nullptr; }
   const Shape* shape_or_null() const { return nullptr; }
+  MemoryPool* pool_or_null() const { return nullptr; }
 };
 
 /// A value as the image (N, C, 1, 1) where it is flat.

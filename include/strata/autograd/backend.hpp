@@ -1,0 +1,163 @@
+// The kernels behind the layers, on the device where the numbers are: the CPU's own, called directly, or an
+// accelerator's. Each function has the CPU kernel's arguments behind the device.
+//
+//     st::backend::relu_forward(x.device(), x.size(), x.data(), y.data());
+//
+// Accelerators compute in float32: anything else on one is a DeviceError.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <type_traits>
+
+#include "strata/autograd/parameter.hpp"
+#include "strata/core/error.hpp"
+#include "strata/core/random.hpp"
+#include "strata/cpu/conv2d.hpp"
+#include "strata/cpu/pointwise.hpp"
+#include "strata/cpu/pooling.hpp"
+#include "strata/kernels/accelerator.hpp"
+#include "strata/kernels/transfer.hpp"
+#include "strata/math/precision.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+constexpr bool on_accelerator(Device device) { return device.kind != DeviceKind::cpu; }
+
+namespace detail {
+
+[[noreturn]] inline void throw_not_float(Device device) {
+  throw DeviceError(
+      concat("float64 on ", device.str(), ": accelerators compute in float32; keep such a network on the cpu"));
+}
+
+/// on_cpu(), or on_device(accelerator) where `device` is one. on_device takes auto&, so that it is compiled for float
+/// only.
+template <class T, class OnCpu, class OnDevice>
+void dispatch(Device device, OnCpu&& on_cpu, OnDevice&& on_device) {
+  if (!on_accelerator(device)) return on_cpu();
+  if constexpr (std::is_same_v<T, float>)
+    on_device(accelerator(device));
+  else
+    throw_not_float(device);
+}
+
+inline void check_cpu_precision(Precision precision) {
+  if (precision != Precision::fp32)
+    throw ValueError("conv2d: the cpu computes in fp32; other precisions need an accelerator");
+}
+
+/// Where a parameter's gradient goes; nowhere when it wants none.
+inline GradientTarget gradient_target(Parameter& parameter) {
+  if (!parameter.requires_grad) return {};
+  const auto target = parameter.grad_target<float>();
+  return {target.data, target.accumulate};
+}
+
+inline RandomStream stream_of(const Rng& rng) {
+  return {.seed = rng.seed(), .a = rng.stream()[0], .b = rng.stream()[1], .word = rng.position()};
+}
+
+}  // namespace detail
+
+/// Throws DeviceError unless a layer's tensor is where its input is.
+inline void check_same_device(Device images, Device layer, const std::string& name) {
+  if (images != layer)
+    throw DeviceError(concat(name, ": the images are on ", images.str(), " and the layer's weights on ", layer.str(),
+                             ": move one with st::to(net, device) or x.to(device)"));
+}
+
+namespace backend {
+
+/// On the CPU `precision` must be fp32: ValueError. The fusion is the CPU's.
+template <class T>
+void conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
+                    Activation activation, Precision precision, const cpu::Conv2dForwardFusion<T>& fusion = {}) {
+  detail::dispatch<T>(
+      device,
+      [&] {
+        detail::check_cpu_precision(precision);
+        cpu::conv2d_forward<T>(problem, x, weight, bias, y, activation, fusion);
+      },
+      [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, false, precision); });
+}
+
+/// The same with the weights that weights() gives. The form that the CPU's kernels read is kept in `cache` under key(), a
+/// checksum of what the weights come from.
+template <class T, class Key, class Weights>
+void conv2d_forward_cached(Device device, const Conv2dProblem& problem, const T* x, cpu::PackedWeights& cache, Key&& key,
+                           Weights&& weights, const T* bias, T* y, Activation activation, Precision precision) {
+  detail::dispatch<T>(
+      device,
+      [&] {
+        detail::check_cpu_precision(precision);
+        cpu::conv2d_forward_cached<T>(problem, x, cache, key(), weights, bias, y, activation);
+      },
+      [&](auto& gpu) { gpu.conv2d_forward(problem, x, weights(), bias, y, activation, false, precision); });
+}
+
+template <class T>
+void conv2d_backward_input(Device device, const Conv2dProblem& problem, const T* dy, const T* weight, T* dx,
+                           bool accumulate, Precision precision, const NormGradientSums<T>& sums = {}) {
+  detail::dispatch<T>(
+      device, [&] { cpu::conv2d_backward_input<T>(problem, dy, weight, dx, accumulate, sums); },
+      [&](auto& gpu) { gpu.conv2d_backward_input(problem, dy, weight, dx, accumulate, precision); });
+}
+
+template <class T>
+void relu_forward(Device device, std::int64_t size, const T* x, T* y) {
+  detail::dispatch<T>(device, [&] { cpu::relu_forward(size, x, y); }, [&](auto& gpu) { gpu.relu_forward(size, x, y); });
+}
+template <class T>
+void relu_backward(Device device, std::int64_t size, const T* y, const T* dy, T* dx, bool accumulate) {
+  detail::dispatch<T>(
+      device, [&] { cpu::relu_backward(size, y, dy, dx, accumulate); },
+      [&](auto& gpu) { gpu.relu_backward(size, y, dy, dx, accumulate); });
+}
+template <class T>
+void leaky_relu_forward(Device device, std::int64_t size, const T* x, T* y, T slope) {
+  detail::dispatch<T>(
+      device, [&] { cpu::leaky_relu_forward(size, x, y, slope); },
+      [&](auto& gpu) { gpu.leaky_relu_forward(size, x, y, slope); });
+}
+template <class T>
+void leaky_relu_backward(Device device, std::int64_t size, const T* y, const T* dy, T* dx, T slope, bool accumulate) {
+  detail::dispatch<T>(
+      device, [&] { cpu::leaky_relu_backward(size, y, dy, dx, slope, accumulate); },
+      [&](auto& gpu) { gpu.leaky_relu_backward(size, y, dy, dx, slope, accumulate); });
+}
+template <class T>
+void prelu_forward(Device device, std::int64_t pixels, int channels, const T* x, const T* slope, int slopes, T* y) {
+  detail::dispatch<T>(
+      device, [&] { cpu::prelu_forward(pixels, channels, x, slope, slopes, y); },
+      [&](auto& gpu) { gpu.prelu_forward(pixels, channels, x, slope, slopes, y); });
+}
+
+template <class T>
+void avg_pool_forward(Device device, const PoolProblem& p, const T* x, T* y) {
+  detail::dispatch<T>(
+      device, [&] { cpu::avg_pool_forward(p, x, y); }, [&](auto& gpu) { gpu.avg_pool_forward(p, x, y); });
+}
+template <class T>
+void global_avg_pool_forward(Device device, std::int64_t n, std::int64_t pixels, int channels, const T* x, T* y) {
+  detail::dispatch<T>(
+      device, [&] { cpu::global_avg_pool_forward(n, pixels, channels, x, y); },
+      [&](auto& gpu) { gpu.global_avg_pool_forward(n, pixels, channels, x, y); });
+}
+template <class T>
+void global_avg_pool_backward(Device device, std::int64_t n, std::int64_t pixels, int channels, const T* dy, T* dx,
+                              bool accumulate) {
+  detail::dispatch<T>(
+      device, [&] { cpu::global_avg_pool_backward(n, pixels, channels, dy, dx, accumulate); },
+      [&](auto& gpu) { gpu.global_avg_pool_backward(n, pixels, channels, dy, dx, accumulate); });
+}
+template <class T>
+void pixel_shuffle(Device device, std::int64_t n, std::int64_t h, std::int64_t w, int channels, int r, const T* from,
+                   T* to, bool inverse, bool accumulate) {
+  detail::dispatch<T>(
+      device, [&] { cpu::pixel_shuffle(n, h, w, channels, r, from, to, inverse, accumulate); },
+      [&](auto& gpu) { gpu.pixel_shuffle(n, h, w, channels, r, from, to, inverse, accumulate); });
+}
+
+}  // namespace backend
+}  // namespace strata::inline STRATA_ABI

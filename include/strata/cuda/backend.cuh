@@ -1,0 +1,398 @@
+// A CUDA device behind the Accelerator interface, on Strata's own kernels. The formulas and the rules of "=" and "(+)="
+// stand in kernels/accelerator.hpp.
+//
+//     st::cuda::Backend gpu(0);
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "strata/cuda/batch_norm.cuh"
+#include "strata/cuda/context.cuh"
+#include "strata/cuda/conv2d.cuh"
+#include "strata/cuda/elementwise.cuh"
+#include "strata/cuda/expression.cuh"
+#include "strata/cuda/loss.cuh"
+#include "strata/cuda/optimizer.cuh"
+#include "strata/cuda/permute.cuh"
+#include "strata/cuda/pooling.cuh"
+#include "strata/cuda/random.cuh"
+#include "strata/cuda/reduce.cuh"
+#include "strata/kernels/accelerator.hpp"
+
+namespace strata::inline STRATA_ABI::cuda {
+
+class Backend : public Accelerator {
+ public:
+  /// Throws DeviceError, with the reason, where there is no such device.
+  explicit Backend(int index) : context_(index) {}
+
+  Device device() const override { return context_.device(); }
+  std::string name() const override { return context_.name(); }
+  cudaStream_t stream() const { return context_.stream(); }
+
+  // ---- memory
+
+  MemoryPool& pool() override { return context_.pool(); }
+  void upload(void* to, const void* host, std::size_t bytes) override {
+    context_.not_while_recording("upload");
+    (void)stream();  // makes the device the current one
+    context_.uploader().upload(to, host, bytes);
+  }
+  void download(void* host, const void* from, std::size_t bytes) override {
+    context_.not_while_recording("download");
+    if (bytes == 0) return;
+    done(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream()), "download");
+    done(cudaStreamSynchronize(stream()), "download");
+  }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    if (bytes > 0) done(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()), "copy");
+  }
+  void fill(float* to, std::int64_t count, float value) override { done(elementwise(stream(), count, Fill{to, value}), "fill"); }
+  void synchronize() override {
+    context_.not_while_recording("synchronize");
+    done(cudaStreamSynchronize(stream()), "synchronize");
+  }
+  void begin_recording() override { context_.begin_recording(); }
+  std::unique_ptr<RecordedWork> end_recording() override { return context_.end_recording(); }
+
+  // ---- convolution
+
+  void conv2d_forward(const Conv2dProblem& p, const float* x, const float* weight, const float* bias, float* y,
+                      Activation activation, bool accumulate, Precision precision) override {
+    check_precision(precision);
+    done(cuda::conv2d_forward(stream(), pool(), p, x, weight, bias, y, activation, accumulate, precision), "conv2d_forward");
+  }
+  void conv2d_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx, bool accumulate,
+                             Precision precision) override {
+    check_precision(precision);
+    done(cuda::conv2d_backward_input(stream(), pool(), p, dy, weight, dx, accumulate, precision), "conv2d_backward_input");
+  }
+  void conv2d_backward_weight(const Conv2dProblem& p, const float* x, const float* dy, GradientTarget dweight,
+                              GradientTarget dbias, Precision precision) override {
+    check_precision(precision);
+    done(cuda::conv2d_backward_weight(stream(), pool(), p, x, dy, dweight, dbias, precision), "conv2d_backward_weight");
+  }
+
+  // ---- batch normalisation
+
+  void batch_norm_statistics(std::int64_t pixels, int channels, const float* x, const float* weight, const float* bias,
+                             double eps, double momentum, float* running_mean, float* running_var, std::int64_t* batches,
+                             const NormalisationRows& rows) override {
+    if (pixels < 2 || channels < 1)
+      throw ShapeError(concat("batch_norm_statistics: got ", pixels, " values of ", channels,
+                              " channels, wanted at least two values of at least one"));
+    const DeviceFloats workspace(pool(), ColumnPlan(pixels, channels).workspace(channels, 2));
+    done(cuda::batch_norm_statistics(stream(), pixels, channels, x, workspace.data(),
+                                     {weight, bias, float(eps), float(momentum), float(double(pixels) / double(pixels - 1)),
+                                      running_mean, running_var, batches, rows}),
+         "batch_norm_statistics");
+  }
+  void batch_norm_inference(int channels, const float* weight, const float* bias, const float* running_mean,
+                            const float* running_var, double eps, const NormalisationRows& rows) override {
+    done(elementwise(stream(), channels, InferenceRows{{}, weight, bias, running_mean, running_var, float(eps), rows}),
+         "batch_norm_inference");
+  }
+  void batch_norm_apply(std::int64_t pixels, int channels, const float* x, const NormalisationRows& rows, float* y,
+                        Activation activation) override {
+    check_channels("batch_norm_apply", pixels, channels);
+    done(elementwise(stream(), pixels * channels, NormApply{x, rows.scale, rows.shift, y, ChannelOf(channels), activation == Activation::relu}),
+         "batch_norm_apply");
+  }
+  void batch_norm_backward(std::int64_t pixels, int channels, const NormalisationRows& rows, Activation activation,
+                           const float* x, const float* dy, GradientTarget dweight, GradientTarget dbias,
+                           GradientTarget dx) override {
+    check_channels("batch_norm_backward", pixels, channels);
+    if (!dweight && !dbias && !dx) return;
+    const bool relu = activation == Activation::relu;
+    const std::int64_t row = ceil_div(channels, 4) * 4;
+    const DeviceFloats workspace(pool(), ColumnPlan(pixels, channels).workspace(channels, 2)), line(pool(), 2 * row);
+    float *const slope = line.data(), *const offset = slope + row;
+    done(sum_columns<2>(stream(), pixels, channels, NormBackwardTerm{x, dy, rows.scale, rows.shift, rows.mean, relu},
+                        workspace.data(),
+                        FinishNormBackward{float(pixels), rows.scale, rows.inverse_std, dweight, dbias, slope, offset}),
+         "batch_norm_backward");
+    if (dx)
+      done(elementwise(stream(), pixels * channels,
+                       NormBackwardInput{x, dy, rows.scale, rows.shift, rows.mean, slope, offset, dx.data,
+                                         ChannelOf(channels), relu, dx.accumulate}),
+           "batch_norm_backward");
+  }
+  void batch_norm_fold(int out, std::int64_t taps, const float* weight, const float* bias, const NormalisationRows& rows,
+                       float* folded_weight, float* folded_bias) override {
+    check_size("batch_norm_fold", out * taps);
+    done(elementwise(stream(), out * taps, FoldWeight{{}, weight, rows.scale, folded_weight, Divisor(taps)}), "batch_norm_fold");
+    done(elementwise(stream(), out, FoldBias{{}, bias, rows.scale, rows.shift, folded_bias}), "batch_norm_fold");
+  }
+
+  // ---- rectifiers
+
+  void relu_forward(std::int64_t size, const float* x, float* y) override {
+    done(elementwise(stream(), size, LeakyReluForward{x, y, 0, true}), "relu_forward");
+  }
+  void relu_backward(std::int64_t size, const float* y, const float* dy, float* dx, bool accumulate) override {
+    done(elementwise(stream(), size, LeakyReluBackward{y, dy, dx, 0, true, accumulate}), "relu_backward");
+  }
+  void leaky_relu_forward(std::int64_t size, const float* x, float* y, float slope) override {
+    done(elementwise(stream(), size, LeakyReluForward{x, y, slope, slope == 0}), "leaky_relu_forward");
+  }
+  void leaky_relu_backward(std::int64_t size, const float* y, const float* dy, float* dx, float slope,
+                           bool accumulate) override {
+    done(elementwise(stream(), size, LeakyReluBackward{y, dy, dx, slope, slope == 0, accumulate}), "leaky_relu_backward");
+  }
+  void prelu_forward(std::int64_t pixels, int channels, const float* x, const float* slope, int slopes, float* y) override {
+    check_slopes("prelu_forward", pixels, channels, slopes);
+    done(elementwise(stream(), pixels * channels, PreluForward{x, slope, y, ChannelOf(channels), slopes == 1}), "prelu_forward");
+  }
+  void prelu_backward(std::int64_t pixels, int channels, const float* x, const float* slope, int slopes, const float* dy,
+                      GradientTarget dx, GradientTarget dslope) override {
+    check_slopes("prelu_backward", pixels, channels, slopes);
+    const std::int64_t size = pixels * channels;
+    if (dslope && slopes == 1) {
+      const DeviceFloats workspace(pool(), SumPlan(size).workspace());
+      done(sum_all(stream(), size, PreluSlopeAllTerm{x, dy}, workspace.data(), AddTotal{dslope.data, dslope.accumulate}),
+           "prelu_backward");
+    } else if (dslope) {
+      const DeviceFloats workspace(pool(), ColumnPlan(pixels, channels).workspace(channels, 1));
+      done(sum_columns<1>(stream(), pixels, channels, PreluSlopeTerm{x, dy}, workspace.data(),
+                          WriteColumn{dslope.data, dslope.accumulate}),
+           "prelu_backward");
+    }
+    if (dx)
+      done(elementwise(stream(), size, PreluBackward{x, slope, dy, dx.data, ChannelOf(channels), slopes == 1, dx.accumulate}),
+           "prelu_backward");
+  }
+
+  // ---- windows, permutations, channels
+
+  void max_pool_forward(const PoolProblem& p, const float* x, float* y, std::int32_t* place) override {
+    check_pool("max_pool_forward", p);
+    done(elementwise(stream(), pool_output(p), MaxPoolForward{{}, x, y, place, PoolShape(p, true)}), "max_pool_forward");
+  }
+  void max_pool_backward(const PoolProblem& p, const std::int32_t* place, const float* dy, float* dx,
+                         bool accumulate) override {
+    check_pool("max_pool_backward", p);
+    done(elementwise(stream(), pool_input(p), MaxPoolBackward{{}, place, dy, dx, PoolShape(p, false), accumulate}), "max_pool_backward");
+  }
+  void avg_pool_forward(const PoolProblem& p, const float* x, float* y) override {
+    check_pool("avg_pool_forward", p);
+    done(elementwise(stream(), pool_output(p), AvgPoolForward{{}, x, y, PoolShape(p, true), window_share(p)}), "avg_pool_forward");
+  }
+  void avg_pool_backward(const PoolProblem& p, const float* dy, float* dx, bool accumulate) override {
+    check_pool("avg_pool_backward", p);
+    done(elementwise(stream(), pool_input(p), AvgPoolBackward{{}, dy, dx, PoolShape(p, false), window_share(p), accumulate}),
+         "avg_pool_backward");
+  }
+  void global_avg_pool_forward(std::int64_t n, std::int64_t pixels, int channels, const float* x, float* y) override {
+    for (std::int64_t first = 0; first < n; first += most_blocks_y) {
+      const dim3 grid(unsigned(ceil_div(channels, finish_channels)), unsigned(std::min(n - first, most_blocks_y)));
+      done(launch<&global_avg_pool_kernel>(grid, dim3(finish_channels * finish_slots), 0, stream(), pixels, channels,
+                                           1.0f / float(pixels), x + first * pixels * channels, y + first * channels),
+           "global_avg_pool_forward");
+    }
+  }
+  void global_avg_pool_backward(std::int64_t n, std::int64_t pixels, int channels, const float* dy, float* dx,
+                                bool accumulate) override {
+    check_size("global_avg_pool_backward", n * pixels * channels);
+    done(elementwise(stream(), n * pixels * channels,
+                     GlobalAvgPoolBackward{{}, dy, dx, Divisor(channels), Divisor(pixels), 1.0f / float(pixels), accumulate}),
+         "global_avg_pool_backward");
+  }
+  void pixel_shuffle(std::int64_t n, std::int64_t h, std::int64_t w, int channels, int r, const float* from, float* to,
+                     bool inverse, bool accumulate) override {
+    const std::int64_t size = n * h * w * channels * r * r;
+    check_size("pixel_shuffle", size);
+    if (inverse)
+      done(elementwise(stream(), size,
+                       PixelShuffle<true>{{}, from, to, Divisor(channels * r * r), Divisor(r), Divisor(w), channels, int(w), r, accumulate}),
+           "pixel_shuffle");
+    else
+      done(elementwise(stream(), size,
+                       PixelShuffle<false>{{}, from, to, Divisor(channels), Divisor(r), Divisor(w * r), channels, int(w), r, accumulate}),
+           "pixel_shuffle");
+  }
+  void transpose(std::int64_t batch, std::int64_t rows, std::int64_t columns, const float* from, float* to,
+                 bool accumulate) override {
+    check_size("transpose", rows * columns);
+    if (batch * rows * columns > 0)
+      done(cuda::transpose(stream(), batch, rows, columns, from, to, accumulate), "transpose");
+  }
+  void copy_channels(std::int64_t pixels, int count, const float* from, int from_channels, int from_first, float* to,
+                     int to_channels, int to_first, bool accumulate) override {
+    if (count < 1 || from_first < 0 || to_first < 0 || from_first + count > from_channels || to_first + count > to_channels)
+      throw ShapeError(concat("copy_channels: ", count, " channels from ", from_first, " of ", from_channels, " to ", to_first,
+                              " of ", to_channels));
+    check_size("copy_channels", pixels * std::max(from_channels, to_channels));
+    const bool quads = (count | from_channels | from_first | to_channels | to_first) % 4 == 0 && aligned16(from, to);
+    done(elementwise(stream(), pixels * count,
+                     CopyChannels{from, to, Divisor(quads ? count / 4 : count), from_channels, from_first, to_channels,
+                                  to_first, quads, accumulate}),
+         "copy_channels");
+  }
+
+  // ---- expressions
+
+  void expression_forward(const ExpressionProgram& program, std::int64_t size, float* y) override {
+    check_program("expression_forward", program);
+    done(cuda::expression_forward(stream(), program, size, y), "expression_forward");
+  }
+  void expression_backward(const ExpressionProgram& program, std::int64_t size, const UpstreamGradient& upstream,
+                           std::span<const GradientTarget> gradients) override {
+    check_program("expression_backward", program);
+    if (std::int64_t(gradients.size()) != program.leaves())
+      throw ShapeError(concat("expression_backward: ", gradients.size(), " targets for ", program.leaves(), " images"));
+    done(cuda::expression_backward(stream(), program, size, upstream, gradients.data()), "expression_backward");
+  }
+  void expression_sum(const ExpressionProgram& program, std::int64_t size, double factor, float* result) override {
+    check_program("expression_sum", program);
+    const DeviceFloats workspace(pool(), SumPlan(size).workspace());
+    done(cuda::expression_sum(stream(), program, size, float(factor), workspace.data(), result), "expression_sum");
+  }
+
+  // ---- losses
+
+  void cross_entropy_forward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels, double factor,
+                             float* result) override {
+    check_classes("cross_entropy_forward", rows, classes);
+    const DeviceFloats workspace(pool(), rows + SumPlan(rows).workspace());
+    done(cuda::cross_entropy_forward(stream(), rows, classes, logits, labels, float(factor), workspace.data(), result),
+         "cross_entropy_forward");
+  }
+  void cross_entropy_backward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels, double factor,
+                              const UpstreamGradient& upstream, float* dlogits, bool accumulate) override {
+    check_classes("cross_entropy_backward", rows, classes);
+    done(cuda::cross_entropy_backward(stream(), rows, classes, logits, labels, float(factor * double(upstream.factor)),
+                                      upstream.values, dlogits, accumulate),
+         "cross_entropy_backward");
+  }
+
+  // ---- optimisers
+
+  void sgd_update(std::span<const TensorUpdate> tensors, const SgdUpdate& update) override {
+    done(cuda::sgd_update(stream(), tensors, update), "sgd_update");
+  }
+  void adam_update(std::span<const TensorUpdate> tensors, const AdamUpdate& update) override {
+    done(cuda::adam_update(stream(), tensors, update), "adam_update");
+  }
+  void average_update(std::span<const TensorUpdate> tensors, double decay) override {
+    done(update_all(stream(), tensors, AverageStep{float(decay), float(1 - decay)}, [](TensorList::Entry&, const TensorUpdate&) {}),
+         "average_update");
+  }
+  void scale(std::span<const TensorSpan> tensors, double factor) override {
+    done(update_all(stream(), values_of(tensors), ScaleStep{float(factor)}, [](TensorList::Entry&, const TensorUpdate&) {}), "scale");
+  }
+  void clamp(std::span<const TensorSpan> tensors, double limit) override {
+    done(update_all(stream(), values_of(tensors), ClampStep{float(limit)}, [](TensorList::Entry&, const TensorUpdate&) {}), "clamp");
+  }
+  double sum_of_squares(std::span<const TensorSpan> tensors) override {
+    const std::vector<TensorUpdate> values = values_of(tensors);
+    const std::int64_t blocks = square_blocks(values);
+    const DeviceFloats workspace(pool(), 1 + blocks + SumPlan(blocks).workspace());
+    done(cuda::sum_of_squares(stream(), values, workspace.data() + 1, workspace.data()), "sum_of_squares");
+    float result = 0;
+    download(&result, workspace.data(), sizeof(float));
+    return double(result);
+  }
+
+  // ---- random numbers
+
+  void dropout(const RandomStream& random, double p, std::int64_t size, const float* x, float* y, bool accumulate) override {
+    if (!(p >= 0 && p < 1)) throw ValueError(concat("dropout: p is ", p, ", wanted from 0 to below 1"));
+    if (size <= 0) return;
+    const dim3 grid(unsigned(ceil_div(size, 4 * random_block))), block(random_block);
+    const std::uint32_t threshold = std::uint32_t(p * 4294967296.0);
+    const float factor = float(1 / (1 - p));
+    done(aligned16(x, y) ? launch<&dropout_kernel<true>>(grid, block, 0, stream(), random, threshold, factor, size, x, y, accumulate)
+                         : launch<&dropout_kernel<false>>(grid, block, 0, stream(), random, threshold, factor, size, x, y, accumulate),
+         "dropout");
+  }
+  void add_normal(const RandomStream& random, float sigma, std::int64_t size, const float* x, float* y) override {
+    if (size <= 0) return;
+    const dim3 grid(unsigned(ceil_div(size, 4 * random_block))), block(random_block);
+    done(aligned16(x, y) ? launch<&add_normal_kernel<true>>(grid, block, 0, stream(), random, sigma, size, x, y)
+                         : launch<&add_normal_kernel<false>>(grid, block, 0, stream(), random, sigma, size, x, y),
+         "add_normal");
+  }
+  void noisy_patches(std::span<const PatchSource> sources, std::int64_t patch, int channels, float* clean,
+                     float* noisy) override {
+    context_.not_while_recording("noisy_patches");
+    const std::int64_t size = patch * patch * channels;
+    check_size("noisy_patches", size);
+    for (const PatchSource& source : sources) {
+      if (source.y < 0 || source.x < 0 || source.y + patch > source.h || source.x + patch > source.w)
+        throw ShapeError(concat("noisy_patches: a patch of ", patch, "x", patch, " at row ", source.y, ", column ", source.x,
+                                " is not inside an image of ", source.h, "x", source.w));
+      if (source.orientation < 0 || source.orientation > 7)
+        throw ValueError(concat("noisy_patches: orientation ", source.orientation, ", wanted 0 to 7"));
+    }
+    if (sources.empty() || size == 0) return;
+    const Storage list = pool().take(sources.size_bytes());
+    upload(list.data(), sources.data(), sources.size_bytes());
+    const std::int64_t count = std::int64_t(sources.size());
+    for (std::int64_t first = 0; first < count; first += most_blocks_y) {
+      const dim3 grid(unsigned(ceil_div(size, 4 * random_block)), unsigned(std::min(count - first, most_blocks_y)));
+      done(launch<&noisy_patches_kernel>(grid, dim3(random_block), 0, stream(),
+                                         static_cast<const PatchSource*>(list.data()) + first, int(patch), channels,
+                                         Divisor(channels), Divisor(patch), clean + first * size,
+                                         noisy != nullptr ? noisy + first * size : nullptr),
+           "noisy_patches");
+    }
+  }
+
+ private:
+  static constexpr std::int64_t most_blocks_y = 65535;
+
+  void done(cudaError_t status, const char* what) const {
+    if (status != cudaSuccess) check_runtime(status, concat(what, " on ", device().str()));
+  }
+
+  void check_precision(Precision precision) const {
+    if ((precision == Precision::tf32 || precision == Precision::bf16) && context_.capability() < 80)
+      throw ValueError(concat(name(), ": tf32 and bf16 want compute capability 8.0; use fp32 or fp16"));
+  }
+  /// Throws ShapeError where kernels that count elements in 31 bits cannot.
+  static void check_size(const char* who, std::int64_t size) {
+    if (size < 0 || size > std::numeric_limits<std::int32_t>::max() - 4096)
+      throw ShapeError(concat(who, ": ", size, " elements are more than this kernel counts: use smaller batches"));
+  }
+  static void check_channels(const char* who, std::int64_t pixels, int channels) {
+    if (pixels < 1 || channels < 1) throw ShapeError(concat(who, ": got ", pixels, " pixels of ", channels, " channels"));
+    if (!ChannelOf::fits(pixels * channels, channels)) check_size(who, pixels * channels);
+  }
+  static void check_slopes(const char* who, std::int64_t pixels, int channels, int slopes) {
+    check_channels(who, pixels, channels);
+    if (slopes != 1 && slopes != channels)
+      throw ShapeError(concat(who, ": ", slopes, " slopes for ", channels, " channels, wanted 1 or ", channels));
+  }
+  static std::int64_t pool_output(const PoolProblem& p) { return p.n * p.out_h() * p.out_w() * p.channels; }
+  static std::int64_t pool_input(const PoolProblem& p) { return p.n * p.h * p.w * p.channels; }
+  static float window_share(const PoolProblem& p) { return 1.0f / float(p.kernel * p.kernel); }
+  static void check_pool(const char* who, const PoolProblem& p) {
+    if (p.n < 1 || p.channels < 1 || p.kernel < 1 || p.stride < 1 || p.h < p.kernel || p.w < p.kernel)
+      throw ShapeError(concat(who, ": windows of ", p.kernel, "x", p.kernel, ", stride ", p.stride, " on ", p.n, "x", p.channels,
+                              "x", p.h, "x", p.w));
+    check_size(who, pool_input(p));
+  }
+  static void check_program(const char* who, const ExpressionProgram& program) {
+    if (!program.complete()) throw Error(concat(who, ": the program leaves no value, or more than one"));
+  }
+  static void check_classes(const char* who, std::int64_t rows, int classes) {
+    if (rows < 1 || classes < 1) throw ShapeError(concat(who, ": got ", rows, " rows of ", classes, " classes"));
+  }
+  static std::vector<TensorUpdate> values_of(std::span<const TensorSpan> tensors) {
+    std::vector<TensorUpdate> values;
+    values.reserve(tensors.size());
+    for (const TensorSpan& tensor : tensors) values.push_back({.size = tensor.size, .value = tensor.data});
+    return values;
+  }
+
+  Context context_;
+};
+
+}  // namespace strata::inline STRATA_ABI::cuda

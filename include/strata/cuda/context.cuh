@@ -1,0 +1,151 @@
+// One CUDA device in use: its stream, its pools of memory, what it can do, and why a device cannot be used.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "strata/core/error.hpp"
+#include "strata/cuda/elementwise.cuh"
+#include "strata/cuda/launch.cuh"
+#include "strata/cuda/memory.cuh"
+#include "strata/kernels/accelerator.hpp"
+
+namespace strata::inline STRATA_ABI::cuda {
+
+inline std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
+
+/// Number of devices, 0 where anything is missing.
+inline int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  (void)cudaGetLastError();
+  return 0;
+}
+
+/// Why device `index` cannot be used; empty where it can.
+inline std::string device_missing(int index) {
+  const std::string who = Device::cuda(index).str() + ": ";
+  int count = 0, driver = 0, runtime = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  (void)cudaGetLastError();
+  (void)cudaDriverGetVersion(&driver);
+  (void)cudaRuntimeGetVersion(&runtime);
+  if (status != cudaSuccess && driver == 0)
+    return who + "there is no NVIDIA driver on this machine; install one, or use the cpu";
+  if (status == cudaErrorInsufficientDriver)
+    return concat(who, "the NVIDIA driver serves CUDA up to ", version_text(driver), ", this program was built with CUDA ",
+                  version_text(runtime), ": update the driver");
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
+    return who + "there is a driver but no NVIDIA device, or CUDA_VISIBLE_DEVICES hides it";
+  if (status != cudaSuccess) return concat(who, "CUDA does not start: ", cudaGetErrorString(status));
+  if (index < 0 || index >= count)
+    return concat(who, "there ", count == 1 ? "is only one device, cuda:0" : concat("are only ", count, " devices, cuda:0 to cuda:", count - 1));
+  int before = 0;
+  (void)cudaGetDevice(&before);
+  cudaFuncAttributes attributes{};
+  cudaError_t image = cudaSetDevice(index);
+  if (image == cudaSuccess)
+    image = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&elementwise_kernel<Fill, true>));
+  (void)cudaGetLastError();
+  (void)cudaSetDevice(before);
+  if (image == cudaErrorNoKernelImageForDevice) {
+    cudaDeviceProp properties{};
+    (void)cudaGetDeviceProperties(&properties, index);
+    return concat(who, "this program was built without code for its compute capability ", properties.major, ".",
+                  properties.minor, ": add it to CMAKE_CUDA_ARCHITECTURES");
+  }
+  if (image != cudaSuccess) return concat(who, "does not start: ", cudaGetErrorString(image));
+  return {};
+}
+
+/// Throws DeviceError, with the reason, where there is no such device.
+class Context {
+ public:
+  explicit Context(int index) : index_(index), source_(index), pool_(source_) {
+    if (const std::string reason = device_missing(index); !reason.empty()) throw DeviceError(reason);
+    check_runtime(cudaSetDevice(index), "choosing a device");
+    check_runtime(cudaGetDeviceProperties(&properties_, index), "asking what the device is");
+    check_runtime(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
+    uploader_ = std::make_unique<Uploader>(stream_);
+  }
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+  ~Context() {
+    (void)cudaSetDevice(index_);
+    (void)cudaStreamSynchronize(stream_);
+    uploader_.reset();
+    pool_.trim();
+    (void)cudaStreamDestroy(stream_);
+  }
+
+  Device device() const { return Device::cuda(index_); }
+  std::string name() const {
+    return concat(static_cast<const char*>(properties_.name), " (compute capability ", properties_.major, ".", properties_.minor, ")");
+  }
+  int capability() const { return 10 * properties_.major + properties_.minor; }
+
+  /// The stream, with this device made the current one.
+  cudaStream_t stream() const {
+    check_runtime(cudaSetDevice(index_), "choosing a device");
+    return stream_;
+  }
+  MemoryPool& pool() { return recording_ != nullptr ? recording_->pool : pool_; }
+  Uploader& uploader() { return *uploader_; }
+  bool recording() const { return recording_ != nullptr; }
+
+  /// Throws Error, naming the call, while work is recorded.
+  void not_while_recording(const char* call) const {
+    if (recording_ != nullptr)
+      throw Error(concat(device().str(), ": ", call, " cannot be recorded: it waits, or reads host memory"));
+  }
+
+  void begin_recording() {
+    not_while_recording("begin_recording");
+    auto recording = std::make_shared<Recording>(index_);
+    check_runtime(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed), "beginning a recording");
+    recording_ = std::move(recording);
+  }
+  std::unique_ptr<RecordedWork> end_recording() {
+    if (recording_ == nullptr) throw Error(concat(device().str(), ": end_recording without begin_recording"));
+    const std::shared_ptr<Recording> recording = std::exchange(recording_, nullptr);
+    cudaGraph_t graph = nullptr;
+    check_runtime(cudaStreamEndCapture(stream(), &graph), "ending a recording");
+    const cudaError_t status = cudaGraphInstantiate(&recording->graph, graph, 0);
+    (void)cudaGraphDestroy(graph);
+    check_runtime(status, "preparing a recording");
+    return std::make_unique<Replay>(*this, recording);
+  }
+
+ private:
+  struct Recording {
+    RecordingMemory source;
+    MemoryPool pool;
+    cudaGraphExec_t graph = nullptr;
+    explicit Recording(int index) : source(index), pool(source) {}
+    ~Recording() {
+      if (graph != nullptr) (void)cudaGraphExecDestroy(graph);
+    }
+  };
+  class Replay final : public RecordedWork {
+   public:
+    Replay(Context& context, std::shared_ptr<Recording> recording) : context_(context), recording_(std::move(recording)) {}
+    ~Replay() override { (void)cudaStreamSynchronize(context_.stream_); }
+    void replay() override { check_runtime(cudaGraphLaunch(recording_->graph, context_.stream()), "replaying recorded work"); }
+
+   private:
+    Context& context_;
+    std::shared_ptr<Recording> recording_;
+  };
+
+  int index_;
+  DeviceMemory source_;
+  MemoryPool pool_;
+  cudaStream_t stream_ = nullptr;
+  cudaDeviceProp properties_{};
+  std::unique_ptr<Uploader> uploader_;
+  std::shared_ptr<Recording> recording_;
+};
+
+}  // namespace strata::inline STRATA_ABI::cuda

@@ -1,0 +1,152 @@
+// Windows over N,H,W,C images: maximum, mean, the mean of whole images. One thread to an element of the result; gradients
+// are gathered, so that nothing is added by chance order.
+#pragma once
+
+#include <cstdint>
+
+#include "strata/cuda/elementwise.cuh"
+#include "strata/cuda/numbers.cuh"
+#include "strata/cuda/reduce.cuh"
+#include "strata/math/pool_problem.hpp"
+
+namespace strata::inline STRATA_ABI::cuda {
+
+/// A PoolProblem as kernels take it: fewer than 2^31 elements on either side.
+struct PoolShape {
+  int h, w, channels, kernel, stride, out_h, out_w;
+  Divisor by_channels, by_width, by_height;  ///< of the image that threads stand for
+
+  /// For threads that stand for elements of the output, or of the input.
+  PoolShape(const PoolProblem& p, bool over_output)
+      : h(int(p.h)), w(int(p.w)), channels(p.channels), kernel(p.kernel), stride(p.stride), out_h(int(p.out_h())),
+        out_w(int(p.out_w())), by_channels(p.channels), by_width(over_output ? p.out_w() : p.w),
+        by_height(over_output ? p.out_h() : p.h) {}
+
+  struct Place {
+    int n, i, j, c;
+  };
+  STRATA_DEVICE_MEMBER Place place(std::int64_t element) const {
+    const std::uint32_t pixel = by_channels.quotient(std::uint32_t(element)), row = by_width.quotient(pixel);
+    const std::uint32_t n = by_height.quotient(row);
+    return {int(n), int(row - n * by_height.divisor), int(pixel - row * by_width.divisor),
+            int(std::uint32_t(element) - pixel * by_channels.divisor)};
+  }
+  STRATA_DEVICE_MEMBER int input(int n, int i, int j, int c) const { return ((n * h + i) * w + j) * channels + c; }
+  STRATA_DEVICE_MEMBER int output(int n, int i, int j, int c) const { return ((n * out_h + i) * out_w + j) * channels + c; }
+  /// The windows along one axis that contain place `i`: first to last.
+  STRATA_DEVICE_MEMBER int first_window(int i) const { return i < kernel ? 0 : (i - kernel) / stride + 1; }
+  STRATA_DEVICE_MEMBER int last_window(int i, int count) const { return i / stride < count ? i / stride : count - 1; }
+};
+
+struct MaxPoolForward : SingleElements {
+  const float* x;
+  float* y;
+  std::int32_t* place;
+  PoolShape shape;
+  template <int W>
+  STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
+    const PoolShape::Place o = shape.place(element);
+    float best = 0;
+    int where = -1;
+    for (int q = 0; q < shape.kernel; ++q)
+      for (int r = 0; r < shape.kernel; ++r) {
+        const float v = x[shape.input(o.n, o.i * shape.stride + q, o.j * shape.stride + r, o.c)];
+        if (where < 0 || v > best || v != v) best = v, where = q * shape.kernel + r;
+      }
+    y[element] = best;
+    if (place != nullptr) place[element] = where;
+  }
+};
+
+struct MaxPoolBackward : SingleElements {
+  const std::int32_t* place;
+  const float* dy;
+  float* dx;
+  PoolShape shape;
+  bool accumulate;
+  template <int W>
+  STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
+    const PoolShape::Place p = shape.place(element);
+    float sum = 0;
+    for (int i = shape.first_window(p.i); i <= shape.last_window(p.i, shape.out_h); ++i)
+      for (int j = shape.first_window(p.j); j <= shape.last_window(p.j, shape.out_w); ++j) {
+        const int o = shape.output(p.n, i, j, p.c);
+        const int own = (p.i - i * shape.stride) * shape.kernel + p.j - j * shape.stride;
+        if (place[o] == own) sum += dy[o];
+      }
+    dx[element] = accumulate ? dx[element] + sum : sum;
+  }
+};
+
+struct AvgPoolForward : SingleElements {
+  const float* x;
+  float* y;
+  PoolShape shape;
+  float share;
+  template <int W>
+  STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
+    const PoolShape::Place o = shape.place(element);
+    float sum = 0;
+    for (int q = 0; q < shape.kernel; ++q)
+      for (int r = 0; r < shape.kernel; ++r)
+        sum += x[shape.input(o.n, o.i * shape.stride + q, o.j * shape.stride + r, o.c)];
+    y[element] = sum * share;
+  }
+};
+
+struct AvgPoolBackward : SingleElements {
+  const float* dy;
+  float* dx;
+  PoolShape shape;
+  float share;
+  bool accumulate;
+  template <int W>
+  STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
+    const PoolShape::Place p = shape.place(element);
+    float sum = 0;
+    for (int i = shape.first_window(p.i); i <= shape.last_window(p.i, shape.out_h); ++i)
+      for (int j = shape.first_window(p.j); j <= shape.last_window(p.j, shape.out_w); ++j)
+        sum += dy[shape.output(p.n, i, j, p.c)];
+    sum *= share;
+    dx[element] = accumulate ? dx[element] + sum : sum;
+  }
+};
+
+/// y[n, c] = share * sum over pixels of x[n, pixel, c]. Block: 32 channels, 8 rows of threads. Grid: (channel groups, n).
+STRATA_GLOBAL void __launch_bounds__(finish_channels* finish_slots)
+    global_avg_pool_kernel(std::int64_t pixels, int channels, float share, const float* __restrict__ x,
+                           float* __restrict__ y) {
+  STRATA_SHARED(float, shared, [finish_slots][finish_channels]);
+  const int lane = int(threadIdx.x) % finish_channels, slot = int(threadIdx.x) / finish_channels;
+  const int c = int(blockIdx.x) * finish_channels + lane;
+  const float* image = x + std::int64_t(blockIdx.y) * pixels * channels;
+  float sum = 0;
+  if (c < channels)
+#pragma unroll 4
+    for (std::int64_t p = slot; p < pixels; p += finish_slots) sum += image[p * channels + c];
+  shared[slot][lane] = sum;
+  __syncthreads();
+  if (slot == 0 && c < channels) {
+#pragma unroll
+    for (int k = 1; k < finish_slots; ++k) sum += shared[k][lane];
+    y[std::int64_t(blockIdx.y) * channels + c] = sum * share;
+  }
+}
+
+/// dx[n, pixel, c] (+)= share * dy[n, c].
+struct GlobalAvgPoolBackward : SingleElements {
+  const float* dy;
+  float* dx;
+  Divisor by_channels, by_pixels;
+  float share;
+  bool accumulate;
+  template <int W>
+  STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
+    const std::uint32_t pixel = by_channels.quotient(std::uint32_t(element)), n = by_pixels.quotient(pixel);
+    const std::uint32_t c = std::uint32_t(element) - pixel * by_channels.divisor;
+    const float g = share * dy[n * by_channels.divisor + c];
+    dx[element] = accumulate ? dx[element] + g : g;
+  }
+};
+
+}  // namespace strata::inline STRATA_ABI::cuda

@@ -1,0 +1,29 @@
+// The numbers of one step of an optimiser, as every backend takes them.
+#pragma once
+
+#include <cstdint>
+
+#include "strata/core/config.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+/// torch.optim.SGD:
+///     g += weight_decay * w;   v = first ? g : momentum * v + (1 - dampening) * g
+///     w -= lr * (nesterov ? g + momentum * v : v)
+struct SgdUpdate {
+  double lr = 0, momentum = 0, dampening = 0, weight_decay = 0;
+  bool nesterov = false;
+  bool first = false;  ///< no velocity yet: it is written without being read
+};
+
+/// torch.optim.Adam and AdamW (Kingma and Ba, 2015; Loshchilov and Hutter, 2019):
+///     decoupled ? w *= 1 - lr * weight_decay : g += weight_decay * w
+///     m = beta1 * m + (1 - beta1) * g;   v = beta2 * v + (1 - beta2) * g^2
+///     w -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+struct AdamUpdate {
+  double lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
+  bool decoupled = false;  ///< AdamW: the decay acts on the weights, not on the gradient
+  std::int64_t step = 1;   ///< counted from 1
+};
+
+}  // namespace strata::inline STRATA_ABI

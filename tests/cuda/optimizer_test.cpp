@@ -1,0 +1,124 @@
+// The updates of the optimisers on the CUDA backend, against the CPU's in double: many tensors of all sizes in one call.
+#include <memory>
+
+#include "device_test.hpp"
+#include "strata/cpu/optimizer.hpp"
+#include "strata/cuda/optimizer.cuh"
+
+using namespace device_test;
+using strata::TensorSpan, strata::TensorUpdate;
+
+namespace {
+
+/// Tensors of many sizes, among them none, one element, more than a block, and ones that are not aligned.
+struct Tensors {
+  explicit Tensors(int count) {
+    const std::int64_t sizes[] = {1, 64, 0, 1027, 36, 2500, 3};
+    for (int i = 0; i < count; ++i) {
+      const std::int64_t size = sizes[i % 7], shift = i % 3 == 1 || size == 0 ? 1 : 0;
+      shifts.push_back(shift), lengths.push_back(size);
+      for (int array = 0; array < 4; ++array) {
+        Numbers values = numbers(size + shift, std::uint32_t(10 * i + array));
+        if (array == 3)
+          for (float& v : values) v = std::abs(v);
+        host[array].push_back(values);
+        device[array].push_back(std::make_unique<DeviceArray<float>>(values));
+      }
+    }
+  }
+  std::vector<TensorUpdate> updates(bool state1, bool state2) const {
+    std::vector<TensorUpdate> list;
+    for (std::size_t i = 0; i < lengths.size(); ++i)
+      list.push_back({.size = lengths[i], .value = at(0, i), .gradient = at(1, i), .state1 = state1 ? at(2, i) : nullptr,
+                      .state2 = state2 ? at(3, i) : nullptr});
+    return list;
+  }
+  std::vector<TensorSpan> spans() const {
+    std::vector<TensorSpan> list;
+    for (std::size_t i = 0; i < lengths.size(); ++i) list.push_back({lengths[i], at(0, i)});
+    return list;
+  }
+  float* at(int array, std::size_t i) const { return device[array][i]->data() + shifts[i]; }
+  /// Array `array` of tensor i in double, from its first element on.
+  std::vector<double> reference(int array, std::size_t i) const {
+    return {host[array][i].begin() + shifts[i], host[array][i].end()};
+  }
+  double error(int array, std::size_t i, const std::vector<double>& wanted) const {
+    const Numbers all = device[array][i]->download();
+    if (shifts[i] == 1) CHECK(all[0] == host[array][i][0]);
+    return largest_error(Numbers(all.begin() + shifts[i], all.end()), wanted);
+  }
+
+  std::vector<std::int64_t> lengths, shifts;
+  std::vector<Numbers> host[4];
+  std::vector<std::unique_ptr<DeviceArray<float>>> device[4];
+};
+
+}  // namespace
+
+TEST_CASE("SGD: momentum, decay, Nesterov, first steps; more tensors than one launch takes") {
+  for (const int form : {0, 1, 2}) {
+    CAPTURE(form);
+    in_random_order([&] {
+      const Tensors tensors(form == 1 ? strata::cuda::tensors_per_launch + 5 : 9);
+      strata::SgdUpdate update{.lr = 0.1, .weight_decay = 1e-2};
+      if (form > 0) update.momentum = 0.9;
+      if (form == 1) update.dampening = 0.1;
+      if (form == 2) update.nesterov = true;
+      std::vector<TensorUpdate> list = tensors.updates(form > 0, false);
+      for (std::size_t i = 0; i < list.size(); i += 2) list[i].first = true;
+      gpu().sgd_update(list, update);
+      for (std::size_t i = 0; i < list.size(); ++i) {
+        std::vector<double> w = tensors.reference(0, i), v = tensors.reference(2, i);
+        update.first = list[i].first;
+        strata::cpu::sgd_update<double>(list[i].size, w.data(), tensors.reference(1, i).data(), form > 0 ? v.data() : nullptr, update);
+        CHECK(tensors.error(0, i, w) <= 4 * unit);
+        CHECK(tensors.error(2, i, v) <= 4 * unit);
+      }
+    });
+  }
+}
+
+TEST_CASE("Adam and AdamW, each tensor at its own step") {
+  for (const bool decoupled : {false, true}) {
+    in_random_order([&] {
+      const Tensors tensors(9);
+      strata::AdamUpdate update{.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .decoupled = decoupled};
+      std::vector<TensorUpdate> list = tensors.updates(true, true);
+      for (std::size_t i = 0; i < list.size(); ++i) list[i].step = std::int64_t(1 + 3 * i);
+      gpu().adam_update(list, update);
+      for (std::size_t i = 0; i < list.size(); ++i) {
+        std::vector<double> w = tensors.reference(0, i), m = tensors.reference(2, i), v = tensors.reference(3, i);
+        update.step = list[i].step;
+        strata::cpu::adam_update<double>(list[i].size, w.data(), tensors.reference(1, i).data(), m.data(), v.data(), update);
+        CHECK(tensors.error(0, i, w) <= 8 * unit);
+        CHECK(tensors.error(2, i, m) <= 4 * unit);
+        CHECK(tensors.error(3, i, v) <= 4 * unit);
+      }
+    });
+  }
+}
+
+TEST_CASE("averages, scaling, limits, norms") {
+  in_every_order([] {
+    const Tensors tensors(8), scaled(8), limited(8);
+    const std::vector<TensorUpdate> list = tensors.updates(false, false);
+    double squares = 0;
+    for (std::size_t i = 0; i < list.size(); ++i)
+      for (const double x : tensors.reference(0, i)) squares += x * x;
+    CHECK(std::abs(gpu().sum_of_squares(tensors.spans()) - squares) <= 30 * unit * squares);
+    gpu().average_update(list, 0.9);
+    gpu().scale(scaled.spans(), 0.25);
+    gpu().clamp(limited.spans(), 0.5);
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      std::vector<double> average = tensors.reference(0, i), quarter = average, limit = average;
+      strata::cpu::average_update<double>(list[i].size, average.data(), tensors.reference(1, i).data(), 0.9);
+      strata::cpu::scale<double>(list[i].size, quarter.data(), 0.25);
+      strata::cpu::clamp<double>(list[i].size, limit.data(), 0.5);
+      CHECK(tensors.error(0, i, average) <= 4 * unit);
+      CHECK(scaled.error(0, i, quarter) == 0);
+      CHECK(limited.error(0, i, limit) == 0);
+    }
+    CHECK(gpu().sum_of_squares({}) == 0);
+  });
+}

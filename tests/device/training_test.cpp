@@ -1,0 +1,107 @@
+// Whole training on a device: steps, clipping, averages, schedules of memory, weights and checkpoints.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+
+#include "device/compare.hpp"
+#include "device/host_accelerator.hpp"
+#include "device/training.hpp"
+#include "temporary_folder.hpp"
+
+using namespace strata_test;
+using Net = SmallNet;
+
+TEST_CASE("device: training equals the CPU's") {
+  compare_training<st::SGD>(host_accelerator().device(),
+                            st::SGDOptions{.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-3});
+  compare_training<st::SGD>(host_accelerator().device(), st::SGDOptions{.lr = 0.05, .momentum = 0.9, .nesterov = true},
+                            0.5);
+  compare_training<st::SGD>(host_accelerator().device(), st::SGDOptions{.lr = 0.1});
+  compare_training<st::Adam>(host_accelerator().device(), st::AdamOptions{.lr = 1e-3, .eps = 1e-4});
+  compare_training<st::AdamW>(host_accelerator().device(), st::AdamWOptions{.lr = 1e-3, .eps = 1e-4});
+}
+
+TEST_CASE("device: a network moved between steps takes its optimiser along") {
+  const st::Device device = host_accelerator().device();
+  Net here;
+  st::initialize(here, 2);
+  Net moved = here;
+  st::SGD here_sgd(here, {.lr = 0.05, .momentum = 0.9}), moved_sgd(moved, {.lr = 0.05, .momentum = 0.9});
+  st::ExponentialMovingAverage here_ema(here, {.decay = 0.5, .use_buffers = true}),
+      moved_ema(moved, {.decay = 0.5, .use_buffers = true});
+  for (std::uint32_t i = 0; i < 4; ++i) {
+    st::to(moved, i % 2 == 1 ? device : st::Device::cpu());
+    training_step(here, here_sgd, i);
+    training_step(moved, moved_sgd, i);
+    here_ema.update();
+    moved_ema.update();
+  }
+  check_networks(moved, here, 1e-3);
+  const auto a = here_ema.swap(), b = moved_ema.swap();
+  st::for_each_tensor(moved, [&](const std::string&, auto& leaf) { CHECK(leaf.device() == device); });
+  check_networks(moved, here, 1e-3);
+}
+
+TEST_CASE("device: gradients are measured and limited there") {
+  Net here;
+  st::initialize(here, 1);
+  Net there = here;
+  st::to(there, host_accelerator().device());
+  for (Net* net : {&here, &there}) {
+    const st::Device device = net->body.layer<0>().weight.device();
+    st::Train pass;
+    pass.backward(mean(square((*net)(pass, random_image<1>(1, 6, 6, 1).to(device)))));
+  }
+  CHECK(st::grad_norm(there) == doctest::Approx(st::grad_norm(here)).epsilon(1e-5));
+  st::clip_grad_value_(here, 1e-3);
+  st::clip_grad_value_(there, 1e-3);
+  check_networks(there, here, 1e-3);
+  st::fill(there.body.layer<3>().weight.grad(), std::nanf(""));
+  CHECK_THROWS_WITH_AS(st::grad_norm(there), doctest::Contains("'body.3.weight'"), st::NumericError);
+}
+
+TEST_CASE("device: after the first step no memory is asked for") {
+  Net net;
+  st::to(net, host_accelerator().device());
+  st::Adam adam(net, {.lr = 1e-3});
+  training_step(net, adam, 0);
+  training_step(net, adam, 1);
+  const std::size_t blocks = host_accelerator().pool().fresh_blocks(), host_blocks = st::cpu_pool().fresh_blocks();
+  for (std::uint32_t i = 0; i < 3; ++i) training_step(net, adam, i);
+  CHECK(host_accelerator().pool().fresh_blocks() == blocks);
+  CHECK(st::cpu_pool().fresh_blocks() == host_blocks);
+}
+
+TEST_CASE("device: weights and checkpoints go through the host") {
+  const TemporaryFolder folder;
+  const st::Device device = host_accelerator().device();
+  Net net;
+  st::initialize(net, 3);
+  st::to(net, device);
+  st::SGD sgd(net, {.lr = 0.05, .momentum = 0.9});
+  training_step(net, sgd, 0);
+  st::save_weights(folder.path() / "there.safetensors", net);
+  Net here;
+  st::load_weights(folder.path() / "there.safetensors", here);
+  net.body.layer<0>().weight.zero_grad();
+  st::zero_grad(net);
+  check_networks(net, here, 0);
+  Net again;
+  st::to(again, device);
+  st::load_weights(folder.path() / "there.safetensors", again);
+  CHECK(again.body.layer<0>().weight.device() == device);
+  check_networks(again, here, 0);
+
+  // Stopped on the device and resumed on it, or on the CPU, is as never having stopped.
+  st::save_checkpoint(folder.path() / "run.safetensors", {.epoch = 1}, net, sgd);
+  Net resumed, on_cpu;
+  st::to(resumed, device);
+  st::SGD resumed_sgd(resumed, {.lr = 0.05, .momentum = 0.9}), cpu_sgd(on_cpu, {.lr = 0.05, .momentum = 0.9});
+  CHECK(st::load_checkpoint(folder.path() / "run.safetensors", resumed, resumed_sgd).epoch == 1);
+  st::load_checkpoint(folder.path() / "run.safetensors", on_cpu, cpu_sgd);
+  training_step(net, sgd, 1);
+  training_step(resumed, resumed_sgd, 1);
+  training_step(on_cpu, cpu_sgd, 1);
+  check_networks(resumed, net, 0);
+  check_networks(on_cpu, net, 1e-3);
+}
