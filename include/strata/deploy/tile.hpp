@@ -163,10 +163,10 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
       std::int64_t written = 0;
       for (std::int64_t y = 0; !stage.done(); y = std::min(h, y + band)) {
         Image<in> rows(1, std::min(band, h - y), w);
-        if (rows.h() > 0)
-          read(y, rows);
-        else
-          cpu_pool().trim();  // at the end bands get other sizes, and what was kept for the usual ones is of no use
+        if (rows.h() > 0) read(y, rows);
+        // Free blocks of sizes that are no longer asked for, as at the end, would add to what is in use.
+        if (rows.h() == 0 || std::int64_t(cpu_pool().reserved_bytes()) > options.max_bytes + options.max_bytes / 2)
+          cpu_pool().trim();
         const auto out = stage.push(rows, y + band >= h);
         if (out.h() > 0) write(written, out);
         written += out.h();
