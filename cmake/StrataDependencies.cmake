@@ -3,7 +3,7 @@
 #
 #     strata_find_dependencies(message threads stb)     # message is empty when all are there
 #
-# Sets STRATA_STB_INCLUDE_DIR (cache): the folder that holds stb_image.h.
+# Sets STRATA_STB_INCLUDE_DIR and STRATA_PROTOZERO_INCLUDE_DIR (cache): the folders that hold stb_image.h and protozero/.
 include_guard()
 
 macro(strata_find_dependencies out_message)
@@ -18,6 +18,11 @@ macro(strata_find_dependencies out_message)
       find_path(STRATA_STB_INCLUDE_DIR stb_image.h PATH_SUFFIXES stb DOC "The folder that holds stb_image.h")
       mark_as_advanced(STRATA_STB_INCLUDE_DIR)
       _strata_require(STRATA_STB_INCLUDE_DIR "stb (stb_image.h; or set STRATA_STB_INCLUDE_DIR)" libstb-dev)
+    elseif(_strata_need STREQUAL "protozero")
+      find_path(STRATA_PROTOZERO_INCLUDE_DIR protozero/pbf_writer.hpp DOC "The folder that holds protozero/pbf_writer.hpp")
+      mark_as_advanced(STRATA_PROTOZERO_INCLUDE_DIR)
+      _strata_require(STRATA_PROTOZERO_INCLUDE_DIR "protozero, for ONNX files (or set STRATA_PROTOZERO_INCLUDE_DIR)"
+                      libprotozero-dev)
     elseif(_strata_need STREQUAL "doctest")
       find_package(doctest CONFIG QUIET)
       _strata_require(doctest_FOUND "doctest, for the tests" doctest-dev)

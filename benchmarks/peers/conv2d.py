@@ -2,7 +2,7 @@
 
     g++ -std=c++20 -O2 -march=native -I include benchmarks/peers/conv2d_server.cpp -o /tmp/conv2d_server -pthread
     export MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456 OMP_NUM_THREADS=2
-    NT=2 python benchmarks/peers/conv2d.py /tmp/conv2d_server 16-16,32-32,64-64,128-128,256-256 [kernel]
+    NT=2 python benchmarks/peers/conv2d.py /tmp/conv2d_server 16-16,32-32,64-64,128-128,256-256 [kernel] [stride] [dilation]
 
 The MALLOC variables spare PyTorch a page fault for every page of every result. Its better memory format counts. A ratio is
 PyTorch's median over ours; before our turn there is a pause, in which PyTorch's threads can stop spinning.
@@ -20,11 +20,13 @@ torch.set_num_threads(int(os.environ.get("NT", "2")))
 server = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
 pairs = [tuple(map(int, pair.split("-"))) for pair in sys.argv[2].split(",")]
 kernel = int(sys.argv[3]) if len(sys.argv) > 3 else 3
-padding = kernel // 2
+stride = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+dilation = int(sys.argv[5]) if len(sys.argv) > 5 else 1
+padding = dilation * (kernel // 2)
 
 
 def ours(kind, n, size, channels, out, repetitions):
-    server.stdin.write(f"{kind} {n} {size} {channels} {out} {kernel} {padding} {repetitions}\n")
+    server.stdin.write(f"{kind} {n} {size} {channels} {out} {kernel} {stride} {padding} {dilation} {repetitions}\n")
     server.stdin.flush()
     return [float(time) for time in server.stdout.readline().split()]
 
@@ -32,13 +34,14 @@ def ours(kind, n, size, channels, out, repetitions):
 def theirs(kind, n, size, channels, out, memory_format):
     x = torch.randn(n, channels, size, size).to(memory_format=memory_format)
     weight = torch.randn(out, channels, kernel, kernel).to(memory_format=memory_format)
-    dy = torch.randn(n, out, size, size).to(memory_format=memory_format)
+    small = (size + stride - 1) // stride
+    dy = torch.randn(n, out, small, small).to(memory_format=memory_format)
     bias = torch.randn(out)
     if kind == "fwd":
-        return lambda: torch.nn.functional.conv2d(x, weight, bias, padding=padding)
+        return lambda: torch.nn.functional.conv2d(x, weight, bias, stride=stride, padding=padding, dilation=dilation)
     wanted = [True, False, False] if kind == "dx" else [False, True, True]
-    return lambda: torch.ops.aten.convolution_backward(dy, x, weight, [out], [1, 1], [padding, padding], [1, 1], False,
-                                                       [0, 0], 1, wanted)
+    return lambda: torch.ops.aten.convolution_backward(dy, x, weight, [out], [stride] * 2, [padding] * 2, [dilation] * 2,
+                                                       False, [0, 0], 1, wanted)
 
 
 def milliseconds(call):
@@ -65,6 +68,6 @@ with torch.no_grad():
                     time.sleep(0.25)
                     our_times += ours(kind, n, size, channels, out, repetitions)
                 our, their = statistics.median(our_times), min(map(statistics.median, their_times))
-                flops = 2 * n * size * size * channels * out * kernel * kernel
+                flops = 2 * n * ((size + stride - 1) // stride) ** 2 * channels * out * kernel * kernel
                 print(f"{channels:4}->{out:<4} {n:6} {size:5}  {kind:4} {our:10.3f} {their:12.3f} {their / our:7.2f} "
                       f"{flops / our / 1e6:9.0f}", flush=True)

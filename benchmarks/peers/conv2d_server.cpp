@@ -1,6 +1,6 @@
 // Runs Strata's convolutions for conv2d.py, so that both sides are timed in turn. Reads lines of
 //
-//     fwd|dx|dw n h in out kernel padding repetitions
+//     fwd|dx|dw n h in out kernel stride padding dilation repetitions
 //
 // and answers each with the milliseconds of every repetition. Images are h x h; NT in the environment sets the threads.
 #include <chrono>
@@ -8,20 +8,21 @@
 #include <cstdlib>
 #include <iostream>
 #include <string>
-#include <vector>
 
 #include "strata/core/parallel.hpp"
 #include "strata/core/random.hpp"
 #include "strata/cpu/conv2d.hpp"
+#include "strata/tensor/storage.hpp"
 
 namespace st = strata;
 
 namespace {
 
-std::vector<float> random_numbers(std::int64_t count) {
+// From the pool, as the layers' images are: aligned to cache lines, in huge pages.
+st::Scratch<float> random_numbers(std::int64_t count) {
   st::Rng rng(std::uint64_t(count), 0, 0);
-  std::vector<float> numbers(static_cast<std::size_t>(count));
-  for (float& x : numbers) x = rng.uniform(-0.5f, 0.5f);
+  st::Scratch<float> numbers{std::size_t(count)};
+  for (std::int64_t i = 0; i < count; ++i) numbers.data()[i] = rng.uniform(-0.5f, 0.5f);
   return numbers;
 }
 
@@ -32,7 +33,8 @@ int main() {
   std::string kind;
   st::Conv2dProblem p;
   int repetitions = 0;
-  while (std::cin >> kind >> p.n >> p.h >> p.in >> p.out >> p.kernel >> p.padding >> repetitions) {
+  while (std::cin >> kind >> p.n >> p.h >> p.in >> p.out >> p.kernel >> p.stride >> p.padding >>
+         p.dilation >> repetitions) {
     p.w = p.h;
     auto x = random_numbers(p.input_size()), y = random_numbers(p.output_size()), weight = random_numbers(p.weight_size());
     auto bias = random_numbers(p.out);

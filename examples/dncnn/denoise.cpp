@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
   fs::path input, output;
   int threads = 0;
   CLI::App app("Denoises a picture, or all pictures of a folder.");
-  app.add_option("--weights", weights, "safetensors file, or a checkpoint")->required();
+  app.add_option("--weights", weights, "safetensors or .pth file, or a checkpoint")->required();
   app.add_option("input", input, "picture or folder")->required();
   app.add_option("output", output, "picture (.png, .jpg, .bmp) or folder")->required();
   app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));

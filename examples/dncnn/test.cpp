@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
   int threads = 0;
   CLI::App app("Tests a DnCNN denoiser: PSNR and SSIM of every image, and their means.");
   app.option_defaults()->always_capture_default();
-  app.add_option("--weights", weights, "safetensors file, or a checkpoint")->required();
+  app.add_option("--weights", weights, "safetensors or .pth file, or a checkpoint")->required();
   app.add_option("--data", data, "folder of clean images, or dead-leaves")->required();
   app.add_option("--sigma", noise.sigma, "of the noise, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
   app.add_option("--noise", generator, "numpy: as np.random.seed(0) for every image")->check(CLI::IsMember({"numpy", "philox"}));

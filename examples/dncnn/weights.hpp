@@ -21,7 +21,7 @@ struct Architecture {
 };
 
 inline Architecture architecture_of(const std::filesystem::path& path) {
-  const st::SafetensorsFile file(path);
+  const st::WeightsFile file(path);
   Architecture found;
   for (const st::TensorInfo& tensor : file.tensors()) {
     if (tensor.name.starts_with("state.")) continue;  // a checkpoint's optimiser

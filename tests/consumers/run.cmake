@@ -3,8 +3,8 @@
 #     cmake -DKIND=find_package -DSOURCE=<strata> -DBUILD=<its build folder> -DWORK=<scratch> -DCXX=<compiler>
 #           -DGENERATOR=<generator> -P run.cmake
 #
-# KIND missing_packages configures Strata where CLI11 and stb are not to be found, and reads the message; no_cuda asks for
-# CUDA where no toolkit is to be found; cuda builds a program with strata::cuda and runs it, with a device or without one.
+# KIND missing_packages configures Strata where CLI11, stb and protozero are not to be found, and reads the message; no_cuda
+# asks for CUDA where no toolkit is to be found; cuda builds a program with strata::cuda and runs it, with a device or without.
 cmake_minimum_required(VERSION 3.25)
 
 function(run)
@@ -28,9 +28,9 @@ if(KIND STREQUAL "missing_packages")
                           -DSTRATA_STB_INCLUDE_DIR=STRATA_STB_INCLUDE_DIR-NOTFOUND -DCMAKE_FIND_ROOT_PATH=${WORK}
                           -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY
                   RESULT_VARIABLE status OUTPUT_VARIABLE words ERROR_VARIABLE words)
-  string(FIND "${words}" "sudo apt install libstb-dev libcli11-dev" position)
+  string(FIND "${words}" "sudo apt install libstb-dev libprotozero-dev libcli11-dev" position)
   if(status EQUAL 0 OR position EQUAL -1)
-    message(FATAL_ERROR "wanted a failure that names libstb-dev and libcli11-dev, got (${status}):\n${words}")
+    message(FATAL_ERROR "wanted a failure that names libstb-dev, libprotozero-dev and libcli11-dev, got (${status}):\n${words}")
   endif()
   return()
 endif()

@@ -2,6 +2,7 @@
 // magnitudes that went into a result, since that is what rounding errors grow with.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -205,13 +206,54 @@ TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float
   }
 }
 
+TEST_CASE("direct convolution matches its definition where images are cut into tiles") {
+  for (const st::Conv2dProblem& p :
+       {st::Conv2dProblem{.n = 2, .h = 37, .w = 130, .in = 1, .out = 20},
+        st::Conv2dProblem{.h = 40, .w = 101, .in = 3, .out = 48, .kernel = 5, .padding = 2},
+        st::Conv2dProblem{.h = 33, .w = 50, .in = 20, .out = 1, .kernel = 5, .padding = 2},
+        st::Conv2dProblem{.h = 30, .w = 61, .in = 33, .out = 3},
+        st::Conv2dProblem{.n = 2, .h = 15, .w = 21, .in = 70, .out = 40, .kernel = 1, .padding = 0},
+        st::Conv2dProblem{.h = 41, .w = 67, .in = 6, .out = 9, .stride = 2},
+        st::Conv2dProblem{.h = 30, .w = 29, .in = 5, .out = 17, .padding = 8, .dilation = 8},
+        st::Conv2dProblem{.h = 5, .w = 4, .in = 6, .out = 17, .kernel = 9, .padding = 4},
+        st::Conv2dProblem{.h = 23, .w = 24, .in = 40, .out = 12, .kernel = 5, .padding = 2}})
+    check_problem<float>(p);
+}
+
+TEST_CASE("a pixel of a direct convolution has the same bits in any image and at any place") {
+  for (const auto& [in, out, kernel] : {std::array{1, 64, 3}, {3, 20, 3}, {5, 40, 5}, {40, 1, 3}, {33, 3, 5}, {20, 24, 1}}) {
+    CAPTURE(in);
+    CAPTURE(out);
+    const int padding = kernel / 2;
+    const st::Conv2dProblem whole{.n = 2, .h = 44, .w = 150, .in = in, .out = out, .kernel = kernel, .padding = padding};
+    const st::Conv2dProblem part{.h = 19, .w = 23, .in = in, .out = out, .kernel = kernel, .padding = padding};
+    const std::int64_t top = 17, left = 71;
+    const auto x = normal<float>(whole.input_size(), 1), weight = normal<float>(whole.weight_size(), 2);
+    const auto bias = normal<float>(out, 3);
+    std::vector<float> crop, y(std::size_t(whole.output_size())), z(std::size_t(part.output_size()));
+    const auto pixel = [&](std::int64_t h, std::int64_t w) { return std::ptrdiff_t((whole.h + h) * whole.w + w); };
+    for (std::int64_t h = 0; h < part.h; ++h)  // of the second image
+      crop.insert(crop.end(), x.begin() + pixel(top + h, left) * in, x.begin() + pixel(top + h, left + part.w) * in);
+    st::cpu::direct_forward<float>(whole, x.data(), weight.data(), y.data(), {.bias = bias.data()});
+    st::cpu::direct_forward<float>(part, crop.data(), weight.data(), z.data(), {.bias = bias.data()});
+    bool same = true;
+    for (std::int64_t h = padding; h < part.h - padding; ++h)
+      for (std::int64_t w = padding; w < part.w - padding; ++w)
+        same &= std::memcmp(y.data() + pixel(top + h, left + w) * out, z.data() + (h * part.w + w) * out,
+                            std::size_t(out) * sizeof(float)) == 0;
+    CHECK(same);
+  }
+}
+
 TEST_CASE("conv2d gives the same bits for any number of threads") {
   const int threads_before = st::num_threads();
   for (const st::Conv2dProblem& p :
        {st::Conv2dProblem{.n = 2, .h = 30, .w = 23, .in = 16, .out = 24},
         st::Conv2dProblem{.n = 2, .h = 25, .w = 23, .in = 5, .out = 7, .kernel = 5, .stride = 2},
         st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 1, .out = 64},
-        st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 64, .out = 1}}) {
+        st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 64, .out = 1},
+        st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 20, .out = 33, .kernel = 5, .padding = 2},
+        st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 70, .out = 30, .kernel = 1, .padding = 0}}) {
     CAPTURE(describe(p));
     const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2);
     const auto dy = normal<float>(p.output_size(), 4), bias = normal<float>(p.out, 3);

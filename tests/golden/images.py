@@ -36,3 +36,18 @@ save("black_white.bmp", grey > 100)
 save("grey.jpg", grey, quality=100)
 save("rgb.jpg", rgb, quality=100, subsampling=0)
 save("progressive.jpg", rgb, quality=100, subsampling=0, progressive=True)
+
+
+def photo(h, w, channels):
+    """Like a photograph to a compressor: smooth surfaces, edges and noise, so that every filter of PNG has its rows."""
+    random = np.random.RandomState(1)
+    y, x = np.mgrid[0:h, 0:w]
+    surface = 90 * np.sin(x / 9) * np.cos(y / 7) + 60 * (x > y) + 2 * (y % 16) * (x % 5)
+    planes = [surface * (1 - 0.2 * c) + 128 + random.normal(0, 1 + y // 8, (h, w)) for c in range(channels)]
+    pixels = np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
+    pixels[h // 2:h // 2 + 4] = pixels[h // 2]  # equal rows: filter "up"
+    return pixels[..., 0] if channels == 1 else pixels
+
+
+save("photo_grey.png", photo(46, 70, 1))
+save("photo_rgb.png", photo(37, 50, 3))

@@ -2,6 +2,7 @@
 
 #include "io/io_test_net.hpp"
 #include "strata/io/weights.hpp"
+#include "strata/nn/residual.hpp"
 
 namespace st = strata;
 using io_test::contains;
@@ -49,6 +50,11 @@ struct WideNet {
     f("tail", self.tail);
   }
 };
+
+/// As a network in files of PyTorch: a chain in a chain.
+using Block = strata::Sequential<strata::Conv2d<2, 2, 1, strata::no_bias>, strata::BatchNorm2d<2>, strata::ReLU>;
+using Chain = strata::Residual<strata::Sequential<strata::Conv2d<1, 2, 1>, strata::ReLU, strata::Repeat<2, Block>,
+                                                  strata::Repeat<2, strata::PReLU<>>, strata::Conv2d<2, 1, 1>>>;
 
 struct Doubles {
   strata::Parameter weight{strata::Shape{2}};
@@ -200,4 +206,67 @@ TEST_CASE("a prefix selects and is dropped") {
   CHECK(contains(file_error([&] { st::load_weights(path, back); }), "unexpected in the file"));
   CHECK(contains(file_error([&] { st::load_weights(path, back, {.prefix = "net."}); }),
                  "none of its 8 tensors begins with 'net.'"));
+}
+
+TEST_CASE("names of a chain in a chain: nested and spliced, as PyTorch's for either way of writing it") {
+  const io_test::Chain net;
+  const auto names = [&](st::Names how) {
+    std::string text;
+    for (const st::NamedTensor& tensor : st::detail::tensors_of(net, "", how))
+      if (tensor.name.ends_with("weight")) text += tensor.name + " ";
+    return text;
+  };
+  CHECK(names(st::Names::nested) == "body.0.weight body.2.0.0.weight body.2.0.1.weight body.2.1.0.weight body.2.1.1.weight "
+                                    "body.3.0.weight body.3.1.weight body.4.weight ");
+  CHECK(names(st::Names::spliced) == "body.0.weight body.2.weight body.3.weight body.5.weight body.6.weight "
+                                     "body.8.weight body.9.weight body.10.weight ");
+
+  const io_test::Folder folder;
+  const auto path = folder / "chain.safetensors";
+  io_test::Chain other, back;
+  io_test::number(other);
+  st::save_weights(path, other, {}, {.names = st::Names::spliced, .rename = {{"body", "model"}}});
+  CHECK(st::SafetensorsFile(path).find("model.10.bias") != nullptr);
+  CHECK(contains(file_error([&] { st::load_weights(path, back); }), "missing from the file (16)"));
+  st::load_weights(path, back, {.names = st::Names::spliced, .rename = {{"model", "body"}}});
+  CHECK(io_test::numbers(back) == io_test::numbers(other));
+  st::save_weights(path, other, {}, {.rename = {{"body", ""}}});
+  CHECK(st::SafetensorsFile(path).find("2.1.0.weight") != nullptr);
+  st::load_weights(path, back.body);
+}
+
+TEST_CASE("renaming and leaving out are checked") {
+  const io_test::Folder folder;
+  const auto path = folder / "net.safetensors";
+  io_test::Net net, back;
+  io_test::number(net);
+  auto tensors = st::detail::tensors_of(net);
+  const st::AnyTensor other = st::Tensor<float>::full(st::Shape{1}, 1);
+  tensors.push_back({"head.extra", &other});
+  tensors.push_back({"headless", &other});
+  tensors[0].name = "first.weight";
+  st::write_safetensors(path, tensors);
+  const auto load = [&](st::LoadWeightsOptions options) { st::load_weights(path, back, options); };
+  load({.rename = {{"first.weight", "head.weight"}}, .ignore = {"head.extra", "headless"}});
+  CHECK(io_test::numbers(back) == io_test::numbers(net));
+  CHECK(contains(file_error([&] { load({.rename = {{"first", "head"}}, .ignore = {"headless"}}); }),
+                 "unexpected in the file (1):\n    head.extra"));
+  CHECK_THROWS_WITH_AS(load({.rename = {{"firs", "head"}}}), doctest::Contains("no name begins with 'firs', which the option rename"),
+                       st::ValueError);
+  CHECK_THROWS_WITH_AS(load({.ignore = {"tail.w"}}), doctest::Contains("no name begins with 'tail.w', which the option ignore"),
+                       st::ValueError);
+  CHECK_THROWS_WITH_AS(load({.rename = {{"first.weight", "head.bias"}}}), doctest::Contains("makes 'head.bias' of both"),
+                       st::ValueError);
+  CHECK_THROWS_AS(st::save_weights(path, net, {}, {.rename = {{"heads", "x"}}}), st::ValueError);
+  CHECK_THROWS_AS(st::save_weights(path, net, {}, {.rename = {{"head", "tail"}}}), st::ValueError);
+}
+
+TEST_CASE("the prefix of DataParallel need not be given, unless the network's names have it too") {
+  const io_test::Folder folder;
+  const auto path = folder / "net.safetensors";
+  io_test::Net net, back;
+  io_test::number(net);
+  st::write_safetensors(path, st::detail::tensors_of(net, "module."));
+  st::load_weights(path, back);
+  CHECK(io_test::numbers(back) == io_test::numbers(net));
 }

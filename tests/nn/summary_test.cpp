@@ -89,7 +89,7 @@ TEST_CASE("the summary's text") {
   CHECK(st::summary(Net(), {.batch = 2, .height = 10, .width = 100}) ==
         "name      layer                                               output (N x C x H x W)  parameters  multiply-adds\n"
         "body.0    Conv2d(1, 4, kernel_size=3, padding=1)              2x4x10x100                      40         72,000\n"
-        "body.1    ReLU()                                              2x4x10x100                       0              0\n"
+        "body.1    + ReLU()                                            2x4x10x100                       0              0\n"
         "body.2.0  Conv2d(4, 4, kernel_size=3, padding=1, bias=False)  2x4x10x100                     144        288,000\n"
         "body.2.1  Conv2d(4, 4, kernel_size=3, padding=1, bias=False)  2x4x10x100                     144        288,000\n"
         "body.3    Conv2d(4, 1, kernel_size=3, padding=2, dilation=2)  2x1x10x100                      37         72,000\n"

@@ -64,6 +64,10 @@ inline void check_same_device(Device images, Device layer, const std::string& na
 
 namespace backend {
 
+[[noreturn]] inline void throw_one_precision() {
+  throw ValueError("conv2d: the cpu computes in fp32; other precisions need an accelerator");
+}
+
 /// On the CPU `precision` must be fp32: ValueError. The fusion is the CPU's.
 template <class T>
 void conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
@@ -71,8 +75,7 @@ void conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, con
   detail::dispatch<T>(
       device,
       [&] {
-        if (precision != Precision::fp32)
-          throw ValueError("conv2d: the cpu computes in fp32; other precisions need an accelerator");
+        if (precision != Precision::fp32) throw_one_precision();
         cpu::conv2d_forward<T>(problem, x, weight, bias, y, activation, fusion);
       },
       [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, false, precision); });

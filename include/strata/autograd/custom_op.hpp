@@ -69,6 +69,9 @@ void add_gradients(Tape& tape, const Gradients& gradients, const Inputs& inputs,
 /// backward runs only when a gradient is needed.
 template <Pass P, class Forward, class Backward, class... Xs>
 auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs) {
+  static_assert((... && !Symbolic<Xs>),
+                "strata: a module that uses custom_op cannot be exported by itself: give it a second call operator, "
+                "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
   return [&]<int... C, class... T>(const Var<C, T>&... x) {
     (check_pass(pass, x, "custom_op"), ...);
     auto image = forward(x.value()...);
@@ -86,7 +89,7 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
       });
     }
     return y;
-  }(as_var(inputs)...);
+  }(detail::var_in<P>(inputs)...);
 }
 
 /// The channels of the images one after another, as torch.cat(dim=1). N, H and W must agree: ShapeError.
@@ -119,7 +122,12 @@ auto cat(P& pass, const Xs&... inputs) {
             detail::copy_channels<Value>(device, gy, total, gx.data, counts[i], counts[i], pixels, gx.accumulate);
       });
     return y;
-  }(as_var(inputs)...);
+  }(detail::var_in<P>(inputs)...);
+}
+
+template <Pass P, Symbolic... Xs>
+auto cat(P&, const Xs&... inputs) {
+  return symbolic_cat(detail::var_in<P>(inputs)...);  // io/onnx_export.hpp
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "strata/autograd/device_expression.hpp"
+#include "strata/autograd/pass.hpp"
 #include "strata/autograd/variable.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/parallel.hpp"
@@ -230,28 +231,43 @@ auto binary(const A& a, const B& b) {
   }
 }
 
-/// The value of an expression, computed over all cores, recorded when an operand is on a tape.
+/// The value of an expression, computed over all cores.
 template <class E>
-auto evaluate(const E& expression) {
+auto compute(const E& expression) {
   using T = typename E::value_type;
   const Shape& shape = *expression.shape_or_null();
-  if (on_accelerator(expression.pool_or_null()->device())) return evaluate_on_accelerator(expression);
+  if (on_accelerator(expression.pool_or_null()->device())) return compute_on_accelerator(expression);
   Image<E::channels, T> out(shape.n(), shape.h(), shape.w());
   T* y = out.data();
   parallel_ranges(shape.size(), expression_grain, [&](std::int64_t begin, std::int64_t end) {
     sweep<T>(begin, end, [&]<class V>(std::int64_t i) { simd::store<V>(y + i, expression.template eval<V>(i)); });
   });
-  Tape* tape = expression.tape();
-  Var<E::channels, T> result(std::move(out), tape);
-  if (tape != nullptr)
-    tape->record(result.id(), [bound = expression, id = result.id(), size = shape.size()](Tape& t) mutable {
-      bound.bind(t);
-      const T* gy = t.gradient<T>(id);
-      parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
-        sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, simd::load<V>(gy + i)); });
+  return out;
+}
+
+/// The same, recorded when an operand is on a tape.
+template <class E>
+auto evaluate(const E& expression) {
+  using T = typename E::value_type;
+  if constexpr (Symbolic<E>) {
+    return symbolic_value(expression);  // io/onnx_export.hpp
+  } else {
+    Tape* tape = expression.tape();
+    Var<E::channels, T> result(compute(expression), tape);
+    if (tape != nullptr && on_accelerator(result.device())) {
+      record_on_accelerator(expression, result);
+      return result;
+    }
+    if (tape != nullptr)
+      tape->record(result.id(), [bound = expression, id = result.id(), size = result.size()](Tape& t) mutable {
+        bound.bind(t);
+        const T* gy = t.gradient<T>(id);
+        parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
+          sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, simd::load<V>(gy + i)); });
+        });
       });
-    });
-  return result;
+    return result;
+  }
 }
 
 /// factor * (sum of all elements): double accumulation, in an order that depends on the size alone.
@@ -302,6 +318,22 @@ template <class E>
 auto as_var(const E& expression) {
   return detail::evaluate(expression);
 }
+
+namespace detail {
+
+/// x as a variable of a pass of type P. For an Infer pass an expression is computed without a tape, so that a program that
+/// only infers holds no code of the way back.
+template <Pass P, class X>
+decltype(auto) var_in(const X& x) {
+  if constexpr (!P::training && is_expression<X> && !Symbolic<X>) {
+    if (x.tape() != nullptr) throw_of_another_pass("an inference pass");
+    return Var<X::channels, typename X::value_type>(compute(x));
+  } else {
+    return as_var(x);
+  }
+}
+
+}  // namespace detail
 
 template <class A, class B>
   requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))

@@ -117,12 +117,21 @@ class Infer {
 template <class P>
 concept Pass = std::same_as<P, Train> || std::same_as<P, Infer>;
 
+namespace detail {
+[[noreturn]] inline void throw_of_another_pass(const char* who) {
+  throw Error(concat(who, ": the input was computed in another pass, or before this one went back, and gradients do "
+                          "not flow from pass to pass: give x.value() to take it as a constant"));
+}
+}  // namespace detail
+
 /// Throws Error when x was computed in another pass, or in this one before it went back: no gradient would reach it.
 template <Pass P, class X>
-void check_pass(P& pass, const X& x, const char* who) {
-  if (x.tape() != nullptr && (x.tape() != pass.tape() || !x.tape()->holds(x.id())))
-    throw Error(concat(who, ": the input was computed in another pass, or before this one went back, and gradients do "
-                            "not flow from pass to pass: give x.value() to take it as a constant"));
+void check_pass([[maybe_unused]] P& pass, const X& x, const char* who) {
+  if constexpr (P::training) {
+    if (x.tape() != nullptr && (x.tape() != pass.tape() || !x.tape()->holds(x.id()))) detail::throw_of_another_pass(who);
+  } else {
+    if (x.tape() != nullptr) detail::throw_of_another_pass(who);
+  }
 }
 
 }  // namespace strata::inline STRATA_ABI

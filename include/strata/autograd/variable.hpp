@@ -81,6 +81,11 @@ class Scalar {
   std::int64_t id_ = -1;
 };
 
+/// A variable or expression without numbers, with which a network's forward is followed: to write it as an ONNX graph
+/// (io/onnx_export.hpp). A module whose forward cannot be followed gives a second call operator for `st::Symbolic auto`.
+template <class X>
+concept Symbolic = requires { typename X::value_type::is_symbol; };
+
 namespace detail {
 template <class X>
 struct IsVar : std::false_type {};

@@ -6,11 +6,12 @@
 #pragma once
 
 #include <array>
-#include <cmath>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
-#include <numbers>
 #include <span>
 
+#include "strata/core/box_muller.hpp"
 #include "strata/core/config.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -27,6 +28,40 @@ constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> c
   }
   return counter;
 }
+
+namespace detail {
+
+/// The 32 words of blocks first to first + 7 of a stream, in order, as doubles. For processors whose vectors hold eight.
+inline void philox_eight_blocks(std::uint64_t first, const std::array<std::uint32_t, 2>& stream,
+                                std::array<std::uint32_t, 2> key, double* words) {
+  using U = simd::Vector<std::uint64_t>;
+  using V = simd::Vector<double>;
+  constexpr std::uint64_t low = 0xFFFFFFFF;
+  U counter{};
+  for (int k = 0; k < simd::lanes<U>; ++k) counter[k] = first + std::uint64_t(k);
+  U c0 = counter & low, c1 = counter >> 32, c2 = U{} + stream[0], c3 = U{} + stream[1];
+  for (int round = 0; round < 10; ++round) {
+    const U a = c0 * 0xD2511F53, b = c2 * 0xCD9E8D57;
+    c0 = (b >> 32) ^ c1 ^ key[0];
+    c1 = b & low;
+    c2 = (a >> 32) ^ c3 ^ key[1];
+    c3 = a & low;
+    key[0] += 0x9E3779B9u;
+    key[1] += 0xBB67AE85u;
+  }
+  const auto number = [](U word) { return std::bit_cast<V>(word | 0x4330000000000000) - 0x1p52; };  // exact
+  const auto [even_low, even_high] = simd::interleaved(number(c0), number(c2));
+  const auto [odd_low, odd_high] = simd::interleaved(number(c1), number(c3));
+  const auto [w0, w1] = simd::interleaved(even_low, odd_low);
+  const auto [w2, w3] = simd::interleaved(even_high, odd_high);
+  constexpr int step = simd::lanes<V>;
+  simd::store<V>(words, w0);
+  simd::store<V>(words + step, w1);
+  simd::store<V>(words + 2 * step, w2);
+  simd::store<V>(words + 3 * step, w3);
+}
+
+}  // namespace detail
 
 /// A stream of random numbers. A copy goes on from the same place.
 class Rng {
@@ -78,19 +113,47 @@ class Rng {
       has_spare_ = false;
       return spare_;
     }
-    const double u = (double(bits()) + 1.0) * 0x1p-32;  // (0, 1]
-    const double angle = 2.0 * std::numbers::pi * double(bits()) * 0x1p-32;
-    const double radius = std::sqrt(-2.0 * std::log(u));
-    spare_ = float(radius * std::sin(angle));
+    const double first = double(bits()), second = double(bits());
+    const auto [x, y] = detail::box_muller(first, second);
+    spare_ = float(y);
     has_spare_ = true;
-    return float(radius * std::cos(angle));
+    return float(x);
   }
 
+  /// mean + stddev * normal() for every element, the same numbers as one after another, several at a time.
   void fill_normal(std::span<float> out, float mean, float stddev) {
-    for (float& x : out) x = mean + stddev * normal();
+    using V = simd::Vector<double>;
+    const auto scaled = [&](auto x) { return mean + detail::rounded(stddev * x); };
+    std::size_t i = 0;
+    if (has_spare_ && i < out.size()) out[i++] = scaled(normal());
+    for (; i + some <= out.size(); i += some) {
+      double words[some + 4];  // the words of many pairs, then the arithmetic: both keep the processor busy
+      next_words(words);
+      simd::unroll<int(some) / simd::lanes<simd::Vector<float>>>([&](auto part) STRATA_INLINED {
+        constexpr std::size_t at = std::size_t(part) * std::size_t(simd::lanes<simd::Vector<float>>);
+        const V a = simd::load<V>(words + at), b = simd::load<V>(words + at + simd::lanes<V>);
+        const auto pairs = detail::box_muller(simd::even_elements(a, b), simd::odd_elements(a, b));
+        simd::store<simd::Vector<float>>(out.data() + i + at, scaled(detail::interleaved(pairs)));
+      });
+    }
+    for (; i < out.size(); ++i) out[i] = scaled(normal());
   }
 
  private:
+  static constexpr std::size_t some = 32;  // words: eight blocks
+
+  /// words[0] to words[some - 1] = what bits() would give.
+  void next_words(double* words) {
+    if constexpr (simd::lanes<simd::Vector<std::uint64_t>> == 8) {
+      for (int k = used_; k < 4; ++k) *words++ = double(block_[std::size_t(k)]);
+      detail::philox_eight_blocks(counter_, stream_, key_, words);
+      counter_ += 8;
+      for (std::size_t k = 0; k < 4; ++k) block_[k] = std::uint32_t(words[some - 4 + k]);  // as many of them wait as before
+    } else {
+      for (std::size_t k = 0; k < some; ++k) words[k] = double(bits());
+    }
+  }
+
   std::array<std::uint32_t, 2> key_;
   std::array<std::uint32_t, 2> stream_;
   std::array<std::uint32_t, 4> block_{};

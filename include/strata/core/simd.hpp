@@ -118,6 +118,28 @@ template <class V>
   return value[0];
 }
 
+/// a0 a1 ... b0 b1 ... without every second element: even_elements gives a0 a2 ..., odd_elements a1 a3 ...
+template <class V>
+[[gnu::always_inline]] inline V even_elements(V a, V b) {
+  return [&]<int... I>(std::integer_sequence<int, I...>)
+      STRATA_INLINED { return __builtin_shufflevector(a, b, (2 * I)...); }(std::make_integer_sequence<int, lanes<V>>{});
+}
+template <class V>
+[[gnu::always_inline]] inline V odd_elements(V a, V b) {
+  return [&]<int... I>(std::integer_sequence<int, I...>)
+      STRATA_INLINED { return __builtin_shufflevector(a, b, (2 * I + 1)...); }(std::make_integer_sequence<int, lanes<V>>{});
+}
+
+/// a0 b0 a1 b1 ... in two vectors.
+template <class V>
+[[gnu::always_inline]] inline std::pair<V, V> interleaved(V a, V b) {
+  constexpr int half = lanes<V> / 2;
+  return [&]<int... I>(std::integer_sequence<int, I...>) STRATA_INLINED {
+    return std::pair<V, V>(__builtin_shufflevector(a, b, (I / 2 + I % 2 * lanes<V>)...),
+                           __builtin_shufflevector(a, b, (half + I / 2 + I % 2 * lanes<V>)...));
+  }(std::make_integer_sequence<int, lanes<V>>{});
+}
+
 /// f(0), f(1), ... f(Count - 1) with compile-time indices. Arrays indexed by them can live in registers, which a loop
 /// gets from the optimiser only at -O3. Mark f with STRATA_INLINED.
 template <int Count, class F>

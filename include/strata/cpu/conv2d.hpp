@@ -7,6 +7,8 @@
 // Layouts: x and y are N,H,W,C; weight is O,KH,KW,I; bias is O. The result does not depend on the number of threads.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <type_traits>
@@ -17,6 +19,7 @@
 #include "strata/cpu/conv2d_direct_weight.hpp"
 #include "strata/cpu/conv2d_winograd.hpp"
 #include "strata/cpu/conv2d_winograd_weight.hpp"
+#include "strata/cpu/packed_weights.hpp"
 #include "strata/math/activation.hpp"
 #include "strata/math/channel_affine.hpp"
 #include "strata/math/conv2d_problem.hpp"
@@ -74,6 +77,22 @@ void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, c
                           fusion.statistics.variance);
 }
 
+/// The same for weights that stay, as in inference: `cache` keeps the form that the kernel reads under `key`, a checksum of
+/// what the weights come from. weight() gives them, and is not called when the cache holds them.
+template <class T, class Weight>
+void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeights& cache, std::uint64_t key, Weight&& weight,
+                           const T* bias, T* y, Activation activation) {
+  check_conv2d(problem);
+  const Epilogue<T> epilogue{.bias = bias, .activation = activation};
+  if constexpr (std::is_same_v<T, float>)
+    if (detail::use_winograd(problem)) {
+      const auto packed = cache.get(key, winograd_packed_size(problem),
+                                    [&](float* to) { winograd_pack(problem, weight(), to); });
+      return winograd_forward_packed(problem, x, packed->data(), y, epilogue);
+    }
+  direct_forward(problem, x, weight(), y, epilogue);
+}
+
 /// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`. With `sums`, x is the
 /// result of a batch norm (and activation): gathers its sums of dx, which may on the way be set to 0 where the activation
 /// did not let the value through.
@@ -128,5 +147,27 @@ template <class T>
 void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, const T* dy, T* dweight, T* dbias, bool accumulate) {
   conv2d_backward_weight(problem, x, const_cast<T*>(dy), dweight, dbias, accumulate, {});
 }
+
+// ---- memory that float32 convolutions take from the pool, in bytes. That of direct ones is small, and counts as none.
+
+/// Of the weights that conv2d_forward_cached keeps.
+inline std::size_t conv2d_packed_bytes(const Conv2dProblem& p) {
+  if (!detail::use_winograd(p)) return 0;
+  return MemoryPool::block_bytes(std::size_t(winograd_packed_size(p)) * sizeof(float));
+}
+/// While a forward convolution runs; with `packs` it prepares the weights itself.
+inline std::size_t conv2d_forward_workspace(const Conv2dProblem& p, bool packs) {
+  if (!detail::use_winograd(p)) return 0;
+  return winograd_workspace_bytes(p, false) - (packs ? 0 : conv2d_packed_bytes(p));
+}
+/// While the gradients for the weights and for the input are computed.
+inline std::size_t conv2d_weight_workspace(const Conv2dProblem& p) {
+  return detail::use_winograd(p) ? winograd_weight_workspace_bytes(p) : 0;
+}
+inline std::size_t conv2d_input_workspace(const Conv2dProblem& p) {
+  return detail::use_winograd(p) ? winograd_workspace_bytes(p, true) : 0;
+}
+/// Whether the input's normalisation is applied where it is read; else a normalised copy is made.
+constexpr bool conv2d_normalises_on_load(const Conv2dProblem& p) { return detail::use_winograd(p); }
 
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -1,9 +1,9 @@
 // Convolution by its definition, for every kernel size, stride, padding, dilation and number of channels.
 //
 // Forward and the gradient for the input are both "gathers": a pixel of the result is a sum over taps of (source pixel)
-// times (matrix of the tap). Two kernels do it, on pointers to the sources:
+// times (matrix of the tap). Two kernels do it:
 //
-//     any -> many       panels: 6 pixels x 2 vectors of channels at a time
+//     any -> many       panels: 6 or 8 pixels x 1 or 2 vectors of channels at a time, sums in registers
 //     many -> 1 to 4    dot products: vectors along the channels of the source, summed at the end
 //
 // With stride s a pixel of the input feeds only the results whose tap p fulfils (i + padding - p * dilation) mod s = 0.
@@ -17,7 +17,6 @@
 #include "strata/cpu/conv2d_taps.hpp"
 #include "strata/cpu/conv2d_thin.hpp"
 #include "strata/cpu/epilogue.hpp"
-#include "strata/cpu/panel_product.hpp"
 #include "strata/cpu/worker_scratch.hpp"
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
@@ -26,44 +25,121 @@ namespace strata::inline STRATA_ABI::cpu {
 
 namespace detail {
 
+/// The weights of a gather in the order the kernel reads them: panel by panel, tap by tap, channel by channel of the
+/// source, one row of a panel's columns each, zeros behind the last column. The panel that starts at column c begins at
+/// c * (all rows).
+template <class T>
+void pack_direct_panels(const TapGrid& grid, std::int64_t from_channels, std::int64_t columns,
+                        const WeightLayout<T>& weight, T* packed) {
+  using V = simd::Vector<T>;
+  for_each_even_panel<V, direct_vectors>(columns, [&](std::int64_t first, auto vectors) {
+    constexpr std::int64_t width = vectors * simd::lanes<V>;
+    T* const panel = packed + grid.tap_count * from_channels * first;
+    const std::int64_t some = std::min(width, columns - first);
+    parallel_ranges(grid.tap_count, std::max<std::int64_t>(1, 4096 / from_channels / width),
+                    [&](std::int64_t begin, std::int64_t end) {
+                      for (std::int64_t t = begin; t < end; ++t)
+                        for (std::int64_t k = 0; k < from_channels; ++k) {
+                          T* const row = panel + (t * from_channels + k) * width;
+                          for (std::int64_t c = 0; c < some; ++c) row[c] = weight(grid.taps[t], k, first + c);
+                          std::fill(row + some, row + width, T(0));
+                        }
+                    });
+  });
+}
+
+/// results[r][0 ...] = epilogue(bias + sum over segments s and k < depth of pixels[r][offsets[s] + k] * panel[s, k]) for
+/// `count` of Rows pixels and `channels` of Vectors vectors. All Rows pixels are read, and memory of the next Rows is asked
+/// for: pixels and results must go on so far.
+template <class V, int Rows, int Vectors, class T>
+[[gnu::noinline]] void panel_block(const T* const* pixels, const std::int64_t* offsets, std::int64_t segments,
+                                   std::int64_t depth, const T* panel, T* const* results, std::int64_t count,
+                                   std::int64_t column, std::int64_t channels, const VectorEpilogue<T>& epilogue) {
+  constexpr std::int64_t lanes = simd::lanes<V>, line = 64 / std::int64_t(sizeof(T));
+  if (segments == 1 && depth > 1)  // no pixel is read twice: the processor's own prefetching does not follow Rows streams
+    for (int r = 0; r < Rows; ++r) {
+      for (std::int64_t k = 0; k < depth; k += line) __builtin_prefetch(pixels[Rows + r] + k);
+      for (std::int64_t k = 0; k < Vectors * lanes; k += line) __builtin_prefetch(results[Rows + r] + column + k, 1);
+    }
+  V sum[Rows][Vectors];
+  simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
+    const V bias = epilogue.bias(column + j * lanes);
+    simd::unroll<Rows>([&](auto r) STRATA_INLINED { sum[r][j] = bias; });
+  });
+  const T* a[Rows];
+  simd::unroll<Rows>([&](auto r) STRATA_INLINED { a[r] = pixels[r]; });
+  const auto step = [&](std::int64_t place) STRATA_INLINED {
+    V b[Vectors];
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { b[j] = simd::load<V>(panel + j * lanes); });
+    simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+      const V x = simd::broadcast<V>(a[r][place]);
+      simd::unroll<Vectors>([&](auto j) STRATA_INLINED { sum[r][j] += x * b[j]; });
+    });
+    panel += Vectors * lanes;
+  };
+  if (depth == 1) {
+    std::int64_t s = 0;
+    for (; s + 2 <= segments; s += 2) step(offsets[s]), step(offsets[s + 1]);
+    if (s < segments) step(offsets[s]);
+  } else {
+    for (std::int64_t s = 0; s < segments; ++s) {
+      std::int64_t place = offsets[s];
+      const std::int64_t end = place + depth;
+      for (; place + 2 <= end; place += 2) step(place), step(place + 1);
+      if (place < end) step(place);
+    }
+  }
+  const V floor = epilogue.floor();
+  if (count == Rows && channels >= Vectors * lanes && !epilogue.accumulate()) {
+    simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+      simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
+        simd::store(results[r] + column + j * lanes, simd::max(floor, sum[r][j]));
+      });
+    });
+    return;
+  }
+  T finished[Rows][Vectors * lanes];
+  simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { simd::store(finished[r] + j * lanes, simd::max(floor, sum[r][j])); });
+  });
+  const std::int64_t some = std::min(channels, Vectors * lanes);
+  for (std::int64_t r = 0; r < count; ++r) {
+    T* const to = results[r] + column;
+    if (epilogue.accumulate())
+      for (std::int64_t c = 0; c < some; ++c) to[c] += finished[r][c];
+    else
+      std::copy_n(finished[r], some, to);
+  }
+}
+
 /// y[pixel] = epilogue(sum over taps t of x[source of t] * weight of t), for the pixels of a grid, by panels.
 template <class T>
 void gather_panels(const Images<const T>& x, const Images<T>& y, const TapGrid& grid, const WeightLayout<T>& weight,
                    const VectorEpilogue<T>& epilogue) {
   using V = simd::Vector<T>;
-  const std::int64_t pixels = y.n * grid.rows * grid.columns, taps = grid.tap_count, depth = taps * x.c;
-  const std::int64_t run = grid.run(), segments = taps / run;
-  const std::int64_t block = std::clamp<std::int64_t>(pixels / 16 / block_rows, 1, 8) * block_rows;
+  const std::int64_t all_rows = grid.tap_count * x.c, weights = all_rows * simd::padded<V>(y.c);
+  const GridTiles tiles(x, grid, widest_tile<T>(grid, x.c), TilePixels<T>::most, weights / simd::lanes<V>);
+  SourceFinder<T> find_sources(x, grid, tiles);
+  Scratch<T> packed{std::size_t(weights)};
+  pack_direct_panels(grid, x.c, y.c, weight, packed.data());
+  WorkerScratch<T> copies(find_sources.workspace());
+  // Few weights are read again for every 24 pixels, so that y is written from end to end; many once for the tile.
+  const std::int64_t strip = weights * std::int64_t(sizeof(T)) <= 16 << 10 ? 24 : TilePixels<T>::most;
 
-  Scratch<T> packed(std::size_t(packed_size<V>(depth, y.c)));
-  pack_panels<V>(
-      taps, x.c, y.c,
-      [&](std::int64_t t, std::int64_t k, std::int64_t column) { return weight(grid.taps[t], k, column); },
-      packed.data());
-  // Few weights are read again for every 6 pixels, so that y is written from end to end; many once for the block.
-  const std::int64_t strip = packed_size<V>(depth, y.c) * std::int64_t(sizeof(T)) <= 16 << 10 ? block_rows : block;
-  WorkerScratch<const T*> all_sources(segments * block);
-  WorkerScratch<T*> all_results(block);
-  WorkerScratch<T> all_patches(block * depth);
-
-  parallel_for((pixels + block - 1) / block, [&](std::int64_t task, int worker) {
-    const T** sources = all_sources[worker];
-    T** results = all_results[worker];
-    const std::int64_t first = task * block, count = std::min(block, pixels - first);
-    find_sources(x, grid, run, first, count, block_rows, all_patches[worker], sources);
-    find_results(x, y, grid, first, count, results);
-    for (std::int64_t begin = 0; begin < count; begin += strip)
-      for_each_panel<V>(y.c, [&](std::int64_t column, auto vectors) {
-        for (std::int64_t p = begin; p < std::min(count, begin + strip); p += block_rows)
-          write_panel<vectors, T>(results + p, std::min<std::int64_t>(block_rows, count - p), column, y.c - column,
-                                  epilogue, [&](auto&& write) STRATA_INLINED {
-                                    multiply<V, block_rows, vectors>(
-                                        segments, run * x.c,
-                                        [&](std::int64_t s, int r)
-                                            STRATA_INLINED { return sources[p * segments + s * block_rows + r]; },
-                                        packed.data() + depth * column, write);
-                                  });
+  tiles.for_each([&](const GridTile& tile, int worker) {
+    const TileSources<T> sources = find_sources(tile, copies[worker]);
+    TilePixels<T> pixels;
+    pixels.find(y, grid, tile, sources);
+    for (std::int64_t begin = 0; begin < tile.pixels(); begin += strip) {
+      const std::int64_t end = std::min(tile.pixels(), begin + strip);
+      for_each_even_panel<V, direct_vectors>(y.c, [&](std::int64_t column, auto vectors) {
+        constexpr int rows = direct_rows(vectors);
+        for (std::int64_t p = begin; p < end; p += rows)
+          panel_block<V, rows, vectors, T>(pixels.source + p, sources.offsets, find_sources.segments, find_sources.depth,
+                                           packed.data() + all_rows * column, pixels.result + p,
+                                           std::min<std::int64_t>(rows, end - p), column, y.c - column, epilogue);
       });
+    }
   });
 }
 
@@ -75,7 +151,6 @@ void gather(const Images<const T>& x, const Images<T>& y, const TapGrid& grid, c
   if (x.c > thin_channels && y.c == 2) return gather_dots<T, 2>(x, y, grid, weight, epilogue);
   if (x.c > thin_channels && y.c == 3) return gather_dots<T, 3>(x, y, grid, weight, epilogue);
   if (x.c > thin_channels && y.c == 4) return gather_dots<T, 4>(x, y, grid, weight, epilogue);
-  if (x.c <= thin_channels && grid.every == 1) return gather_thin(x, y, grid, weight, epilogue);
   gather_panels(x, y, grid, weight, epilogue);
 }
 
@@ -86,10 +161,15 @@ template <class T>
 void direct_forward(const Conv2dProblem& p, const T* x, const T* weight, T* y, const Epilogue<T>& epilogue) {
   const std::int64_t taps = std::int64_t{p.kernel} * p.kernel, in = p.in, rows = p.out_h(), columns = p.out_w();
   Scratch<Tap> all_taps{std::size_t(taps)};
-  const Images<const T> input{x, p.n, p.h, p.w, in};
-  write_taps(input, p.kernel, p.dilation, p.padding, all_taps.data());
-  detail::gather<T>(input, {y, p.n, rows, columns, p.out}, {0, 0, 1, rows, columns, p.stride, all_taps.data(), taps},
-                    {weight, in, 1, taps * in}, epilogue);
+  write_taps(p.kernel, p.dilation, p.padding, all_taps.data());
+  const WeightLayout<T> layout{weight, in, 1, taps * in};
+  if (p.kernel == 1 && p.stride == 1 && p.padding == 0) {  // all pixels are alike: one long row
+    const std::int64_t pixels = p.n * p.h * p.w;
+    return detail::gather<T>({x, 1, 1, pixels, in}, {y, 1, 1, pixels, p.out}, {0, 0, 1, 1, pixels, 1, all_taps.data(), 1},
+                             layout, epilogue);
+  }
+  detail::gather<T>({x, p.n, p.h, p.w, in}, {y, p.n, rows, columns, p.out},
+                    {0, 0, 1, rows, columns, p.stride, all_taps.data(), taps}, layout, epilogue);
 }
 
 /// dx = or += the gradient for the input: dx[i] = sum over taps p of dy[(i + padding - p * dilation) / stride] *
@@ -97,19 +177,26 @@ void direct_forward(const Conv2dProblem& p, const T* x, const T* weight, T* y, c
 template <class T>
 void direct_backward_input(const Conv2dProblem& p, const T* dy, const T* weight, T* dx, bool accumulate) {
   const std::int64_t kernel = p.kernel, taps = kernel * kernel, stride = p.stride, in = p.in;
-  const Images<const T> gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
+  const Epilogue<T> epilogue{.accumulate = accumulate};
+  const WeightLayout<T> layout{weight, in, taps * in, 1};
   Scratch<Tap> class_taps{std::size_t(taps)};
+  if (kernel == 1 && stride == 1 && p.padding == 0) {
+    const std::int64_t pixels = p.n * p.h * p.w;
+    write_taps(1, 1, 0, class_taps.data());
+    return detail::gather<T>({dy, 1, 1, pixels, p.out}, {dx, 1, 1, pixels, in},
+                             {0, 0, 1, 1, pixels, 1, class_taps.data(), 1}, layout, epilogue);
+  }
+  const Images<const T> gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
   for (std::int64_t a = 0; a < std::min(stride, p.h); ++a)
     for (std::int64_t b = 0; b < std::min(stride, p.w); ++b) {
       std::int64_t count = 0;
       for (std::int64_t t = taps - 1; t >= 0; --t) {  // in the order of their sources in memory
         const std::int64_t h = a + p.padding - t / kernel * p.dilation, w = b + p.padding - t % kernel * p.dilation;
-        if (h % stride == 0 && w % stride == 0)
-          class_taps.data()[count++] = make_tap(gradient, h / stride, w / stride, t);
+        if (h % stride == 0 && w % stride == 0) class_taps.data()[count++] = {h / stride, w / stride, t};
       }
       const std::int64_t rows = (p.h - a + stride - 1) / stride, columns = (p.w - b + stride - 1) / stride;
       detail::gather<T>(gradient, {dx, p.n, p.h, p.w, in}, {a, b, stride, rows, columns, 1, class_taps.data(), count},
-                        {weight, in, taps * in, 1}, {.accumulate = accumulate});
+                        layout, epilogue);
     }
 }
 

@@ -1,14 +1,17 @@
-// Which pixels a convolution reads for a pixel of its result: one per tap, or zeros where a tap falls into the padding.
-// Instead of copying patches, the direct kernels work on tables of pointers to these pixels (Dukhan, "The indirect
-// convolution algorithm", 2019); taps that are neighbours in memory share a pointer.
+// Which pixels a convolution reads for a pixel of its result. The direct kernels work on tiles of the result: the part of
+// the source that a tile's taps read is the image itself where it has all of it, and a copy with zeros around it at the
+// image's border. Either way the source under a tap lies at a fixed distance from the pixel's corner, so no kernel has a
+// case for the border, and a pixel's sum has the same terms in the same order wherever the pixel lies.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
+#include <utility>
 
+#include "strata/core/parallel.hpp"
 #include "strata/core/simd.hpp"
 #include "strata/math/conv2d_problem.hpp"
+#include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
 
@@ -27,7 +30,6 @@ struct Images {
 struct Tap {
   std::int64_t dh, dw;  ///< the source of pixel (i, j) of a grid is pixel (i * step + dh, j * step + dw)
   std::int64_t index;   ///< row * kernel + column in the kernel
-  std::int64_t offset;  ///< of the source from pixel (i * step, j * step), in elements
 };
 
 /// Every `every`-th pixel of an image from (first_h, first_w) on, rows x columns of them, and the taps they all have.
@@ -47,133 +49,10 @@ struct TapGrid {
   }
 };
 
-template <class T>
-Tap make_tap(const Images<const T>& x, std::int64_t dh, std::int64_t dw, std::int64_t index) {
-  return {dh, dw, index, (dh * x.w + dw) * x.c};
-}
-
 /// Writes the taps of a kernel whose corner lies `padding` before the pixel, kernel * kernel of them.
-template <class T>
-void write_taps(const Images<const T>& x, std::int64_t kernel, std::int64_t dilation, std::int64_t padding, Tap* taps) {
+inline void write_taps(std::int64_t kernel, std::int64_t dilation, std::int64_t padding, Tap* taps) {
   for (std::int64_t t = 0; t < kernel * kernel; ++t)
-    taps[t] = make_tap(x, t / kernel * dilation - padding, t % kernel * dilation - padding, t);
-}
-
-/// Walks over the pixels of a grid, row by row, image by image, and knows the sources of the one it is at.
-template <class T>
-class SourceWalk {
- public:
-  SourceWalk(const Images<const T>& x, const TapGrid& grid, std::int64_t pixel)
-      : x_(x),
-        grid_(grid),
-        n_(pixel / grid.columns / grid.rows),
-        i_(pixel / grid.columns % grid.rows),
-        j_(pixel % grid.columns) {
-    for (std::int64_t t = 0; t < grid.tap_count; ++t) {
-      low_h_ = std::min(low_h_, grid.taps[t].dh);
-      high_h_ = std::max(high_h_, grid.taps[t].dh);
-      low_w_ = std::min(low_w_, grid.taps[t].dw);
-      high_w_ = std::max(high_w_, grid.taps[t].dw);
-    }
-    enter_row();
-  }
-
-  void advance() {
-    corner_ += grid_.step * x_.c;
-    if (++j_ < grid_.columns) return;
-    j_ = 0;
-    if (++i_ == grid_.rows) {
-      i_ = 0;
-      ++n_;
-    }
-    enter_row();
-  }
-
-  std::int64_t n() const { return n_; }
-  std::int64_t i() const { return i_; }
-  std::int64_t j() const { return j_; }
-
-  /// Whether all taps lie inside the image.
-  bool inside() const {
-    const std::int64_t w = j_ * grid_.step;
-    return row_inside_ && w + low_w_ >= 0 && w + high_w_ < x_.w;
-  }
-  bool inside(const Tap& tap) const {
-    const std::int64_t h = i_ * grid_.step + tap.dh, w = j_ * grid_.step + tap.dw;
-    return h >= 0 && h < x_.h && w >= 0 && w < x_.w;
-  }
-  /// The source under a tap that lies inside.
-  const T* source(const Tap& tap) const { return x_.data + (corner_ + tap.offset); }
-
- private:
-  void enter_row() {
-    const std::int64_t h = i_ * grid_.step;
-    row_inside_ = h + low_h_ >= 0 && h + high_h_ < x_.h;
-    corner_ = ((n_ * x_.h + h) * x_.w + j_ * grid_.step) * x_.c;
-  }
-
-  const Images<const T> x_;
-  const TapGrid& grid_;
-  std::int64_t n_, i_, j_;
-  std::int64_t corner_ = 0;  // of the pixel's source without a tap, in elements
-  bool row_inside_ = false;
-  std::int64_t low_h_ = 0, high_h_ = 0, low_w_ = 0, high_w_ = 0;
-};
-
-/// Finds the sources of the grid's pixels [first, first + count), in segments of `run` taps. Pixels are grouped:
-/// segment s of pixel p is at sources[(p / group * segments + s) * group + p % group]. Where taps lie in the padding, a
-/// patch with zeros is made in `patches`, which has room for all taps of all pixels. The last group is filled up with
-/// its last pixel.
-template <class T>
-void find_sources(const Images<const T>& x, const TapGrid& grid, std::int64_t run, std::int64_t first,
-                  std::int64_t count, std::int64_t group, T* patches, const T** sources) {
-  const std::int64_t segments = grid.tap_count / run;
-  SourceWalk<T> walk(x, grid, first);
-  const T** to = sources;
-  for (std::int64_t p = 0, place = 0; p < count; ++p, walk.advance()) {
-    if (walk.inside()) {
-      for (std::int64_t s = 0; s < segments; ++s) to[s * group + place] = walk.source(grid.taps[s * run]);
-    } else {
-      T* const patch = patches + p * grid.tap_count * x.c;
-      for (std::int64_t t = 0; t < grid.tap_count; ++t) {
-        if (walk.inside(grid.taps[t]))
-          std::copy_n(walk.source(grid.taps[t]), x.c, patch + t * x.c);
-        else
-          std::fill_n(patch + t * x.c, x.c, T(0));
-      }
-      for (std::int64_t s = 0; s < segments; ++s) to[s * group + place] = patch + s * run * x.c;
-    }
-    if (++place == group) {
-      place = 0;
-      to += segments * group;
-    }
-  }
-  if (const std::int64_t used = count % group; used != 0)
-    for (std::int64_t s = 0; s < segments; ++s) std::fill(to + s * group + used, to + (s + 1) * group, to[s * group]);
-}
-
-/// Copies the patches of the next `count` pixels of a walk: element e (tap * channels + channel) of the p-th patch goes
-/// to to[p * pixel + e * element].
-template <class T>
-void copy_patches(const TapGrid& grid, std::int64_t run, std::int64_t channels, std::int64_t count, SourceWalk<T>& walk,
-                  T* to, std::int64_t pixel, std::int64_t element) {
-  for (std::int64_t p = 0; p < count; ++p, to += pixel, walk.advance()) {
-    T* place = to;
-    if (walk.inside()) {
-      for (std::int64_t t = 0; t < grid.tap_count; t += run, place += run * channels * element) {
-        const T* const from = walk.source(grid.taps[t]);
-        std::int64_t e = 0;
-        for (; e + 3 <= run * channels; e += 3)  // 3 x 3 kernels have runs of 3, 6, 9 or 12
-          simd::unroll<3>([&](auto k) STRATA_INLINED { place[(e + k) * element] = from[e + k]; });
-        for (; e < run * channels; ++e) place[e * element] = from[e];
-      }
-    } else {
-      for (std::int64_t t = 0; t < grid.tap_count; ++t) {
-        const T* const from = walk.inside(grid.taps[t]) ? walk.source(grid.taps[t]) : nullptr;
-        for (std::int64_t c = 0; c < channels; ++c, place += element) *place = from != nullptr ? from[c] : T(0);
-      }
-    }
-  }
+    taps[t] = {t / kernel * dilation - padding, t % kernel * dilation - padding, t};
 }
 
 /// Where the weight of a tap lies that multiplies channel k of the source into channel `column` of the result.
@@ -186,5 +65,228 @@ struct WeightLayout {
     return first[t.index * tap + from * k + to * column];
   }
 };
+
+/// A rectangle of a grid's pixels in one image.
+struct GridTile {
+  std::int64_t n, i, j, rows, columns;
+
+  std::int64_t pixels() const { return rows * columns; }
+};
+
+/// The distances of a grid's taps from its pixels.
+struct TapReach {
+  explicit TapReach(const TapGrid& grid) {
+    for (std::int64_t t = 0; t < grid.tap_count; ++t) {
+      const Tap& tap = grid.taps[t];
+      low_h = t == 0 ? tap.dh : std::min(low_h, tap.dh);
+      high_h = t == 0 ? tap.dh : std::max(high_h, tap.dh);
+      low_w = t == 0 ? tap.dw : std::min(low_w, tap.dw);
+      high_w = t == 0 ? tap.dw : std::max(high_w, tap.dw);
+    }
+  }
+  std::int64_t low_h = 0, high_h = 0, low_w = 0, high_w = 0;
+};
+
+/// Cuts the pixels of a grid into tiles, by the problem alone: first those whose taps all lie in the source, then a band
+/// along each border.
+class GridTiles {
+ public:
+  /// Tiles of at most `most_pixels`, at most `most_columns` wide, for kernels that take `pixel_work` multiply-adds of a
+  /// vector for a pixel. They make up to 64 tasks, of a microsecond at least: handing out a task can take as long where
+  /// threads are far apart.
+  template <class T>
+  GridTiles(const Images<const T>& x, const TapGrid& grid, std::int64_t most_columns, std::int64_t most_pixels,
+            std::int64_t pixel_work) {
+    const TapReach reach(grid);
+    const auto inside = [&](std::int64_t low, std::int64_t high, std::int64_t extent, std::int64_t count) {
+      const std::int64_t first = low < 0 ? (-low + grid.step - 1) / grid.step : 0;
+      const std::int64_t end = extent > high ? (extent - 1 - high) / grid.step + 1 : 0;
+      return std::pair{std::min(first, count), std::clamp(end, std::min(first, count), count)};
+    };
+    const auto [top, bottom] = inside(reach.low_h, reach.high_h, x.h, grid.rows);
+    const auto [left, right] = inside(reach.low_w, reach.high_w, x.w, grid.columns);
+    const std::int64_t pixels = x.n * grid.rows * grid.columns;
+    tasks_ = std::clamp<std::int64_t>(pixels * pixel_work / 8192, 1, 64);
+    most_pixels = std::clamp<std::int64_t>(pixels / tasks_, std::min<std::int64_t>(most_pixels, 24), most_pixels);
+    const auto add = [&](std::int64_t i, std::int64_t end_i, std::int64_t j, std::int64_t end_j) {
+      if (end_i == i || end_j == j) return;
+      Region& region = regions_[region_count_++];
+      const std::int64_t most = std::min(most_columns, most_pixels);
+      region.i = i, region.j = j, region.rows = end_i - i, region.columns = end_j - j;
+      region.across = (region.columns + most - 1) / most;
+      region.tile_columns = (region.columns + region.across - 1) / region.across;
+      if (const std::int64_t even = (region.tile_columns + 23) / 24 * 24; even <= most && even <= region.columns)
+        region.tile_columns = even, region.across = (region.columns + even - 1) / even;  // whole blocks of 6 or 8
+      region.tile_rows = std::clamp<std::int64_t>(most_pixels / region.tile_columns, 1, region.rows);
+      region.down = (region.rows + region.tile_rows - 1) / region.tile_rows;
+      region.first = count_;
+      count_ += x.n * region.down * region.across;
+    };
+    add(top, bottom, left, right);
+    add(0, top, 0, grid.columns);
+    add(bottom, grid.rows, 0, grid.columns);
+    add(top, bottom, 0, left);
+    add(top, bottom, right, grid.columns);
+  }
+
+  std::int64_t count() const { return count_; }
+  /// The most rows, columns and pixels of any tile.
+  std::int64_t rows() const { return most([](const Region& r) { return r.tile_rows; }); }
+  std::int64_t columns() const { return most([](const Region& r) { return r.tile_columns; }); }
+  std::int64_t pixels() const { return most([](const Region& r) { return r.tile_rows * r.tile_columns; }); }
+
+  GridTile operator[](std::int64_t tile) const {
+    int at = region_count_ - 1;
+    while (regions_[at].first > tile) --at;
+    const Region& r = regions_[at];
+    tile -= r.first;
+    const std::int64_t i = tile / r.across % r.down * r.tile_rows, j = tile % r.across * r.tile_columns;
+    return {tile / r.across / r.down, r.i + i, r.j + j, std::min(r.tile_rows, r.rows - i),
+            std::min(r.tile_columns, r.columns - j)};
+  }
+
+  /// Calls f(tile, worker) for all tiles on all threads.
+  template <class F>
+  void for_each(F&& f) const {
+    const std::int64_t tasks = std::min(count_, tasks_);
+    parallel_for(tasks, [&](std::int64_t task, int worker) {
+      const std::int64_t end = count_ * (task + 1) / tasks;
+      for (std::int64_t tile = count_ * task / tasks; tile < end; ++tile) f((*this)[tile], worker);
+    });
+  }
+
+ private:
+  struct Region {
+    std::int64_t first;  // tile
+    std::int64_t i, j, rows, columns, tile_rows, tile_columns, down, across;
+  };
+
+  template <class F>
+  std::int64_t most(F&& f) const {
+    std::int64_t result = 0;
+    for (int r = 0; r < region_count_; ++r) result = std::max(result, f(regions_[r]));
+    return result;
+  }
+
+  Region regions_[5];
+  int region_count_ = 0;
+  std::int64_t count_ = 0, tasks_ = 1;
+};
+
+/// How wide tiles may be, so that the rows of the source that share a tap stay in the nearest cache.
+template <class T>
+std::int64_t widest_tile(const TapGrid& grid, std::int64_t channels) {
+  if (grid.tap_count <= 1) return 192;
+  return std::clamp<std::int64_t>(12288 / (channels * std::int64_t(sizeof(T))), 16, 96);
+}
+
+/// The sources of one tile. Pixel (i, j) of the tile has its corner at `corner` + i * row + j * column; segment s of its
+/// taps, which lie next to each other in memory, begins at offsets[s] from there.
+template <class T>
+struct TileSources {
+  const T* corner;
+  std::int64_t row, column;
+  const std::int64_t* offsets;
+};
+
+/// Finds the sources of tiles. `run` taps of one row of the kernel make a segment of `depth` elements. Where that is little
+/// each element is a segment.
+template <class T>
+class SourceFinder {
+ public:
+  SourceFinder(const Images<const T>& x, const TapGrid& grid, const GridTiles& tiles)
+      : depth(grid.run() * x.c <= 16 ? 1 : grid.run() * x.c),
+        segments(grid.tap_count * x.c / depth),
+        x_(x),
+        step_(grid.step),
+        reach_(grid),
+        copy_width_(((tiles.columns() - 1) * step_ + reach_.high_w - reach_.low_w + 1) * x.c),
+        copy_rows_((tiles.rows() - 1) * step_ + reach_.high_h - reach_.low_h + 1),
+        offsets_(std::size_t(2 * segments)) {
+    for (std::int64_t s = 0; s < segments; ++s) {
+      const Tap& tap = grid.taps[s * depth / x.c];
+      const std::int64_t place = (tap.dw - reach_.low_w) * x.c + s * depth % x.c;
+      offsets_.data()[s] = (tap.dh - reach_.low_h) * x.w * x.c + place;
+      offsets_.data()[segments + s] = (tap.dh - reach_.low_h) * copy_width_ + place;
+    }
+  }
+
+  /// Elements of the memory that operator() copies to.
+  std::int64_t workspace() const { return copy_width_ * copy_rows_; }
+
+  TileSources<T> operator()(const GridTile& tile, T* workspace) {
+    const std::int64_t h = tile.i * step_ + reach_.low_h, w = tile.j * step_ + reach_.low_w, width = x_.w * x_.c;
+    const std::int64_t rows = (tile.rows - 1) * step_ + reach_.high_h - reach_.low_h + 1;
+    const std::int64_t columns = (tile.columns - 1) * step_ + reach_.high_w - reach_.low_w + 1;
+    const T* const image = x_.data + tile.n * x_.h * width;
+    if (h >= 0 && h + rows <= x_.h && w >= 0 && w + columns <= x_.w)
+      return {image + h * width + w * x_.c, step_ * width, step_ * x_.c, offsets_.data()};
+    const std::int64_t first = std::clamp<std::int64_t>(-w, 0, columns);
+    const std::int64_t end = std::clamp<std::int64_t>(x_.w - w, first, columns);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      T* const to = workspace + r * copy_width_;
+      if (h + r < 0 || h + r >= x_.h) {
+        std::fill_n(to, columns * x_.c, T(0));
+        continue;
+      }
+      std::fill(to, to + first * x_.c, T(0));
+      std::copy_n(image + (h + r) * width + (w + first) * x_.c, (end - first) * x_.c, to + first * x_.c);
+      std::fill(to + end * x_.c, to + columns * x_.c, T(0));
+    }
+    return {workspace, step_ * copy_width_, step_ * x_.c, offsets_.data() + segments};
+  }
+
+  const std::int64_t depth, segments;
+
+ private:
+  const Images<const T> x_;
+  const std::int64_t step_;
+  const TapReach reach_;
+  const std::int64_t copy_width_, copy_rows_;
+  Scratch<std::int64_t> offsets_;  // of the segments in the image, then in a copy
+};
+
+/// The sources and the results of a tile's pixels, in rows, the last repeated until a kernel's block is full.
+template <class T>
+struct TilePixels {
+  static constexpr std::int64_t most = 192, more = 40;
+
+  void find(const Images<T>& y, const TapGrid& grid, const GridTile& tile, const TileSources<T>& sources) {
+    std::int64_t p = 0;
+    for (std::int64_t i = 0; i < tile.rows; ++i) {
+      const std::int64_t h = grid.first_h + (tile.i + i) * grid.every, w = grid.first_w + tile.j * grid.every;
+      const T* from = sources.corner + i * sources.row;
+      T* to = y.data + ((tile.n * y.h + h) * y.w + w) * y.c;
+      for (std::int64_t j = 0; j < tile.columns; ++j, ++p, from += sources.column, to += grid.every * y.c) {
+        source[p] = from;
+        result[p] = to;
+      }
+    }
+    std::fill_n(source + p, more, source[p - 1]);
+    std::fill_n(result + p, more, result[p - 1]);
+  }
+
+  const T* source[most + more];
+  T* result[most + more];
+};
+
+/// The channels of a result cut into panels of at most `most` vectors, as even as can be. Calls f(first_channel,
+/// vectors) for each; vectors is a std::integral_constant.
+template <class V, int Most, class F>
+void for_each_even_panel(std::int64_t channels, F&& f) {
+  const std::int64_t vectors = simd::padded<V>(channels) / simd::lanes<V>, panels = (vectors + Most - 1) / Most;
+  for (std::int64_t panel = 0; panel < panels; ++panel) {
+    const std::int64_t first = vectors * panel / panels, count = vectors * (panel + 1) / panels - first;
+    simd::unroll<Most>([&](auto less) STRATA_INLINED {
+      if (count == less + 1) f(first * simd::lanes<V>, std::integral_constant<int, less + 1>{});
+    });
+  }
+}
+
+/// Vectors of a full panel, and pixels (or elements of a patch) that a kernel takes at a time with it: sums, a row of the
+/// panel and a broadcast fill the registers, and 8 addresses those for addresses. The loops take two steps at a time,
+/// which is worth some percent.
+inline constexpr int direct_vectors = simd::registers == 32 ? 4 : 2;
+constexpr int direct_rows(int vectors) { return vectors == direct_vectors ? 6 : 8; }
 
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -169,12 +169,24 @@ inline void start(const Window<step, float>&, std::int64_t first, std::int64_t c
   std::fill_n(sink.numbers + sink.channels + first, columns, 0.0f);
 }
 
-/// How a convolution's tiles are cut into blocks, by the problem alone.
+/// How a convolution's tiles are cut into blocks, by the problem alone, and the workspace of a block: transformed tiles v
+/// and products m, 36 planes of each, and room for pixels outside the image.
 struct ConvolutionPlan {
+  using V = simd::Vector<float>;
+
   ConvolutionPlan(const Images<const float>& x, const Images<float>& y)
-      : tiles(y.n, y.h, y.w), block(block_tiles(tiles.count, x.c, y.c)), blocks((tiles.count + block - 1) / block) {}
+      : tiles(y.n, y.h, y.w),
+        block(block_tiles(tiles.count, x.c, y.c)),
+        blocks((tiles.count + block - 1) / block),
+        v_stride(simd::padded<V>(x.c)),
+        m_stride(simd::padded<V>(std::min(y.c, group_columns))),
+        v_plane(plane_distance(block * v_stride)),
+        m_plane(plane_distance(block * m_stride)) {}
+
+  std::int64_t workspace_size() const { return planes * (v_plane + m_plane) + m_stride; }
+
   Tiles tiles;
-  std::int64_t block, blocks;
+  std::int64_t block, blocks, v_stride, m_stride, v_plane, m_plane;
 };
 
 /// y = epilogue(convolution of x, read through `map`, with the transformed weights u). make_sink(b) is the sink of what
@@ -185,11 +197,9 @@ void convolution(const ConvolutionPlan& plan, const Images<const float>& x, cons
   using V = simd::Vector<float>;
   const VectorEpilogue<float> epilogue(scalar_epilogue, y.c);
   const Tiles& tiles = plan.tiles;
-  const std::int64_t v_stride = simd::padded<V>(x.c), m_stride = simd::padded<V>(std::min(y.c, group_columns));
-  const std::int64_t v_plane = plane_distance(plan.block * v_stride), m_plane = plane_distance(plan.block * m_stride);
+  const std::int64_t v_stride = plan.v_stride, v_plane = plan.v_plane, m_plane = plan.m_plane;
   const std::int64_t u_plane = plane_distance(packed_size<V>(x.c, y.c));
-  const std::int64_t worker_size = planes * (v_plane + m_plane) + m_stride;
-  WorkerScratch<float> workspace(worker_size);
+  WorkerScratch<float> workspace(plan.workspace_size());
   Scratch<float> zeros(std::size_t(x.c));
   std::fill_n(zeros.data(), x.c, 0.0f);
 
@@ -197,7 +207,7 @@ void convolution(const ConvolutionPlan& plan, const Images<const float>& x, cons
     float* const v = workspace[worker];
     float* const m = v + planes * v_plane;
     float* const outside = m + planes * m_plane;
-    std::fill_n(outside, m_stride, 0.0f);
+    std::fill_n(outside, plan.m_stride, 0.0f);
     const std::int64_t first = task * plan.block, count = std::min(plan.block, tiles.count - first);
     const std::int64_t rows = (count + block_rows - 1) / block_rows * block_rows;
     for (std::int64_t t = 0; t < count; ++t) {
@@ -257,27 +267,40 @@ constexpr bool has_winograd_form(const Conv2dProblem& p) {
   return p.kernel == 3 && p.stride == 1 && p.dilation == 1 && p.padding <= 2;
 }
 
-/// y = epilogue(convolution of input(x) with weight), for problems of Winograd's form. Statistics of y on request.
-inline void winograd_forward(const Conv2dProblem& p, const float* x, const float* weight, float* y,
-                             const Epilogue<float>& epilogue, const ChannelAffine<float>& input = {},
-                             const ChannelStatistics& statistics = {}) {
+/// Floats of the weights that winograd_forward_packed reads, and how they are made.
+inline std::int64_t winograd_packed_size(const Conv2dProblem& p) { return winograd::weights_size(p.in, p.out); }
+inline void winograd_pack(const Conv2dProblem& p, const float* weight, float* packed) {
+  winograd::transform_weights({weight, p.in, 1, 9 * p.in}, p.in, p.out, packed);
+}
+
+/// y = epilogue(convolution of input(x) with packed weights), for problems of Winograd's form. Statistics of y on request.
+inline void winograd_forward_packed(const Conv2dProblem& p, const float* x, const float* packed, float* y,
+                                    const Epilogue<float>& epilogue, const ChannelAffine<float>& input = {},
+                                    const ChannelStatistics& statistics = {}) {
   using namespace winograd;
-  Scratch<float> u(std::size_t(weights_size(p.in, p.out)));
-  transform_weights({weight, p.in, 1, 9 * p.in}, p.in, p.out, u.data());
   const Images<const float> from{x, p.n, p.h, p.w, p.in};
   const Images<float> to{y, p.n, p.out_h(), p.out_w(), p.out};
   const ConvolutionPlan plan(from, to);
   const auto run = [&](const auto& make_sink) {
     if (input)
-      convolution(plan, from, AffineMap(input), p.padding, u.data(), to, epilogue, make_sink);
+      convolution(plan, from, AffineMap(input), p.padding, packed, to, epilogue, make_sink);
     else
-      convolution(plan, from, Unchanged(), p.padding, u.data(), to, epilogue, make_sink);
+      convolution(plan, from, Unchanged(), p.padding, packed, to, epilogue, make_sink);
   };
   if (!statistics) return run([](std::int64_t) { return NoSink(); });
   const std::int64_t block_size = StatisticsSink::rows * p.out;
   Scratch<float> partial(std::size_t(plan.blocks * block_size));
   run([&](std::int64_t b) { return StatisticsSink{partial.data() + b * block_size, p.out}; });
   merge_statistics(plan, to, partial.data(), statistics);
+}
+
+/// The same from the weights themselves.
+inline void winograd_forward(const Conv2dProblem& p, const float* x, const float* weight, float* y,
+                             const Epilogue<float>& epilogue, const ChannelAffine<float>& input = {},
+                             const ChannelStatistics& statistics = {}) {
+  Scratch<float> packed(std::size_t(winograd_packed_size(p)));
+  winograd_pack(p, weight, packed.data());
+  winograd_forward_packed(p, x, packed.data(), y, epilogue, input, statistics);
 }
 
 /// dx = or += the gradient for the input: the convolution of dy with the filters turned by 180 degrees, padding
@@ -301,6 +324,16 @@ inline void winograd_backward_input(const Conv2dProblem& p, const float* dy, con
   detail::sum_rows(partial.data(), plan.blocks, 2 * p.in, both.data());
   std::copy_n(both.data(), p.in, sums.sum_g);
   std::copy_n(both.data() + p.in, p.in, sums.sum_gx);
+}
+
+/// Bytes that one of the two takes from the pool while it runs, packed weights and sums included.
+inline std::size_t winograd_workspace_bytes(const Conv2dProblem& p, bool backward) {
+  const Images<const float> from{nullptr, p.n, backward ? p.out_h() : p.h, backward ? p.out_w() : p.w, backward ? p.out : p.in};
+  const Images<float> to{nullptr, p.n, backward ? p.h : p.out_h(), backward ? p.w : p.out_w(), backward ? p.in : p.out};
+  const winograd::ConvolutionPlan plan(from, to);
+  const std::int64_t sums = StatisticsSink::rows * to.c * plan.blocks;
+  return MemoryPool::block_bytes(std::size_t(winograd::weights_size(from.c, to.c)) * sizeof(float)) +
+         WorkerScratch<float>::bytes(plan.workspace_size()) + MemoryPool::block_bytes(std::size_t(sums) * sizeof(float));
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

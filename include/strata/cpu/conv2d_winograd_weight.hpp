@@ -47,6 +47,13 @@ struct WeightGradientPlan {
     return simd::padded<simd::Vector<float>>(std::min(chunk, out - out_chunk * chunk));
   }
 
+  std::int64_t sums_size() const { return tasks() * planes * plane; }
+  std::int64_t bias_sums_size() const { return ranges * out_chunks * chunk; }
+  /// Distance of the 36 planes of transformed tiles, of the input and of the gradient.
+  std::int64_t v_plane() const { return plane_distance(block * simd::padded<simd::Vector<float>>(rows(0))); }
+  std::int64_t q_plane() const { return plane_distance(block * columns(0)); }
+  std::int64_t workspace_size() const { return planes * (v_plane() + q_plane()); }
+
   Tiles tiles;
   std::int64_t in, out, in_chunks, out_chunks, ranges;
   std::int64_t plane;  ///< distance of the 36 sums of a task
@@ -98,10 +105,8 @@ void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const flo
                           float* bias_sums) {
   using V = simd::Vector<float>;
   using Plan = WeightGradientPlan;
-  const std::int64_t v_plane = plane_distance(Plan::block * simd::padded<V>(plan.rows(0)));
-  const std::int64_t q_plane = plane_distance(Plan::block * plan.columns(0));
-  const std::int64_t worker_size = planes * (v_plane + q_plane);
-  WorkerScratch<float> workspace(worker_size);
+  const std::int64_t v_plane = plan.v_plane(), q_plane = plan.q_plane();
+  WorkerScratch<float> workspace(plan.workspace_size());
   std::array<float, std::size_t(Plan::chunk)> zeros{};
 
   parallel_for(plan.tasks(), [&](std::int64_t task, int worker) {
@@ -152,8 +157,7 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, flo
                                      const NormGradient<float>& norm = {}) {
   using namespace winograd;
   const WeightGradientPlan plan(p);
-  const std::int64_t bias_stride = plan.out_chunks * WeightGradientPlan::chunk;
-  Scratch<float> sums(std::size_t(plan.tasks() * planes * plan.plane)), bias_sums(std::size_t(plan.ranges * bias_stride));
+  Scratch<float> sums(std::size_t(plan.sums_size())), bias_sums(std::size_t(plan.bias_sums_size()));
   const Images<const float> from{x, p.n, p.h, p.w, p.in};
   const Images<float> gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
   const auto run = [&](const auto& map) {
@@ -167,7 +171,15 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, flo
   else
     run(Unchanged());
   transform_weight_gradient(plan, sums.data(), dweight, accumulate);
-  if (dbias) detail::sum_ranges(bias_sums.data(), plan.ranges, bias_stride, p.out, dbias, accumulate);
+  if (dbias) detail::sum_ranges(bias_sums.data(), plan.ranges, plan.out_chunks * WeightGradientPlan::chunk, p.out, dbias, accumulate);
+}
+
+/// Bytes that it takes from the pool while it runs.
+inline std::size_t winograd_weight_workspace_bytes(const Conv2dProblem& p) {
+  const winograd::WeightGradientPlan plan(p);
+  return MemoryPool::block_bytes(std::size_t(plan.sums_size()) * sizeof(float)) +
+         MemoryPool::block_bytes(std::size_t(plan.bias_sums_size()) * sizeof(float)) +
+         WorkerScratch<float>::bytes(plan.workspace_size());
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -115,15 +115,27 @@ double sum_of_squares(std::int64_t count, const T* x) {
   const std::int64_t tasks = (count + detail::update_grain - 1) / detail::update_grain;
   Scratch<double> partial{std::size_t(tasks)};
   parallel_for(tasks, [&](std::int64_t task) {
-    constexpr int lanes = 8;
-    double sums[lanes] = {};
+    constexpr int lanes = 32;  // the same on every processor
+    typedef T Part __attribute__((vector_size(8 * sizeof(T))));
+    typedef double Sum __attribute__((vector_size(8 * sizeof(double))));
+    Sum sums[lanes / 8] = {};
     std::int64_t i = task * detail::update_grain;
     const std::int64_t end = std::min(count, i + detail::update_grain);
-    for (; i + lanes <= end; i += lanes)
-      for (int lane = 0; lane < lanes; ++lane) sums[lane] += double(x[i + lane]) * double(x[i + lane]);
-    for (int lane = 0; i + lane < end; ++lane) sums[lane] += double(x[i + lane]) * double(x[i + lane]);
+    const auto add = [&](const T* from) STRATA_INLINED {
+      simd::unroll<lanes / 8>([&](auto part) STRATA_INLINED {
+        Part values;
+        __builtin_memcpy(&values, from + part * 8, sizeof(Part));
+        const Sum wide = __builtin_convertvector(values, Sum);
+        sums[part] += wide * wide;
+      });
+    };
+    for (; i + lanes <= end; i += lanes) add(x + i);
+    T rest[lanes] = {};
+    std::copy(x + i, x + end, rest);
+    add(rest);
     double total = 0;
-    for (const double sum : sums) total += sum;
+    for (const Sum& part : sums)
+      for (int lane = 0; lane < 8; ++lane) total += part[lane];
     partial[std::size_t(task)] = total;
   });
   double total = 0;

@@ -1,49 +1,83 @@
-// Windows over N,H,W,C images: maximum and mean, pixel shuffle.
+// Windows over N,H,W,C images: maximum and mean. Vectors lie along the channels.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "strata/core/parallel.hpp"
+#include "strata/core/simd.hpp"
+#include "strata/cpu/pixel_shuffle.hpp"
 #include "strata/math/pool_problem.hpp"
+#include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
 
 using strata::PoolProblem;
 
 namespace detail {
-/// Calls f(n, i, first output element of the row) for every output row on all threads.
+
+/// Calls f(corner of the window in x, place of the result in y), in elements, for every output pixel on all threads. With
+/// `disjoint` no two threads get windows that share a pixel.
 template <class F>
-void for_rows(const PoolProblem& p, F&& f) {
-  parallel_for(p.n * p.out_h(), [&](std::int64_t row) {
-    f(row / p.out_h(), row % p.out_h(), row * p.out_w() * p.channels);
+void for_windows(const PoolProblem& p, bool disjoint, F&& f) {
+  const std::int64_t rows = p.out_h(), columns = p.out_w();
+  const std::int64_t together = disjoint && p.stride < p.kernel ? rows : 1;  // rows of one task
+  parallel_for(p.n * rows / together, [&](std::int64_t task) {
+    for (std::int64_t row = task * together; row < (task + 1) * together; ++row)
+      for (std::int64_t j = 0; j < columns; ++j)
+        f(((row / rows * p.h + row % rows * p.stride) * p.w + j * p.stride) * p.channels, (row * columns + j) * p.channels);
   });
 }
+
+/// Calls f.template operator()<V>(c) for all channels, whole vectors first.
+template <class T, class F>
+[[gnu::always_inline]] inline void for_channels(int channels, F&& f) {
+  using V = simd::Vector<T>;
+  int c = 0;
+  for (; c + simd::lanes<V> <= channels; c += simd::lanes<V>) f.template operator()<V>(c);
+  for (; c < channels; ++c) f.template operator()<T>(c);
+}
+
 }  // namespace detail
 
-/// y = the largest value in each window; `from` gets the place of each in x, for the way back. The first of equals counts.
+/// y = the largest value in each window; `from` gets the place of each in x, for the way back. The first of equals counts,
+/// and NaN above all.
 template <class T>
 void max_pool_forward(const PoolProblem& p, const T* x, T* y, std::int64_t* from) {
-  detail::for_rows(p, [&](std::int64_t n, std::int64_t i, std::int64_t out) {
-    for (std::int64_t j = 0; j < p.out_w(); ++j)
-      for (int c = 0; c < p.channels; ++c, ++out) {
-        std::int64_t best = -1;
-        for (int q = 0; q < p.kernel; ++q)
-          for (int r = 0; r < p.kernel; ++r) {
-            const std::int64_t at = ((n * p.h + i * p.stride + q) * p.w + j * p.stride + r) * p.channels + c;
-            if (best < 0 || x[at] > x[best] || x[at] != x[at]) best = at;
+  detail::for_windows(p, false, [&](std::int64_t corner, std::int64_t out) {
+    detail::for_channels<T>(p.channels, [&]<class V>(std::int64_t c) {
+      V best = simd::load<V>(x + corner + c);
+      auto place = V{} > V{};  // integers of the elements' width: the distance from the corner; zeros
+      for (int q = 0; q < p.kernel; ++q)
+        for (int r = 0; r < p.kernel; ++r) {
+          const std::int64_t at = (q * p.w + r) * p.channels;
+          const V value = simd::load<V>(x + corner + at + c);
+          if constexpr (std::is_same_v<V, T>) {
+            if (value > best || value != value) {
+              best = value;
+              if (from != nullptr) from[out + c] = corner + at + c;
+            } else if (q + r == 0 && from != nullptr) {
+              from[out + c] = corner + c;
+            }
+          } else {
+            const auto larger = (value > best) | (value != value);
+            best = larger ? value : best;
+            if (from != nullptr) place = larger ? (place ^ place) + simd::Lane<decltype(place)>(at) : place;
           }
-        y[out] = x[best];
-        if (from != nullptr) from[out] = best;
-      }
+        }
+      simd::store<V>(y + out + c, best);
+      if constexpr (!std::is_same_v<V, T>)
+        if (from != nullptr)
+          for (int lane = 0; lane < simd::lanes<V>; ++lane) from[out + c + lane] = corner + c + lane + place[lane];
+    });
   });
 }
 
 /// dx must hold zeros or a gradient to add to.
 template <class T>
 void max_pool_backward(const PoolProblem& p, const std::int64_t* from, const T* dy, T* dx) {
-  parallel_for(p.n, [&](std::int64_t n) {  // windows of one image may overlap, those of two do not
-    const std::int64_t count = p.out_h() * p.out_w() * p.channels;
-    for (std::int64_t i = n * count; i < (n + 1) * count; ++i) dx[from[i]] += dy[i];
+  detail::for_windows(p, true, [&](std::int64_t, std::int64_t out) {
+    for (std::int64_t i = out; i < out + p.channels; ++i) dx[from[i]] += dy[i];
   });
 }
 
@@ -51,15 +85,13 @@ void max_pool_backward(const PoolProblem& p, const std::int64_t* from, const T* 
 template <class T>
 void avg_pool_forward(const PoolProblem& p, const T* x, T* y) {
   const T share = T(1) / T(p.kernel * p.kernel);
-  detail::for_rows(p, [&](std::int64_t n, std::int64_t i, std::int64_t out) {
-    for (std::int64_t j = 0; j < p.out_w(); ++j)
-      for (int c = 0; c < p.channels; ++c, ++out) {
-        T total = 0;
-        for (int q = 0; q < p.kernel; ++q)
-          for (int r = 0; r < p.kernel; ++r)
-            total += x[((n * p.h + i * p.stride + q) * p.w + j * p.stride + r) * p.channels + c];
-        y[out] = total * share;
-      }
+  detail::for_windows(p, false, [&](std::int64_t corner, std::int64_t out) {
+    detail::for_channels<T>(p.channels, [&]<class V>(std::int64_t c) {
+      V total{};
+      for (int q = 0; q < p.kernel; ++q)
+        for (int r = 0; r < p.kernel; ++r) total += simd::load<V>(x + corner + (q * p.w + r) * p.channels + c);
+      simd::store<V>(y + out + c, total * share);
+    });
   });
 }
 
@@ -67,60 +99,67 @@ void avg_pool_forward(const PoolProblem& p, const T* x, T* y) {
 template <class T>
 void avg_pool_backward(const PoolProblem& p, const T* dy, T* dx) {
   const T share = T(1) / T(p.kernel * p.kernel);
-  parallel_for(p.n, [&](std::int64_t n) {
-    for (std::int64_t i = 0; i < p.out_h(); ++i)
-      for (std::int64_t j = 0; j < p.out_w(); ++j)
-        for (int q = 0; q < p.kernel; ++q)
-          for (int r = 0; r < p.kernel; ++r) {
-            const T* g = dy + ((n * p.out_h() + i) * p.out_w() + j) * p.channels;
-            T* to = dx + ((n * p.h + i * p.stride + q) * p.w + j * p.stride + r) * p.channels;
-            for (int c = 0; c < p.channels; ++c) to[c] += g[c] * share;
-          }
+  detail::for_windows(p, true, [&](std::int64_t corner, std::int64_t out) {
+    detail::for_channels<T>(p.channels, [&]<class V>(std::int64_t c) {
+      const V g = simd::load<V>(dy + out + c) * share;
+      for (int q = 0; q < p.kernel; ++q)
+        for (int r = 0; r < p.kernel; ++r) {
+          T* const to = dx + corner + (q * p.w + r) * p.channels + c;
+          simd::store<V>(to, simd::load<V>(to) + g);
+        }
+    });
   });
 }
 
 /// The mean of every channel over `pixels` pixels of each of n images: y is N, C.
 template <class T>
 void global_avg_pool_forward(std::int64_t n, std::int64_t pixels, int channels, const T* x, T* y) {
-  parallel_for(n, [&](std::int64_t image) {
+  constexpr std::int64_t chunk = 1024, run = 64;  // pixels of a task; pixels summed in T before their sum goes on in double
+  const std::int64_t chunks = (pixels + chunk - 1) / chunk;
+  Scratch<double> partial(std::size_t(n * chunks * channels));
+  parallel_for(n * chunks, [&](std::int64_t task) {
+    double* const totals = partial.data() + task * channels;
+    std::fill_n(totals, channels, 0.0);
+    const std::int64_t end = std::min(pixels, (task % chunks + 1) * chunk);
+    for (std::int64_t begin = task % chunks * chunk; begin < end; begin += run)
+      detail::for_channels<T>(channels, [&]<class V>(std::int64_t c) {
+        const T* from = x + (task / chunks * pixels + begin) * channels + c;
+        V even{}, odd{};  // two sums, so that an addition need not wait for the last
+        std::int64_t left = std::min(run, end - begin);
+        for (; left >= 2; left -= 2, from += 2 * channels) {
+          even += simd::load<V>(from);
+          odd += simd::load<V>(from + channels);
+        }
+        if (left > 0) even += simd::load<V>(from);
+        const V sum = even + odd;
+        if constexpr (std::is_same_v<V, T>)
+          totals[c] += double(sum);
+        else
+          for (int lane = 0; lane < simd::lanes<V>; ++lane) totals[c + lane] += double(sum[lane]);
+      });
+  });
+  for (std::int64_t image = 0; image < n; ++image)
     for (int c = 0; c < channels; ++c) {
       double total = 0;
-      for (std::int64_t p = 0; p < pixels; ++p) total += double(x[(image * pixels + p) * channels + c]);
+      for (std::int64_t k = 0; k < chunks; ++k) total += partial[std::size_t((image * chunks + k) * channels + c)];
       y[image * channels + c] = T(total / double(pixels));
     }
-  });
 }
 
 /// dx (+)= dy / pixels.
 template <class T>
 void global_avg_pool_backward(std::int64_t n, std::int64_t pixels, int channels, const T* dy, T* dx, bool accumulate) {
   const T share = T(1) / T(pixels);
-  parallel_for(n, [&](std::int64_t image) {
-    for (std::int64_t p = 0; p < pixels; ++p)
-      for (int c = 0; c < channels; ++c) {
-        T& to = dx[(image * pixels + p) * channels + c];
-        to = (accumulate ? to : T(0)) + dy[image * channels + c] * share;
-      }
-  });
-}
-
-/// Pixel shuffle (Shi et al., 2016) of an image with channels * r * r channels and h x w pixels into channels and
-/// (h * r) x (w * r): output (c, i*r + p, j*r + q) is input (c*r*r + p*r + q, i, j). With `inverse`, moves from the large
-/// image to the small one. to (+)= from.
-template <class T>
-void pixel_shuffle(std::int64_t n, std::int64_t h, std::int64_t w, int channels, int r, const T* from, T* to, bool inverse,
-                   bool accumulate) {
-  parallel_for(n * h, [&](std::int64_t row) {
-    const std::int64_t image = row / h, i = row % h;
-    for (int p = 0; p < r; ++p)
-      for (std::int64_t j = 0; j < w; ++j)
-        for (int q = 0; q < r; ++q)
-          for (int c = 0; c < channels; ++c) {
-            const std::int64_t small = ((image * h + i) * w + j) * channels * r * r + (c * r + p) * r + q;
-            const std::int64_t large = ((image * h * r + i * r + p) * w * r + j * r + q) * channels + c;
-            T& y = to[inverse ? small : large];
-            y = (accumulate ? y : T(0)) + from[inverse ? large : small];
-          }
+  constexpr std::int64_t chunk = 256;
+  const std::int64_t chunks = (pixels + chunk - 1) / chunk;
+  parallel_for(n * chunks, [&](std::int64_t task) {
+    const std::int64_t image = task / chunks, end = std::min(pixels, (task % chunks + 1) * chunk);
+    for (std::int64_t p = task % chunks * chunk; p < end; ++p)
+      detail::for_channels<T>(channels, [&]<class V>(std::int64_t c) {
+        T* const to = dx + (image * pixels + p) * channels + c;
+        const V g = simd::load<V>(dy + image * channels + c) * share;
+        simd::store<V>(to, accumulate ? simd::load<V>(to) + g : g);
+      });
   });
 }
 

@@ -17,13 +17,20 @@ namespace strata::inline STRATA_ABI::cpu {
 template <class T>
 class WorkerScratch {
  public:
-  explicit WorkerScratch(std::int64_t count)
-      : distance_((count * std::int64_t(sizeof(T)) + 127) / 128 * 128),
-        memory_(std::size_t(num_threads() * distance_)) {}
+  explicit WorkerScratch(std::int64_t count) : distance_(distance(count)), memory_(std::size_t(num_threads() * distance_)) {}
+
+  /// What it takes from the pool.
+  static std::size_t bytes(std::int64_t count) {
+    return MemoryPool::block_bytes(std::size_t(num_threads() * distance(count)));
+  }
 
   T* operator[](int worker) { return reinterpret_cast<T*>(memory_.data() + worker * distance_); }
 
  private:
+  static constexpr std::int64_t distance(std::int64_t count) {
+    return (count * std::int64_t(sizeof(T)) + 127) / 128 * 128;
+  }
+
   std::int64_t distance_;  // in bytes
   Scratch<std::byte> memory_;
 };

@@ -26,6 +26,7 @@
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/jpeg.hpp"
 #include "strata/data/detail/png.hpp"
+#include "strata/data/detail/png_pixels.hpp"
 #include "strata/data/detail/stb.hpp"
 #include "strata/tensor/image.hpp"
 
@@ -100,7 +101,9 @@ inline ImageInfo read_structure(Bytes file, bool whole) {
   return info;
 }
 
-inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels) {
+/// Of files that allow it, only the first `rows` rows.
+inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels,
+                                 std::int64_t rows = std::numeric_limits<std::int64_t>::max()) {
   if (file.size() > std::size_t(std::numeric_limits<int>::max())) throw BadImage("it is larger than 2 GiB");
   const ImageInfo info = read_structure(file, false);
   if (info.h > max_pixels / info.w)
@@ -108,6 +111,8 @@ inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels) {
                           " in all; raise LoadOptions::max_pixels if that is meant"));
   if (info.format == ImageFormat::bmp) return decode_bmp(file, read_bmp_structure(file));
   read_structure(file, true);
+  if (info.format == ImageFormat::png)
+    if (auto image = decode_usual_png(file, info, rows)) return std::move(*image);
 
   struct Limit {  // sixteen bytes a pixel are enough for all that stb takes at once
     explicit Limit(std::size_t bytes) { stb::allocation_limit() = bytes; }
@@ -126,18 +131,29 @@ inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels) {
   return image;
 }
 
-/// The value in [0, 1] of every sample: v / 255 or v / 65535, rounded once.
+/// A rectangle of pixels.
+struct ImagePart {
+  std::int64_t y, x, h, w;
+};
+
+/// The value in [0, 1] of every sample of a part: v / 255 or v / 65535, rounded once.
 template <int C, class Sample>
-void to_floats(const DecodedImage& image, float* out) {
+void to_floats(const DecodedImage& image, const ImagePart& part, float* out) {
   constexpr float scale = float(std::numeric_limits<Sample>::max());
-  const auto* in = static_cast<const Sample*>(image.samples.get());
-  const std::int64_t pixels = image.info.w * image.info.h;
   const bool grey = image.info.channels <= 2;
-  for (std::int64_t i = 0; i < pixels; ++i, in += image.stored_channels, out += C) {
-    if constexpr (C == 1) {
-      out[0] = grey ? float(in[0]) / scale : float((0.299 * in[0] + 0.587 * in[1] + 0.114 * in[2]) / double(scale));
-    } else {
-      for (int c = 0; c < C; ++c) out[c] = float(in[C == 3 && grey ? 0 : c]) / scale;
+  const int stored = image.stored_channels;
+  for (std::int64_t y = part.y; y < part.y + part.h; ++y) {
+    const auto* in = static_cast<const Sample*>(image.samples.get()) + (y * image.info.w + part.x) * stored;
+    if (stored == C) {
+      for (std::int64_t i = 0; i < part.w * C; ++i) *out++ = float(in[i]) / scale;
+      continue;
+    }
+    for (std::int64_t i = 0; i < part.w; ++i, in += stored, out += C) {
+      if constexpr (C == 1) {
+        out[0] = grey ? float(in[0]) / scale : float((0.299 * in[0] + 0.587 * in[1] + 0.114 * in[2]) / double(scale));
+      } else {
+        for (int c = 0; c < C; ++c) out[c] = float(in[C == 3 && grey ? 0 : c]) / scale;
+      }
     }
   }
 }
@@ -166,32 +182,55 @@ inline ImageInfo read_image_info(const std::filesystem::path& path) {
   }
 }
 
+namespace detail {
+
+template <int C>
+Image<C> load_part(const std::filesystem::path& path, const LoadOptions& options, const ImagePart* wanted) {
+  static_assert(C >= 1 && C <= 4,
+                "strata::load_image<C>: C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha)");
+  try {
+    const auto file = read_bytes(path, std::uintmax_t{1} << 31);
+    const std::int64_t rows = wanted ? wanted->y + wanted->h : std::numeric_limits<std::int64_t>::max();
+    const DecodedImage decoded = decode_image(file, options.max_pixels, rows);
+    const ImageInfo& info = decoded.info;
+    const std::string need = concat("it has ", info.channels, " channels and load_image<", C, "> wants ", C, ": ");
+    if (C % 2 == 0 && info.channels != C) throw BadImage(concat(need, "use load_image<", info.channels, ">"));
+    if (C % 2 == 1 && info.has_alpha() && !options.drop_alpha)
+      throw BadImage(concat(need, "pass {.drop_alpha = true} to ignore its alpha channel"));
+    if (C == 1 && info.channels >= 3 && !options.convert)
+      throw BadImage(concat(need, "pass {.convert = true} for its luma, or use load_image<3>"));
+    const ImagePart part = wanted ? *wanted : ImagePart{0, 0, info.h, info.w};
+    if (part.y < 0 || part.x < 0 || part.h <= 0 || part.w <= 0 || part.h > info.h - part.y || part.w > info.w - part.x)
+      throw BadImage(concat("it has ", info.h, "x", info.w, " pixels (rows x columns), and ", part.h, "x", part.w,
+                            " at row ", part.y, ", column ", part.x, " are not inside"));
+    Image<C> image(1, part.h, part.w);
+    if (info.bits == 16)
+      to_floats<C, std::uint16_t>(decoded, part, image.data());
+    else
+      to_floats<C, std::uint8_t>(decoded, part, image.data());
+    return image;
+  } catch (const BadImage& problem) {
+    throw FileError(concat(path.string(), ": cannot read the image: ", problem.what()));
+  }
+}
+
+}  // namespace detail
+
 /// Reads a PNG, JPEG or BMP file (told by its content, not its name) as one image of shape (1, C, H, W) in [0, 1].
 /// C is 1 (grey), 3 (RGB), 2 or 4 (the same with alpha). A grey file read as RGB is copied to the three channels. Other
 /// changes lose something and happen when asked for: LoadOptions::convert and ::drop_alpha. Throws FileError.
 template <int C>
 Image<C> load_image(const std::filesystem::path& path, const LoadOptions& options = {}) {
-  static_assert(C >= 1 && C <= 4,
-                "strata::load_image<C>: C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha)");
-  try {
-    const auto file = detail::read_bytes(path, std::uintmax_t{1} << 31);
-    const detail::DecodedImage decoded = detail::decode_image(file, options.max_pixels);
-    const ImageInfo& info = decoded.info;
-    const std::string need = concat("it has ", info.channels, " channels and load_image<", C, "> wants ", C, ": ");
-    if (C % 2 == 0 && info.channels != C) throw detail::BadImage(concat(need, "use load_image<", info.channels, ">"));
-    if (C % 2 == 1 && info.has_alpha() && !options.drop_alpha)
-      throw detail::BadImage(concat(need, "pass {.drop_alpha = true} to ignore its alpha channel"));
-    if (C == 1 && info.channels >= 3 && !options.convert)
-      throw detail::BadImage(concat(need, "pass {.convert = true} for its luma, or use load_image<3>"));
-    Image<C> image(1, info.h, info.w);
-    if (info.bits == 16)
-      detail::to_floats<C, std::uint16_t>(decoded, image.data());
-    else
-      detail::to_floats<C, std::uint8_t>(decoded, image.data());
-    return image;
-  } catch (const detail::BadImage& problem) {
-    throw FileError(concat(path.string(), ": cannot read the image: ", problem.what()));
-  }
+  return detail::load_part<C>(path, options, nullptr);
+}
+
+/// The h x w pixels of load_image<C>(path, options) at row y, column x. Of the usual PNG files (8 bits, not interlaced) the
+/// rows below them are not decoded. Throws FileError, also when they are not all inside.
+template <int C>
+Image<C> load_image_part(const std::filesystem::path& path, std::int64_t y, std::int64_t x, std::int64_t h,
+                         std::int64_t w, const LoadOptions& options = {}) {
+  const detail::ImagePart part{y, x, h, w};
+  return detail::load_part<C>(path, options, &part);
 }
 
 /// Writes one image, shape (1, C, H, W), as the file name's ending says: .png (C 1 to 4), .jpg, .jpeg, .bmp (C 1 or 3).

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "strata/data/image_file.hpp"
 #include "strata/data/image_source.hpp"
 #include "strata/data/sample.hpp"
+#include "strata/data/transforms.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -40,12 +42,17 @@ class ImageFolder {
 
   explicit ImageFolder(std::vector<std::filesystem::path> files, const ImageFolderOptions& options = {})
       : files_(std::move(files)), options_(options) {
-    if (options_.in_memory) images_.resize(files_.size());
+    if (options_.in_memory)
+      images_.resize(files_.size());
+    else
+      sizes_.resize(files_.size());
     detail::for_each_image(files_.size(), [&](std::size_t i) {
-      if (options_.in_memory)
+      if (options_.in_memory) {
         images_[i] = load_image<C>(files_[i], options_.load());
-      else
-        read_image_info(files_[i]);
+      } else {
+        const ImageInfo info = read_image_info(files_[i]);
+        sizes_[i] = {info.h, info.w};
+      }
     });
   }
 
@@ -55,6 +62,17 @@ class ImageFolder {
   Image<C> image(std::size_t index) const {
     detail::check_index("ImageFolder", index, size());
     return options_.in_memory ? images_[index] : load_image<C>(files_[index], options_.load());
+  }
+  /// See image_source.hpp: with in_memory nothing.
+  std::optional<ImageSize> size_of(std::size_t index) const {
+    detail::check_index("ImageFolder", index, size());
+    return options_.in_memory ? std::nullopt : std::optional(sizes_[index]);
+  }
+  /// Pixels of image(index); without in_memory no more of the file is decoded than these need.
+  Image<C> part(std::size_t index, std::int64_t y, std::int64_t x, std::int64_t h, std::int64_t w) const {
+    detail::check_index("ImageFolder", index, size());
+    return options_.in_memory ? crop(images_[index], y, x, h, w)
+                              : load_image_part<C>(files_[index], y, x, h, w, options_.load());
   }
   const std::filesystem::path& path(std::size_t index) const {
     detail::check_index("ImageFolder", index, size());
@@ -70,7 +88,8 @@ class ImageFolder {
  private:
   std::vector<std::filesystem::path> files_;
   ImageFolderOptions options_;
-  std::vector<Image<C>> images_;
+  std::vector<Image<C>> images_;    // with in_memory
+  std::vector<ImageSize> sizes_;    // without
 };
 
 struct PairedFolderOptions {

@@ -7,6 +7,10 @@
 //       std::string name(std::size_t index) const;     // optional; errors name the image by it
 //     };
 //     st::MemoryImages<1> kept(Checkerboards{});       // every image made once and kept
+//
+// A source that can make a part of an image in less time than the whole has two more functions, and training on patches
+// uses them: `std::optional<st::ImageSize> size_of(index) const`, empty where image() is as quick, and
+// `st::Image<1> part(index, y, x, h, w) const`, the pixels of image(index) from row y and column x on.
 #pragma once
 
 #include <concepts>
@@ -14,6 +18,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -22,9 +27,14 @@
 #include "strata/core/error.hpp"
 #include "strata/core/parallel.hpp"
 #include "strata/data/dataset.hpp"
+#include "strata/data/transforms.hpp"
 #include "strata/tensor/image.hpp"
 
 namespace strata::inline STRATA_ABI {
+
+struct ImageSize {
+  std::int64_t h = 0, w = 0;
+};
 
 template <class S>
 concept ImageSource = requires(const S& source, std::size_t index) {
@@ -73,6 +83,11 @@ class AnyImages {
   std::size_t size() const { return source_->size(); }
   Image<C> image(std::size_t index) const { return source_->image(index); }
   std::string name(std::size_t index) const { return source_->name(index); }
+  /// The size of an image whose parts are made in less time than the whole; else nothing.
+  std::optional<ImageSize> size_of(std::size_t index) const { return source_->size_of(index); }
+  Image<C> part(std::size_t index, std::int64_t y, std::int64_t x, std::int64_t h, std::int64_t w) const {
+    return source_->part(index, y, x, h, w);
+  }
 
  private:
   struct Interface {
@@ -80,6 +95,8 @@ class AnyImages {
     virtual std::size_t size() const = 0;
     virtual Image<C> image(std::size_t index) const = 0;
     virtual std::string name(std::size_t index) const = 0;
+    virtual std::optional<ImageSize> size_of(std::size_t index) const = 0;
+    virtual Image<C> part(std::size_t index, std::int64_t y, std::int64_t x, std::int64_t h, std::int64_t w) const = 0;
   };
   template <class S>
   struct Model final : Interface {
@@ -88,6 +105,18 @@ class AnyImages {
     std::size_t size() const override { return held->size(); }
     Image<C> image(std::size_t index) const override { return held->image(index); }
     std::string name(std::size_t index) const override { return detail::name_of(*held, index); }
+    std::optional<ImageSize> size_of(std::size_t index) const override {
+      if constexpr (requires { held->size_of(index); })
+        return held->size_of(index);
+      else
+        return std::nullopt;
+    }
+    Image<C> part(std::size_t index, std::int64_t y, std::int64_t x, std::int64_t h, std::int64_t w) const override {
+      if constexpr (requires { held->part(index, y, x, h, w); })
+        return held->part(index, y, x, h, w);
+      else
+        return crop(held->image(index), y, x, h, w);
+    }
     detail::Held<S> held;
   };
 

@@ -69,14 +69,23 @@ class NoisyPatches {
   /// Throws ShapeError, naming the image, when it is smaller than a patch.
   Sample<C> get(std::size_t index, Rng& rng) const {
     const std::size_t which = index % images_.size();
-    const Image<C> image = images_.image(which);
     const std::int64_t patch = options_.patch_size;
-    if (image.h() < patch || image.w() < patch)
-      throw ShapeError(concat(images_.name(which), ": the image has ", image.w(), "x", image.h(),
+    const std::optional<ImageSize> known = images_.size_of(which);
+    Image<C> image;  // the whole, or where parts are quicker the patch alone
+    if (!known) image = images_.image(which);
+    const ImageSize size = known.value_or(ImageSize{image.h(), image.w()});
+    if (size.h < patch || size.w < patch)
+      throw ShapeError(concat(images_.name(which), ": the image has ", size.w, "x", size.h,
                               " pixels, smaller than a patch of ", patch, "x", patch,
                               "; lower .patch_size or remove the image"));
-    Image<C> clean = random_crop(image, patch, rng);
-    if (options_.augment) clean = dihedral(clean, int(rng.below(8)));
+    std::int64_t y = rng.below(std::uint32_t(size.h - patch + 1)), x = rng.below(std::uint32_t(size.w - patch + 1));
+    const int orientation = options_.augment ? int(rng.below(8)) : 0;
+    if (known) {
+      image = images_.part(which, y, x, patch, patch);
+      y = x = 0;
+    }
+    Image<C> clean(1, patch, patch);
+    detail::copy_dihedral<C>(&image(0, 0, y, x), image.w(), patch, patch, orientation, clean.data());
     const float sigma = high_ > low_ ? rng.uniform(low_, high_) : low_;
     return {add_gaussian_noise(clean, sigma / 255.0f, rng), clean};
   }

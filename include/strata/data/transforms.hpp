@@ -83,27 +83,43 @@ Sample<C> random_crop(const Sample<C>& sample, std::int64_t size, Rng& rng) {
   return {crop(small, y, x, size, size), crop(large, y * scale, x * scale, size * scale, size * scale)};
 }
 
+namespace detail {
+
+/// Writes orientation k (see dihedral) of the h x w pixels at `from`, whose rows are `row` pixels apart, one after another.
+template <int C>
+void copy_dihedral(const float* from, std::int64_t row, std::int64_t h, std::int64_t w, int k, float* to) {
+  // Pixel (i, j) of the result is pixel (y, x) = start + i * down + j * right of the mirrored image.
+  constexpr std::int64_t down[4][2] = {{1, 0}, {0, -1}, {-1, 0}, {0, 1}};
+  constexpr std::int64_t right[4][2] = {{0, 1}, {1, 0}, {0, -1}, {-1, 0}};
+  const int turn = k % 4;
+  const std::int64_t start_y = turn >= 2 ? h - 1 : 0, start_x = turn == 1 || turn == 2 ? w - 1 : 0;
+  const std::int64_t sign = k >= 4 ? -1 : 1;
+  const std::int64_t first = start_y * row + (k >= 4 ? w - 1 - start_x : start_x);
+  const std::int64_t step_down = down[turn][0] * row + sign * down[turn][1];
+  const std::int64_t step_right = right[turn][0] * row + sign * right[turn][1];
+  const std::int64_t out_h = turn % 2 ? w : h, out_w = turn % 2 ? h : w;
+  for (std::int64_t i = 0; i < out_h; ++i) {
+    const float* pixel = from + (first + i * step_down) * C;
+    if (step_right == 1) {
+      to = std::copy_n(pixel, out_w * C, to);
+      continue;
+    }
+    for (std::int64_t j = 0; j < out_w; ++j, pixel += step_right * C)
+      for (int c = 0; c < C; ++c) *to++ = pixel[c];
+  }
+}
+
+}  // namespace detail
+
 /// One of the eight orientations of a picture: mirrored left to right when k >= 4, then turned counter-clockwise k % 4
 /// times by 90 degrees, as numpy.rot90(numpy.fliplr(x) if k >= 4 else x, k % 4). Throws ValueError outside 0 to 7.
 template <int C>
 Image<C> dihedral(const Image<C>& image, int k) {
   if (k < 0 || k > 7) throw ValueError(concat("dihedral: got ", k, ", wanted 0 to 7"));
-  const std::int64_t h = image.h(), w = image.w();
-  const int turn = k % 4;
-  Image<C> out = turn % 2 ? Image<C>(image.n(), w, h) : Image<C>(image.n(), h, w);
-  // Pixel (i, j) of the result is pixel (y, x) = start + i * down + j * right of the mirrored image.
-  constexpr std::int64_t down[4][2] = {{1, 0}, {0, -1}, {-1, 0}, {0, 1}};
-  constexpr std::int64_t right[4][2] = {{0, 1}, {1, 0}, {0, -1}, {-1, 0}};
-  const std::int64_t start_y = turn >= 2 ? h - 1 : 0, start_x = turn == 1 || turn == 2 ? w - 1 : 0;
-  const std::int64_t sign = k >= 4 ? -1 : 1;
-  const std::int64_t first = start_y * w + (k >= 4 ? w - 1 - start_x : start_x);
-  const std::int64_t step_down = down[turn][0] * w + sign * down[turn][1];
-  const std::int64_t step_right = right[turn][0] * w + sign * right[turn][1];
-  float* to = out.data();
-  for (std::int64_t n = 0; n < out.n(); ++n)
-    for (std::int64_t i = 0; i < out.h(); ++i)
-      for (std::int64_t j = 0; j < out.w(); ++j, to += C)
-        std::copy_n(image.data() + (n * h * w + first + i * step_down + j * step_right) * C, C, to);
+  const std::int64_t h = image.h(), w = image.w(), size = h * w * C;
+  Image<C> out = k % 2 ? Image<C>(image.n(), w, h) : Image<C>(image.n(), h, w);
+  for (std::int64_t n = 0; n < image.n(); ++n)
+    detail::copy_dihedral<C>(image.data() + n * size, w, h, w, k, out.data() + n * size);
   return out;
 }
 template <int K, int C>
@@ -125,7 +141,8 @@ template <int C>
 Image<C> add_gaussian_noise(const Image<C>& image, float sigma, Rng& rng) {
   if (!(sigma >= 0)) throw ValueError(concat("add_gaussian_noise: got sigma ", sigma, ", wanted 0 or more"));
   Image<C> out(image.n(), image.h(), image.w());
-  for (std::int64_t i = 0; i < image.size(); ++i) out.data()[i] = image.data()[i] + sigma * rng.normal();
+  rng.fill_normal(out.span(), 0.0f, sigma);
+  for (std::int64_t i = 0; i < image.size(); ++i) out.data()[i] += image.data()[i];
   return out;
 }
 

@@ -10,22 +10,19 @@
 
 #include <array>
 #include <bit>
-#include <cstring>
 #include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "strata/autograd/parameter.hpp"
-#include "strata/io/crc32c.hpp"
+#include "strata/io/crc32.hpp"
+#include "strata/io/detail/elements.hpp"
 #include "strata/io/file.hpp"
 #include "strata/io/safetensors_header.hpp"
 #include "strata/tensor/tensor.hpp"
 
 namespace strata::inline STRATA_ABI {
-
-static_assert(std::endian::native == std::endian::little, "strata: safetensors files are little-endian");
 
 namespace detail {
 
@@ -51,111 +48,6 @@ inline std::string hex(std::uint32_t value) {
 
 inline std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
-}
-
-/// IEEE 754 half precision.
-inline float half_to_float(std::uint16_t bits) {
-  const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
-  const std::uint32_t exponent = (bits >> 10) & 31u, mantissa = bits & 1023u;
-  if (exponent == 0) {
-    const float value = float(mantissa) * 0x1p-24f;
-    return sign ? -value : value;
-  }
-  const std::uint32_t wide = exponent == 31 ? 255 : exponent + 112;
-  return std::bit_cast<float>(sign | (wide << 23) | (mantissa << 13));
-}
-inline float bfloat_to_float(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t(bits) << 16); }
-
-constexpr bool is_integer(DType type) {
-  return type == DType::i64 || type == DType::i32 || type == DType::i16 || type == DType::i8 || type == DType::u8 ||
-         type == DType::boolean;
-}
-
-// The code below works on bytes and on types known at run time, not on templates: a program that reads one file should
-// not have to compile a loop for each pair of types.
-
-template <class From>
-From load_as(const std::byte* bytes) {
-  From value;
-  std::memcpy(&value, bytes, sizeof value);
-  return value;
-}
-
-inline std::int64_t load_integer(DType type, const std::byte* bytes) {
-  switch (type) {
-    case DType::i64: return load_as<std::int64_t>(bytes);
-    case DType::i32: return load_as<std::int32_t>(bytes);
-    case DType::i16: return load_as<std::int16_t>(bytes);
-    case DType::i8: return load_as<std::int8_t>(bytes);
-    case DType::u8: return load_as<std::uint8_t>(bytes);
-    default: return load_as<std::uint8_t>(bytes) != 0;
-  }
-}
-
-inline double load_number(DType type, const std::byte* bytes) {
-  switch (type) {
-    case DType::f64: return load_as<double>(bytes);
-    case DType::f32: return double(load_as<float>(bytes));
-    case DType::f16: return double(half_to_float(load_as<std::uint16_t>(bytes)));
-    case DType::bf16: return double(bfloat_to_float(load_as<std::uint16_t>(bytes)));
-    default: return double(load_integer(type, bytes));
-  }
-}
-
-/// Converts `count` elements to F32, F64 or I64.
-inline void convert_elements(DType from, const std::byte* in, DType to, std::byte* out, std::int64_t count) {
-  const int in_bytes = row_of(from).bytes, out_bytes = row_of(to).bytes;
-  for (std::int64_t i = 0; i < count; ++i, in += in_bytes, out += out_bytes) {
-    if (to == DType::i64) {
-      const std::int64_t value = load_integer(from, in);
-      std::memcpy(out, &value, sizeof value);
-    } else if (to == DType::f64) {
-      const double value = load_number(from, in);
-      std::memcpy(out, &value, sizeof value);
-    } else {
-      const float value = static_cast<float>(load_number(from, in));
-      std::memcpy(out, &value, sizeof value);
-    }
-  }
-}
-
-/// Copies a tensor of elements of 4 or 8 bytes between Strata's memory order and PyTorch's.
-inline void reorder(const Shape& shape, int width, const std::byte* from, std::byte* to, bool to_pytorch) {
-  if (shape.size() == 0) return;
-  if (shape.rank() != 4) {
-    std::memcpy(to, from, std::size_t(shape.size() * width));
-    return;
-  }
-  const std::int64_t channels = shape[1], pixels = shape[2] * shape[3];
-  for (std::int64_t n = 0; n < shape[0]; ++n)
-    for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
-      for (std::int64_t c = 0; c < channels; ++c) {
-        const std::int64_t ours = ((n * pixels + pixel) * channels + c) * width;
-        const std::int64_t theirs = ((n * channels + c) * pixels + pixel) * width;
-        const std::byte* source = from + (to_pytorch ? ours : theirs);
-        std::byte* target = to + (to_pytorch ? theirs : ours);
-        if (width == 4)
-          std::memcpy(target, source, 4);
-        else
-          std::memcpy(target, source, 8);
-      }
-}
-
-inline DType dtype_of(const AnyTensor& tensor) {
-  return std::array{DType::f32, DType::f64, DType::i64}[tensor.index()];
-}
-inline std::byte* bytes_of(AnyTensor& tensor) {
-  if (auto* floats = std::get_if<Tensor<float>>(&tensor)) return reinterpret_cast<std::byte*>(floats->data());
-  if (auto* doubles = std::get_if<Tensor<double>>(&tensor)) return reinterpret_cast<std::byte*>(doubles->data());
-  return reinterpret_cast<std::byte*>(std::get<Tensor<std::int64_t>>(tensor).data());
-}
-inline const std::byte* bytes_of(const AnyTensor& tensor) { return bytes_of(const_cast<AnyTensor&>(tensor)); }
-
-/// An uninitialised tensor of the same type.
-inline AnyTensor make_tensor(const AnyTensor& like, const Shape& shape) {
-  if (like.index() == 0) return Tensor<float>(shape);
-  if (like.index() == 1) return Tensor<double>(shape);
-  return Tensor<std::int64_t>(shape);
 }
 
 }  // namespace detail
@@ -210,15 +102,7 @@ class SafetensorsFile {
       fail(concat("tensor '", tensor.name, "' holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
     std::vector<std::byte> bytes(std::size_t(tensor.end - tensor.begin));
     file_.read(data_begin_ + tensor.begin, bytes);
-    const int width = detail::row_of(type).bytes;
-    if (tensor.dtype != type) {
-      std::vector<std::byte> converted(std::size_t(tensor.shape.size() * width));
-      detail::convert_elements(tensor.dtype, bytes.data(), type, converted.data(), tensor.shape.size());
-      bytes = std::move(converted);
-    }
-    AnyTensor out = detail::make_tensor(like, tensor.shape);
-    detail::reorder(tensor.shape, width, bytes.data(), detail::bytes_of(out), false);
-    return out;
+    return detail::tensor_from(std::move(bytes), tensor.dtype, tensor.shape, like);
   }
 
   /// Whether the file has a checksum.

@@ -1,8 +1,10 @@
-// A network's weights in a safetensors file, with PyTorch's names and layouts: load_state_dict(strict=True) takes them.
+// A network's weights in files: safetensors both ways, with PyTorch's names and layouts so that load_state_dict(strict=True)
+// takes them, and what torch.save wrote (io/pytorch_file.hpp) read too.
 //
 //     st::save_weights("net.safetensors", net);
 //     st::load_weights("net.safetensors", net);
-//     st::load_weights("from_pytorch.safetensors", net, {.match = st::Match::by_order});
+//     st::load_weights("from_pytorch.pth", net, {.names = st::Names::spliced, .rename = {{"model", "body"}}});
+//     st::load_weights("from_pytorch.pth", net, {.match = st::Match::by_order});
 //
 // A file that does not fit is a FileError that lists what is missing, unexpected or of another shape, and the network
 // is as it was. Files of float16, bfloat16 or float64 are converted.
@@ -12,13 +14,16 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "strata/autograd/visit.hpp"
+#include "strata/io/names.hpp"
 #include "strata/io/safetensors.hpp"
+#include "strata/io/weights_file.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -31,17 +36,29 @@ enum class Match {
   by_order,
 };
 
+/// How the names of a file become those of the network: first the prefix is dropped, then names are left out, then renamed.
 struct LoadWeightsOptions {
   Match match = Match::by_name;
-  /// Takes only the file's tensors that begin with this, and drops it from their names: "net." or "module.". A
-  /// checkpoint of Strata needs none: "net." goes without saying.
+  /// Takes only the file's tensors that begin with this, and drops it from their names: "net." or "module.". Two prefixes
+  /// need not be given: a checkpoint's "net.", and the "module." of PyTorch's DataParallel where all names have it and the
+  /// network's have not.
   std::string prefix = {};
+  std::string key = {};              ///< which dict of a .pth file: see io/pytorch_file.hpp
+  Names names = Names::nested;       ///< what the network's tensors are called
+  std::vector<Rename> rename = {};   ///< the first that fits a name counts; one that fits none is an error
+  std::vector<std::string> ignore = {};  ///< names, or their beginnings before a dot, that are left out; one of none is an error
+};
+
+struct SaveWeightsOptions {
+  Names names = Names::nested;
+  std::vector<Rename> rename = {};  ///< from the network's names to the file's, as in LoadWeightsOptions
 };
 
 namespace detail {
 
 inline constexpr std::string_view checkpoint_format = "strata.checkpoint";  // metadata key; its value is the version
 inline constexpr std::string_view network_prefix = "net.";
+inline constexpr std::string_view parallel_prefix = "module.";  // of PyTorch's DataParallel
 
 /// What keeps a file and a network apart, for the text of an error.
 class Mismatch {
@@ -116,15 +133,6 @@ inline bool natural_before(std::string_view a, std::string_view b) {
   return a.empty() != b.empty() ? a.empty() : whole_a < whole_b;
 }
 
-/// The tensors of a network, in the order of its lists.
-template <class Net>
-std::vector<NamedTensor> tensors_of(const Net& net, const std::string& prefix = "") {
-  std::vector<NamedTensor> tensors;
-  for_each_tensor(net, [&](const std::string& name, auto& leaf) {
-    tensors.push_back({prefix + name, &std::as_const(leaf).any_value()});
-  });
-  return tensors;
-}
 template <class Net>
 std::vector<AnyTensor*> values_of(Net& net) {
   std::vector<AnyTensor*> values;
@@ -188,21 +196,60 @@ inline std::vector<const TensorInfo*> match_by_order(const TensorIndex& given, c
   return matches;
 }
 
-/// Reads a tensor for each of `wanted`; the tensor itself stands for one that may be missing. Throws FileError when the
-/// file does not fit.
-inline std::vector<AnyTensor> read_weights(const SafetensorsFile& file, const std::vector<NamedTensor>& wanted,
-                                           const LoadWeightsOptions& options) {
+/// Throws ValueError for a rule that no name was of: most likely it is misspelt.
+inline void check_used(const std::filesystem::path& path, std::string_view option, std::string_view rule, std::size_t count) {
+  if (count == 0)
+    throw ValueError(concat(path.string(), ": no name begins with '", rule, "', which the option ", option, " gives"));
+}
+
+/// The file's tensors under the names that the options give them, and what is no tensor. Throws FileError or ValueError
+/// when the options do not fit the file.
+inline TensorIndex given_names(const WeightsFile& file, const std::vector<NamedTensor>& wanted,
+                               const LoadWeightsOptions& options, Mismatch& mismatch) {
+  const auto all_begin_with = [](const auto& tensors, std::string_view prefix) {
+    return std::all_of(tensors.begin(), tensors.end(), [&](const auto& tensor) { return tensor.name.starts_with(prefix); });
+  };
   std::string prefix = options.prefix;
   if (prefix.empty() && file.metadata().contains(std::string(checkpoint_format))) prefix = network_prefix;
-  if (file.has_checksum()) file.verify_checksum();
+  if (prefix.empty() && all_begin_with(file.tensors(), parallel_prefix) && !all_begin_with(wanted, parallel_prefix))
+    prefix = parallel_prefix;
+
+  std::vector<std::size_t> renames(options.rename.size()), ignores(options.ignore.size());
+  /// The name a tensor goes by; nothing for one that is left out.
+  const auto name_of = [&](const std::string& name) -> std::optional<std::string> {
+    if (!name.starts_with(prefix)) return std::nullopt;
+    const std::string bare = name.substr(prefix.size());
+    for (std::size_t i = 0; i < ignores.size(); ++i)
+      if (begins(bare, options.ignore[i])) return ++ignores[i], std::nullopt;
+    return renamed(bare, options.rename, renames);
+  };
   TensorIndex given;
-  for (const TensorInfo& tensor : file.tensors())
-    if (tensor.name.starts_with(prefix)) given.emplace(tensor.name.substr(prefix.size()), &tensor);
-  if (given.empty() && !prefix.empty())
+  bool any = false;
+  for (const TensorInfo& tensor : file.tensors()) {
+    any = any || tensor.name.starts_with(prefix);
+    const std::optional<std::string> name = name_of(tensor.name);
+    if (!name) continue;
+    if (const auto [found, fresh] = given.emplace(*name, &tensor); !fresh)
+      throw ValueError(concat(file.path().string(), ": the option rename makes ", shown(*name), " of both ",
+                              shown(found->second->name), " and ", shown(tensor.name)));
+  }
+  if (!any && !prefix.empty())
     throw FileError(file.path().string() + ": none of its " + std::to_string(file.tensors().size()) +
                     " tensors begins with '" + prefix + "'");
+  for (const auto& [name, kind] : file.others())
+    if (name_of(name)) mismatch.unexpected(name + " (" + kind + ", no tensor)");
+  for (std::size_t i = 0; i < renames.size(); ++i) check_used(file.path(), "rename", options.rename[i].from, renames[i]);
+  for (std::size_t i = 0; i < ignores.size(); ++i) check_used(file.path(), "ignore", options.ignore[i], ignores[i]);
+  return given;
+}
 
+/// Reads a tensor for each of `wanted`; the tensor itself stands for one that may be missing. Throws FileError when the
+/// file does not fit.
+inline std::vector<AnyTensor> read_weights(const WeightsFile& file, const std::vector<NamedTensor>& wanted,
+                                           const LoadWeightsOptions& options) {
+  file.verify_checksums();
   Mismatch mismatch;
+  const TensorIndex given = given_names(file, wanted, options, mismatch);
   const auto matches = options.match == Match::by_name ? match_by_name(given, wanted, mismatch)
                                                        : match_by_order(given, wanted, mismatch);
   for (std::size_t i = 0; i < wanted.size(); ++i)
@@ -223,19 +270,26 @@ inline void copy_into(AnyTensor& to, const AnyTensor& from) {
 
 }  // namespace detail
 
-/// Writes all parameters and buffers. Throws FileError when the file cannot be written.
+/// Writes all parameters and buffers as a safetensors file. Throws FileError when it cannot be written, ValueError for a
+/// rename that fits no name or makes two the same.
 template <class Net>
-void save_weights(const std::filesystem::path& path, const Net& net, const Metadata& metadata = {}) {
-  write_safetensors(path, detail::tensors_of(net), metadata);
+void save_weights(const std::filesystem::path& path, const Net& net, const Metadata& metadata = {},
+                  const SaveWeightsOptions& options = {}) {
+  std::vector<NamedTensor> tensors = detail::tensors_of(net, "", options.names);
+  std::vector<std::size_t> renames(options.rename.size());
+  for (NamedTensor& tensor : tensors) tensor.name = detail::renamed(tensor.name, options.rename, renames);
+  for (std::size_t i = 0; i < renames.size(); ++i) detail::check_used(path, "rename", options.rename[i].from, renames[i]);
+  write_safetensors(path, tensors, metadata);
 }
 
-/// Reads all parameters and buffers, and returns the file's metadata. Throws FileError, listing the differences, when
-/// the file does not fit the network, which is then as it was; only num_batches_tracked may be missing.
+/// Reads all parameters and buffers from a safetensors file, a checkpoint, or a file of torch.save, and returns the file's
+/// metadata. Throws FileError, listing the differences, when the file does not fit the network, which is then as it was;
+/// only num_batches_tracked may be missing.
 template <class Net>
 Metadata load_weights(const std::filesystem::path& path, Net& net, const LoadWeightsOptions& options = {}) {
   static_assert(!std::is_const_v<Net>, "strata: load_weights changes the network, which must not be const");
-  const SafetensorsFile file(path);
-  const auto values = detail::read_weights(file, detail::tensors_of(net), options);
+  const WeightsFile file(path, options.key);
+  const auto values = detail::read_weights(file, detail::tensors_of(net, "", options.names), options);
   const std::vector<AnyTensor*> targets = detail::values_of(net);
   for (std::size_t i = 0; i < values.size(); ++i)
     if (detail::bytes_of(values[i]) != detail::bytes_of(*targets[i])) detail::copy_into(*targets[i], values[i]);

@@ -27,15 +27,18 @@ template <class V, class F>
 
 template <class V>
 [[gnu::always_inline]] inline V square_root(V value) {
-#if defined(__AVX__) && __has_builtin(__builtin_ia32_sqrtps256)  // <immintrin.h> alone takes half a second to compile
-  if constexpr (std::is_same_v<simd::Lane<V>, float> && sizeof(V) >= 32) {
-    typedef float Half __attribute__((vector_size(32)));
-    Half parts[sizeof(V) / 32];
-    __builtin_memcpy(parts, &value, sizeof(V));
-    for (Half& part : parts) part = __builtin_ia32_sqrtps256(part);
-    __builtin_memcpy(&value, parts, sizeof(V));
-    return value;
+  // <immintrin.h> alone takes half a second to compile.
+#if defined(__AVX512F__) && __has_builtin(__builtin_ia32_sqrtps512)
+  if constexpr (std::is_same_v<simd::Lane<V>, float> && sizeof(V) == 64) {
+#if defined(__clang__)
+    return __builtin_ia32_sqrtps512(value, 4);  // 4: round as the processor is set to
+#else
+    return __builtin_ia32_sqrtps512(value);
+#endif
   }
+#endif
+#if defined(__AVX__) && __has_builtin(__builtin_ia32_sqrtps256)
+  if constexpr (std::is_same_v<simd::Lane<V>, float> && sizeof(V) == 32) return __builtin_ia32_sqrtps256(value);
 #endif
   return each(value, [](auto x) { return std::sqrt(x); });
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "strata/autograd/backend.hpp"
+#include "strata/core/checksum.hpp"
 #include "strata/cpu/conv2d.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/init.hpp"
@@ -78,6 +79,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
 
   Parameter weight{Shape{Out, In, Kernel, Kernel}};
   Parameter bias{has_bias ? Shape{Out} : Shape{0}};
+  mutable cpu::PackedWeights packed;  ///< for Infer passes
 
   /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
   Conv2d() { KaimingNormal{}(weight, Rng(0)); }
@@ -102,30 +104,28 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return text + (has_bias ? ")" : ", bias=False)");
   }
 
-  /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x. Statistics of it on request.
-  template <class T>
-  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation, Precision precision,
-                                const ChannelStatistics& statistics = {}) {
-    const Conv2dProblem problem = problem_for(x);
-    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
-    backend::conv2d_forward<T>(x.device(), problem, source(x), weight, bias, image.data(), activation, precision,
-                               {affine(x), statistics});
-    return image;
-  }
-
   /// `statistics` are those of the result, for a batch norm behind the layer. It then leaves the gradient of a ReLU to that.
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none,
                       const ChannelStatistics& statistics = {}) {
     check_same_device(x.device(), self.weight.device(), name());
-    const T* bias_data = nullptr;
-    if constexpr (has_bias) bias_data = std::as_const(self.bias).template value<T>().data();
-    auto y = pass.output(convolve(x, std::as_const(self.weight).template value<T>().data(), bias_data, activation,
-                                  pass.precision(), statistics));
-    if constexpr (P::training) {
+    const T* weight = std::as_const(self.weight).template value<T>().data();
+    const T* bias = nullptr;
+    if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
+    if constexpr (!P::training) {
+      if (on_accelerator(x.device())) return infer_on_accelerator(pass, x, weight, bias, activation);
+      constexpr std::int64_t size = std::int64_t{Out} * In * Kernel * Kernel;
+      return infer(pass, x, self.packed, checksum(weight, size), [weight] { return weight; }, bias, activation);
+    } else {
+      const Conv2dProblem problem = problem_for(x);
+      const Precision precision = pass.precision();
+      Image<Out, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
+      backend::conv2d_forward<T>(x.device(), problem, source(x), weight, bias, image.data(), activation, precision,
+                                 {affine(x), statistics});
+      auto y = pass.output(std::move(image));
       const bool rectify = activation == Activation::relu && !statistics;
-      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
-                                   kept = rectify ? y.value() : Image<Out, T>(), precision = pass.precision()](Tape& tape) {
+      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(),
+                                   kept = rectify ? y.value() : Image<Out, T>(), precision](Tape& tape) {
         using Pending = detail::PendingNormGradient<Out, T>;
         const auto pending = kept.size() == 0 ? tape.take_pending<Pending>(id) : nullptr;
         T* dy = tape.gradient<T>(id);
@@ -138,8 +138,29 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
           backend::conv2d_backward_input<T>(device, problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                             dx.accumulate, precision, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
       });
+      return y;
     }
-    return y;
+  }
+
+  /// The convolution of x on its accelerator with weights and `biases` (or nullptr) there.
+  template <class T>
+  static Var<Out, T> infer_on_accelerator(Infer& pass, const Var<In, T>& x, const T* weights, const T* biases, Activation activation) {
+    const Conv2dProblem problem = problem_for(x);
+    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
+    backend::conv2d_forward<T>(x.device(), problem, x.data(), weights, biases, image.data(), activation, pass.precision());
+    return pass.output(std::move(image));
+  }
+
+  /// The convolution of x with the weights that weights() gives, whose checksum is `key`, and `biases` (or nullptr). The
+  /// form that kernels read is kept in `cache`.
+  template <class T, class Weights>
+  static Var<Out, T> infer(Infer& pass, const Var<In, T>& x, cpu::PackedWeights& cache, std::uint64_t key,
+                           Weights&& weights, const T* biases, Activation activation) {
+    if (pass.precision() != Precision::fp32) backend::throw_one_precision();
+    const Conv2dProblem problem = problem_for(x);
+    Image<Out, T> image(problem.n, problem.out_h(), problem.out_w());
+    cpu::conv2d_forward_cached<T>(problem, x.data(), cache, key, weights, biases, image.data(), activation);
+    return pass.output(std::move(image));
   }
 
  private:

@@ -12,10 +12,13 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include "strata/core/checksum.hpp"
 #include "strata/math/activation.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"
@@ -72,8 +75,7 @@ Var<Conv::io::out, T> folded_on_accelerator(const Conv& conv, const Norm& norm, 
     if constexpr (Conv::has_bias) bias = conv.bias.value().data();
     accelerator(x.device())
         .batch_norm_fold(out, weight.size() / out, weight.data(), bias, Norm::rows(numbers), folded.data(), shift.data());
-    return pass.output(
-        Conv::convolve(x, std::as_const(folded).data(), std::as_const(shift).data(), activation, pass.precision()));
+    return Conv::infer_on_accelerator(pass, x, std::as_const(folded).data(), std::as_const(shift).data(), activation);
   }
 }
 
@@ -86,16 +88,22 @@ auto folded_forward(const Conv& conv, const Norm& norm, Infer& pass, const Var<C
   if (on_accelerator(x.device())) return folded_on_accelerator(conv, norm, pass, x, activation);
   const Normalisation<T> numbers = norm.template inference_numbers<T>();
   const Tensor<T>& weight = conv.weight.template value<T>();
-  Scratch<T> folded(std::size_t(weight.size()));
   Scratch<T> shift(out);
-  const std::int64_t taps = weight.size() / out;
   for (int o = 0; o < out; ++o) {
-    const T scale = numbers.scale()[o];
-    for (std::int64_t i = 0; i < taps; ++i) folded.data()[o * taps + i] = weight.data()[o * taps + i] * scale;
     shift.data()[o] = numbers.shift()[o];
-    if constexpr (Conv::has_bias) shift.data()[o] += conv.bias.template value<T>().data()[o] * scale;
+    if constexpr (Conv::has_bias) shift.data()[o] += conv.bias.template value<T>().data()[o] * numbers.scale()[o];
   }
-  return pass.output(Conv::convolve(x, folded.data(), shift.data(), activation, pass.precision()));
+  std::optional<Scratch<T>> folded;
+  const auto fold = [&]() -> const T* {
+    folded.emplace(std::size_t(weight.size()));
+    const std::int64_t taps = weight.size() / out;
+    for (int o = 0; o < out; ++o)
+      for (std::int64_t i = 0; i < taps; ++i)
+        folded->data()[o * taps + i] = weight.data()[o * taps + i] * numbers.scale()[o];
+    return folded->data();
+  };
+  const std::uint64_t key = checksum(numbers.scale(), out, checksum(weight.data(), weight.size()));
+  return Conv::infer(pass, x, conv.packed, key, fold, std::as_const(shift).data(), activation);
 }
 
 /// conv, an activation, norm and another activation in a training pass.

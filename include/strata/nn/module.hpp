@@ -76,14 +76,23 @@ struct image_fits {
 template <class M, class P, class X>
 auto call(M& module, P& pass, const X& x) {
   if constexpr (requires { module(pass, x); }) {
-    return as_var(module(pass, x));
+    return var_in<P>(module(pass, x));
+  } else if constexpr (Symbolic<X> && !requires(std::remove_const_t<M>& m) { m(pass, x); }) {
+    static_assert(never<M>,
+                  "strata: this module cannot be exported: its call operator must take images of any type, as "
+                  "'auto operator()(P& pass, const auto& x)', or it needs a second one, "
+                  "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
+    if constexpr (fixes_channels<M>)
+      return Var<M::io::out, typename X::value_type>();  // the right type: nothing else fails after the sentence above
+    else
+      return x;
   } else if constexpr (std::is_const_v<M> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     static_assert(never<M>,
                   "strata: a const network holds a module whose call operator is not const: give the module a const one "
                   "for st::Infer, or pass the network as non-const");
-    return as_var(const_cast<std::remove_const_t<M>&>(module)(pass, x));
+    return var_in<P>(const_cast<std::remove_const_t<M>&>(module)(pass, x));
   } else {
-    return as_var(module(pass, x));  // does not compile, and the compiler says why
+    return var_in<P>(module(pass, x));  // does not compile, and the compiler says why
   }
 }
 
@@ -98,7 +107,7 @@ class Layer : public LayerTag {
  public:
   template <Pass P, detail::variable_operand X>
   auto operator()(P& pass, const X& x) {
-    return run(static_cast<Self&>(*this), pass, as_var(x));
+    return run(static_cast<Self&>(*this), pass, detail::var_in<P>(x));
   }
   template <Pass P, detail::variable_operand X>
   auto operator()(P& pass, const X& x) const {
@@ -106,9 +115,9 @@ class Layer : public LayerTag {
       static_assert(detail::never<X>,
                     "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
                     "network that is not const, or use st::Infer");
-      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, as_var(x));
+      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, detail::var_in<P>(x));
     } else {
-      return run(static_cast<const Self&>(*this), pass, as_var(x));
+      return run(static_cast<const Self&>(*this), pass, detail::var_in<P>(x));
     }
   }
 
@@ -121,11 +130,18 @@ class Layer : public LayerTag {
         static_assert(sizeof(detail::image_fits<Self, C, Self::io::in>) > 0);
         return Var<Self::io::out, T>();  // the right type: nothing else fails after the sentence above
       } else {
-        return Self::forward(self, pass, std::move(x));
+        return step(self, pass, std::move(x));
       }
     } else {
-      return Self::forward(self, pass, std::move(x));
+      return step(self, pass, std::move(x));
     }
+  }
+  template <class S, class P, class X>
+  static auto step(S& self, P& pass, X x) {
+    if constexpr (Symbolic<X>)
+      return symbolic_layer(self, pass, x);  // io/onnx_export.hpp
+    else
+      return Self::forward(self, pass, std::move(x));
   }
 };
 

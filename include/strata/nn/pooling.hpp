@@ -1,8 +1,9 @@
-// MaxPool2d, AvgPool2d, GlobalAvgPool2d and PixelShuffle.
+// MaxPool2d, AvgPool2d, GlobalAvgPool2d, PixelShuffle and PixelUnshuffle.
 //
 //     st::MaxPool2d<2>             // windows of 2x2, stride 2
 //     st::AvgPool2d<3, 1>          // windows of 3x3, stride 1
 //     st::PixelShuffle<64, 2>      // 64 channels of h x w -> 16 channels of 2h x 2w
+//     st::PixelUnshuffle<3, 2>     // 3 channels of h x w -> 12 channels of h/2 x w/2
 #pragma once
 
 #include <cstdint>
@@ -176,6 +177,41 @@ class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
 
   static_assert(In > 0 && Factor > 0, "strata::PixelShuffle<In, Factor>: both must be positive");
   static_assert(In % (Factor * Factor) == 0, "strata::PixelShuffle<In, Factor>: In must be a multiple of Factor * Factor");
+};
+
+/// Images of In channels and h x w pixels become In*r*r channels and (h/r) x (w/r) pixels, as torch.nn.PixelUnshuffle. h
+/// and w must be multiples of r: ShapeError.
+template <int In, int Factor>
+class PixelUnshuffle : public Layer<PixelUnshuffle<In, Factor>> {
+ public:
+  static constexpr int out = In * Factor * Factor;
+  using io = maps<In, out>;
+  static constexpr bool has_state = false, is_leaf_layer = true;
+  static constexpr void visit(auto&, auto&&) {}
+  static constexpr void trace(auto& t) {
+    t.channels(out);
+    t.window(Factor, Factor, 0, 1);
+  }
+  static std::string name() { return concat("PixelUnshuffle(downscale_factor=", Factor, ")"); }
+
+  template <Pass P, class T>
+  static auto forward(auto&, P& pass, const Var<In, T>& x) {
+    if (x.h() % Factor != 0 || x.w() % Factor != 0 || x.size() == 0)
+      throw ShapeError(concat(name(), ": an image of ", x.h(), " x ", x.w(), " pixels is no multiple of ", Factor,
+                              " in both directions: crop or pad it"));
+    const std::int64_t h = x.h() / Factor, w = x.w() / Factor;
+    Image<out, T> image(x.n(), h, w, x.pool());
+    backend::pixel_shuffle(x.device(), x.n(), h, w, In, Factor, x.data(), image.data(), true, false);
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [n = x.n(), h, w, x_id = x.id(), id = y.id(), device = x.device()](Tape& tape) {
+        if (const auto dx = tape.target<T>(x_id))
+          backend::pixel_shuffle<T>(device, n, h, w, In, Factor, tape.gradient<T>(id), dx.data, false, dx.accumulate);
+      });
+    return y;
+  }
+
+  static_assert(In > 0 && Factor > 0, "strata::PixelUnshuffle<In, Factor>: both must be positive");
 };
 
 }  // namespace strata::inline STRATA_ABI

@@ -30,7 +30,7 @@ class Residual : public Layer<Residual<M>> {
     else if constexpr (P::training)
       return x - detail::call(self.body, pass, x);
     else
-      return as_var(x - detail::call(self.body, pass, x));
+      return detail::var_in<P>(x - detail::call(self.body, pass, x));
   }
 
   static_assert(detail::check_module<M>::listed);

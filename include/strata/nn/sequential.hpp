@@ -8,6 +8,7 @@
 // nn/fuse.hpp); the result is the same.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string>
 #include <tuple>
@@ -16,6 +17,7 @@
 
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/module.hpp"
+#include "strata/nn/trace.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -122,7 +124,7 @@ class Sequential : public Layer<Sequential<Ms...>> {
 
   static constexpr void trace(auto& t) {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (t.template child<Ms>(I), ...);
+      (t.template child<Ms>(I, steps[I]), ...);
     }(std::make_index_sequence<size>{});
   }
 
@@ -140,7 +142,7 @@ class Sequential : public Layer<Sequential<Ms...>> {
     if constexpr (I == size) {
       return x;
     } else {
-      constexpr std::size_t step = detail::fused_length<P::training, I, Ms...>();
+      constexpr std::size_t step = Symbolic<X> ? 1 : detail::fused_length<P::training, I, Ms...>();
       auto y = [&] {
         if constexpr (step == 1)
           return detail::call(std::get<I>(self.layers), pass, x);
@@ -151,6 +153,15 @@ class Sequential : public Layer<Sequential<Ms...>> {
       return run<I + step>(self, pass, std::move(y));
     }
   }
+
+  /// Which layers run as one step of a training pass.
+  static constexpr auto steps = []<std::size_t... I>(std::index_sequence<I...>) {
+    constexpr std::size_t lengths[size + 1] = {detail::fused_length<true, I, Ms...>()...};
+    std::array<detail::FusedStep, size + 1> all;
+    for (std::size_t first = 0; first < size; first += lengths[first])
+      for (std::size_t place = 0; place < lengths[first]; ++place) all[first + place] = {place, lengths[first]};
+    return all;
+  }(std::make_index_sequence<size>{});
 
   static_assert(sizeof...(Ms) > 0, "strata::Sequential<...>: give it at least one module");
   static_assert((... && detail::check_module<Ms>::listed));

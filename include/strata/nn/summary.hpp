@@ -1,4 +1,5 @@
-// A table of a network: each layer with its output's shape, parameters and multiply-adds.
+// A table of a network: each layer with its output's shape, parameters and multiply-adds. A layer with a + in front runs
+// in one step with the layer above it when the network is trained (nn/fuse.hpp).
 //
 //     std::cout << st::summary(net, {.height = 40, .width = 40});
 #pragma once
@@ -30,14 +31,14 @@ struct SummarySink {
   std::vector<std::string> path;
   std::vector<SummaryRow> rows;
 
-  void enter(const auto& name) { path.push_back(join(path.empty() ? std::string() : path.back(), name)); }
+  void enter(const auto& name, const Extents&) { path.push_back(join(path.empty() ? std::string() : path.back(), name)); }
   void leave() { path.pop_back(); }
   template <class M>
-  void layer(const Extents& before, const Extents& after) {
+  void layer(const Extents& before, const Extents& after, const FusedStep& step) {
     if (!after.valid)
       throw ShapeError(concat("summary: the image has ", before.h, " x ", before.w, " pixels at ", M::name(),
                               ", too few for it: give a larger height and width"));
-    rows.push_back({path.empty() ? "" : path.back(), M::name(), Shape{batch, after.c, after.h, after.w}.str(),
+    rows.push_back({path.empty() ? "" : path.back(), (step.place > 0 ? "+ " : "") + M::name(), Shape{batch, after.c, after.h, after.w}.str(),
                     after.parameters - before.parameters, (after.multiply_adds - before.multiply_adds) * batch});
   }
 };

@@ -44,6 +44,11 @@ struct IsArray : std::false_type {};
 template <class M, std::size_t N>
 struct IsArray<std::array<M, N>> : std::true_type {};
 
+/// Where a layer stands among those that run as one step with it in a training pass (nn/fuse.hpp).
+struct FusedStep {
+  std::size_t place = 0, length = 1;
+};
+
 /// Carries Extents through a network and tells `sink` of each leaf layer.
 template <class Sink>
 class Tracer {
@@ -55,8 +60,9 @@ class Tracer {
 
   /// Traces a part. `name` is a string or a number.
   template <class M>
-  constexpr void child(const auto& name) {
-    sink_.enter(name);
+  constexpr void child(const auto& name, FusedStep step = {}) {
+    sink_.enter(name, std::as_const(extents_));
+    step_ = step;
     run<M>();
     sink_.leave();
   }
@@ -66,7 +72,7 @@ class Tracer {
     if constexpr (requires { M::trace(*this); }) {
       const Extents before = extents_;
       M::trace(*this);
-      if constexpr (requires { M::is_leaf_layer; }) sink_.template layer<M>(before, extents_);
+      if constexpr (requires { M::is_leaf_layer; }) sink_.template layer<M>(before, extents_, step_);
     } else if constexpr (has_visit<M>) {
       static_assert(!std::is_same_v<fields_of<M>, Unknown>,
                     "strata: this module's members cannot be told from its type: make it an aggregate with at most 12 "
@@ -126,13 +132,14 @@ class Tracer {
 
   Extents extents_;
   Sink sink_;
+  FusedStep step_;
 };
 
 struct NoSink {
-  constexpr void enter(const auto&) {}
+  constexpr void enter(const auto&, const Extents&) {}
   constexpr void leave() {}
   template <class M>
-  constexpr void layer(const Extents&, const Extents&) {}
+  constexpr void layer(const Extents&, const Extents&, const FusedStep&) {}
 };
 
 template <class Net>

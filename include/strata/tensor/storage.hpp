@@ -123,11 +123,12 @@ class MemoryPool {
   /// What a request of `bytes` takes: rounded up to one of eight classes per power of two, 64 bytes at least.
   static constexpr std::size_t block_bytes(std::size_t bytes) { return class_bytes(class_of(bytes)); }
 
-  /// An uninitialised block of at least `bytes` bytes.
-  Storage take(std::size_t bytes) {
+  /// An uninitialised block of at least `bytes` bytes. One that will be held for long is taken no larger than
+  /// block_bytes(bytes); others may be up to 1.5 times as large.
+  Storage take(std::size_t bytes, bool for_long = false) {
     const int wanted = class_of(bytes);
     const std::lock_guard lock(guard_);
-    detail::Block* block = take_free(wanted);
+    detail::Block* block = take_free(wanted, for_long ? 0 : 4);
     if (block == nullptr) {
       const std::size_t needed = live_bytes_ + class_bytes(wanted);
       if (free_bytes_ + needed > std::max(2 * std::max(most_live_, needed), always_kept))
@@ -184,8 +185,8 @@ class MemoryPool {
     return (std::size_t{1} << log) + std::size_t(index % 8) * (std::size_t{1} << (log - 3));
   }
 
-  detail::Block* take_free(int wanted) {
-    const int last = std::min(wanted + 4, class_count - 1);  // up to 1.5 times what was asked for
+  detail::Block* take_free(int wanted, int classes_more) {
+    const int last = std::min(wanted + classes_more, class_count - 1);
     for (int index = wanted; index <= last; ++index)
       if (detail::Block* block = free_[std::size_t(index)]) {
         free_[std::size_t(index)] = block->next;
@@ -284,6 +285,7 @@ class Scratch {
  public:
   explicit Scratch(std::size_t count) : storage_(cpu_pool().take(count * sizeof(T))) {}
   T* data() { return static_cast<T*>(storage_.data()); }
+  const T* data() const { return static_cast<const T*>(storage_.data()); }
   T& operator[](std::size_t index) { return data()[index]; }
 
  private:

@@ -1,0 +1,45 @@
+// How good a denoiser is: PSNR and SSIM over a set of noisy images.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "../common/training.hpp"
+#include "datasets.hpp"
+#include "strata/strata.hpp"
+
+namespace ffdnet {
+
+/// What the network makes of an image under noise of `sigma` (of 255); odd extents are filled up by the last row or column.
+template <class Net, int Channels>
+st::Image<Channels> denoise(const Net& net, const st::Image<Channels>& noisy, float sigma) {
+  const std::int64_t h = noisy.h(), w = noisy.w();
+  st::Image<Channels> even(noisy.n(), h + h % 2, w + w % 2);
+  for (std::int64_t n = 0; n < even.n(); ++n)
+    for (std::int64_t y = 0; y < even.h(); ++y)
+      for (std::int64_t x = 0; x < even.w(); ++x)
+        std::copy_n(&noisy(n, 0, std::min(y, h - 1), std::min(x, w - 1)), Channels, &even(n, 0, y, x));
+  st::Infer pass;
+  const st::Image<Channels> out = st::as_var(net(pass, with_noise_map(even, sigma / 255))).value();
+  return out.h() == h && out.w() == w ? out : st::crop(out, 0, 0, h, w);
+}
+
+/// Means over the set of run(noisy image) against the clean ones; `each(index, psnr, ssim)` hears of every image.
+template <int Channels, class Run>
+training::Score evaluate(const Run& run, const st::NoisyImages<Channels>& data, const st::MetricOptions& protocol = {},
+                         const std::function<void(std::size_t, double, double)>& each = {}) {
+  st::AverageMeter psnr, ssim, noisy;
+  for (std::size_t i = 0; i < data.size(); ++i) {
+    const auto [input, target] = data.get(i);
+    const st::Image<Channels> output = run(input);
+    psnr.add(st::psnr(output, target, protocol));
+    ssim.add(st::ssim(output, target, protocol));
+    noisy.add(st::psnr(input, target, protocol));
+    if (each) each(i, psnr.last(), ssim.last());
+  }
+  return {psnr.mean(), ssim.mean(), noisy.mean()};
+}
+
+}  // namespace ffdnet

@@ -1,0 +1,70 @@
+// A denoiser for every noise level in one network: it gets the image and a map of the noise's standard deviation as one
+// more channel, and works at half the resolution, which costs a quarter. After FFDNet (Zhang, Zuo and Zhang, "FFDNet:
+// Toward a Fast and Flexible Solution for CNN-based Image Denoising", IEEE Transactions on Image Processing, 2018), with
+// residual blocks in place of its chain of convolutions with batch norm, and the noise as what is predicted.
+#pragma once
+
+#include <utility>
+
+#include "../common/residual_block.hpp"
+#include "strata/strata.hpp"
+
+namespace ffdnet {
+
+namespace st = strata;
+
+/// The first Channels channels of an image.
+template <int Channels, st::Pass P, int All>
+auto first_channels(P& pass, const st::Var<All>& x) {
+  return st::custom_op(
+      pass,
+      [](const st::Image<All>& image) {
+        st::Image<Channels> out(image.n(), image.h(), image.w());
+        for (std::int64_t i = 0, pixels = out.size() / Channels; i < pixels; ++i)
+          std::copy_n(image.data() + i * All, Channels, out.data() + i * Channels);
+        return out;
+      },
+      [](const st::Image<Channels>& gy, const st::Image<Channels>&, const st::Image<All>& image) {
+        st::Image<All> gx(image.n(), image.h(), image.w());
+        gx.tensor().fill(0);
+        for (std::int64_t i = 0, pixels = gy.size() / Channels; i < pixels; ++i)
+          std::copy_n(gy.data() + i * Channels, Channels, gx.data() + i * All);
+        return gx;
+      },
+      x);
+}
+
+/// y = image - body(image, noise map).
+template <int Channels, class Body>
+struct NoiseMapDenoiser {
+  using io = st::maps<Channels + 1, Channels>;
+  Body body;
+
+  static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
+
+  auto join(auto& pass, const auto& x, const auto& noise) const { return first_channels<Channels>(pass, st::as_var(x)) - noise; }
+  auto operator()(st::Train& pass, const auto& x) { return join(pass, x, body(pass, x)); }
+  auto operator()(st::Infer& pass, const auto& x) const { return join(pass, x, body(pass, x)); }
+  /// The deploy form.
+  auto fold() const { return NoiseMapDenoiser<Channels, st::deploy_t<Body>>{.body = st::fold(body)}; }
+};
+
+/// Input: Channels of the image in [0, 1], then one with the standard deviation of the noise at each pixel, on the same
+/// scale (sigma 25 is 25 / 255). Height and width must be even.
+template <int Channels = 1, int Width = 64, int Blocks = 5>
+using FFDNet = NoiseMapDenoiser<Channels, st::Sequential<                  //
+                                              st::PixelUnshuffle<Channels + 1, 2>,                  //
+                                              st::Conv2d<4 * (Channels + 1), Width>, st::ReLU,      //
+                                              st::Repeat<Blocks, blocks::ResidualBlock<Width>>,     //
+                                              st::Conv2d<Width, 4 * Channels>,                      //
+                                              st::PixelShuffle<4 * Channels, 2>>>;
+
+/// Draws the weights. The network starts by taking nothing away, which saves many steps.
+template <int Channels, class Body>
+void start(NoiseMapDenoiser<Channels, Body>& net, std::uint64_t seed) {
+  st::initialize(net, seed);
+  for (auto& block : net.body.template layer<3>().blocks) blocks::start_as_identity(block);
+  net.body.template layer<4>().weight.reset();
+}
+
+}  // namespace ffdnet

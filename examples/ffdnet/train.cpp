@@ -1,0 +1,58 @@
+// Trains a denoiser for all noise levels from 0 to 55.
+//
+//     ffdnet_train --channels 1 --steps 20000 --checkpoint-dir grey          # dead leaves, no data needed
+//     ffdnet_train --channels 3 --train-dir photos --valid-dir others --checkpoint-dir colour
+//     ffdnet_train ... --resume                                              # goes on, bit for bit
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <string>
+
+#include "criterion.hpp"
+#include "networks.hpp"
+
+namespace st = strata;
+
+namespace {
+
+template <int Channels>
+int train(const training::Options& options, float sigma_max, float valid_sigma) {
+  ffdnet::FFDNet<Channels> net;
+  ffdnet::start(net, options.seed);
+  std::printf("FFDNet of %d channel(s): %lld parameters, receptive field %lld; %d threads, %s\n", Channels,
+              static_cast<long long>(st::parameter_count<decltype(net)>),
+              static_cast<long long>(st::receptive_field<decltype(net)>), st::num_threads(), STRATA_ISA);
+  const ffdnet::NoiseMapPatches<Channels> patches(
+      sources::clean_images<Channels>(options.train_dir, std::size_t(options.images), /*seed=*/1),
+      1000 * options.batch_size, options.patch_size, sigma_max);
+  const st::NoisyImages<Channels> valid(sources::clean_images<Channels>(options.valid_dir, 8, /*seed=*/2),
+                                        {.sigma = valid_sigma});
+  return training::run(
+      options, net, patches, st::concat("ffdnet channels=", Channels, " sigma-max=", sigma_max),
+      [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); },
+      [&](const auto& trained) {
+        return ffdnet::evaluate<Channels>([&](const auto& noisy) { return ffdnet::denoise(trained, noisy, valid_sigma); }, valid);
+      });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  training::Options options;
+  int channels = 1;
+  float sigma_max = 55, valid_sigma = 25;
+  CLI::App app("Trains a denoiser for all noise levels on the CPU.");
+  training::add_options(app, options);
+  app.add_option("--channels", channels, "1 for grey, 3 for colour")->check(CLI::IsMember({1, 3}));
+  app.add_option("--sigma-max", sigma_max, "largest noise level, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
+  app.add_option("--valid-sigma", valid_sigma, "noise level of the validation")->check(CLI::Range(0.0, 255.0));
+  CLI11_PARSE(app, argc, argv);
+  try {
+    if (options.patch_size % 2 != 0) throw st::ValueError("--patch-size must be even: the network works at half the size");
+    if (options.threads > 0) st::set_num_threads(options.threads);
+    return channels == 1 ? train<1>(options, sigma_max, valid_sigma) : train<3>(options, sigma_max, valid_sigma);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ffdnet_train: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,54 @@
+// Trains a network that doubles an image's size.
+//
+//     super_resolution_train --steps 10000 --patch-size 96 --checkpoint-dir out       # dead leaves, no data needed
+//     super_resolution_train ... --resume                                             # goes on, bit for bit
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+
+#include "criterion.hpp"
+#include "networks.hpp"
+
+namespace st = strata;
+
+namespace {
+
+int train(const training::Options& options) {
+  using Net = super_resolution::SuperResolution<>;
+  constexpr int factor = super_resolution::factor;
+  if (options.patch_size % factor != 0)
+    throw st::ValueError(st::concat("--patch-size counts pixels of the large image and must be a multiple of ", factor));
+  Net net;
+  super_resolution::start(net, options.seed);
+  std::printf("x%d: %lld parameters, receptive field %lld; %d threads, %s\n", factor,
+              static_cast<long long>(st::parameter_count<Net>), static_cast<long long>(st::receptive_field<Net>),
+              st::num_threads(), STRATA_ISA);
+  const super_resolution::Patches patches(
+      {sources::clean_images<1>(options.train_dir, std::size_t(options.images), /*seed=*/1), factor},
+      1000 * options.batch_size, options.patch_size, factor);
+  const super_resolution::Pairs valid(sources::clean_images<1>(options.valid_dir, 8, /*seed=*/2), factor);
+  return training::run(
+      options, net, patches, st::concat("super_resolution factor=", factor),
+      [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); },
+      [&](const auto& trained) {
+        return super_resolution::evaluate([&](const auto& small) { return super_resolution::upscale(trained, small); }, valid,
+                                          {.rounding = st::Rounding::to_8bit, .border = factor});
+      });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  training::Options options;
+  options.patch_size = 96;
+  CLI::App app("Trains a network that doubles an image's size, on the CPU.");
+  training::add_options(app, options);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    if (options.threads > 0) st::set_num_threads(options.threads);
+    return train(options);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "super_resolution_train: %s\n", error.what());
+    return 1;
+  }
+}

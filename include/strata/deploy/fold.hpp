@@ -1,0 +1,273 @@
+// The deploy form of a network: batch norm goes into the convolution before it, ReLU into its last step, Dropout and
+// nested lists disappear. What is left holds no gradient, no running statistics and no training code.
+//
+//     using Deployed = st::deploy_t<Net>;             // a type of its own
+//     Deployed deployed = st::fold(net);              // the same function, to rounding
+//     st::save_weights("deployed.safetensors", deployed);
+//
+// It looks into Sequential, Repeat and Residual. A module of your own is kept as it is, unless it says what becomes of it,
+// by a member fold(); to have a type for that, it takes the types of its members as template arguments:
+//
+//     template <class Body>
+//     struct Block {
+//       using io = typename Body::io;
+//       Body body;
+//       static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
+//       auto operator()(st::Train& pass, const auto& x) { return x + body(pass, x); }
+//       auto operator()(st::Infer& pass, const auto& x) const { return x + body(pass, x); }
+//       auto fold() const { return Block<st::deploy_t<Body>>{.body = st::fold(body)}; }
+//     };
+#pragma once
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "strata/deploy/layers.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/dropout.hpp"
+#include "strata/nn/fuse.hpp"
+#include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
+#include "strata/nn/residual.hpp"
+#include "strata/nn/sequential.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+/// Folding<M>::type is the deploy form of M, and Folding<M>::of(m) makes it. A module without a rule stays as it is.
+template <class M>
+struct Folding {
+  using type = M;
+  static type of(const M& module) { return module; }
+};
+template <class M>
+  requires requires(const M& module) { module.fold(); }
+struct Folding<M> {
+  using type = decltype(std::declval<const M&>().fold());
+  static type of(const M& module) { return module.fold(); }
+};
+template <class Probability>
+struct Folding<DropoutOf<Probability>> {
+  using type = Identity;
+  static type of(const DropoutOf<Probability>&) { return {}; }
+};
+template <class M>
+struct Folding<Residual<M>> {
+  using type = Residual<typename Folding<M>::type>;
+  static type of(const Residual<M>& module) {
+    type folded;
+    folded.body = Folding<M>::of(module.body);
+    return folded;
+  }
+};
+template <int N, class M>
+struct Folding<Repeat<N, M>> {
+  using Part = typename Folding<M>::type;
+  static constexpr bool empty = std::is_same_v<Part, Identity>;
+  using type = std::conditional_t<empty, Identity, Repeat<N, Part>>;
+  static type of([[maybe_unused]] const Repeat<N, M>& module) {
+    type folded;
+    if constexpr (!empty)
+      for (std::size_t i = 0; i < std::size_t(N); ++i) folded.blocks[i] = Folding<M>::of(module.blocks[i]);
+    return folded;
+  }
+};
+
+// ---- a list of layers: nested lists opened, what does nothing left out, then neighbours joined
+
+template <class M>
+struct Leaves {
+  static constexpr bool gone = std::is_same_v<typename Folding<M>::type, Identity>;
+  static auto of(const M& module) {
+    if constexpr (gone)
+      return std::tuple<>();
+    else
+      return std::tie(module);
+  }
+};
+template <class... Ms>
+struct Leaves<Sequential<Ms...>> {
+  static auto of(const Sequential<Ms...>& module) {
+    return std::apply([](const Ms&... layers) { return std::tuple_cat(Leaves<Ms>::of(layers)...); }, module.layers);
+  }
+};
+
+/// One layer of the result: a convolution, batch norm or other layer at `first`, `norms` batch norms that go into it, and
+/// whether a ReLU follows them.
+struct FoldStep {
+  std::size_t first = 0, norms = 0;
+  bool relu = false;
+};
+template <std::size_t N>
+struct FoldPlan {
+  std::array<FoldStep, N == 0 ? 1 : N> steps{};
+  std::size_t count = 0;
+};
+template <class... Ms>
+constexpr FoldPlan<sizeof...(Ms)> fold_plan() {
+  constexpr std::size_t size = sizeof...(Ms);
+  constexpr bool conv[size + 1] = {is_conv2d<Ms>..., false}, norm[size + 1] = {is_batch_norm<Ms>..., false};
+  constexpr bool relu[size + 1] = {std::is_same_v<Ms, ReLU>..., false};
+  FoldPlan<size> plan;
+  for (std::size_t i = 0; i < size;) {
+    FoldStep step{.first = i};
+    const bool takes_more = conv[i] || norm[i];
+    ++i;
+    if (takes_more) {
+      for (; norm[i]; ++i) ++step.norms;
+      if (relu[i]) {
+        step.relu = true;
+        ++i;
+      }
+    }
+    plan.steps[plan.count++] = step;
+  }
+  return plan;
+}
+
+/// Calls f(channel, scale, shift) for the y = scale * x + shift that a batch norm with its statistics is.
+template <int C, class Eps, class Momentum, class F>
+void each_scale(const BatchNorm2d<C, Eps, Momentum>& norm, F&& f) {
+  const float *weight = norm.weight.template value<float>().data(), *bias = norm.bias.template value<float>().data();
+  const float *mean = norm.running_mean.template value<float>().data();
+  const float *variance = norm.running_var.template value<float>().data();
+  for (int c = 0; c < C; ++c) {
+    const double scale = double(weight[c]) / std::sqrt(double(variance[c]) + BatchNorm2d<C, Eps, Momentum>::eps);
+    f(c, scale, double(bias[c]) - double(mean[c]) * scale);
+  }
+}
+
+template <class M, Activation Act, bool HasNorms>
+struct Joined {
+  using type = typename Folding<M>::type;
+};
+template <int In, int Out, int Kernel, Conv2dOptions Options, Activation Act, bool HasNorms>
+struct Joined<Conv2d<In, Out, Kernel, Options>, Act, HasNorms> {
+  static constexpr Conv2dOptions options() {
+    Conv2dOptions with_bias = Options;
+    with_bias.bias = Options.bias || HasNorms;
+    return with_bias;
+  }
+  using type = FoldedConv2d<In, Out, Kernel, options(), Act>;
+};
+template <int C, class Eps, class Momentum, Activation Act, bool HasNorms>
+struct Joined<BatchNorm2d<C, Eps, Momentum>, Act, HasNorms> {
+  using type = ChannelScale<C, Act>;
+};
+
+/// layer and the batch norms behind it as one layer; the sums are in double and rounded once.
+template <class Result, class Layer, class... Norms>
+Result join_layers(const Layer& layer, const Norms&... norms) {
+  if constexpr (is_conv2d<Layer>) {
+    constexpr int out = Layer::io::out;
+    const std::int64_t taps = layer.weight.size() / out;
+    std::vector<double> scales(std::size_t(out), 1.0), shifts(std::size_t(out), 0.0);
+    if constexpr (Layer::has_bias)
+      for (int c = 0; c < out; ++c) shifts[std::size_t(c)] = double(layer.bias.template value<float>().data()[c]);
+    (each_scale(norms, [&](int c, double scale, double shift) {
+      scales[std::size_t(c)] *= scale;
+      shifts[std::size_t(c)] = shifts[std::size_t(c)] * scale + shift;
+    }), ...);
+    Result folded;
+    const float* from = layer.weight.template value<float>().data();
+    float* to = folded.weight.template value<float>().data();
+    for (int c = 0; c < out; ++c)
+      for (std::int64_t i = c * taps; i < (c + 1) * taps; ++i) to[i] = float(double(from[i]) * scales[std::size_t(c)]);
+    if constexpr (Result::has_bias)
+      for (int c = 0; c < out; ++c) folded.bias.template value<float>().data()[c] = float(shifts[std::size_t(c)]);
+    return folded;
+  } else if constexpr (is_batch_norm<Layer>) {
+    constexpr int channels = Layer::io::out;
+    std::vector<double> scales(std::size_t(channels), 1.0), shifts(std::size_t(channels), 0.0);
+    const auto add = [&](int c, double scale, double shift) {
+      scales[std::size_t(c)] *= scale;
+      shifts[std::size_t(c)] = shifts[std::size_t(c)] * scale + shift;
+    };
+    each_scale(layer, add);
+    (each_scale(norms, add), ...);
+    Result folded;
+    for (int c = 0; c < channels; ++c) {
+      folded.scale.template value<float>().data()[c] = float(scales[std::size_t(c)]);
+      folded.shift.template value<float>().data()[c] = float(shifts[std::size_t(c)]);
+    }
+    return folded;
+  } else {
+    return Folding<Layer>::of(layer);
+  }
+}
+
+/// The result for a list of layers, given as a tuple of references to them.
+template <class Tuple>
+struct FoldedList;
+template <class... Ms>
+struct FoldedList<std::tuple<const Ms&...>> {
+  static constexpr FoldPlan<sizeof...(Ms)> plan = fold_plan<Ms...>();
+
+  template <std::size_t S>
+  using step_type = typename Joined<std::tuple_element_t<plan.steps[S].first, std::tuple<Ms...>>,
+                                    plan.steps[S].relu ? Activation::relu : Activation::none,
+                                    (plan.steps[S].norms > 0)>::type;
+  template <std::size_t S>
+  static auto step(const std::tuple<const Ms&...>& layers) {
+    return [&]<std::size_t... K>(std::index_sequence<K...>) {
+      return join_layers<step_type<S>>(std::get<plan.steps[S].first + K>(layers)...);
+    }(std::make_index_sequence<1 + plan.steps[S].norms>{});
+  }
+
+  template <class Indices>
+  struct Steps;
+  template <std::size_t... S>
+  struct Steps<std::index_sequence<S...>> {
+    using type = Sequential<step_type<S>...>;
+    static type of(const std::tuple<const Ms&...>& layers) {
+      type folded;
+      ((std::get<S>(folded.layers) = step<S>(layers)), ...);
+      return folded;
+    }
+  };
+  using All = Steps<std::make_index_sequence<plan.count>>;
+};
+template <>
+struct FoldedList<std::tuple<>> {
+  struct All {
+    using type = Identity;
+    static type of(const std::tuple<>&) { return {}; }
+  };
+};
+
+template <class... Ms>
+struct Folding<Sequential<Ms...>> {
+  using List = Leaves<Sequential<Ms...>>;
+  using All = typename FoldedList<decltype(List::of(std::declval<const Sequential<Ms...>&>()))>::All;
+  using type = typename All::type;
+  static type of(const Sequential<Ms...>& module) { return All::of(List::of(module)); }
+};
+// A convolution or a batch norm that stands alone, as a member of a module with a fold() of its own.
+template <class M>
+  requires(is_conv2d<M> || is_batch_norm<M>)
+struct Folding<M> {
+  using type = typename Joined<M, Activation::none, false>::type;
+  static type of(const M& module) { return join_layers<type>(module); }
+};
+
+}  // namespace detail
+
+/// The type of a network's deploy form.
+template <class Net>
+using deploy_t = typename detail::Folding<Net>::type;
+
+/// The deploy form of a trained network of float32. Throws Error for a network converted to another type.
+template <class Net>
+deploy_t<Net> fold(const Net& net) {
+  return detail::Folding<Net>::of(net);
+}
+
+}  // namespace strata::inline STRATA_ABI

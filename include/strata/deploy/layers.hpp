@@ -1,0 +1,110 @@
+// The layers of a folded network: what is left of convolution, batch norm and ReLU when nothing is trained any more. They
+// hold plain buffers, no gradients, and take an Infer pass only.
+//
+//     st::FoldedConv2d<64, 64, 3, st::Conv2dOptions{}, st::Activation::relu>
+//
+// Nobody needs to write them: deploy_t<Net> does (deploy/fold.hpp).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "strata/nn/conv2d.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+template <class P>
+constexpr bool inference_only() {
+  static_assert(!P::training, "strata: a folded network is for st::Infer alone: train the network it was folded from");
+  return true;
+}
+inline const char* activation_text(Activation activation) { return activation == Activation::relu ? ", relu" : ""; }
+
+}  // namespace detail
+
+/// activation(convolution + bias): a Conv2d with the batch norms and the ReLU behind it.
+template <int In, int Out, int Kernel, Conv2dOptions Options, Activation Act>
+class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
+  using Conv = Conv2d<In, Out, Kernel, Options>;
+
+ public:
+  using io = maps<In, Out>;
+  static constexpr bool has_bias = Options.bias;
+  static constexpr Activation activation = Act;
+
+  Buffer weight{Shape{Out, In, Kernel, Kernel}};
+  Buffer bias{has_bias ? Shape{Out} : Shape{0}};
+  mutable cpu::PackedWeights packed;
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("weight", self.weight);
+    if constexpr (has_bias) f("bias", self.bias);
+  }
+  static constexpr bool is_leaf_layer = true;
+  static constexpr void trace(auto& t) { Conv::trace(t); }
+  static std::string name() { return concat("Folded", Conv::name(), detail::activation_text(Act)); }
+
+  template <Pass P>
+  static auto forward(auto& self, P& pass, const Var<In>& x) {
+    static_assert(detail::inference_only<P>());
+    const float* bias_data = nullptr;
+    if constexpr (has_bias) bias_data = self.bias.template value<float>().data();
+    const Tensor<float>& values = std::as_const(self.weight).template value<float>();
+    return Conv::infer(pass, x, self.packed, checksum(values.data(), values.size()), [&] { return values.data(); }, bias_data,
+                       Act);
+  }
+};
+
+/// activation(scale * x + shift), for a batch norm that no convolution stands before.
+template <int Channels, Activation Act>
+class ChannelScale : public Layer<ChannelScale<Channels, Act>> {
+ public:
+  using io = maps<Channels, Channels>;
+  Buffer scale{Shape{Channels}, 1.0f};
+  Buffer shift{Shape{Channels}};
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("scale", self.scale);
+    f("shift", self.shift);
+  }
+  static constexpr bool is_leaf_layer = true;
+  static constexpr void trace(auto& t) { t.parameters(2 * Channels); }
+  static std::string name() { return concat("ChannelScale(", Channels, detail::activation_text(Act), ")"); }
+
+  template <Pass P>
+  static auto forward(auto& self, P& pass, const Var<Channels>& x) {
+    static_assert(detail::inference_only<P>());
+    const float *scale = self.scale.template value<float>().data(), *shift = self.shift.template value<float>().data();
+    Image<Channels> y(x.n(), x.h(), x.w());
+    parallel_ranges(x.size() / Channels, 1024, [&](std::int64_t begin, std::int64_t end) {
+      const float* from = x.data() + begin * Channels;
+      float* to = y.data() + begin * Channels;
+      for (std::int64_t i = begin; i < end; ++i, from += Channels, to += Channels)
+        for (int c = 0; c < Channels; ++c) {
+          const float value = from[c] * scale[c] + shift[c];
+          to[c] = Act == Activation::relu && value < 0 ? 0.0f : value;
+        }
+    });
+    return pass.output(std::move(y));
+  }
+};
+
+/// y = x: what is left of a network in which nothing happens at inference, as one of Dropout alone.
+class Identity : public Layer<Identity> {
+ public:
+  using io = keeps;
+  static constexpr bool has_state = false, is_leaf_layer = true;
+  static constexpr void visit(auto&, auto&&) {}
+  static constexpr void trace(auto&) {}
+  static std::string name() { return "Identity()"; }
+
+  template <Pass P, int C, class T>
+  static auto forward(auto&, P&, const Var<C, T>& x) {
+    return x;
+  }
+};
+
+}  // namespace strata::inline STRATA_ABI

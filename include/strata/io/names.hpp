@@ -1,0 +1,115 @@
+// What the tensors of a network are called in files.
+//
+//     st::Names::nested       // Sequential<Conv2d, Repeat<2, Sequential<Conv2d, ReLU>>>:  0.weight, 1.0.0.weight, 1.1.0.weight
+//     st::Names::spliced      // the same:                                                 0.weight, 1.weight, 3.weight
+//
+// Both are those of a PyTorch network. The first is one whose author put an nn.Sequential into an nn.Sequential; the second
+// is one whose author made a list of all layers and gave that to one nn.Sequential, where layers without weights count too.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "strata/autograd/visit.hpp"
+#include "strata/io/safetensors.hpp"
+#include "strata/nn/repeat.hpp"
+#include "strata/nn/sequential.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+enum class Names {
+  nested,   ///< as the network's type is nested
+  spliced,  ///< a Sequential or Repeat inside a Sequential or Repeat is spliced into it
+};
+
+/// Turns names that begin with `from` into ones that begin with `to`. `from` ends before a dot or where the name ends, so
+/// "model.1" is of "model.1.weight" and not of "model.10.weight"; empty, it is of every name. An empty `to` takes the
+/// beginning away: {"model", ""} makes "0.weight" of "model.0.weight", and {"", "body"} makes "body.0.weight" of "0.weight".
+struct Rename {
+  std::string from, to;
+};
+
+namespace detail {
+
+template <class M>
+inline constexpr bool is_chain = false;
+template <class... Ms>
+inline constexpr bool is_chain<Sequential<Ms...>> = true;
+template <int N, class M>
+inline constexpr bool is_chain<Repeat<N, M>> = true;
+
+/// Calls f(name, leaf) as detail::walk does (autograd/visit.hpp), in the same order, with spliced names.
+template <class Member, class F>
+void walk_spliced(const std::string& name, Member& member, F& f);
+
+/// A part of a chain: `next` is its number, unless it is a chain itself.
+template <class Part, class F>
+void walk_part(const std::string& chain, std::size_t& next, Part& part, F& f) {
+  if constexpr (is_chain<std::remove_const_t<Part>>)
+    std::remove_const_t<Part>::visit(part, [&](auto, auto& inner) { walk_part(chain, next, inner, f); });
+  else
+    walk_spliced(join(chain, next++), part, f);
+}
+
+template <class Member, class F>
+void walk_spliced(const std::string& name, Member& member, F& f) {
+  using Plain = std::remove_const_t<Member>;
+  if constexpr (is_leaf<Plain>) {
+    f(name, member);
+  } else if constexpr (is_chain<Plain>) {
+    std::size_t next = 0;
+    walk_part(name, next, member, f);
+  } else if constexpr (has_visit<Plain>) {
+    Plain::visit(member, [&](const auto& child, auto& part) { walk_spliced(join(name, child), part, f); });
+  } else if constexpr (!holds_state<Plain>) {
+    return;
+  } else if constexpr (Elements<Plain>::value) {
+    for (std::size_t i = 0; i < member.size(); ++i) walk_spliced(join(name, i), member[i], f);
+  } else if constexpr (requires { member.has_value(); *member; }) {
+    if (member.has_value()) walk_spliced(name, *member, f);
+  } else {  // a tuple
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (walk_spliced(join(name, I), std::get<I>(member), f), ...);
+    }(std::make_index_sequence<std::tuple_size_v<Plain>>{});
+  }
+}
+
+/// The tensors of a network, in the order of its lists.
+template <class Net>
+std::vector<NamedTensor> tensors_of(const Net& net, const std::string& prefix = "", Names names = Names::nested) {
+  std::vector<NamedTensor> tensors;
+  auto add = [&](const std::string& name, auto& leaf) {
+    tensors.push_back({prefix + name, &std::as_const(leaf).any_value()});
+  };
+  if (names == Names::nested)
+    for_each_tensor(net, add);
+  else
+    walk_spliced(std::string(), net, add);
+  return tensors;
+}
+
+/// Whether `name` is `beginning`, or begins with it and a dot.
+inline bool begins(std::string_view name, std::string_view beginning) {
+  return beginning.empty() ||
+         (name.starts_with(beginning) && (name.size() == beginning.size() || name[beginning.size()] == '.'));
+}
+
+/// Applies the first rule that fits to each name. `count[i]` is raised for every name that rule i fitted.
+inline std::string renamed(const std::string& name, const std::vector<Rename>& rules, std::vector<std::size_t>& count) {
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    if (!begins(name, rules[i].from)) continue;
+    ++count[i];
+    std::string rest = name.substr(rules[i].from.size());
+    if (rest.starts_with('.')) rest.erase(0, 1);
+    return rest.empty() ? rules[i].to : join(rules[i].to, rest);
+  }
+  return name;
+}
+
+}  // namespace detail
+
+}  // namespace strata::inline STRATA_ABI

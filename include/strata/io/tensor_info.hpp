@@ -1,0 +1,102 @@
+// What is said of a tensor in a file: its name, type, shape and place.
+//
+//     for (const st::TensorInfo& tensor : file.tensors()) std::cout << tensor.name << ' ' << tensor.shape.str() << '\n';
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "strata/core/shape.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+enum class DType { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean };
+
+namespace detail {
+
+struct DTypeRow {
+  std::string_view name;
+  DType type;
+  int bytes;
+};
+inline constexpr std::array<DTypeRow, 10> dtypes{{{"F64", DType::f64, 8},
+                                                  {"F32", DType::f32, 4},
+                                                  {"F16", DType::f16, 2},
+                                                  {"BF16", DType::bf16, 2},
+                                                  {"I64", DType::i64, 8},
+                                                  {"I32", DType::i32, 4},
+                                                  {"I16", DType::i16, 2},
+                                                  {"I8", DType::i8, 1},
+                                                  {"U8", DType::u8, 1},
+                                                  {"BOOL", DType::boolean, 1}}};
+
+inline const DTypeRow& row_of(DType type) { return dtypes[std::size_t(type)]; }
+
+/// The length of the valid UTF-8 character at the start of `text`; 0 where there is none.
+inline std::size_t utf8_length(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return i < text.size() ? unsigned(static_cast<unsigned char>(text[i])) : 0u; };
+  const unsigned first = byte(0);
+  if (text.empty()) return 0;
+  if (first < 0x80) return 1;
+  const std::size_t length = first >= 0xC2 && first < 0xE0   ? 2
+                             : first >= 0xE0 && first < 0xF0 ? 3
+                             : first >= 0xF0 && first < 0xF5 ? 4
+                                                             : 0;
+  for (std::size_t i = 1; i < length; ++i)
+    if ((byte(i) & 0xC0u) != 0x80) return 0;
+  if (length == 3 && ((first == 0xE0 && byte(1) < 0xA0) || (first == 0xED && byte(1) >= 0xA0))) return 0;
+  if (length == 4 && ((first == 0xF0 && byte(1) < 0x90) || (first == 0xF4 && byte(1) >= 0x90))) return 0;
+  return length;
+}
+
+inline bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = utf8_length(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
+/// A text of a file as it may be shown on a terminal: in quotes, what is no valid printing character as '?', cut when long.
+inline std::string shown(std::string_view text) {
+  constexpr std::size_t most = 200;
+  std::string out = "'";
+  for (std::size_t i = 0; i < text.size();) {
+    if (out.size() > most) {
+      out += "...";
+      break;
+    }
+    const std::size_t length = utf8_length(text.substr(i));
+    const auto first = static_cast<unsigned char>(text[i]);
+    const bool control = first < 0x20 || first == 0x7F || (first == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0);
+    if (length == 0 || control)
+      out += '?';
+    else
+      out.append(text.substr(i, length));
+    i += length == 0 ? 1 : length;
+  }
+  return out + "'";
+}
+
+}  // namespace detail
+
+using Metadata = std::map<std::string, std::string>;
+
+/// One tensor of a file.
+struct TensorInfo {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  std::uint64_t begin = 0, end = 0;  ///< its bytes, counted from the end of the header
+};
+
+/// Tensors of a header by name.
+using TensorIndex = std::map<std::string, const TensorInfo*>;
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,75 @@
+// A file of named tensors, whatever its format: safetensors, or what torch.save wrote. Its content tells, not its name.
+//
+//     st::WeightsFile file("net.pth");
+//     for (const st::TensorInfo& tensor : file.tensors()) std::cout << tensor.name << tensor.shape.str() << '\n';
+//     st::Tensor<float> weight = file.read<float>(*file.find("conv.weight"));
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "strata/io/pytorch_file.hpp"
+#include "strata/io/safetensors.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+class WeightsFile {
+ public:
+  /// Throws FileError, beginning with the path, when the file cannot be read or trusted. `key` says which dict of a file of
+  /// torch.save is meant (PytorchFileOptions).
+  explicit WeightsFile(const std::filesystem::path& path, const std::string& key = {}) : file_(open(path, key)) {}
+
+  const std::filesystem::path& path() const {
+    return std::visit([](const auto& file) -> const std::filesystem::path& { return file.path(); }, file_);
+  }
+  const std::vector<TensorInfo>& tensors() const {
+    return std::visit([](const auto& file) -> const std::vector<TensorInfo>& { return file.tensors(); }, file_);
+  }
+  /// The tensor of that name; null when there is none.
+  const TensorInfo* find(const std::string& name) const {
+    return std::visit([&](const auto& file) { return file.find(name); }, file_);
+  }
+  /// The numbers of one of this file's tensors; see SafetensorsFile::read.
+  template <class T>
+  Tensor<T> read(const TensorInfo& tensor) const {
+    return std::get<Tensor<T>>(read_like(tensor, AnyTensor(Tensor<T>())));
+  }
+  AnyTensor read_like(const TensorInfo& tensor, const AnyTensor& like) const {
+    return std::visit([&](const auto& file) { return file.read_like(tensor, like); }, file_);
+  }
+
+  /// Empty for a file of torch.save.
+  const Metadata& metadata() const {
+    static const Metadata none;
+    const auto* file = std::get_if<SafetensorsFile>(&file_);
+    return file != nullptr ? file->metadata() : none;
+  }
+  /// What is no tensor in the dict of a file of torch.save: names and Python's words for what they are.
+  const std::vector<std::pair<std::string, std::string>>& others() const {
+    static const std::vector<std::pair<std::string, std::string>> none;
+    const auto* file = std::get_if<PytorchFile>(&file_);
+    return file != nullptr ? file->others() : none;
+  }
+
+  /// Compares the file with the checksums it has, if any. Throws FileError when it is damaged.
+  void verify_checksums() const {
+    if (const auto* file = std::get_if<PytorchFile>(&file_)) return file->verify_checksums();
+    if (const auto& file = std::get<SafetensorsFile>(file_); file.has_checksum()) file.verify_checksum();
+  }
+
+ private:
+  using AnyFile = std::variant<SafetensorsFile, PytorchFile>;
+
+  static AnyFile open(const std::filesystem::path& path, const std::string& key) {
+    if (PytorchFile::recognises(InputFile(path)))
+      return AnyFile(std::in_place_type<PytorchFile>, path, PytorchFileOptions{.key = key});
+    return AnyFile(std::in_place_type<SafetensorsFile>, path);
+  }
+
+  AnyFile file_;
+};
+
+}  // namespace strata::inline STRATA_ABI

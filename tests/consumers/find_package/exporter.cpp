@@ -1,0 +1,6 @@
+#include <strata/io/onnx_export.hpp>
+
+void write_network(const char* path) {
+  strata::Sequential<strata::Conv2d<1, 1, 1>> net;
+  strata::export_onnx(path, net);
+}

@@ -1,0 +1,258 @@
+"""Runs strata-restore as a user has it: restore.py alone|kinds|bad_input|memory PROGRAM
+
+Python's standard library only.
+"""
+import math
+import os
+import pathlib
+import random
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+
+PROGRAM = pathlib.Path(sys.argv[2])
+
+
+def check(condition, text):
+    if not condition:
+        sys.exit("FAILED: " + text)
+
+
+def write_png(path, width, height, channels, value, bits=8):
+    """value(x, y, c) is a number from 0 to 1."""
+    top = 2 ** bits - 1
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = bytearray()
+    for y in range(height):
+        rows.append(0)
+        for x in range(width):
+            for c in range(channels):
+                level = min(max(round(value(x, y, c) * top), 0), top)
+                rows += level.to_bytes(bits // 8, "big")
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)) +
+                     chunk(b"IDAT", zlib.compress(bytes(rows), 1)) + chunk(b"IEND", b""))
+
+
+def read_png(path):
+    """(width, height, channels, bits, samples) of a PNG file as this program writes it."""
+    data, at, packed = path.read_bytes(), 8, b""
+    while at < len(data):
+        length, name = struct.unpack(">I4s", data[at:at + 8])
+        body = data[at + 8:at + 8 + length]
+        if name == b"IHDR":
+            width, height, bits, kind = struct.unpack(">IIBB", body[:10])
+        if name == b"IDAT":
+            packed += body
+        at += 12 + length
+    channels = {0: 1, 4: 2, 2: 3, 6: 4}[kind]
+    raw, step = zlib.decompress(packed), channels * bits // 8
+    stride, above, out = width * step, bytearray(width * step), []
+    for y in range(height):
+        mode, row = raw[y * (stride + 1)], bytearray(raw[y * (stride + 1) + 1:(y + 1) * (stride + 1)])
+        for i in range(stride):
+            a, b = row[i - step] if i >= step else 0, above[i]
+            c = above[i - step] if i >= step else 0
+            p = a + b - c
+            paeth = a if abs(p - a) <= abs(p - b) and abs(p - a) <= abs(p - c) else b if abs(p - b) <= abs(p - c) else c
+            row[i] = (row[i] + (0, a, b, (a + b) // 2, paeth)[mode]) & 255
+        above = row
+        out += [int.from_bytes(row[i:i + bits // 8], "big") / (2 ** bits - 1) for i in range(0, stride, bits // 8)]
+    return width, height, channels, bits, out
+
+
+def scene(x, y, c):
+    """Smooth surfaces and edges."""
+    base = 0.5 + 0.25 * math.sin(x / 17 + c) * math.cos(y / 23)
+    return base + (0.2 if (x // 40 + y // 30) % 2 else 0)
+
+
+def noisy(sigma, seed=1):
+    rng = random.Random(seed)
+    return lambda x, y, c: scene(x, y, c) + rng.gauss(0, sigma / 255)
+
+
+def psnr(samples, width, channels, colours=None):
+    error = count = 0
+    for i, sample in enumerate(samples):
+        pixel, c = divmod(i, channels)
+        if c < (colours or channels):
+            error += (sample - scene(pixel % width, pixel // width, c)) ** 2
+            count += 1
+    return -10 * math.log10(error / count)
+
+
+def run(*args, program=PROGRAM, cwd=None):
+    return subprocess.run([program, *map(str, args)], capture_output=True, text=True, cwd=cwd)
+
+
+def alone(folder):
+    """Copied into an empty folder, with no library at hand, it denoises; in every instruction set to the same picture."""
+    home = folder / "empty"
+    home.mkdir()
+    program = home / "restore"
+    shutil.copy(PROGRAM, program)
+    size = program.stat().st_size
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True)
+    sanitized = "libasan" in linked.stdout or "libtsan" in linked.stdout
+    if not sanitized:
+        check("not a dynamic executable" in linked.stdout + linked.stderr or "statically linked" in linked.stdout, linked.stdout)
+        check(size < 8 << 20, f"{size} bytes")
+    write_png(home / "noisy.png", 121, 90, 1, noisy(25))
+    before = psnr(read_png(home / "noisy.png")[4], 121, 1)
+    results = {}
+    for name in ("avx512", "avx2", "baseline"):
+        done = subprocess.run([program, "denoise", "noisy.png", "-o", f"{name}.png", "--isa", name, "--sigma", "25"],
+                              capture_output=True, text=True, cwd=home, env={})
+        if done.returncode != 0 and "does not have it" in done.stderr:
+            print(f"{name}: not this processor")
+            continue
+        check(done.returncode == 0, done.stderr)
+        check(name in done.stdout, done.stdout)
+        results[name] = read_png(home / f"{name}.png")[4]
+        after = psnr(results[name], 121, 1)
+        print(f"{name}: {before:.2f} dB -> {after:.2f} dB")
+        check(after > before + 8, f"{name} does not denoise")
+    # Other orders of summation: single levels may differ by rounding.
+    for name, samples in results.items():
+        check(max(abs(a - b) for a, b in zip(samples, results["baseline"])) < 1.5 / 255, f"{name} differs from baseline")
+    print(f"{size} bytes")
+
+
+def kinds(folder):
+    """Grey, colour, alpha, 8 and 16 bit, odd sizes, folders, the side-by-side picture, orientations, upscaling."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for channels, bits, w, h in ((1, 8, 61, 43), (2, 8, 40, 31), (3, 8, 33, 30), (4, 16, 29, 27), (1, 16, 20, 17)):
+        value = noisy(20)
+        write_png(pictures / f"{channels}_{bits}.png", w, h, channels,
+                  lambda x, y, c: (x % 7) / 6 if channels % 2 == 0 and c == channels - 1 else value(x, y, c), bits)
+    done = run("denoise", pictures, "-o", folder / "out", "--compare", folder / "both", "--sigma", 20)
+    check(done.returncode == 0, done.stderr)
+    for file in sorted(pictures.iterdir()):
+        w, h, channels, bits, before = read_png(file)
+        got = read_png(folder / "out" / file.name)
+        check(got[:4] == (w, h, channels, bits), f"{file.name}: {got[:4]}")
+        colours = 3 if channels >= 3 else 1
+        gain = psnr(got[4], w, channels, colours) - psnr(before, w, channels, colours)
+        print(f"{file.name}: gain {gain:.2f} dB")
+        check(gain > 3, f"{file.name}: gain {gain}")
+        if channels % 2 == 0:
+            check(got[4][channels - 1::channels] == before[channels - 1::channels], f"{file.name}: other alpha")
+        check(read_png(folder / "both" / file.name)[:2] == (2 * w, h), "side by side")
+    # Whatever the memory and the threads: the same bytes.
+    for extra in (("--threads", 1), ("--threads", 3), ("--max-memory", "60M")):
+        done = run("denoise", pictures / "1_8.png", "-o", folder / "again.png", "--sigma", 20, *extra)
+        check(done.returncode == 0, done.stderr)
+        check((folder / "again.png").read_bytes() == (folder / "out" / "1_8.png").read_bytes(), f"other bytes with {extra}")
+    done = run("denoise", pictures / "1_8.png", "-o", folder / "ensemble.png", "--sigma", 20, "--ensemble")
+    check(done.returncode == 0, done.stderr)
+    w, h, c, _, samples = read_png(folder / "ensemble.png")
+    check(psnr(samples, w, c) > psnr(read_png(folder / "out" / "1_8.png")[4], w, c) - 0.1, "the ensemble is worse")
+    done = run("denoise", pictures / "1_8.png", "-o", folder / "auto.png")
+    check(done.returncode == 0 and "estimated" in done.stdout, done.stderr + done.stdout)
+    for name in ("1_8.png", "4_16.png"):
+        done = run("upscale", pictures / name, "-o", folder / "large.png", "--compare", folder / "large_both.png")
+        check(done.returncode == 0, done.stderr)
+        w, h, channels, bits, _ = read_png(pictures / name)
+        check(read_png(folder / "large.png")[:4] == (2 * w, 2 * h, channels, bits), "upscaled")
+        check(read_png(folder / "large_both.png")[:2] == (4 * w, 2 * h), "side by side of upscaled")
+    # A JPEG with an orientation: of 12 x 8 pixels, turned by 90 degrees.
+    write_png(folder / "wide.png", 48, 32, 3, scene)
+    done = run("denoise", folder / "wide.png", "-o", folder / "wide.jpg", "--sigma", 0)
+    check(done.returncode == 0, done.stderr)
+    jpeg = (folder / "wide.jpg").read_bytes()
+    tiff = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 274, 3, 1, 6, 0) + b"\0\0\0\0"
+    exif = b"Exif\0\0" + tiff
+    (folder / "turned.jpg").write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
+    done = run("denoise", folder / "turned.jpg", "-o", folder / "turned.png", "--sigma", 0)
+    check(done.returncode == 0 and "orientation 6" in done.stdout, done.stderr + done.stdout)
+    check(read_png(folder / "turned.png")[:2] == (32, 48), "not turned upright")
+
+
+def bad_input(folder):
+    """Every mistake ends in a clear line and a code that is not 0, and no output."""
+    write_png(folder / "good.png", 32, 24, 1, scene)
+    write_png(folder / "tiny.png", 3, 2, 1, scene)
+    write_png(folder / "deep.png", 32, 24, 4, scene, 16)
+    good = (folder / "good.png").read_bytes()
+    (folder / "cut.png").write_bytes(good[:len(good) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("no picture")
+    (folder / "nothing").mkdir()
+    (folder / "weights.safetensors").write_bytes(b"\x10" + b"\0" * 20)
+    out = folder / "out.png"
+    mistakes = [
+        (("denoise", folder / "none.png", "-o", out), "none.png"),
+        (("denoise", folder / "cut.png", "-o", out), "cut.png"),
+        (("denoise", folder / "empty.png", "-o", out), "empty.png"),
+        (("denoise", folder / "text.png", "-o", out), "text.png"),
+        (("denoise", folder / "nothing", "-o", folder / "results"), "nothing"),
+        (("denoise", folder / "good.png", "-o", folder / "no" / "folder.png"), "folder.png"),
+        (("denoise", folder / "good.png", "-o", folder / "out.gif"), "out.gif"),
+        (("denoise", folder / "deep.png", "-o", folder / "out.jpg"), "out.jpg"),
+        (("denoise", folder / "good.png", "-o", folder / "good.png"), "input itself"),
+        (("denoise", folder / "good.png", "-o", out, "--sigma", "much"), "--sigma"),
+        (("denoise", folder / "good.png", "-o", out, "--sigma", "-1"), "sigma"),
+        (("denoise", folder / "good.png", "-o", out, "--sigma", "56"), "--sigma"),
+        (("denoise", folder / "good.png", "-o", out, "--max-memory", "512"), "--max-memory"),
+        (("denoise", folder / "good.png", "-o", out, "--max-memory", "1M"), "--max-memory"),
+        (("denoise", folder / "good.png", "-o", out, "--model", folder / "weights.safetensors"), "weights.safetensors"),
+        (("denoise", folder / "good.png", "-o", out, "--model", "colour"), "colour"),
+        (("denoise", folder / "good.png", "-o", out, "--isa", "mmx"), "--isa"),
+        (("denoise", folder / "good.png", "-o", out, "--threads", "-2"), "threads"),
+        (("denoise", folder / "tiny.png", "-o", out), "too small"),
+        (("deblock", folder / "good.png", "-o", out), "no model"),
+        (("sharpen", folder / "good.png", "-o", out), "sharpen"),
+        (("denoise",), "input"),
+    ]
+    for command, word in mistakes:
+        done = run(*command)
+        said = done.stderr + done.stdout
+        line = " ".join(map(str, command))
+        check(done.returncode > 0, f"no error ({done.returncode}) from: {line}\n{said}")
+        check(word in said, f"'{word}' is not in what was said:\n{said}\nby: {line}")
+        check(not out.exists(), f"an output was written by: {line}")
+    check((folder / "good.png").read_bytes() == good, "the input was changed")
+    # One bad picture in a folder does not stop the others.
+    mixed = folder / "mixed"
+    mixed.mkdir()
+    shutil.copy(folder / "good.png", mixed / "a.png")
+    shutil.copy(folder / "cut.png", mixed / "b.png")
+    shutil.copy(folder / "good.png", mixed / "c.png")
+    done = run("denoise", mixed, "-o", folder / "mixed_out", "--sigma", 5)
+    check(done.returncode == 1 and "b.png" in done.stderr and "1 of 3" in done.stderr, done.stderr)
+    check(sorted(os.listdir(folder / "mixed_out")) == ["a.png", "c.png"], "the good ones are missing")
+
+
+def memory(folder):
+    """A photograph of 6 megapixels in well under what its activations would take (380 MB for one layer)."""
+    size = 3000, 2000
+    rows = bytearray()
+    rng = random.Random(1)
+    line = bytes(rng.randrange(90, 160) for _ in range(size[0] + 4000))
+    for y in range(size[1]):
+        rows += b"\0" + line[2 * y:2 * y + size[0]]
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    (folder / "big.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)) +
+                                     chunk(b"IDAT", zlib.compress(bytes(rows), 1)) + chunk(b"IEND", b""))
+    done = run("denoise", folder / "big.png", "-o", folder / "out.png", "--sigma", 15, "--max-memory", "200M")
+    check(done.returncode == 0, done.stderr)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"{done.stdout.strip()}\npeak {peak:.0f} MB")
+    if "asan" not in subprocess.run(["ldd", PROGRAM], capture_output=True, text=True).stdout:
+        check(peak < 200, f"{peak:.0f} MB resident")
+
+
+with tempfile.TemporaryDirectory() as temporary:
+    {"alone": alone, "kinds": kinds, "bad_input": bad_input, "memory": memory}[sys.argv[1]](pathlib.Path(temporary))

@@ -1,0 +1,43 @@
+"""Writes the corpora of the fuzzers that no program of Strata writes; fuzz_make_corpus writes the others.
+
+    python3 tests/fuzz/make_corpus.py tests/fuzz/corpus
+
+The pickles are those of tests/golden/pytorch/. The fuzzers of pictures and of torch.save's files begin with
+tests/golden/images/ and tests/golden/pytorch/ themselves.
+"""
+import pathlib
+import struct
+import sys
+import zipfile
+
+corpus, golden = pathlib.Path(sys.argv[1]), pathlib.Path(__file__).parent.parent / "golden"
+
+
+def write(name, data):
+    (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+    (corpus / name).write_bytes(data)
+
+
+def pickle_of(path):
+    """The bytes of the pickles in a file; read by hand, since two of the files have no or wrong checksums."""
+    data = path.read_bytes()
+    if not data.startswith(b"PK"):
+        return data[:1500]
+    with zipfile.ZipFile(path) as archive:
+        entry = next(entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl"))
+    name, extra = struct.unpack("<HH", data[entry.header_offset + 26:entry.header_offset + 30])
+    begin = entry.header_offset + 30 + name + extra
+    return data[begin:begin + entry.file_size]
+
+
+for name in ("zip", "legacy", "protocol_5", "strided", "checkpoint", "parameters", "half", "complex", "whole_module", "malicious"):
+    write(f"pickle/{name}", pickle_of(golden / "pytorch" / f"{name}.pth"))
+small = b'{"a":{"dtype":"%s","shape":[2],"data_offsets":[0,%d]}}'
+for dtype, width in {"F16": 2, "BF16": 2, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}.items():
+    header = small % (dtype.encode(), 2 * width)
+    write(f"safetensors/{dtype}", struct.pack("<Q", len(header)) + header + bytes(2 * width))
+for number, words in enumerate([
+        "--train-dir dead-leaves --steps 100 --batch-size 4 --patch-size 32 --lr 1e-3 --clip 0.5 --seed 18446744073709551615",
+        "--minutes 2.5 --threads 2 --num-workers 0 --checkpoint-dir out/a --resume", "--steps=5 --report-interval=1",
+        "--help", "--lr -1", "--patch-size 15", "--seed -1", "--steps 0x10 --images 1e3", "-- --steps", "--unknown 1 word"]):
+    write(f"command_line/{number}", words.replace(" ", "\n").encode())

@@ -1,0 +1,60 @@
+// Networks that go to other programs: between them they have every layer, and modules of a user's own.
+#pragma once
+
+#include "strata/io/onnx_export.hpp"
+#include "strata/strata.hpp"
+
+namespace interchange {
+
+namespace st = strata;
+
+/// DnCNN: a chain in a chain, batch norm to be folded, y = x - f(x).
+using Denoiser = st::Residual<st::Sequential<                                                         //
+    st::Conv2d<1, 8>, st::ReLU,                                                                       //
+    st::Repeat<3, st::Sequential<st::Conv2d<8, 8, 3, st::no_bias>, st::BatchNorm2d<8>, st::ReLU>>,    //
+    st::Conv2d<8, 1>>>;
+
+/// y = x + 0.5 f(x), as plain C++.
+template <int C>
+struct ScaledBlock {
+  using io = st::maps<C, C>;
+  st::Sequential<st::Conv2d<C, C>, st::PReLU<C>, st::Conv2d<C, C, 3, st::Conv2dOptions{.padding = 2, .dilation = 2}>> body;
+
+  static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) { return x + 0.5f * body(pass, x); }
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) const { return x + 0.5f * body(pass, x); }
+};
+
+/// Two scales joined, all arithmetic, an up-scaling by pixels. As an Infer pass alone takes it.
+struct Upscaler {
+  using io = st::maps<2, 3>;
+  st::Sequential<st::PixelUnshuffle<2, 2>, st::Conv2d<8, 6>, st::LeakyReLUOf<std::ratio<1, 5>>, st::Repeat<2, ScaledBlock<6>>,
+                 st::PReLU<>, st::Conv2d<6, 8, 1>, st::PixelShuffle<8, 2>> coarse;
+  st::Sequential<st::Conv2d<2, 2, 5>, st::BatchNorm2d<2>> fine;  // its output is used twice
+  st::Sequential<st::Conv2d<4, 12>, st::PixelShuffle<12, 2>> join;
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("coarse", self.coarse);
+    f("fine", self.fine);
+    f("join", self.join);
+  }
+  auto operator()(st::Infer& pass, const auto& x) const {
+    const auto a = coarse(pass, x), b = fine(pass, x);
+    const auto c = minimum(maximum(a, b), abs(a) + 0.1f) / (exp(-square(b)) + sqrt(square(a) + 1e-3f));
+    const auto y = join(pass, st::cat(pass, c - b, log(abs(b) + 1.0f)));
+    return clamp(y, -0.5, 1.5) * 2;
+  }
+};
+
+/// A classifier of images of any size from 8 x 8 on.
+using Classifier = st::Sequential<st::Conv2d<1, 6, 3, st::Conv2dOptions{.stride = 2, .padding = 0}>, st::BatchNorm2d<6>, st::ReLU,
+                                  st::Dropout, st::MaxPool2d<2, 1>, st::AvgPool2d<2>, st::GlobalAvgPool2d, st::Linear<6, 8>,
+                                  st::PReLU<8>, st::Linear<8, 4>>;
+
+/// A classifier of images of one size, whose result goes back to an image.
+using FixedClassifier = st::Sequential<st::PixelUnshuffle<1, 2>, st::Conv2d<4, 5>, st::ReLU, st::Flatten<5, 4, 6>,
+                                       st::Linear<120, 7, false>, st::ReLU, st::Conv2d<7, 3, 1>>;
+
+}  // namespace interchange

@@ -1,0 +1,256 @@
+#include <doctest/doctest.h>
+
+#include <protozero/pbf_reader.hpp>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "io/io_test_net.hpp"
+#include "strata/io/onnx_export.hpp"
+
+namespace st = strata;
+using io_test::contains;
+
+namespace {
+
+struct Node {
+  std::string op;
+  std::vector<std::string> inputs, outputs;
+  std::map<std::string, std::vector<std::int64_t>> whole;  // attributes of whole numbers
+};
+struct Tensor {
+  std::vector<std::int64_t> shape;
+  std::vector<float> numbers;
+};
+struct Model {
+  std::vector<Node> nodes;
+  std::map<std::string, Tensor> tensors;
+  std::vector<std::string> input, output;  // name, then extents
+  std::map<std::string, std::string> metadata;
+  std::int64_t opset = 0;
+
+  std::string ops() const {
+    std::string text;
+    for (const Node& node : nodes) text += node.op + " ";
+    return text;
+  }
+};
+
+Node read_node(protozero::pbf_reader in) {
+  Node node;
+  while (in.next()) {
+    if (in.tag() == 1) {
+      node.inputs.push_back(in.get_string());
+    } else if (in.tag() == 2) {
+      node.outputs.push_back(in.get_string());
+    } else if (in.tag() == 4) {
+      node.op = in.get_string();
+    } else if (in.tag() == 5) {
+      protozero::pbf_reader attribute = in.get_message();
+      std::string name;
+      while (attribute.next()) {
+        if (attribute.tag() == 1)
+          name = attribute.get_string();
+        else if (attribute.tag() == 3 || attribute.tag() == 8)
+          node.whole[name].push_back(attribute.get_int64());
+        else
+          attribute.skip();
+      }
+    } else {
+      in.skip();
+    }
+  }
+  return node;
+}
+
+Tensor read_tensor(protozero::pbf_reader in, std::string& name) {
+  Tensor tensor;
+  int type = 0;
+  while (in.next()) {
+    if (in.tag() == 1) tensor.shape.push_back(in.get_int64());
+    else if (in.tag() == 2) type = in.get_int32();
+    else if (in.tag() == 8) name = in.get_string();
+    else if (in.tag() == 9) {
+      const std::string bytes = in.get_string();
+      if (type == 1) tensor.numbers.resize(bytes.size() / sizeof(float));
+      if (type == 1 && !bytes.empty()) std::memcpy(tensor.numbers.data(), bytes.data(), bytes.size());
+    } else in.skip();
+  }
+  return tensor;
+}
+
+std::vector<std::string> read_value(protozero::pbf_reader in) {
+  std::vector<std::string> value;
+  while (in.next()) {
+    if (in.tag() == 1) {
+      value.push_back(in.get_string());
+      continue;
+    }
+    protozero::pbf_reader type = in.get_message();
+    REQUIRE(type.next(1));
+    protozero::pbf_reader tensor = type.get_message();
+    REQUIRE(tensor.next(2));
+    protozero::pbf_reader shape = tensor.get_message();
+    while (shape.next(1)) {
+      protozero::pbf_reader extent = shape.get_message();
+      REQUIRE(extent.next());
+      value.push_back(extent.tag() == 2 ? extent.get_string() : std::to_string(extent.get_int64()));
+    }
+  }
+  return value;
+}
+
+Model read_model(const std::filesystem::path& path) {
+  const std::string bytes = io_test::read_bytes(path);
+  Model model;
+  protozero::pbf_reader in(bytes);
+  while (in.next()) {
+    if (in.tag() == 8) {
+      protozero::pbf_reader opset = in.get_message();
+      REQUIRE(opset.next(2));
+      model.opset = opset.get_int64();
+    } else if (in.tag() == 14) {
+      protozero::pbf_reader entry = in.get_message();
+      REQUIRE(entry.next(1));
+      const std::string key = entry.get_string();
+      REQUIRE(entry.next(2));
+      model.metadata[key] = entry.get_string();
+    } else if (in.tag() == 7) {
+      protozero::pbf_reader graph = in.get_message();
+      while (graph.next()) {
+        std::string name;
+        if (graph.tag() == 1) model.nodes.push_back(read_node(graph.get_message()));
+        else if (graph.tag() == 5) { const Tensor tensor = read_tensor(graph.get_message(), name); model.tensors[name] = tensor; }
+        else if (graph.tag() == 11) model.input = read_value(graph.get_message());
+        else if (graph.tag() == 12) model.output = read_value(graph.get_message());
+        else graph.skip();
+      }
+    } else {
+      in.skip();
+    }
+  }
+  return model;
+}
+
+using Block = st::Sequential<st::Conv2d<2, 2, 3, st::no_bias>, st::BatchNorm2d<2>, st::ReLU>;
+using Net = st::Residual<st::Sequential<st::Conv2d<1, 2, 1>, st::Repeat<2, Block>, st::Conv2d<2, 1, 3, st::Conv2dOptions{.padding = 2, .dilation = 2}>>>;
+
+/// The convolution's output goes two ways, so its batch norm cannot be folded. And a module with a form of its own.
+struct Softplus {
+  using io = st::maps<2, 2>;
+  st::Parameter scale{st::Shape{2}, 0.5f};
+  static constexpr void visit(auto& self, auto&& f) { f("scale", self.scale); }
+  template <st::Pass P>
+  auto operator()(P& pass, const st::Var<2>& x) const {
+    st::Image<2> y(x.n(), x.h(), x.w());
+    for (std::int64_t i = 0; i < y.size(); ++i) y.data()[i] = scale.value().data()[i % 2] * std::log1p(std::exp(x.data()[i]));
+    return pass.output(y);
+  }
+  auto operator()(st::Infer&, const st::Symbolic auto& x) const {
+    return x.template node<2>("Softplus").template node<2>("Mul", {x.tensor(scale, {2, 1, 1})});
+  }
+};
+struct TwoWays {
+  using io = st::maps<1, 2>;
+  st::Conv2d<1, 2> conv;
+  st::BatchNorm2d<2> norm;
+  Softplus softplus;
+  static constexpr void visit(auto& self, auto&& f) {
+    f("conv", self.conv);
+    f("norm", self.norm);
+    f("softplus", self.softplus);
+  }
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) const {
+    const auto y = conv(pass, x);
+    return softplus(pass, st::as_var(y - norm(pass, y)));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a network as an ONNX graph: operators, attributes, names, PyTorch's memory order, open extents") {
+  const io_test::Folder folder;
+  Net net;
+  io_test::number(net);
+  st::export_onnx(folder / "net.onnx", net, {.metadata = {{"a", "b"}}, .sample_n = 2, .sample_h = 5, .sample_w = 7});
+  const Model model = read_model(folder / "net.onnx");
+  CHECK(model.opset == 17);
+  CHECK(model.metadata == std::map<std::string, std::string>{{"a", "b"}});
+  CHECK(model.ops() == "Conv Conv BatchNormalization Relu Conv BatchNormalization Relu Conv Sub ");
+  CHECK(model.input == std::vector<std::string>{"input", "batch", "1", "height", "width"});
+  CHECK(model.output == std::vector<std::string>{"output", "batch", "1", "height", "width"});
+  CHECK(model.nodes[1].inputs == std::vector<std::string>{model.nodes[0].outputs[0], "body.1.0.0.weight"});
+  CHECK(model.nodes[7].whole.at("dilations") == std::vector<std::int64_t>{2, 2});
+  CHECK(model.nodes[7].whole.at("pads") == std::vector<std::int64_t>{2, 2, 2, 2});
+  CHECK(model.nodes[8].inputs[0] == "input");
+  const Tensor& weight = model.tensors.at("body.1.0.0.weight");
+  CHECK(weight.shape == std::vector<std::int64_t>{2, 2, 3, 3});
+  CHECK(weight.numbers == st::to_nchw(net.body.layer<1>().blocks[0].layer<0>().weight.value()));
+  CHECK(model.tensors.size() == 14);  // 2 + 2 (1 + 4) + 2; num_batches_tracked is not needed
+
+  std::string name;
+  const std::string bytes = io_test::read_bytes(folder / "net.input.pb");
+  const Tensor x = read_tensor(protozero::pbf_reader(bytes), name);
+  CHECK(name == "input");
+  CHECK(x.shape == std::vector<std::int64_t>{2, 1, 5, 7});
+  CHECK(x.numbers.size() == 70);
+  CHECK(std::filesystem::exists(folder / "net.output.pb"));
+  CHECK(folder.files() == 3);
+}
+
+TEST_CASE("batch norms are folded where nothing else looks at the convolution before them") {
+  const io_test::Folder folder;
+  Net net;
+  io_test::number(net);
+  st::export_onnx(folder / "net.onnx", net, {.fold_batch_norm = true, .names = st::Names::spliced, .sample = false});
+  Model model = read_model(folder / "net.onnx");
+  CHECK(model.ops() == "Conv Conv Relu Conv Relu Conv Sub ");
+  CHECK(model.tensors.size() == 8);
+  CHECK(model.nodes[1].inputs[1] == "body.1.weight");
+  CHECK(folder.files() == 1);
+  const auto& block = net.body.layer<1>().blocks[0];
+  const auto& norm = block.layer<1>();
+  const auto number = [](const auto& leaf, int i) { return double(leaf.template value<float>().data()[i]); };
+  const double scale = number(norm.weight, 1) / std::sqrt(number(norm.running_var, 1) + 1e-5);
+  const std::vector<float> before = st::to_nchw(block.layer<0>().weight.value());
+  CHECK(model.tensors.at("body.1.weight").numbers[20] == doctest::Approx(before[20] * scale));
+  CHECK(model.tensors.at(model.nodes[1].inputs[2]).numbers[1] ==
+        doctest::Approx(number(norm.bias, 1) - number(norm.running_mean, 1) * scale));
+
+  TwoWays two;
+  st::export_onnx(folder / "two.onnx", two, {.fold_batch_norm = true});
+  model = read_model(folder / "two.onnx");
+  CHECK(model.ops() == "Conv BatchNormalization Sub Softplus Mul ");
+  CHECK(model.nodes[4].inputs[1] == "softplus.scale");
+  CHECK(model.tensors.at("softplus.scale").shape == std::vector<std::int64_t>{2, 1, 1});
+}
+
+TEST_CASE("an exported network of other sizes and ranks says so") {
+  const io_test::Folder folder;
+  st::Sequential<st::Conv2d<1, 4>, st::PixelShuffle<4, 2>> up;
+  st::export_onnx(folder / "up.onnx", up);
+  CHECK(read_model(folder / "up.onnx").output == std::vector<std::string>{"output", "batch", "1", "out_height", "out_width"});
+  st::Sequential<st::GlobalAvgPool2d, st::Linear<3, 2>> classes;
+  st::export_onnx(folder / "classes.onnx", classes);
+  CHECK(read_model(folder / "classes.onnx").ops() == "GlobalAveragePool Flatten Gemm ");
+  CHECK(read_model(folder / "classes.onnx").output == std::vector<std::string>{"output", "batch", "2"});
+  st::Sequential<st::Repeat<1, st::Dropout>, st::Residual<st::Conv2d<1, 1>>, st::Dropout> dropped;
+  st::export_onnx(folder / "dropped.onnx", dropped);
+  CHECK(read_model(folder / "dropped.onnx").ops() == "Conv Sub ");
+}
+
+TEST_CASE("what cannot be exported is an error") {
+  const io_test::Folder folder;
+  Net net;
+  CHECK_THROWS_AS(st::export_onnx(folder / "none/net.onnx", net), st::FileError);
+  st::Sequential<st::Flatten<1, 4, 4>, st::Linear<16, 2>> fixed;
+  CHECK_THROWS_AS(st::export_onnx(folder / "fixed.onnx", fixed), st::ShapeError);
+  CHECK_NOTHROW(st::export_onnx(folder / "fixed.onnx", fixed, {.sample_h = 4, .sample_w = 4}));
+  st::to<double>(net);
+  CHECK_THROWS_WITH_AS(st::export_onnx(folder / "net.onnx", net), doctest::Contains("holds float64, was used as float32"), st::Error);
+  CHECK_FALSE(std::filesystem::exists(folder / "net.onnx"));
+}

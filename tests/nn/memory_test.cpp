@@ -1,0 +1,76 @@
+// What training_bytes and inference_bytes say is what the pool hands out, to 5 percent.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+
+#include "strata/strata.hpp"
+
+namespace {
+
+namespace st = strata;
+
+template <int Channels, int Width, int Depth>
+using DnCNN = st::Residual<st::Sequential<
+    st::Conv2d<Channels, Width>, st::ReLU,
+    st::Repeat<Depth, st::Sequential<st::Conv2d<Width, Width, 3, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU>>,
+    st::Conv2d<Width, Channels>>>;
+
+template <int Width>
+using Vdsr = st::Residual<st::Sequential<st::Conv2d<1, Width>, st::ReLU,
+                                         st::Repeat<6, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>,
+                                         st::Conv2d<Width, 1>>>;
+
+template <int Width>
+using ReluFirst = st::Sequential<st::Conv2d<1, Width>, st::ReLU, st::BatchNorm2d<Width>, st::Conv2d<Width, Width>, st::ReLU,
+                                 st::BatchNorm2d<Width>, st::Conv2d<Width, 1>>;
+
+template <class Net>
+void check(std::int64_t n, std::int64_t h, std::int64_t w) {
+  constexpr int c = Net::io::in;
+  CAPTURE(n);
+  CAPTURE(h);
+  const auto x = st::Image<c>::full(n, h, w, 0.5f), target = st::Image<Net::io::out>::full(n, h, w, 0.4f);
+  st::cpu_pool().trim();  // no larger blocks of earlier networks to hand out
+  const std::size_t before = st::cpu_pool().live_bytes();
+  {
+    Net net;
+    st::cpu_pool().reset_peak();
+    for (int step = 0; step < 2; ++step) {
+      st::Train pass;
+      const auto loss = st::MSELoss()(net(pass, x), target);
+      pass.backward(loss);
+    }
+    const double measured = double(st::cpu_pool().peak_bytes() - before);
+    const double told = double(st::training_bytes<Net>(n, h, w));
+    INFO("training: told ", told / 1e6, " MB, measured ", measured / 1e6, " MB");
+    CHECK(std::abs(told / measured - 1) <= 0.05);
+  }
+  st::cpu_pool().trim();
+  const Net net;
+  st::cpu_pool().reset_peak();
+  for (int image = 0; image < 2; ++image) {
+    st::Infer pass;
+    const auto y = net(pass, x);
+    CHECK(std::isfinite(y.data()[0]));
+  }
+  const double measured = double(st::cpu_pool().peak_bytes() - before);
+  const double told = double(st::inference_bytes<Net>(n, h, w));
+  INFO("inference: told ", told / 1e6, " MB, measured ", measured / 1e6, " MB");
+  CHECK(std::abs(told / measured - 1) <= 0.05);
+}
+
+}  // namespace
+
+TEST_CASE("the memory of a network is known before it runs") {
+  check<DnCNN<1, 32, 6>>(16, 40, 40);
+  check<DnCNN<1, 64, 4>>(8, 48, 40);
+  check<DnCNN<3, 32, 3>>(4, 96, 128);
+  check<Vdsr<48>>(8, 64, 64);
+  check<ReluFirst<32>>(8, 64, 64);
+}
+
+TEST_CASE("impossible images are refused") {
+  CHECK_THROWS_AS(st::training_bytes<Vdsr<16>>(0, 40, 40), st::ShapeError);
+  CHECK_THROWS_AS(st::inference_bytes<Vdsr<16>>(1, 40, -1), st::ShapeError);
+}
