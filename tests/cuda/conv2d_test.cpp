@@ -141,6 +141,7 @@ TEST_CASE("matrix products: every kernel size, stride, padding and dilation, odd
   in_random_order([] {
     check({.n = 1, .h = 1, .w = 1, .in = 5, .out = 6});                                        // one pixel, mostly padding
     check({.n = 2, .h = 5, .w = 3, .in = 7, .out = 9});                                        // channels in no fours
+    check({.n = 1, .h = 20, .w = 15, .in = 5, .out = 6});                                      // weights in two ranges
     check({.n = 1, .h = 6, .w = 5, .in = 8, .out = 36, .kernel = 1, .padding = 0});            // two column blocks of 32
     check({.n = 1, .h = 7, .w = 6, .in = 20, .out = 8, .kernel = 5, .stride = 2, .padding = 2});
     check({.n = 1, .h = 8, .w = 7, .in = 8, .out = 12, .kernel = 3, .stride = 3, .padding = 1, .dilation = 2});

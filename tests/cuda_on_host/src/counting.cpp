@@ -28,7 +28,7 @@ struct Instruction {
   std::uint32_t done[32] = {};  // how often each lane has run it in this interval
   std::vector<WarpAccess> accesses;
 };
-using Warp = std::unordered_map<const void*, Instruction>;
+using Warp = std::unordered_map<std::uint64_t, Instruction>;
 
 std::map<std::string, Counters> totals;
 Counters* now = nullptr;
@@ -139,7 +139,9 @@ void end_counting_launch() {
 
 void count_access(std::uintptr_t address, std::size_t bytes, Access access, bool shared, const void* instruction) {
   if (now == nullptr) return;
-  Instruction& entry = warps[block.current->warp][instruction];
+  // One call of load_vector, say, may serve several kinds of access: a function that the compiler has not inlined.
+  const std::uint64_t kind = std::uint64_t(access) | std::uint64_t{shared} << 2 | std::uint64_t(bytes) << 3;
+  Instruction& entry = warps[block.current->warp][reinterpret_cast<std::uint64_t>(instruction) ^ kind << 52];
   entry.access = access, entry.shared = shared, entry.bytes = unsigned(bytes);
   const unsigned lane = block.current->lane;
   const std::size_t number = entry.done[lane]++;

@@ -1,0 +1,50 @@
+// What only large problems reach: Winograd's tiles in several chunks, and more images than a grid has rows.
+#include "device_test.hpp"
+#include "strata/cuda/winograd.cuh"
+
+using namespace device_test;
+
+TEST_CASE("Winograd in two chunks of tiles, at places all over the image") {
+  const strata::Conv2dProblem p{.n = 2, .h = 212, .w = 211, .in = 16, .out = 16};
+  const strata::cuda::WinogradPlan plan(p.n, p.h, p.w, p.in, p.out);
+  REQUIRE(plan.chunk < plan.tiles);
+  REQUIRE(plan.tiles < 2 * plan.chunk);
+  const Numbers x = numbers(p.input_size(), 1), weight = numbers(p.weight_size(), 2);
+  const DeviceArray<float> dev_x(x), dev_weight(weight), y(static_cast<std::size_t>(p.output_size()));
+  in_random_order([&] {
+    gpu().conv2d_forward(p, dev_x.data(), dev_weight.data(), nullptr, y.data(), strata::Activation::none, false,
+                         strata::Precision::fp32);
+  });
+  const Numbers got = y.download();
+  double largest = 0;
+  for (std::int64_t pixel = 0; pixel < p.n * p.h * p.w; pixel += 7) {
+    const std::int64_t n = pixel / (p.h * p.w), i = pixel / p.w % p.h, j = pixel % p.w;
+    for (std::int64_t o = 0; o < p.out; ++o) {
+      double sum = 0;
+      for (std::int64_t a = 0; a < 3; ++a)
+        for (std::int64_t b = 0; b < 3; ++b) {
+          const std::int64_t h = i + a - 1, w = j + b - 1;
+          if (h < 0 || h >= p.h || w < 0 || w >= p.w) continue;
+          for (std::int64_t c = 0; c < p.in; ++c)
+            sum += double(x[std::size_t(((n * p.h + h) * p.w + w) * p.in + c)]) *
+                   double(weight[std::size_t(((o * 3 + a) * 3 + b) * p.in + c)]);
+        }
+      const double error = std::abs(double(got[std::size_t(pixel * p.out + o)]) - sum);
+      largest = error < largest ? largest : error;  // NaN is kept
+    }
+  }
+  // Sums of 144 products of numbers up to 1, a quarter on average: magnitudes of about 36, times Winograd's ten units.
+  CHECK(largest <= 36 * 2e-6);
+}
+
+TEST_CASE("more images than a grid has rows") {
+  const std::int64_t n = 65537;
+  const Numbers x = numbers(2 * n, 1);
+  Numbers mean(static_cast<std::size_t>(n));
+  for (std::size_t i = 0; i < mean.size(); ++i) mean[i] = 0.5f * (x[2 * i] + x[2 * i + 1]);
+  const DeviceArray<float> dev_x(x), dev_y(x.size()), dev_mean(mean.size());
+  gpu().transpose(n, 2, 1, dev_x.data(), dev_y.data(), false);
+  gpu().global_avg_pool_forward(n, 2, 1, dev_x.data(), dev_mean.data());
+  CHECK(dev_y.download() == x);
+  CHECK(dev_mean.download() == mean);
+}
