@@ -197,7 +197,7 @@ def table(results):
     peers = ["PyTorch", "torch.compile", "onnxruntime", "ncnn", "dlib"]
     lines = ["# Strata beside its peers", "",
              f"`{results['command']}`, {results['date']}, {results['processor']}, {results['threads']} threads, float32. "
-             f"{results['versions']}.", "",
+             f"{results['versions']}. {results.get('note', '')}".strip(), "",
              "Each row is one run in which the sides were timed in turn; figures are of medians. A peer's column says how many "
              "times longer it takes than Strata. PyTorch: the better of channels_last and contiguous, with its allocator tuned; "
              "torch.compile: channels_last. Inference has batch norm folded. GFLOP/s are effective, those of a direct "
@@ -264,6 +264,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.5, help="of one side in one round")
     parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
     parser.add_argument("--under", default="", metavar="COMMAND", help="runs each measurement, for example 'chrt -f 5'")
+    parser.add_argument("--note", default="", help="a sentence about the machine for the head of the table")
     parser.add_argument("--output", type=pathlib.Path, default=HERE, help="folder of PEERS.md and peers.svg")
     parser.add_argument("--render", action="store_true", help="measure nothing")
     parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)
@@ -288,7 +289,8 @@ def main():
         versions = subprocess.run([options.python, "-c", "import torch, onnxruntime, ncnn; print(f'PyTorch {torch.__version__}, "
                                    "onnxruntime {onnxruntime.__version__}, ncnn {ncnn.__version__}')"], capture_output=True, text=True)
         commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-        results |= {"command": " ".join(["benchmarks/run_all.py"] + (["--no-compile"] if options.no_compile else [])),
+        results |= {"command": f"benchmarks/run_all.py --rounds {options.rounds} --seconds {options.seconds}"
+                    + (" --no-compile" if options.no_compile else ""), "note": options.note,
                     "date": f"{datetime.date.today()}", "processor": processor(), "threads": options.threads,
                     "versions": f"Strata {commit.stdout.strip()}, {versions.stdout.strip()}" + (", dlib" if servers["dlib"] else "")}
         for work in all_work(not options.no_compile, servers["dlib"]):

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # Trains a small DnCNN on generated images for about three minutes, from a clean clone on a bare Debian machine:
 #
-#     scripts/demo.sh                # results in out/demo
+#     scripts/demo.sh                # results in out/demo, or out/demo-2 and so on where there are results already
 #     scripts/demo.sh FOLDER
 #
 # It needs no data: the images are dead leaves, drawn as they are needed.
 set -euo pipefail
 folder=$(realpath -m "${1:-$(dirname "$0")/../out/demo}")
 cd "$(dirname "$0")/.."
+first=$folder
+for ((n = 2; ; ++n)); do
+  [[ -e "$folder/latest.safetensors" ]] || break
+  folder=$first-$n
+done
 
 scripts/install_dependencies.sh
 cmake --preset release

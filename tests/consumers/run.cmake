@@ -28,6 +28,7 @@ if(KIND STREQUAL "missing_packages")
                           -DSTRATA_STB_INCLUDE_DIR=STRATA_STB_INCLUDE_DIR-NOTFOUND -DCMAKE_FIND_ROOT_PATH=${WORK}
                           -DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY
                   RESULT_VARIABLE status OUTPUT_VARIABLE words ERROR_VARIABLE words)
+  string(REGEX REPLACE "[ \n]+" " " words "${words}")  # CMake breaks long lines
   string(FIND "${words}" "sudo apt install libstb-dev libprotozero-dev libcli11-dev" position)
   if(status EQUAL 0 OR position EQUAL -1)
     message(FATAL_ERROR "wanted a failure that names libstb-dev, libprotozero-dev and libcli11-dev, got (${status}):\n${words}")

@@ -35,7 +35,9 @@ void randomise(Net& net, std::uint64_t seed) {
   st::for_each_tensor(net, [&](const std::string& name, auto& leaf) {
     if (leaf.shape().rank() != 1) return;
     const bool positive = name.ends_with("running_var");
-    for (float& x : leaf.template value<float>().span()) x = positive ? 0.5f + rng.uniform() : 0.3f * rng.normal() + (name.ends_with("weight") ? 0.8f : 0);
+    const float centre = name.ends_with("weight") ? 0.8f : 0.0f;
+    for (float& x : leaf.template value<float>().span())
+      x = positive ? 0.5f + rng.uniform() : centre + 0.3f * rng.normal();
   });
 }
 

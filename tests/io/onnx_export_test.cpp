@@ -138,6 +138,17 @@ Model read_model(const std::filesystem::path& path) {
 using Block = st::Sequential<st::Conv2d<2, 2, 3, st::no_bias>, st::BatchNorm2d<2>, st::ReLU>;
 using Net = st::Residual<st::Sequential<st::Conv2d<1, 2, 1>, st::Repeat<2, Block>, st::Conv2d<2, 1, 3, st::Conv2dOptions{.padding = 2, .dilation = 2}>>>;
 
+struct BadName {
+  using io = st::maps<1, 1>;
+  st::Conv2d<1, 1> conv;
+  st::Parameter output{st::Shape{1}};
+  static constexpr void visit(auto& self, auto&& f) {
+    f("conv", self.conv);
+    f("output", self.output);
+  }
+  auto operator()(st::Infer& pass, const auto& x) const { return conv(pass, x); }
+};
+
 /// The convolution's output goes two ways, so its batch norm cannot be folded. And a module with a form of its own.
 struct Softplus {
   using io = st::maps<2, 2>;
@@ -250,6 +261,8 @@ TEST_CASE("what cannot be exported is an error") {
   st::Sequential<st::Flatten<1, 4, 4>, st::Linear<16, 2>> fixed;
   CHECK_THROWS_AS(st::export_onnx(folder / "fixed.onnx", fixed), st::ShapeError);
   CHECK_NOTHROW(st::export_onnx(folder / "fixed.onnx", fixed, {.sample_h = 4, .sample_w = 4}));
+  BadName bad_name;
+  CHECK_THROWS_WITH_AS(st::export_onnx(folder / "bad.onnx", bad_name), doctest::Contains("is called 'output'"), st::ValueError);
   st::to<double>(net);
   CHECK_THROWS_WITH_AS(st::export_onnx(folder / "net.onnx", net), doctest::Contains("holds float64, was used as float32"), st::Error);
   CHECK_FALSE(std::filesystem::exists(folder / "net.onnx"));

@@ -88,6 +88,8 @@ TEST_CASE("the dict that is read") {
   CHECK(io_test::numbers(net) == counted());
   CHECK(contains(file_error([&] { st::load_weights(fixture("other_key.pth"), net, {.key = "step"}); }),
                  "holds no state dict under 'step'"));
+  CHECK_THROWS_WITH_AS(st::load_weights(fixture("../layers.safetensors"), net, {.key = "params"}),
+                       doctest::Contains("has no dict under the key 'params'"), st::ValueError);
 }
 
 TEST_CASE("what is no tensor, dict, list, tuple, number or string is refused by name, and nothing is run") {

@@ -67,6 +67,7 @@ template <class V, int Rows, int Vectors, class Row, class Result>
   for (std::int64_t s = 0; s < segments; ++s) {
     const simd::Lane<V>* a[Rows];
     simd::unroll<Rows>([&](auto r) STRATA_INLINED { a[r] = row(s, int(r)); });
+#pragma GCC unroll 2
     for (std::int64_t k = 0; k < depth; ++k, panel += Vectors * simd::lanes<V>) {
       V b[Vectors];
       simd::unroll<Vectors>([&](auto j) STRATA_INLINED { b[j] = simd::load<V>(panel + j * simd::lanes<V>); });
@@ -106,6 +107,7 @@ template <class V, int Rows, int Vectors, class T>
 void outer_product_strip(std::int64_t depth, const T* a, std::int64_t a_stride, const T* b, std::int64_t b_stride, T* c,
                          std::int64_t c_stride, bool accumulate) {
   V sum[Rows][Vectors] = {};
+#pragma GCC unroll 2
   for (std::int64_t k = 0; k < depth; ++k, a += a_stride, b += b_stride) {
     V y[Vectors];
     simd::unroll<Vectors>([&](auto j) STRATA_INLINED { y[j] = simd::load<V>(b + j * simd::lanes<V>); });

@@ -5,6 +5,10 @@
 //
 //     strata::detail::RowStage<Net, 1> stage(net, h, w);
 //     Image<1> out = stage.push(band, /*last=*/false);      // none, some or more rows than came in
+//     ...
+//     while (!stage.done()) out = stage.push(none, /*last=*/true);
+//
+// What layers have held back leaves in the end as it came, a band at a time, so that the end takes no more memory.
 //
 // tile.hpp drives it. There are stages for the deploy form of every layer that keeps rows in their order, for containers,
 // and for modules of one's own of the form y = join(x, body(x)); RowStage<M, C>::possible says whether M is covered.
@@ -106,7 +110,10 @@ class BlockStage {
   std::int64_t kept_bytes() const { return 0; }
   double lag() const { return double(block - 1); }
 
+  bool done() const { return done_; }
+
   Image<out> push(const Image<C>& rows, bool last) {
+    done_ = last;
     if constexpr (block == 1) {
       return run(rows);
     } else {
@@ -124,6 +131,7 @@ class BlockStage {
 
   const M* module_;
   std::int64_t out_h_, out_w_;
+  bool done_ = false;
   RowQueue<C> queue_;
 };
 
@@ -145,8 +153,12 @@ class ConvStage {
   std::int64_t kept_bytes() const { return (reach + row_step) * (w_ + 2 * pad) * In * std::int64_t(sizeof(float)); }
   double lag() const { return double(pad + row_step); }
 
+  bool done() const { return given_ == out_h_; }
+
   Image<Out> push(const Image<In>& rows, bool last) {
-    const std::int64_t above = done_ == 0 && kept_.h() == 0 ? pad : 0, below = last ? pad : 0;
+    const std::int64_t above = given_ == 0 && kept_.h() == 0 ? pad : 0, below = last && !closed_ ? pad : 0;
+    closed_ = last;
+    most_ = std::max(most_, (rows.h() + row_step - 1) / row_step * row_step);
     Image<In> all(1, kept_.h() + above + rows.h() + below, w_ + 2 * pad);
     copy_rows(kept_, 0, kept_.h(), all, 0);
     fill_rows(all, kept_.h(), above);
@@ -159,18 +171,20 @@ class ConvStage {
     fill_rows(all, kept_.h() + above + rows.h(), below);
 
     std::int64_t count = std::max<std::int64_t>(all.h() - reach + 1, 0);
-    if (!last) count = std::max<std::int64_t>(std::min(done_ + count, out_h_ - least_extent) / row_step * row_step - done_, 0);
+    if (!last) count = std::max<std::int64_t>(std::min(given_ + count, out_h_ - least_extent) / row_step * row_step - given_, 0);
+    if (count > most_ + least_extent) count = most_;
     if (count == 0) {
       kept_ = std::move(all);
       return Image<Out>(1, 0, out_w());
     }
     Image<Out> y(1, count, out_w());
-    cpu::conv2d_forward<float>({.n = 1, .h = count + reach - 1, .w = all.w(), .in = In, .out = Out, .kernel = Kernel,
-                                .stride = 1, .padding = 0, .dilation = Conv::dilation},
-                               all.data(), weight_, bias_, y.data(), activation_);
+    const Conv2dProblem problem{.n = 1, .h = count + reach - 1, .w = all.w(), .in = In, .out = Out, .kernel = Kernel,
+                                .stride = 1, .padding = 0, .dilation = Conv::dilation};
+    cpu::conv2d_forward_cached<float>(problem, all.data(), packed_, /*key=*/1, [&] { return weight_; }, bias_, y.data(),
+                                      activation_);
     kept_ = Image<In>(1, all.h() - count, all.w());
     copy_rows(all, count, kept_.h(), kept_, 0);
-    done_ += count;
+    given_ += count;
     return y;
   }
 
@@ -181,9 +195,12 @@ class ConvStage {
 
   const float *weight_, *bias_;
   Activation activation_;
+  cpu::PackedWeights packed_;
   std::int64_t w_, out_h_;
-  std::int64_t done_ = 0;  // rows given
-  Image<In> kept_;         // rows of the padded input from row done_ of the result on
+  std::int64_t given_ = 0;         // rows of the result
+  std::int64_t most_ = row_step;   // rows that came at a time
+  bool closed_ = false;            // the padding below is there
+  Image<In> kept_;                 // rows of the padded input from row given_ of the result on
 };
 
 /// y = join(x, body(x)), row by row.
@@ -199,6 +216,8 @@ class SkipStage {
   bool regular() const { return body_.regular() && body_.out_h() == h_ && body_.out_w() == w_; }
   std::int64_t kept_bytes() const { return body_.kept_bytes() + std::int64_t(lag()) * w_ * C * std::int64_t(sizeof(float)); }
   double lag() const { return body_.lag(); }
+
+  bool done() const { return body_.done(); }
 
   Image<out> push(const Image<C>& rows, bool last) {
     waiting_.push(rows);
@@ -270,10 +289,15 @@ struct RowStages {  // behind the last
   bool regular() const { return true; }
   std::int64_t kept_bytes() const { return 0; }
   double lag() const { return 0; }
-  Image<C> push(Image<C> rows, bool) { return rows; }
+  bool done() const { return done_; }
+  Image<C> push(Image<C> rows, bool last) {
+    done_ = last;
+    return rows;
+  }
 
  private:
   std::int64_t h_, w_;
+  bool done_ = false;
 };
 template <std::size_t I, int C, class... Ms>
   requires(I < sizeof...(Ms))
@@ -294,7 +318,11 @@ struct RowStages<I, C, Sequential<Ms...>> {
   bool regular() const { return head.regular() && tail.regular(); }
   std::int64_t kept_bytes() const { return head.kept_bytes() + tail.kept_bytes(); }
   double lag() const { return head.lag() + tail.lag() * rows_in_; }
-  Image<out> push(const Image<C>& rows, bool last) { return tail.push(head.push(rows, last), last); }
+  bool done() const { return tail.done(); }
+  Image<out> push(const Image<C>& rows, bool last) {
+    auto y = head.push(rows, last);
+    return tail.push(std::move(y), head.done());
+  }
 
  private:
   static Head make_head(const First& layer, std::int64_t h, std::int64_t w) {
@@ -341,8 +369,12 @@ struct RowStage<Repeat<N, M>, C> {
     for (const auto& stage : stages_) rows += stage.lag();
     return rows;
   }
+  bool done() const { return stages_.back().done(); }
   Image<C> push(Image<C> rows, bool last) {
-    for (auto& stage : stages_) rows = stage.push(rows, last);
+    for (auto& stage : stages_) {
+      rows = stage.push(rows, last);
+      last = stage.done();
+    }
     return rows;
   }
 

@@ -161,9 +161,12 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
       std::int64_t band = std::min(room, std::clamp<std::int64_t>(cached, 4 * unit, 64 * unit));
       if (options.tile > 0) band = options.tile;
       std::int64_t written = 0;
-      for (std::int64_t y = 0; y < h; y += band) {
+      for (std::int64_t y = 0; !stage.done(); y = std::min(h, y + band)) {
         Image<in> rows(1, std::min(band, h - y), w);
-        read(y, rows);
+        if (rows.h() > 0)
+          read(y, rows);
+        else
+          cpu_pool().trim();  // at the end bands get other sizes, and what was kept for the usual ones is of no use
         const auto out = stage.push(rows, y + band >= h);
         if (out.h() > 0) write(written, out);
         written += out.h();

@@ -120,8 +120,11 @@ inline std::string onnx_model(const OnnxGraph& graph, int in, int out, const Onn
     }
     body.add_string(2, "network");
     for (const auto& [name, tensor] : graph.tensors)
-      std::visit([&](const auto& numbers) { write_tensor(protozero::pbf_writer(body, 5), name, tensor.shape, std::span(numbers)); },
-                 tensor.numbers);
+      std::visit(
+          [&](const auto& numbers) {
+            write_tensor(protozero::pbf_writer(body, 5), name, tensor.shape, std::span(numbers));
+          },
+          tensor.numbers);
     write_value(protozero::pbf_writer(body, 11), graph.input, in, "height", "width", false);
     const bool same = result.grid == 0;
     write_value(protozero::pbf_writer(body, 12), graph.output, out, same ? "height" : "out_height",
@@ -154,15 +157,21 @@ inline void write_whole(const std::filesystem::path& path, std::string_view byte
 }  // namespace detail
 
 /// Writes the network's inference as `path`. Throws FileError when a file cannot be written, ValueError for a network above
-/// the 2 GB that protobuf allows, ShapeError when the sample's extents do not suit the network (give others, or sample =
-/// false). The network must be of float32; its numbers stay as they are.
+/// the 2 GB that protobuf allows or with a parameter called "input" or "output", ShapeError when the sample's extents do not
+/// suit the network (give others, or sample = false). The network must be of float32; its numbers stay as they are.
 template <class Net>
 void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions& options = {}) {
   static_assert(requires { Net::io::in; Net::io::out; },
-                "strata::export_onnx: the network must say how many channels it takes and gives: 'using io = st::maps<In, Out>'");
+                "strata::export_onnx: the network must say how many channels it takes and gives: "
+                "'using io = st::maps<In, Out>'");
   constexpr int in = Net::io::in, out = Net::io::out;
   detail::OnnxGraph graph;
-  for (const NamedTensor& tensor : detail::tensors_of(net, "", options.names)) graph.names.emplace(tensor.tensor, tensor.name);
+  for (const NamedTensor& tensor : detail::tensors_of(net, "", options.names)) {
+    if (tensor.name == "input" || tensor.name == "output")
+      throw ValueError(concat("export_onnx: a parameter of the network is called '", tensor.name,
+                              "', as its image is: rename it"));
+    graph.names.emplace(tensor.tensor, tensor.name);
+  }
   Infer pass;
   const Var<out, OnnxSymbol> result = detail::call(net, pass, Var<in, OnnxSymbol>({&graph, graph.input, 0, false}));
   detail::OnnxValue last = result.symbol();
@@ -174,14 +183,16 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
   const std::string model = detail::onnx_model(graph, in, out, last, options.metadata);
   constexpr std::size_t largest = 0x7FFFFFFF;
   if (model.size() > largest)
-    throw ValueError(concat("export_onnx: the network takes ", model.size(), " bytes, and ONNX files have ", largest, " at most"));
+    throw ValueError(concat("export_onnx: the network takes ", model.size(), " bytes, and ONNX files have ", largest,
+                            " at most"));
 
   if (options.sample) {
     Image<in> x(options.sample_n, options.sample_h, options.sample_w);
     Rng rng(0);
     for (float& value : x.span()) value = rng.uniform();
     const Image<out> y = detail::call(net, pass, x).value();
-    detail::write_whole(std::filesystem::path(path).replace_extension(".input.pb"), detail::onnx_tensor<in>(graph.input, x, false));
+    detail::write_whole(std::filesystem::path(path).replace_extension(".input.pb"),
+                        detail::onnx_tensor<in>(graph.input, x, false));
     detail::write_whole(std::filesystem::path(path).replace_extension(".output.pb"),
                         detail::onnx_tensor<out>(graph.output, y, last.flat));
   }

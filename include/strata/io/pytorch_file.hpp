@@ -89,7 +89,8 @@ class PytorchFile {
   /// The same, as the type that `like` has.
   AnyTensor read_like(const TensorInfo& tensor, const AnyTensor& like) const {
     if (detail::dtype_of(like) == DType::i64 && !detail::is_integer(tensor.dtype))
-      fail(concat("tensor ", detail::shown(tensor.name), " holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
+      fail(concat("tensor ", detail::shown(tensor.name), " holds ", detail::row_of(tensor.dtype).name,
+                  ", wanted whole numbers"));
     std::vector<std::byte> span(std::size_t(tensor.end - tensor.begin));
     file_.read(tensor.begin, span);
     const Stride& stride = layouts_[index_.at(tensor.name)];
@@ -147,11 +148,13 @@ class PytorchFile {
     const std::string_view first = archive_->entries().empty() ? std::string_view() : archive_->entries().front().name;
     const std::string folder(first.substr(0, first.find('/') + 1));
     if (archive_->find(folder + "constants.pkl") != nullptr)
-      fail("is a TorchScript program and not weights alone: in Python, torch.save(torch.jit.load(file).state_dict(), \"weights.pth\")");
+      fail("is a TorchScript program and not weights alone: in Python, "
+           "torch.save(torch.jit.load(file).state_dict(), \"weights.pth\")");
     const detail::ZipArchive::Entry* entry = archive_->find(folder + "data.pkl");
     if (entry == nullptr) fail("is a zip archive, but not one of torch.save: it has no data.pkl");
     if (!entry->stored) fail("has compressed entries, and torch.save does not compress: was it packed anew?");
-    if (entry->size > largest_pickle) fail(concat("its pickle takes ", entry->size, " bytes, the limit is ", largest_pickle));
+    if (entry->size > largest_pickle)
+      fail(concat("its pickle takes ", entry->size, " bytes, the limit is ", largest_pickle));
     if (const auto* order = archive_->find(folder + "byteorder"); order != nullptr && order->size == 3)  // "big"
       fail("was saved on a big-endian computer: load and save it on another");
     Places places;

@@ -43,10 +43,11 @@ struct LoadWeightsOptions {
   /// need not be given: a checkpoint's "net.", and the "module." of PyTorch's DataParallel where all names have it and the
   /// network's have not.
   std::string prefix = {};
-  std::string key = {};              ///< which dict of a .pth file: see io/pytorch_file.hpp
-  Names names = Names::nested;       ///< what the network's tensors are called
-  std::vector<Rename> rename = {};   ///< the first that fits a name counts; one that fits none is an error
-  std::vector<std::string> ignore = {};  ///< names, or their beginnings before a dot, that are left out; one of none is an error
+  std::string key = {};             ///< which dict of a .pth file: see io/pytorch_file.hpp
+  Names names = Names::nested;      ///< what the network's tensors are called
+  std::vector<Rename> rename = {};  ///< the first that fits a name counts; one that fits none is an error
+  /// Names, or their beginnings before a dot, that are left out; one that fits none is an error.
+  std::vector<std::string> ignore = {};
 };
 
 struct SaveWeightsOptions {
@@ -197,7 +198,8 @@ inline std::vector<const TensorInfo*> match_by_order(const TensorIndex& given, c
 }
 
 /// Throws ValueError for a rule that no name was of: most likely it is misspelt.
-inline void check_used(const std::filesystem::path& path, std::string_view option, std::string_view rule, std::size_t count) {
+inline void check_used(const std::filesystem::path& path, std::string_view option, std::string_view rule,
+                       std::size_t count) {
   if (count == 0)
     throw ValueError(concat(path.string(), ": no name begins with '", rule, "', which the option ", option, " gives"));
 }
@@ -220,7 +222,10 @@ inline TensorIndex given_names(const WeightsFile& file, const std::vector<NamedT
     if (!name.starts_with(prefix)) return std::nullopt;
     const std::string bare = name.substr(prefix.size());
     for (std::size_t i = 0; i < ignores.size(); ++i)
-      if (begins(bare, options.ignore[i])) return ++ignores[i], std::nullopt;
+      if (begins(bare, options.ignore[i])) {
+        ++ignores[i];
+        return std::nullopt;
+      }
     return renamed(bare, options.rename, renames);
   };
   TensorIndex given;
@@ -237,7 +242,7 @@ inline TensorIndex given_names(const WeightsFile& file, const std::vector<NamedT
     throw FileError(file.path().string() + ": none of its " + std::to_string(file.tensors().size()) +
                     " tensors begins with '" + prefix + "'");
   for (const auto& [name, kind] : file.others())
-    if (name_of(name)) mismatch.unexpected(name + " (" + kind + ", no tensor)");
+    if (name_of(name)) mismatch.unexpected(shown(name) + " (" + kind + ", no tensor)");
   for (std::size_t i = 0; i < renames.size(); ++i) check_used(file.path(), "rename", options.rename[i].from, renames[i]);
   for (std::size_t i = 0; i < ignores.size(); ++i) check_used(file.path(), "ignore", options.ignore[i], ignores[i]);
   return given;

@@ -19,7 +19,7 @@ namespace strata::inline STRATA_ABI {
 class WeightsFile {
  public:
   /// Throws FileError, beginning with the path, when the file cannot be read or trusted. `key` says which dict of a file of
-  /// torch.save is meant (PytorchFileOptions).
+  /// torch.save is meant (PytorchFileOptions); ValueError when it is given for another file.
   explicit WeightsFile(const std::filesystem::path& path, const std::string& key = {}) : file_(open(path, key)) {}
 
   const std::filesystem::path& path() const {
@@ -66,6 +66,8 @@ class WeightsFile {
   static AnyFile open(const std::filesystem::path& path, const std::string& key) {
     if (PytorchFile::recognises(InputFile(path)))
       return AnyFile(std::in_place_type<PytorchFile>, path, PytorchFileOptions{.key = key});
+    if (!key.empty())
+      throw ValueError(concat(path.string(), ": has no dict under the key '", key, "': it is no file of torch.save"));
     return AnyFile(std::in_place_type<SafetensorsFile>, path);
   }
 

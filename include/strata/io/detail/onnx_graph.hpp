@@ -53,11 +53,10 @@ struct OnnxGraph {
   std::map<const AnyTensor*, std::string> names;  ///< what the network's parameters and buffers are called
   int grids = 0;                                  ///< different heights and widths so far, besides the input's
 
-  /// A name that begins so and that nothing has yet.
+  /// A name that begins so and that nothing has yet. It has a slash in front, and the network's tensors have none.
   std::string unused(const std::string& name) {
     const int number = counts_[name]++;
-    std::string text = number == 0 ? name : concat(name, "_", number);
-    return tensors.contains(text) || text == input ? unused(name) : text;
+    return number == 0 ? concat("/", name) : concat("/", name, "_", number);
   }
 
   /// Adds a node and returns its output's name, which is the node's too.
@@ -109,7 +108,7 @@ struct OnnxGraph {
                             &variance = floats(norm.inputs[4]);
     const float epsilon = *norm.get<float>("epsilon");
     if (conv.inputs.size() < 3) {
-      const std::string name = unused(conv.name + ".bias");
+      const std::string name = conv.name + ".bias";
       tensors[name] = {{std::int64_t(weight.size())}, std::vector<float>(weight.size())};
       conv.inputs.push_back(name);
     }

@@ -179,7 +179,8 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
   if constexpr (std::is_same_v<Function, math::Square>) {
     x.name = graph->add("Mul", "Mul", {x.name, x.name});
   } else if constexpr (std::is_same_v<Function, math::Clamp>) {
-    const std::string low = onnx_constant(graph, node.function.low).name, high = onnx_constant(graph, node.function.high).name;
+    const std::string low = onnx_constant(graph, node.function.low).name;
+    const std::string high = onnx_constant(graph, node.function.high).name;
     x.name = graph->add("Clip", "Clip", {x.name, low, high});
   } else {
     constexpr const char* op = [] {
@@ -248,9 +249,15 @@ inline constexpr bool is_dropout<DropoutOf<P>> = true;
 template <class M>
 struct OnnxPool { static constexpr int kernel = 0, stride = 0; static constexpr const char* op = ""; };
 template <int Kernel, int Stride>
-struct OnnxPool<MaxPool2d<Kernel, Stride>> { static constexpr int kernel = Kernel, stride = Stride; static constexpr const char* op = "MaxPool"; };
+struct OnnxPool<MaxPool2d<Kernel, Stride>> {
+  static constexpr int kernel = Kernel, stride = Stride;
+  static constexpr const char* op = "MaxPool";
+};
 template <int Kernel, int Stride>
-struct OnnxPool<AvgPool2d<Kernel, Stride>> { static constexpr int kernel = Kernel, stride = Stride; static constexpr const char* op = "AveragePool"; };
+struct OnnxPool<AvgPool2d<Kernel, Stride>> {
+  static constexpr int kernel = Kernel, stride = Stride;
+  static constexpr const char* op = "AveragePool";
+};
 /// How many times larger, or smaller, the shuffling makes the image; 0 for what is none.
 template <class M>
 struct OnnxShuffle { static constexpr int up = 0, down = 0; };

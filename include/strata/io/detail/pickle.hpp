@@ -86,8 +86,10 @@ class Unpickler {
     stack_.clear();
     marks_.clear();
     memo_.clear();
-    if (byte() != 0x80) fail("it does not begin with its protocol: saved with pickle_protocol 0 or 1? Save it with PyTorch's default");
-    if (const unsigned protocol = byte(); protocol < 2 || protocol > 5) fail(concat("its protocol is ", protocol, ", wanted 2 to 5"));
+    if (byte() != 0x80)
+      fail("it does not begin with its protocol: saved with pickle_protocol 0 or 1? Save it with PyTorch's default");
+    if (const unsigned protocol = byte(); protocol < 2 || protocol > 5)
+      fail(concat("its protocol is ", protocol, ", wanted 2 to 5"));
     while (step(byte())) {
     }
     const PickleId value = pop();
@@ -346,7 +348,8 @@ class Unpickler {
   }
   std::vector<std::int64_t> extents(PickleId id, std::string_view what) {
     const std::vector<PickleId>& items = want<PickleTuple>(id, what).items;
-    if (items.size() > most_extents) fail(concat("it has a tensor of ", items.size(), " extents, the limit is ", most_extents));
+    if (items.size() > most_extents)
+      fail(concat("it has a tensor of ", items.size(), " extents, the limit is ", most_extents));
     std::vector<std::int64_t> out;
     for (const PickleId item : items) {
       out.push_back(want<std::int64_t>(item, what));
@@ -364,7 +367,8 @@ class Unpickler {
   void persistent(PickleId id) {
     const std::vector<PickleId>& items = want<PickleTuple>(id, "a storage").items;
     if (items.size() < 5 || items.size() > 6) fail("it has a storage that is not described as PyTorch does");
-    if (want<std::string>(items[0], "the word 'storage'") != "storage") fail("it has something that is no storage where one belongs");
+    if (want<std::string>(items[0], "the word 'storage'") != "storage")
+      fail("it has something that is no storage where one belongs");
     if (items.size() == 6 && get<PickleNone>(items[5]) == nullptr)
       fail("it has a view of a storage, as PyTorch before 0.4 wrote them: load and save it with a newer one");
     PickleStorage storage{want<PickleStorageType>(items[1], "a storage's type").dtype,

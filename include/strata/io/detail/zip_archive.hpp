@@ -43,7 +43,8 @@ class ZipArchive {
   /// Reads the list of entries. Throws FileError when there is none or it cannot be trusted.
   explicit ZipArchive(const InputFile& file) : file_(&file) {
     const Place list = find_list();
-    if (list.size > largest_list) fail(concat("its list of entries takes ", list.size, " bytes, the limit is ", largest_list));
+    if (list.size > largest_list)
+      fail(concat("its list of entries takes ", list.size, " bytes, the limit is ", largest_list));
     std::vector<std::byte> bytes(std::size_t(list.size));
     file.read(list.begin, bytes);
     std::span<const std::byte> rest = bytes;
@@ -148,7 +149,8 @@ class ZipArchive {
     std::array<std::byte, 30> local{};
     want_inside(header, local.size(), list_begin, concat("the entry ", shown(entry.name)));
     file_->read(header, local);
-    if (little_endian<std::uint32_t>(local, 0) != local_mark) fail(concat("its entry ", shown(entry.name), " is not where it should be"));
+    if (little_endian<std::uint32_t>(local, 0) != local_mark)
+      fail(concat("its entry ", shown(entry.name), " is not where it should be"));
     entry.begin = header + local.size() + little_endian<std::uint16_t>(local, 26) + little_endian<std::uint16_t>(local, 28);
     want_inside(entry.begin, stored, list_begin, concat("the entry ", shown(entry.name)));
     entries_.push_back(std::move(entry));
@@ -156,7 +158,8 @@ class ZipArchive {
   }
 
   /// Replaces those of the three numbers that did not fit 32 bits by the ones of the zip64 field, which has no others.
-  void wide_fields(std::span<const std::byte> extra, std::uint64_t& size, std::uint64_t& stored, std::uint64_t& header) const {
+  void wide_fields(std::span<const std::byte> extra, std::uint64_t& size, std::uint64_t& stored,
+                   std::uint64_t& header) const {
     while (extra.size() >= 4) {
       const std::size_t id = little_endian<std::uint16_t>(extra, 0), bytes = little_endian<std::uint16_t>(extra, 2);
       if (bytes > extra.size() - 4) break;
