@@ -31,4 +31,4 @@ endif()
 
 add_library(strata_own INTERFACE)
 target_link_libraries(strata_own INTERFACE strata::strata)
-target_compile_options(strata_own INTERFACE ${strata_warnings} ${strata_native_flag})
+target_compile_options(strata_own INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${strata_warnings}>" ${strata_native_flag})

@@ -34,7 +34,8 @@ template <class Net, class Data>
 void before_after(const std::filesystem::path& path, const Net& net, const Data& data, std::size_t index) {
   const auto [input, target] = data.get(index);
   st::Infer pass;
-  st::save_image(path, side_by_side({input, net(pass, input).value(), target}));
+  const auto output = net(pass, input.to(st::device_of(net))).value().to(st::Device::cpu());
+  st::save_image(path, side_by_side({input, output, target}));
 }
 
 }  // namespace picture

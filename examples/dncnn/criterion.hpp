@@ -18,11 +18,12 @@ struct Score {
 /// Denoises every image of `data`. The network is not changed. PSNR without rounding, over all pixels.
 template <class Net, int Channels>
 Score evaluate(const Net& net, const st::NoisyImages<Channels>& data) {
+  const st::Device device = st::device_of(net);
   st::AverageMeter psnr, ssim, noisy;
   for (std::size_t i = 0; i < data.size(); ++i) {
     const auto [input, target] = data.get(i);
     st::Infer pass;
-    const st::Image<Channels> output = net(pass, input).value();
+    const st::Image<Channels> output = net(pass, input.to(device)).value().to(st::Device::cpu());
     psnr.add(st::psnr(output, target));
     ssim.add(st::ssim(output, target));
     noisy.add(st::psnr(input, target));

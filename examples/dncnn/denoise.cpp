@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "../common/device.hpp"
 #include "weights.hpp"
 
 namespace {
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 template <class Net, int C>
 st::Image<C> run(const Net& net, const st::Image<C>& image) {
   st::Infer pass;
-  return net(pass, image).value();
+  return net(pass, image.to(st::device_of(net))).value().to(st::Device::cpu());
 }
 
 /// A grey network on each channel of a colour image. The channels stand in for a batch.
@@ -56,7 +57,7 @@ void denoise(const Net& net, const fs::path& input, const fs::path& output) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string weights;
+  std::string weights, device_name = "cpu";
   fs::path input, output;
   int threads = 0;
   CLI::App app("Denoises a picture, or all pictures of a folder.");
@@ -64,23 +65,26 @@ int main(int argc, char** argv) {
   app.add_option("input", input, "picture or folder")->required();
   app.add_option("output", output, "picture (.png, .jpg, .bmp) or folder")->required();
   app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--device", device_name, "cpu, cuda or cuda:N");
   CLI11_PARSE(app, argc, argv);
   try {
     if (threads > 0) st::set_num_threads(threads);
-    return dncnn::with_network(weights, [&](const auto& net) {
-      if (!fs::is_directory(input)) {
-        denoise(net, input, output);
-        return 0;
-      }
-      fs::create_directories(output);
-      int failures = 0;
-      for (const fs::path& file : st::list_images(input)) try {
-          denoise(net, file, output / file.filename().replace_extension(".png"));
-        } catch (const st::FileError& error) {  // the others are still worth doing
-          std::fprintf(stderr, "dncnn_denoise: %s\n", error.what());
-          ++failures;
+    return device::with("dncnn_denoise", device_name, [&](st::Device device) {
+      return dncnn::with_network(weights, device, [&](const auto& net) {
+        if (!fs::is_directory(input)) {
+          denoise(net, input, output);
+          return 0;
         }
-      return failures == 0 ? 0 : 1;
+        fs::create_directories(output);
+        int failures = 0;
+        for (const fs::path& file : st::list_images(input)) try {
+            denoise(net, file, output / file.filename().replace_extension(".png"));
+          } catch (const st::FileError& error) {  // the others are still worth doing
+            std::fprintf(stderr, "dncnn_denoise: %s\n", error.what());
+            ++failures;
+          }
+        return failures == 0 ? 0 : 1;
+      });
     });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "dncnn_denoise: %s\n", error.what());

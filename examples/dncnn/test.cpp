@@ -10,11 +10,12 @@
 #include <filesystem>
 #include <string>
 
+#include "../common/device.hpp"
 #include "datasets.hpp"
 #include "weights.hpp"
 
 int main(int argc, char** argv) {
-  std::string weights, data, generator = "numpy", rounding = "none";
+  std::string weights, data, generator = "numpy", rounding = "none", device_name = "cpu";
   st::NoisyImagesOptions noise;
   int threads = 0;
   CLI::App app("Tests a DnCNN denoiser: PSNR and SSIM of every image, and their means.");
@@ -22,9 +23,11 @@ int main(int argc, char** argv) {
   app.add_option("--weights", weights, "safetensors or .pth file, or a checkpoint")->required();
   app.add_option("--data", data, "folder of clean images, or dead-leaves")->required();
   app.add_option("--sigma", noise.sigma, "of the noise, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
-  app.add_option("--noise", generator, "numpy: as np.random.seed(0) for every image")->check(CLI::IsMember({"numpy", "philox"}));
+  app.add_option("--noise", generator, "numpy: as np.random.seed(0) for every image")
+      ->check(CLI::IsMember({"numpy", "philox"}));
   app.add_option("--rounding", rounding, "of the result before it is measured")->check(CLI::IsMember({"none", "8bit"}));
   app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--device", device_name, "cpu, cuda or cuda:N");
   CLI11_PARSE(app, argc, argv);
   try {
     if (threads > 0) st::set_num_threads(threads);
@@ -32,22 +35,25 @@ int main(int argc, char** argv) {
     std::printf("%s\n", dncnn::architecture_of(weights).str().c_str());
     const st::MetricOptions protocol{.rounding = rounding == "8bit" ? st::Rounding::to_8bit : st::Rounding::none};
     std::printf("sigma %g, %s noise; %s\n", double(noise.sigma), generator.c_str(), protocol.str().c_str());
-    dncnn::with_network(weights, [&]<class Net>(const Net& net) {
-      constexpr int channels = Net::io::in;
-      const auto images = dncnn::test_data<channels>(data, noise);
-      st::AverageMeter psnr, ssim;
-      for (std::size_t i = 0; i < images.size(); ++i) {
-        const auto [noisy, clean] = images.get(i);
-        st::Infer pass;
-        const auto output = net(pass, noisy).value();
-        psnr.add(st::psnr(output, clean, protocol));
-        ssim.add(st::ssim(output, clean, protocol));
-        std::printf("%s  PSNR %.2f dB  SSIM %.4f\n", std::filesystem::path(images.name(i)).filename().c_str(), psnr.last(), ssim.last());
-        std::fflush(stdout);
-      }
-      std::printf("mean  PSNR %.3f dB  SSIM %.4f  images %zu\n", psnr.mean(), ssim.mean(), images.size());
+    return device::with("dncnn_test", device_name, [&](st::Device device) {
+      dncnn::with_network(weights, device, [&]<class Net>(const Net& net) {
+        constexpr int channels = Net::io::in;
+        const auto images = dncnn::test_data<channels>(data, noise);
+        st::AverageMeter psnr, ssim;
+        for (std::size_t i = 0; i < images.size(); ++i) {
+          const auto [noisy, clean] = images.get(i);
+          st::Infer pass;
+          const auto output = net(pass, noisy.to(device)).value().to(st::Device::cpu());
+          psnr.add(st::psnr(output, clean, protocol));
+          ssim.add(st::ssim(output, clean, protocol));
+          std::printf("%s  PSNR %.2f dB  SSIM %.4f\n", std::filesystem::path(images.name(i)).filename().c_str(),
+                      psnr.last(), ssim.last());
+          std::fflush(stdout);
+        }
+        std::printf("mean  PSNR %.3f dB  SSIM %.4f  images %zu\n", psnr.mean(), ssim.mean(), images.size());
+      });
+      return 0;
     });
-    return 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "dncnn_test: %s\n", error.what());
     return 1;

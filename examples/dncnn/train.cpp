@@ -3,6 +3,7 @@
 //     dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --checkpoint-dir out --epochs 10
 //     dncnn_train --train-dir Train400 --valid-dir Set12 --sigma 25 --depth 17 --epochs 50 --checkpoint-dir out
 //     dncnn_train ... --resume                            # goes on from out/latest.safetensors, bit for bit
+//     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda
 #include <CLI/CLI.hpp>
 
 #include <cmath>
@@ -10,12 +11,14 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "../common/console.hpp"
 #include "../common/curve.hpp"
+#include "../common/device.hpp"
 #include "../common/picture.hpp"
 #include "criterion.hpp"
 #include "datasets.hpp"
@@ -31,7 +34,8 @@ struct Options {
   float sigma = 25;
   int depth = 17, width = 64;
   std::int64_t epochs = 50, steps_per_epoch = 400, batch_size = 64, patch_size = 40, save_interval = 200;
-  std::string loss = "mse", optimizer = "adam";
+  std::string loss = "mse", optimizer = "adam", device = "cpu";
+  st::Precision precision = st::Precision::fp32;
   std::optional<double> init_lr;
   double momentum = 0.9, weight_decay = 0, gamma = 0.1, clip = 0;
   std::vector<std::int64_t> milestones;
@@ -96,7 +100,8 @@ template <class Net>
 std::string first_not_finite(Net& net) {
   std::string first;
   st::for_each_parameter(net, [&](const std::string& name, st::Parameter& parameter) {
-    for (const float x : parameter.value().span())
+    const st::Tensor<float> value = parameter.value().to(st::Device::cpu());
+    for (const float x : value.span())
       if (!std::isfinite(x) && first.empty()) first = name;
   });
   return first.empty() ? "no weight is: the loss itself overflowed, so the learning rate is too high"
@@ -105,6 +110,7 @@ std::string first_not_finite(Net& net) {
 
 template <class Net, class Optimizer>
 int train(const Options& options, Net& net, Optimizer& optimizer) {
+  const st::Device device = st::device_of(net);
   const console::Interrupt interrupt;
   const fs::path latest = options.checkpoint_dir / "latest.safetensors", best = options.checkpoint_dir / "best.safetensors";
   st::MultiStepLR scheduler(optimizer, {.milestones = options.milestones, .gamma = options.gamma});
@@ -146,8 +152,8 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
     const console::Stopwatch watch;
     const std::int64_t first_batch = at.batch;
     for (const auto& [noisy, clean] : loader.epoch(at.epoch, first_batch)) {
-      st::Train pass({.seed = options.seed, .step = at.step});
-      const auto loss = dncnn::loss(options.loss, net(pass, noisy), clean);
+      st::Train pass({.seed = options.seed, .step = at.step, .precision = options.precision});
+      const auto loss = dncnn::loss(options.loss, net(pass, noisy.to(device)), clean.to(device));
       optimizer.zero_grad();
       try {
         pass.backward(loss);
@@ -207,14 +213,15 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
 }
 
 template <int Width, int Depth>
-int run(const Options& options) {
+int run(const Options& options, st::Device device) {
   dncnn::DnCNN<1, Width, Depth> net;
   st::initialize(net, options.seed);
   net.body.template layer<3>().weight.reset();  // zeros: it starts by taking nothing away, which saves many steps
-  std::printf("DnCNN: depth %d, width %d, %lld parameters, receptive field %lld; %d threads, %s\n", Depth, Width,
+  std::printf("DnCNN: depth %d, width %d, %lld parameters, receptive field %lld; %s, %d threads, %s\n", Depth, Width,
               static_cast<long long>(st::parameter_count<decltype(net)>),
-              static_cast<long long>(st::receptive_field<decltype(net)>), st::num_threads(), STRATA_ISA);
+              static_cast<long long>(st::receptive_field<decltype(net)>), device.str().c_str(), st::num_threads(), STRATA_ISA);
   fs::create_directories(options.checkpoint_dir);
+  st::to(net, device);
   if (options.optimizer == "sgd") {
     st::SGD sgd(net, {.lr = options.lr(), .momentum = options.momentum, .weight_decay = options.weight_decay});
     return train(options, net, sgd);
@@ -223,16 +230,16 @@ int run(const Options& options) {
   return train(options, net, adam);
 }
 
-int run(const Options& options) {
-  if (options.depth == 8) return options.width == 32 ? run<32, 8>(options) : run<64, 8>(options);
-  return options.width == 32 ? run<32, 17>(options) : run<64, 17>(options);
+int run(const Options& options, st::Device device) {
+  if (options.depth == 8) return options.width == 32 ? run<32, 8>(options, device) : run<64, 8>(options, device);
+  return options.width == 32 ? run<32, 17>(options, device) : run<64, 17>(options, device);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   Options options;
-  CLI::App app("Trains a DnCNN denoiser on the CPU.");
+  CLI::App app("Trains a DnCNN denoiser.");
   app.option_defaults()->always_capture_default();
   app.add_option("--train-dir", options.train_dir, "folder of images, or dead-leaves");
   app.add_option("--valid-dir", options.valid_dir, "folder of images, or dead-leaves");
@@ -260,11 +267,16 @@ int main(int argc, char** argv) {
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints, log and pictures");
   app.add_option("--resume", options.resume, "go on from this checkpoint [latest of --checkpoint-dir]")->expected(0, 1);
   app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N");
+  app.add_option("--precision", options.precision, "what convolutions on a device multiply in")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, st::Precision>{
+          {"fp32", st::Precision::fp32}, {"tf32", st::Precision::tf32}, {"bf16", st::Precision::bf16}}))
+      ->default_str("fp32");
   CLI11_PARSE(app, argc, argv);
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";
   try {
     if (options.threads > 0) st::set_num_threads(options.threads);
-    return run(options);
+    return device::with("dncnn_train", options.device, [&](st::Device device) { return run(options, device); });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "dncnn_train: %s\n", error.what());
     return 1;

@@ -36,12 +36,14 @@ inline Architecture architecture_of(const std::filesystem::path& path) {
   return found;
 }
 
-/// Loads the file into a network of its kind and calls use(const net&). Throws FileError for a kind that is not compiled in.
+/// Loads the file into a network of its kind, on a device, and calls use(const net&). Throws FileError for a kind that is
+/// not compiled in.
 template <class Use>
-auto with_network(const std::filesystem::path& path, Use&& use) {
+auto with_network(const std::filesystem::path& path, st::Device device, Use&& use) {
   const Architecture found = architecture_of(path);
   const auto load = [&]<class Net>(Net&& net) {
     st::load_weights(path, net, {.match = st::Match::by_order});
+    st::to(net, device);
     return use(std::as_const(net));
   };
   const auto depth = [&]<int Channels, int Width, int Depth>() {

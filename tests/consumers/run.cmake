@@ -4,8 +4,7 @@
 #           -DGENERATOR=<generator> -P run.cmake
 #
 # KIND missing_packages configures Strata where CLI11, stb and protozero are not to be found, and reads the message; no_cuda
-# asks for CUDA where no toolkit is to be found; cuda builds a program with strata::cuda and runs it, with a device or
-# without one.
+# asks for CUDA where no toolkit is to be found; cuda builds a program with strata::cuda and runs it, with a device or without.
 cmake_minimum_required(VERSION 3.25)
 
 function(run)

@@ -33,6 +33,24 @@ TEST_CASE("Winograd in two chunks of tiles, at places all over the image") {
       largest = error < largest ? largest : error;  // NaN is kept
     }
   }
+  const Numbers dy = numbers(p.output_size(), 3);  // the gradient for the weights, in chunks too
+  const DeviceArray<float> dev_dy(dy), dev_dw(weight.size());
+  in_random_order([&] {
+    gpu().conv2d_backward_weight(p, dev_x.data(), dev_dy.data(), {dev_dw.data(), false}, {}, strata::Precision::fp32);
+  });
+  Reference dw(p.weight_size());
+  for (std::int64_t pixel = 0; pixel < p.n * p.h * p.w; ++pixel)
+    for (std::int64_t a = 0; a < 3; ++a)
+      for (std::int64_t b = 0; b < 3; ++b) {
+        const std::int64_t n = pixel / (p.h * p.w), h = pixel / p.w % p.h + a - 1, w = pixel % p.w + b - 1;
+        if (h < 0 || h >= p.h || w < 0 || w >= p.w) continue;
+        for (std::int64_t o = 0; o < p.out; ++o)
+          for (std::int64_t c = 0; c < p.in; ++c)
+            dw.add(((o * 3 + a) * 3 + b) * p.in + c, double(x[std::size_t(((n * p.h + h) * p.w + w) * p.in + c)]) *
+                                                         double(dy[std::size_t(pixel * p.out + o)]));
+      }
+  CHECK(largest_error(dev_dw, dw) <= 2e-6);
+
   // Sums of 144 products of numbers up to 1, a quarter on average: magnitudes of about 36, times Winograd's ten units.
   CHECK(largest <= 36 * 2e-6);
 }

@@ -24,6 +24,7 @@ TEST_CASE("device: layers") {
   compare<3>(host_accelerator().device(), st::AvgPool2d<3, 1>(), 1, 5, 6);
   compare<3>(host_accelerator().device(), st::GlobalAvgPool2d(), 3, 5, 2);
   compare<8>(host_accelerator().device(), st::PixelShuffle<8, 2>(), 2, 3, 4);
+  compare<2>(host_accelerator().device(), st::PixelUnshuffle<2, 3>(), 2, 6, 3);
   compare<3>(host_accelerator().device(), st::ReLU(), 2, 3, 5);
   compare<3>(host_accelerator().device(), st::LeakyReLU(), 2, 3, 5);
   compare<3>(host_accelerator().device(), st::PReLU<3>(), 2, 3, 5);

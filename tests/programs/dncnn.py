@@ -158,6 +158,16 @@ def bad_input(folder):
         check("terminate called" not in said, f"not caught: {line}\n{said}")
         check(weights.read_bytes() == kept, f"the checkpoint was changed by: {line}")
 
+    # A device that is not there: one line that says why, and its own code. A program that finds one has nothing to refuse.
+    for command in (train(device="cuda"), ("dncnn_test", "--weights", weights, "--data", images, "--device", "cuda"),
+                    ("dncnn_denoise", "--weights", weights, images / "a.png", folder / "out.png", "--device", "cuda")):
+        done = run(*command)
+        if done.returncode != 0:
+            check(done.returncode == 3, f"{done.returncode} for a missing device: {done.stderr}")
+            check(done.stderr.count("\n") == 1 and "cuda:0" in done.stderr, f"a missing device: {done.stderr}")
+    done = run(*train(device="gpu"))
+    check(done.returncode == 1 and "wanted cpu, cuda or cuda:N" in done.stderr, f"an unknown device: {done.stderr}")
+
 
 def denoise(folder):
     """Files and folders, grey and colour; and a training on files of mixed kinds."""

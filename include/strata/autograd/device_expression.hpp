@@ -105,21 +105,23 @@ DeviceExpression describe(const E& expression) {
   return made;
 }
 
-/// The value of an expression on the accelerator of its images, recorded when an operand is on a tape.
+/// The value of an expression on the accelerator of its images.
 template <class E>
-auto evaluate_on_accelerator(const E& expression) {
+auto compute_on_accelerator(const E& expression) {
   using T = typename E::value_type;
   const Shape& shape = *expression.shape_or_null();
   Image<E::channels, T> out(shape.n(), shape.h(), shape.w(), *expression.pool_or_null());
-  DeviceExpression made = describe(expression);
+  const DeviceExpression made = describe(expression);
   if constexpr (std::is_same_v<T, float>) made.gpu->expression_forward(made.program, made.size, out.data());
-  Tape* tape = expression.tape();
-  Var<E::channels, T> result(std::move(out), tape);
-  if (tape != nullptr)  // the expression keeps its images
-    tape->record(result.id(), [kept = expression, made = std::move(made), id = result.id()](Tape& t) {
-      made.backward(t, {.values = t.gradient<float>(id)});
-    });
-  return result;
+  return out;
+}
+
+/// Records the way back from `value`, the expression's. The expression keeps its images.
+template <class E, int C, class T>
+void record_on_accelerator(const E& expression, const Var<C, T>& value) {
+  value.tape()->record(value.id(), [kept = expression, made = describe(expression), id = value.id()](Tape& tape) {
+    made.backward(tape, {.values = tape.gradient<float>(id)});
+  });
 }
 
 /// factor * (sum of all elements) of an expression on the accelerator of its images.

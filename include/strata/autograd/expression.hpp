@@ -231,11 +231,12 @@ auto binary(const A& a, const B& b) {
   }
 }
 
-/// The value of an expression of the host's images, computed over all cores.
+/// The value of an expression, computed over all cores.
 template <class E>
 auto compute(const E& expression) {
   using T = typename E::value_type;
   const Shape& shape = *expression.shape_or_null();
+  if (on_accelerator(expression.pool_or_null()->device())) return compute_on_accelerator(expression);
   Image<E::channels, T> out(shape.n(), shape.h(), shape.w());
   T* y = out.data();
   parallel_ranges(shape.size(), expression_grain, [&](std::int64_t begin, std::int64_t end) {
@@ -244,16 +245,19 @@ auto compute(const E& expression) {
   return out;
 }
 
-/// The value of an expression, recorded when an operand is on a tape.
+/// The same, recorded when an operand is on a tape.
 template <class E>
 auto evaluate(const E& expression) {
   using T = typename E::value_type;
   if constexpr (Symbolic<E>) {
     return symbolic_value(expression);  // io/onnx_export.hpp
   } else {
-    if (on_accelerator(expression.pool_or_null()->device())) return evaluate_on_accelerator(expression);
     Tape* tape = expression.tape();
     Var<E::channels, T> result(compute(expression), tape);
+    if (tape != nullptr && on_accelerator(result.device())) {
+      record_on_accelerator(expression, result);
+      return result;
+    }
     if (tape != nullptr)
       tape->record(result.id(), [bound = expression, id = result.id(), size = result.size()](Tape& t) mutable {
         bound.bind(t);

@@ -33,7 +33,7 @@ namespace detail {
 inline const Shape& shape_of(const AnyTensor& tensor) {
   return std::visit([](const auto& t) -> const Shape& { return t.shape(); }, tensor);
 }
-inline Device device_of(const AnyTensor& tensor) {
+inline Device tensor_device(const AnyTensor& tensor) {
   return std::visit([](const auto& t) { return t.device(); }, tensor);
 }
 inline AnyTensor clone(const AnyTensor& tensor) {
@@ -86,7 +86,7 @@ class Parameter {
 
   const Shape& shape() const { return detail::shape_of(value_); }
   std::int64_t size() const { return shape().size(); }
-  Device device() const { return detail::device_of(value_); }
+  Device device() const { return detail::tensor_device(value_); }
 
   template <class T = float>
   Tensor<T>& value() { return detail::get<T>(value_, "Parameter"); }
@@ -183,7 +183,7 @@ class Buffer {
 
   /// Moves it to a device.
   void to(Device device) { value_ = detail::move_to(value_, device); }
-  Device device() const { return detail::device_of(value_); }
+  Device device() const { return detail::tensor_device(value_); }
 
   AnyTensor& any_value() { return value_; }
   const AnyTensor& any_value() const { return value_; }

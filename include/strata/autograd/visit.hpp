@@ -212,6 +212,17 @@ void to(M& module, Device device) {
   for_each_tensor(module, [&](const std::string&, auto& leaf) { leaf.to(device); });
 }
 
+/// Where a network's tensors are; the CPU for one without.
+template <class M>
+Device device_of(M& module) {
+  Device device = Device::cpu();
+  bool first = true;
+  for_each_tensor(module, [&](const std::string&, auto& leaf) {
+    if (std::exchange(first, false)) device = leaf.device();
+  });
+  return device;
+}
+
 /// Forgets all gradients.
 template <class M>
 void zero_grad(M& module) {

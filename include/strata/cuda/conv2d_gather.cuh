@@ -54,10 +54,12 @@ STRATA_GLOBAL void __launch_bounds__(product_block)
 #pragma unroll
   for (int l = 0; l < a_loads; ++l) {
     const int pixel = first_pixel + own_row + l * (product_block / 4);
-    const GatherGrid::Place p = grid.place(pixel < pixels ? pixel : 0);
-    h0[l] = pixel < pixels ? p.i * g.row.step + g.row.offset : -(1 << 30);  // nowhere
+    const bool exists = pixel < pixels;
+    const GatherGrid::Place p = grid.place(exists ? pixel : 0);
+    const int row = p.i * g.row.step + g.row.offset;
     w0[l] = p.j * g.column.step + g.column.offset;
-    base[l] = ((p.n * g.source_h + (pixel < pixels ? h0[l] : 0)) * g.source_w + w0[l]) * c_total + quad * 4;
+    base[l] = ((p.n * g.source_h + row) * g.source_w + w0[l]) * c_total + quad * 4;
+    h0[l] = exists ? row : -(1 << 30);  // nowhere
   }
 
   int tap_row = 0, tap_column = 0, channel = 0;  // of the piece that is copied next

@@ -59,7 +59,8 @@ STRATA_GLOBAL void __launch_bounds__(thin_block)
         const Numbers<4> w = load<4>(weights);
 #pragma unroll
         for (int p = 0; p < thin_pixels; ++p) {
-          const float x = from[p] >= 0 ? source[from[p] + c] : 0.0f;
+          const float there = source[(from[p] >= 0 ? from[p] : 0) + c];  // a load of some number and a choice: no branch
+          const float x = from[p] >= 0 ? there : 0.0f;
 #pragma unroll
           for (int k = 0; k < 4; ++k) sums[p].v[k] = fmaf(x, w.v[k], sums[p].v[k]);
         }
@@ -98,7 +99,7 @@ inline std::int64_t thin_result_packed_size(const Gather& g) {
 
 /// many -> few. `lanes` lanes (a power of two up to 32) share four pixels. Grid: ceil(pixels / (4 * 128 / lanes)).
 template <int Results, bool Vectors>
-STRATA_GLOBAL void __launch_bounds__(thin_block)
+STRATA_GLOBAL void __launch_bounds__(thin_block, 4)
     thin_result_kernel(const __grid_constant__ GatherGrid grid, int lanes, const float* __restrict__ source,
                        const float* __restrict__ packed, const __grid_constant__ ConvolutionEnd end,
                        float* __restrict__ result) {
@@ -126,26 +127,27 @@ STRATA_GLOBAL void __launch_bounds__(thin_block)
         const bool inside = unsigned(h) < unsigned(g.source_h) && unsigned(w) < unsigned(g.source_w);
         from[p] = inside ? ((n[p] + h) * g.source_w + w) * g.source_c : -1;
       }
+#pragma unroll 1
       for (int c = 4 * lane; c < g.source_c; c += 4 * lanes) {
         Numbers<4> w[Results];
 #pragma unroll
         for (int k = 0; k < Results; ++k) w[k] = load<4>(weights + k * padded + c);
 #pragma unroll
         for (int p = 0; p < thin_pixels; ++p) {
-          const Numbers<4> x = from[p] >= 0 ? load_quad<Vectors>(source + from[p], c, g.source_c) : Numbers<4>{};
+          const bool inside = from[p] >= 0;
+          const Numbers<4> x = load_quad<Vectors>(source + (inside ? from[p] : 0), c, g.source_c);
 #pragma unroll
           for (int k = 0; k < Results; ++k)
 #pragma unroll
-            for (int j = 0; j < 4; ++j) sums[p][k] = fmaf(x.v[j], w[k].v[j], sums[p][k]);
+            for (int j = 0; j < 4; ++j) sums[p][k] = fmaf(inside ? x.v[j] : 0.0f, w[k].v[j], sums[p][k]);
         }
       }
     }
+  for (int distance = lanes / 2; distance > 0; distance /= 2)
 #pragma unroll
-  for (int p = 0; p < thin_pixels; ++p)
+    for (int p = 0; p < thin_pixels; ++p)
 #pragma unroll
-    for (int k = 0; k < Results; ++k)
-      for (int distance = lanes / 2; distance > 0; distance /= 2)
-        sums[p][k] += __shfl_xor_sync(all_lanes, sums[p][k], distance);
+      for (int k = 0; k < Results; ++k) sums[p][k] += __shfl_xor_sync(all_lanes, sums[p][k], distance);
   if (lane != 0) return;
 #pragma unroll
   for (int p = 0; p < thin_pixels; ++p)

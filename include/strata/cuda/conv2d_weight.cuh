@@ -194,14 +194,11 @@ struct ThinWeightShape {
   }
   /// The place of the thin side that meets place i of the wide side under tap p, or -1.
   STRATA_DEVICE_MEMBER int thin_place(int i, int p, int size) const {
-    if (wide_is_output) {
-      const int place = i * stride + p * dilation - padding;
-      return unsigned(place) < unsigned(size) ? place : -1;
-    }
     const int scaled = i + padding - p * dilation;
-    if (scaled < 0) return -1;
-    const int place = int(by_stride.quotient(std::uint32_t(scaled)));
-    return place * stride == scaled && place < size ? place : -1;
+    const int quotient = int(by_stride.quotient(std::uint32_t(scaled < 0 ? 0 : scaled)));
+    const int place = wide_is_output ? i * stride + p * dilation - padding : quotient;
+    const bool meets = wide_is_output || quotient * stride == scaled;
+    return meets && unsigned(place) < unsigned(size) ? place : -1;
   }
 };
 
@@ -224,7 +221,7 @@ struct ThinWeightPlan {
 
 /// partial[range][o][tap][c]. Grid: (groups, ranges, thin channels * tap groups).
 template <bool Vectors>
-STRATA_GLOBAL void __launch_bounds__(thin_block)
+STRATA_GLOBAL void __launch_bounds__(thin_block, 4)
     thin_weight_kernel(const __grid_constant__ ThinWeightShape s, int lanes, int range, const float* __restrict__ wide,
                        const float* __restrict__ thin, float* __restrict__ partial) {
   STRATA_SHARED(float, shared, [thin_taps][thin_block][4]);
@@ -244,8 +241,9 @@ STRATA_GLOBAL void __launch_bounds__(thin_block)
       for (int k = 0; k < thin_taps; ++k) {
         const int h = first_tap + k < taps ? s.thin_place(i, row, s.thin_h) : -1, w = s.thin_place(j, column, s.thin_w);
         if (++column == s.kernel) column = 0, ++row;
-        if (h < 0 || w < 0) continue;
-        const float x = thin[std::int64_t((int(n) * s.thin_h + h) * s.thin_w + w) * s.thin_c + thin_channel];
+        const bool inside = h >= 0 && w >= 0;  // a load of some number and a choice: no branch
+        const float there = thin[std::int64_t(inside ? (int(n) * s.thin_h + h) * s.thin_w + w : 0) * s.thin_c + thin_channel];
+        const float x = inside ? there : 0.0f;
 #pragma unroll
         for (int c = 0; c < 4; ++c) sums[k].v[c] = fmaf(x, v.v[c], sums[k].v[c]);
       }

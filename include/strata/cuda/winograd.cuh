@@ -102,7 +102,7 @@ struct Tiling {
 
 /// v[plane][tile][c] = B^T d B (Pixels 6), or A dy A^T (Pixels 4). Grid: ceil(tiles * c / 128).
 template <int Pixels>
-STRATA_GLOBAL void __launch_bounds__(winograd_block)
+STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
     winograd_input_kernel(const __grid_constant__ Tiling tiling, const float* __restrict__ x, float* __restrict__ v) {
   const std::uint32_t index = blockIdx.x * winograd_block + threadIdx.x, tile = tiling.by_channels.quotient(index);
   if (int(tile) >= tiling.count) return;
@@ -139,7 +139,7 @@ STRATA_GLOBAL void __launch_bounds__(winograd_block)
 
 /// u[plane][c][k] = G g G^T, c padded to 16 and k to 64 with zeros; the filter turned by 180 degrees where `turned`.
 /// Distances of the weights' channels and taps as in Gather. Grid: ceil(c * k / 128).
-STRATA_GLOBAL void __launch_bounds__(winograd_block)
+STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
     winograd_weight_kernel(Divisor by_result, int padded_source_c, int source_c, int result_c, int source_stride,
                            int result_stride, int tap_stride, bool turned, const float* __restrict__ weight,
                            float* __restrict__ u) {
@@ -167,7 +167,7 @@ STRATA_GLOBAL void __launch_bounds__(winograd_block)
 }
 
 /// y = end(A^T m A) for the pixels of each tile that exist. Grid: ceil(tiles * c / 128).
-STRATA_GLOBAL void __launch_bounds__(winograd_block)
+STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
     winograd_output_kernel(const __grid_constant__ Tiling tiling, const float* __restrict__ m,
                            const __grid_constant__ ConvolutionEnd end, float* __restrict__ y) {
   const std::uint32_t index = blockIdx.x * winograd_block + threadIdx.x, tile = tiling.by_channels.quotient(index);
@@ -197,7 +197,7 @@ STRATA_GLOBAL void __launch_bounds__(winograd_block)
 }
 
 /// dweight[o, tap, c] (+)= G^T (sum over ranges of partial[range][o][plane][c]) G. Grid: ceil(out * in / 128).
-STRATA_GLOBAL void __launch_bounds__(winograd_block)
+STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
     winograd_weight_gradient_kernel(Divisor by_in, int out, int ranges, const float* __restrict__ partial,
                                     float* __restrict__ dweight, bool accumulate) {
   const std::uint32_t index = blockIdx.x * winograd_block + threadIdx.x, o = by_in.quotient(index);
@@ -285,38 +285,48 @@ inline cudaError_t winograd_gather(cudaStream_t stream, const Gather& g, bool tu
   return status;
 }
 
-/// The gradient for the weights. One chunk: the ranges of the sum are cut in the products.
+/// The gradient for the weights. Each chunk of tiles adds ranges to the partial sums.
 struct WinogradWeightPlan {
-  std::int64_t tiles;
-  int rows, columns, ranges;
-  WeightShape shape;
-  explicit WinogradWeightPlan(const Conv2dProblem& p)
-      : tiles(p.n * ceil_div(p.out_h(), 4) * ceil_div(p.out_w(), 4)), rows(int(ceil_div(p.out_h(), 4))),
-        columns(int(ceil_div(p.out_w(), 4))), shape(WeightShape::planes(tiles, p.out, p.in)) {
-    ranges = WeightPlan(shape, winograd_planes).ranges;
+  WinogradPlan tiles;
+  int ranges = 0;  ///< of all chunks
+  explicit WinogradWeightPlan(const Conv2dProblem& p) : tiles(p.n, p.out_h(), p.out_w(), p.in, p.out) {
+    for (std::int64_t first = 0; first < tiles.tiles; first += tiles.chunk) ranges += ranges_of(p, count(first));
   }
-  /// Floats: both factors, and the partial sums.
+  std::int64_t count(std::int64_t first) const {
+    return tiles.tiles - first < tiles.chunk ? tiles.tiles - first : tiles.chunk;
+  }
+  static int ranges_of(const Conv2dProblem& p, std::int64_t tile_count) {
+    return WeightPlan(WeightShape::planes(tile_count, p.out, p.in), winograd_planes).ranges;
+  }
+  /// Floats: both factors of a chunk, and the partial sums.
   std::int64_t workspace(const Conv2dProblem& p) const {
-    return winograd_planes * (tiles * (ceil_div(p.in, 4) * 4 + ceil_div(p.out, 4) * 4) + std::int64_t(ranges) * p.in * p.out);
+    return winograd_planes * (tiles.chunk * (ceil_div(p.in, 4) * 4 + ceil_div(p.out, 4) * 4) +
+                              std::int64_t(ranges) * p.in * p.out);
   }
 };
 inline cudaError_t winograd_backward_weight(cudaStream_t stream, const Conv2dProblem& p, const float* x, const float* dy,
                                             float* workspace, float* dweight, bool accumulate) {
   const WinogradWeightPlan plan(p);
+  const WinogradPlan& tiles = plan.tiles;
   float* const v = workspace;
-  float* const q = v + winograd_planes * plan.tiles * (ceil_div(p.in, 4) * 4);
-  float* const partial = q + winograd_planes * plan.tiles * (ceil_div(p.out, 4) * 4);
-  const Tiling in(plan.rows, plan.columns, int(p.h), int(p.w), p.in, -p.padding, 0, plan.tiles);
-  const Tiling out(plan.rows, plan.columns, int(p.out_h()), int(p.out_w()), p.out, 0, 0, plan.tiles);
+  float* const q = v + winograd_planes * tiles.chunk * (ceil_div(p.in, 4) * 4);
+  float* const partial = q + winograd_planes * tiles.chunk * (ceil_div(p.out, 4) * 4);
+  float* next = partial;
   const dim3 block(winograd_block);
-  cudaError_t status = launch<&winograd_input_kernel<6>>(dim3(unsigned(ceil_div(plan.tiles * p.in, winograd_block))), block,
-                                                         0, stream, in, x, v);
-  if (status != cudaSuccess) return status;
-  status = launch<&winograd_input_kernel<4>>(dim3(unsigned(ceil_div(plan.tiles * p.out, winograd_block))), block, 0, stream,
-                                             out, dy, q);
-  if (status != cudaSuccess) return status;
-  status = weight_products(stream, plan.shape, winograd_planes, Precision::fp32, q, v, partial);
-  if (status != cudaSuccess) return status;
+  for (std::int64_t first = 0; first < tiles.tiles; first += tiles.chunk) {
+    const std::int64_t count = plan.count(first);
+    const Tiling in(tiles.rows, tiles.columns, int(p.h), int(p.w), p.in, -p.padding, first, count);
+    const Tiling out(tiles.rows, tiles.columns, int(p.out_h()), int(p.out_w()), p.out, 0, first, count);
+    cudaError_t status = launch<&winograd_input_kernel<6>>(dim3(unsigned(ceil_div(count * p.in, winograd_block))), block, 0,
+                                                           stream, in, x, v);
+    if (status != cudaSuccess) return status;
+    status = launch<&winograd_input_kernel<4>>(dim3(unsigned(ceil_div(count * p.out, winograd_block))), block, 0, stream,
+                                               out, dy, q);
+    if (status != cudaSuccess) return status;
+    status = weight_products(stream, WeightShape::planes(count, p.out, p.in), winograd_planes, Precision::fp32, q, v, next);
+    if (status != cudaSuccess) return status;
+    next += std::int64_t(WinogradWeightPlan::ranges_of(p, count)) * winograd_planes * p.in * p.out;
+  }
   return launch<&winograd_weight_gradient_kernel>(dim3(unsigned(ceil_div(p.in * p.out, winograd_block))), block, 0, stream,
                                                   Divisor(p.in), p.out, plan.ranges, partial, dweight, accumulate);
 }

@@ -200,13 +200,13 @@ class PixelUnshuffle : public Layer<PixelUnshuffle<In, Factor>> {
       throw ShapeError(concat(name(), ": an image of ", x.h(), " x ", x.w(), " pixels is no multiple of ", Factor,
                               " in both directions: crop or pad it"));
     const std::int64_t h = x.h() / Factor, w = x.w() / Factor;
-    Image<out, T> image(x.n(), h, w);
-    cpu::pixel_shuffle(x.n(), h, w, In, Factor, x.data(), image.data(), true, false);
+    Image<out, T> image(x.n(), h, w, x.pool());
+    backend::pixel_shuffle(x.device(), x.n(), h, w, In, Factor, x.data(), image.data(), true, false);
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [n = x.n(), h, w, x_id = x.id(), id = y.id()](Tape& tape) {
+      pass.tape()->record(y.id(), [n = x.n(), h, w, x_id = x.id(), id = y.id(), device = x.device()](Tape& tape) {
         if (const auto dx = tape.target<T>(x_id))
-          cpu::pixel_shuffle<T>(n, h, w, In, Factor, tape.gradient<T>(id), dx.data, false, dx.accumulate);
+          backend::pixel_shuffle<T>(device, n, h, w, In, Factor, tape.gradient<T>(id), dx.data, false, dx.accumulate);
       });
     return y;
   }

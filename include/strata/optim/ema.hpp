@@ -139,8 +139,8 @@ class ExponentialMovingAverage {
 
   void exchange(bool swapped) {
     for (Average& average : averages_) {
-      const Device device = detail::device_of(*average.value);  // the average may be where the network was before
-      if (detail::device_of(average.average) != device) average.average = detail::move_to(average.average, device);
+      const Device device = detail::tensor_device(*average.value);  // the average may be where the network was before
+      if (detail::tensor_device(average.average) != device) average.average = detail::move_to(average.average, device);
       std::swap(*average.value, average.average);
     }
     swapped_ = swapped;

@@ -47,7 +47,7 @@ template <class T>
 Tensor<T>& state_beside(AnyTensor& state, const Tensor<T>& value) {
   if (shape_of(state) != value.shape() || !std::holds_alternative<Tensor<T>>(state))
     state = Tensor<T>(value.shape(), value.pool());
-  else if (device_of(state) != value.device())
+  else if (tensor_device(state) != value.device())
     state = move_to(state, value.device());
   return std::get<Tensor<T>>(state);
 }

@@ -56,16 +56,17 @@ struct Touched {
 Touched loaded, stored;
 
 void finish_global(const Instruction& instruction, const WarpAccess& access) {
-  std::uint64_t sectors[32 * 2];
+  static std::vector<std::uint64_t> sectors;  // any number: a struct may be read as a whole
+  sectors.clear();
   std::uint64_t addresses[32];
-  int sector_count = 0, lane_count = 0;
+  int lane_count = 0;
   for (std::uint32_t rest = access.lanes; rest != 0; rest &= rest - 1) {
     const std::uint64_t address = access.of(std::countr_zero(rest));
     addresses[lane_count++] = address;
-    for (std::uint64_t s = address / sector; s <= (address + instruction.bytes - 1) / sector; ++s) sectors[sector_count++] = s;
+    for (std::uint64_t s = address / sector; s <= (address + instruction.bytes - 1) / sector; ++s) sectors.push_back(s);
   }
-  std::sort(sectors, sectors + sector_count);
-  sector_count = int(std::unique(sectors, sectors + sector_count) - sectors);
+  std::ranges::sort(sectors);
+  sectors.erase(std::unique(sectors.begin(), sectors.end()), sectors.end());
   std::sort(addresses, addresses + lane_count);
   lane_count = int(std::unique(addresses, addresses + lane_count) - addresses);
   std::uint64_t bytes = 0, end = 0;  // each byte once
@@ -77,13 +78,13 @@ void finish_global(const Instruction& instruction, const WarpAccess& access) {
   const std::uint64_t ideal = (bytes + sector - 1) / sector;
   if (instruction.access != Access::write) {
     ++now->load_accesses;
-    now->load_bytes += bytes, now->load_sectors += unsigned(sector_count), now->load_ideal_sectors += ideal;
-    for (int i = 0; i < sector_count; ++i) loaded.add(sectors[i]);
+    now->load_bytes += bytes, now->load_sectors += sectors.size(), now->load_ideal_sectors += ideal;
+    for (const std::uint64_t touched : sectors) loaded.add(touched);
   }
   if (instruction.access != Access::read) {
     ++now->store_accesses;
-    now->store_bytes += bytes, now->store_sectors += unsigned(sector_count), now->store_ideal_sectors += ideal;
-    for (int i = 0; i < sector_count; ++i) stored.add(sectors[i]);
+    now->store_bytes += bytes, now->store_sectors += sectors.size(), now->store_ideal_sectors += ideal;
+    for (const std::uint64_t touched : sectors) stored.add(touched);
   }
   if (instruction.access == Access::atomic) now->atomics += unsigned(std::popcount(access.lanes));
 }

@@ -57,9 +57,9 @@ class FiberStack {
   void* context_ = nullptr;
   void* caller_ = nullptr;
 #endif
-  void* fake_stack_ = nullptr;  // of the address sanitizer
-  const void* caller_stack_ = nullptr;
-  std::size_t caller_stack_bytes_ = 0;
+  [[maybe_unused]] void* fake_stack_ = nullptr;  // of the address sanitizer
+  [[maybe_unused]] const void* caller_stack_ = nullptr;
+  [[maybe_unused]] std::size_t caller_stack_bytes_ = 0;
 };
 
 }  // namespace cuda_on_host
