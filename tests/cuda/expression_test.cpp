@@ -144,6 +144,18 @@ TEST_CASE("every operation, forward and backward") {
     }
 }
 
+TEST_CASE("the derivative of the absolute value at 0 is 0, and a clamp passes gradients at its ends") {
+  const DeviceArray<float> x(Numbers{0, -1, 2, 0.5f, 3}), gy(Numbers(5, 1.0f)), dx(5);
+  ExpressionProgram absolute, limited;
+  absolute.push_leaf(x.data()), absolute.push(Operation::abs);
+  limited.push_leaf(x.data()), limited.push_clamp(0, 2);
+  const GradientTarget target{dx.data(), false};
+  gpu().expression_backward(absolute, 5, {.values = gy.data()}, {&target, 1});
+  CHECK(dx.download() == Numbers{0, -1, 1, 1, 1});
+  gpu().expression_backward(limited, 5, {.values = gy.data()}, {&target, 1});
+  CHECK(dx.download() == Numbers{1, 0, 1, 1, 0});
+}
+
 TEST_CASE("sums, at any alignment, in the same bits for every order") {
   for (const std::int64_t size : {1, 5, 4096, 10001})
     for (const std::int64_t shift : {0, 1}) {
@@ -151,11 +163,11 @@ TEST_CASE("sums, at any alignment, in the same bits for every order") {
   CAPTURE(shift);
       const Numbers a = numbers(size + shift, 1), b = numbers(size + shift, 2);
       double wanted = 0;
-      for (std::size_t i = std::size_t(shift); i < a.size(); ++i) wanted += (double(a[i]) - double(b[i])) * (double(a[i]) - double(b[i]));
+      for (std::size_t i = std::size_t(shift); i < a.size(); ++i) wanted += (double(a[i]) - double(b[i])) * (double(a[i]) - double(b[i])) + 0.25;
       const DeviceArray<float> dev_a(a), dev_b(b);
       ExpressionProgram program;
       write_binary<Operation::subtract>(program, dev_a.data() + shift, dev_b.data() + shift);
-      program.push(Operation::square);
+      program.push(Operation::square), program.push_constant(0.25f), program.push(Operation::add);
       float first = 0;
       in_every_order([&] {
         const DeviceArray<float> result(1);

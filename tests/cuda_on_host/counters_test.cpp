@@ -19,9 +19,7 @@ STRATA_GLOBAL void strided(int stride, const float* __restrict__ x, float* __res
 STRATA_GLOBAL void vectors(const float* __restrict__ x, float* __restrict__ y) {
   store_vector(y + 4 * threadIdx.x, load_vector<float4>(x + 4 * threadIdx.x));
 }
-STRATA_GLOBAL void same_for_all(const float* __restrict__ x, float* __restrict__ y) {
-  y[threadIdx.x] = x[0];
-}
+STRATA_GLOBAL void same_for_all(const float* __restrict__ x, float* __restrict__ y) { y[threadIdx.x] = x[0]; }
 STRATA_GLOBAL void every_second_lane(float* y) {
   if (threadIdx.x % 2 == 0) y[threadIdx.x] = 1.0f;
 }
@@ -101,7 +99,8 @@ TEST_CASE("counters") {
     CHECK(same.shared_wavefronts == 32 + 32 * 32);
     CHECK(same.barriers == 1);
     CHECK(same.shared_bytes == 4096);
-    const Counters apart = counted([&] { return launch<&transpose_tile<33>>(1, 1024, 0, nullptr, x.data(), y.data()); });
+    const Counters apart =
+        counted([&] { return launch<&transpose_tile<33>>(1, 1024, 0, nullptr, x.data(), y.data()); });
     CHECK(apart.shared_wavefronts == 64);
   }
   SUBCASE("structs of many sectors") {

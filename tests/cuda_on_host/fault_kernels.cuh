@@ -88,7 +88,8 @@ STRATA_GLOBAL void copy_through_shared(int n, const float* __restrict__ x, float
 
 /// d = a * b of one 16 x K by K x 8 tile: every register of the three formats.
 template <int Format>
-STRATA_GLOBAL void tensor_product(int k, const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ d) {
+STRATA_GLOBAL void tensor_product(int k, const float* __restrict__ a, const float* __restrict__ b,
+                                  float* __restrict__ d) {
   const int group = int(threadIdx.x) / 4, t = int(threadIdx.x) % 4;
   float sums[4] = {};
   constexpr int depth = Format == 0 ? 8 : 16, each = Format == 0 ? 1 : 2;
@@ -113,7 +114,9 @@ STRATA_GLOBAL void tensor_product(int k, const float* __restrict__ a, const floa
 STRATA_GLOBAL void write_past_the_end(int n, float* x) {
   for (int i = int(threadIdx.x); i <= n; i += int(blockDim.x)) x[i] = 1.0f;
 }
-STRATA_GLOBAL void read_past_the_end(int n, const float* x, float* y) { y[threadIdx.x] = x[n - 32 + int(threadIdx.x) + 1]; }
+STRATA_GLOBAL void read_past_the_end(int n, const float* x, float* y) {
+  y[threadIdx.x] = x[n - 32 + int(threadIdx.x) + 1];
+}
 STRATA_GLOBAL void static_shared_overrun(float* x, int beyond) {
   STRATA_SHARED(float, first, [64]);
   STRATA_SHARED(float, second, [64]);

@@ -1,4 +1,5 @@
-// The host execution of kernels finds every kind of fault that is planted in fault_kernels.cuh, and lets right kernels pass.
+// The host execution of kernels finds every kind of fault that is planted in fault_kernels.cuh, and lets right kernels
+// pass.
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -93,7 +94,9 @@ std::string last_words(const std::function<void()>& body) {
 }
 
 /// Right where the accesses are seen, as a Fault; else where the processor or a sanitizer sees them.
-std::string fault_or_last_words(const std::function<void()>& body) { return instrumented ? fault_of(body) : last_words(body); }
+std::string fault_or_last_words(const std::function<void()>& body) {
+  return instrumented ? fault_of(body) : last_words(body);
+}
 
 bool says(const std::string& message, const std::string& part) {
   if (message.find(part) != std::string::npos) return true;
@@ -207,7 +210,9 @@ TEST_CASE("tensor cores multiply as PTX's registers say") {
       }
   };
   const auto with = [](auto tag) {
-    return [](const float* a, const float* b, float* d) { on<&tensor_product<decltype(tag)::value>>(1, 32, 0, 48, a, b, d); };
+    return [](const float* a, const float* b, float* d) {
+      on<&tensor_product<decltype(tag)::value>>(1, 32, 0, 48, a, b, d);
+    };
   };
   check(with(std::integral_constant<int, 0>{}), 0x1p-11, 0);
   check(with(std::integral_constant<int, 1>{}), 0x1p-11, 0x1p-25);
@@ -221,7 +226,7 @@ TEST_CASE("float16 is rounded to nearest even, and back without loss") {
   CHECK(float_to_half(65504.0f) == 0x7bff);
   CHECK(float_to_half(65519.0f) == 0x7bff);
   CHECK(float_to_half(65520.0f) == 0x7c00);
-  CHECK(float_to_half(1.0f + 0x1p-11f) == 0x3c00);           // half way: to the even one
+  CHECK(float_to_half(1.0f + 0x1p-11f) == 0x3c00);  // half way: to the even one
   CHECK(float_to_half(1.0f + 3 * 0x1p-11f) == 0x3c02);
   CHECK(float_to_half(0x1p-24f) == 1);
   CHECK(float_to_half(0x1p-25f) == 0);
@@ -241,7 +246,10 @@ TEST_CASE("accesses past the end of device memory") {
     on<&write_past_the_end>(1, 32, 0, 32, x.data());
   });
   CHECK(says(words, "out of bounds"));
-  if (instrumented) CHECK(says(words, "kernel write_past_the_end, block (0,0,0), thread (0,0,0): out of bounds: it writes 4 bytes at byte 128"));
+  if (instrumented)
+    CHECK(
+        says(words,
+             "kernel write_past_the_end, block (0,0,0), thread (0,0,0): out of bounds: it writes 4 bytes at byte 128"));
   CHECK(says(fault_or_last_words([] {
                const DeviceArray<float> x(std::vector<float>(32, 1.0f)), y(32);
                on<&read_past_the_end>(1, 32, 0, 32, x.data(), y.data());
@@ -253,7 +261,9 @@ TEST_CASE("accesses past the end of device memory") {
                on<&write_past_the_end>(1, 32, 0, 33, x.data());
                (void)cudaDeviceSynchronize();
              }),
-             with_sanitizer ? "AddressSanitizer" : instrumented ? "out of bounds" : "something wrote byte 132"));
+             with_sanitizer ? "AddressSanitizer"
+             : instrumented ? "out of bounds"
+                            : "something wrote byte 132"));
 }
 
 TEST_CASE("accesses past the end of shared memory") {
@@ -263,7 +273,9 @@ TEST_CASE("accesses past the end of shared memory") {
       on<&static_shared_overrun>(1, 64, 0, x.data(), by);
     });
   };
-  const char* const wanted = instrumented ? "of the shared array first, which has 256 bytes" : with_sanitizer ? "rror" : "past the end of the shared array first";
+  const char* const wanted = instrumented     ? "of the shared array first, which has 256 bytes"
+                             : with_sanitizer ? "rror"
+                                              : "past the end of the shared array first";
   CHECK(says(beyond(1), wanted));
   if (instrumented || with_sanitizer) CHECK(says(beyond(-1), instrumented ? "out of bounds" : "rror"));
   CHECK(beyond(0) == (instrumented ? "no fault" : "ended well"));
@@ -271,7 +283,9 @@ TEST_CASE("accesses past the end of shared memory") {
                const DeviceArray<float> x(60);
                on<&dynamic_shared_overrun>(1, 60, 60 * sizeof(float), x.data());
              }),
-             with_sanitizer ? "AddressSanitizer" : instrumented ? "of the shared array shared, which has 240 bytes" : "past the end of the shared array shared"));
+             with_sanitizer ? "AddressSanitizer"
+             : instrumented ? "of the shared array shared, which has 240 bytes"
+                            : "past the end of the shared array shared"));
   CHECK(says(fault_of([] {
                const DeviceArray<float> x(32);
                on<&no_dynamic_shared>(1, 32, 0, x.data());
@@ -290,7 +304,10 @@ TEST_CASE("memory that nobody has written") {
     const DeviceArray<float> x(64), y(64);
     on<&shared_not_written>(1, 64, 256, x.data());
     if (instrumented) {
-      CHECK_THROWS_WITH_AS((void)x.download(), "kernel shared_not_written, block (0,0,0), thread (0,0,0): it reads shared memory that nobody has written: shared+0 bytes", Fault);
+      CHECK_THROWS_WITH_AS((void)x.download(),
+                           "kernel shared_not_written, block (0,0,0), thread (0,0,0): it reads shared memory that "
+                           "nobody has written: shared+0 bytes",
+                           Fault);
       on<&copy>(1, 64, 0, x.data(), y.data());
       CHECK_THROWS_AS((void)y.download(), Fault);
     } else {
@@ -310,9 +327,11 @@ TEST_CASE("barriers that not all threads reach") {
       body(x.data());
     });
   };
-  CHECK(says(of([](float* x) { on<&exit_before_barrier>(1, 64, 0, x); }), "barrier divergence: 24 threads have exited while 40 wait at __syncthreads"));
+  CHECK(says(of([](float* x) { on<&exit_before_barrier>(1, 64, 0, x); }),
+             "barrier divergence: 24 threads have exited while 40 wait at __syncthreads"));
   CHECK(says(of([](float* x) { on<&barrier_or_shuffle>(1, 64, 0, x); }), "divergence: thread"));
-  CHECK(says(of([](float* x) { on<&barrier_at_two_sites>(1, 64, 0, x); }), "threads wait at different barriers: thread 0 waits in __syncthreads at fault_kernels.cuh:"));
+  CHECK(says(of([](float* x) { on<&barrier_at_two_sites>(1, 64, 0, x); }),
+             "threads wait at different barriers: thread 0 waits in __syncthreads at fault_kernels.cuh:"));
 }
 
 TEST_CASE("warp operations with masks that are wrong") {
@@ -354,17 +373,22 @@ TEST_CASE("races") {
       body(x.data());
     });
   };
-  CHECK(says(fault_of([] { (void)product_error<false, true>(); }), "shared memory"));  // a race, or not written, by order
+  CHECK(
+      says(fault_of([] { (void)product_error<false, true>(); }), "shared memory"));  // a race, or not written, by order
   CHECK(says(fault_of([] { (void)product_error<true, false>(); }), "race on shared memory"));
   CHECK(says(of([](float* x) { on<&block_sum<256, false>>(1, 256, 0, 64, x, x + 32); }), "shared memory"));
   CHECK(says(of([](float* x) { on<&neighbour_without_barrier>(1, 64, 0, x); }), "shared memory"));
-  CHECK(says(of([](float* x) { on<&all_write_the_same>(1, 64, 0, x); }), "race on shared memory, shared+0 bytes: it writes what thread"));
+  CHECK(says(of([](float* x) { on<&all_write_the_same>(1, 64, 0, x); }),
+             "race on shared memory, shared+0 bytes: it writes what thread"));
   CHECK(says(of([](float* x) { on<&write_after_read>(1, 64, 0, x); }), "race on shared memory"));
   CHECK(says(of([](float* x) { on<&reverse_in_warps<false>>(1, 64, 0, x); }), "shared memory"));
-  CHECK(says(of([](float* x) { on<&count_all<false>>(1, 64, 0, reinterpret_cast<int*>(x)); }), "race on device memory"));
-  CHECK(says(of([](float* x) { on<&count_all<false>>(2, 1, 0, reinterpret_cast<int*>(x)); }), "it writes what another block of the launch wrote"));
+  CHECK(
+      says(of([](float* x) { on<&count_all<false>>(1, 64, 0, reinterpret_cast<int*>(x)); }), "race on device memory"));
+  CHECK(says(of([](float* x) { on<&count_all<false>>(2, 1, 0, reinterpret_cast<int*>(x)); }),
+             "it writes what another block of the launch wrote"));
   CHECK(says(of([](float* x) { on<&blocks_read_each_other>(4, 1, 0, x); }), "another block of the launch"));
-  CHECK(says(of([](float* x) { on<&blocks_overwrite_what_others_read>(4, 32, 0, x, x); }), "another block of the launch"));
+  CHECK(says(of([](float* x) { on<&blocks_overwrite_what_others_read>(4, 32, 0, x, x); }),
+             "another block of the launch"));
 }
 
 TEST_CASE("asynchronous copies that nothing waits for") {
@@ -374,8 +398,10 @@ TEST_CASE("asynchronous copies that nothing waits for") {
       body(x.data(), y.data());
     });
   };
-  CHECK(says(of([](float* x, float* y) { on<&copy_through_shared<false>>(1, 64, 0, 256, x, y); }), "cp.async that nothing has waited for"));
-  CHECK(says(of([](float* x, float* y) { on<&copy_through_shared<true, false>>(1, 64, 0, 256, x, y); }), "cp.async that nothing has waited for"));
+  CHECK(says(of([](float* x, float* y) { on<&copy_through_shared<false>>(1, 64, 0, 256, x, y); }),
+             "cp.async that nothing has waited for"));
+  CHECK(says(of([](float* x, float* y) { on<&copy_through_shared<true, false>>(1, 64, 0, 256, x, y); }),
+             "cp.async that nothing has waited for"));
 }
 
 TEST_CASE("vector accesses at addresses that are not aligned") {

@@ -18,7 +18,8 @@ STRATA_GLOBAL void add_kernel(int n, const float* __restrict__ x, float* __restr
   if (i < n) y[i] = x[i] + amount;
 }
 void add(cudaStream_t stream, const DeviceArray<float>& x, const DeviceArray<float>& y, float amount) {
-  REQUIRE(launch<&add_kernel>(unsigned(x.size() + 31) / 32, 32, 0, stream, int(x.size()), x.data(), y.data(), amount) == cudaSuccess);
+  REQUIRE(launch<&add_kernel>(unsigned(x.size() + 31) / 32, 32, 0, stream, int(x.size()), x.data(), y.data(), amount) ==
+          cudaSuccess);
 }
 
 struct Stream {

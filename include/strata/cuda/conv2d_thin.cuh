@@ -113,7 +113,7 @@ STRATA_GLOBAL void __launch_bounds__(thin_block, 4)
   for (int p = 0; p < thin_pixels; ++p) {
     const GatherGrid::Place place = grid.place(first + p < pixels ? first + p : 0);
     n[p] = place.n * g.source_h;
-    h0[p] = first + p < pixels ? place.i * g.row.step + g.row.offset : -(1 << 30);  // nowhere
+    h0[p] = place.i * g.row.step + g.row.offset;
     w0[p] = place.j * g.column.step + g.column.offset;
   }
   float sums[thin_pixels][Results] = {};

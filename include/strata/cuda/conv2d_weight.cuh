@@ -239,7 +239,7 @@ STRATA_GLOBAL void __launch_bounds__(thin_block, 4)
       int row = first_tap / s.kernel, column = first_tap % s.kernel;
 #pragma unroll
       for (int k = 0; k < thin_taps; ++k) {
-        const int h = first_tap + k < taps ? s.thin_place(i, row, s.thin_h) : -1, w = s.thin_place(j, column, s.thin_w);
+        const int h = s.thin_place(i, row, s.thin_h), w = s.thin_place(j, column, s.thin_w);
         if (++column == s.kernel) column = 0, ++row;
         const bool inside = h >= 0 && w >= 0;  // a load of some number and a choice: no branch
         const float there = thin[std::int64_t(inside ? (int(n) * s.thin_h + h) * s.thin_w + w : 0) * s.thin_c + thin_channel];

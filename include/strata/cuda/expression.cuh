@@ -174,7 +174,7 @@ STRATA_GLOBAL void __launch_bounds__(128)
   const Column column{slots + threadIdx.x, int(blockDim.x)};
   const std::int64_t i = 4 * (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
   if (i >= size) return;
-  const int count = size - i < 4 ? int(size - i) : 4;
+  const int count = size - i < 4 ? int(size - i) : 4;  // not a guard: more than four would be taken one by one
   store_elements<Vectors>(y, i, count, evaluate<Vectors, false>(program, i, count, column));
 }
 
@@ -193,7 +193,7 @@ STRATA_GLOBAL void __launch_bounds__(128)
   const Column pending{column.slots + program.length * column.distance, column.distance};
   const std::int64_t i = 4 * (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
   if (i >= size) return;
-  const int count = size - i < 4 ? int(size - i) : 4;
+  const int count = size - i < 4 ? int(size - i) : 4;  // not a guard: more than four would be taken one by one
   evaluate<Vectors, true>(program, i, count, column);
 
   Numbers<4> g;
@@ -252,7 +252,7 @@ STRATA_GLOBAL void __launch_bounds__(128)
   const std::int64_t begin = std::int64_t(blockIdx.x) * chunk, end = begin + chunk < size ? begin + chunk : size;
   float total = 0;
   for (std::int64_t i = begin + 4 * std::int64_t(threadIdx.x); i < end; i += 4 * 128) {
-    const int count = end - i < 4 ? int(end - i) : 4;
+    const int count = end - i < 4 ? int(end - i) : 4;  // not a guard: more than four would be taken one by one
     const Numbers<4> v = evaluate<Vectors, false>(program, i, count, column);
     float sum = v.v[0];
 #pragma unroll

@@ -15,7 +15,8 @@ inline int __syncthreads_or(int predicate, cuda_on_host::Location location = cud
 inline int __syncthreads_and(int predicate, cuda_on_host::Location location = cuda_on_host::Location::current()) {
   return cuda_on_host::block_barrier(predicate == 0, "__syncthreads_and", location) == 0;
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu, cuda_on_host::Location location = cuda_on_host::Location::current()) {
+inline void __syncwarp(unsigned mask = 0xffffffffu,
+                       cuda_on_host::Location location = cuda_on_host::Location::current()) {
   cuda_on_host::warp_operation(mask, nullptr, nullptr, true, "__syncwarp", location);
 }
 
@@ -88,15 +89,25 @@ T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T
 
 // Loads and stores with a cache hint are plain ones here.
 template <class T>
-T __ldg(const T* address) { return *address; }
+T __ldg(const T* address) {
+  return *address;
+}
 template <class T>
-T __ldcs(const T* address) { return *address; }
+T __ldcs(const T* address) {
+  return *address;
+}
 template <class T>
-T __ldcg(const T* address) { return *address; }
+T __ldcg(const T* address) {
+  return *address;
+}
 template <class T>
-void __stcs(T* address, T value) { *address = value; }
+void __stcs(T* address, T value) {
+  *address = value;
+}
 template <class T>
-void __stcg(T* address, T value) { *address = value; }
+void __stcg(T* address, T value) {
+  *address = value;
+}
 
 // Arithmetic. The device's approximate functions (__expf, rsqrtf, ...) are computed exactly rounded or nearly so: their
 // error on a device is the documentation's, not what a test on the host shows.

@@ -1,5 +1,6 @@
 // CUDA's device side for a host compiler: what the source of a kernel sees when each CUDA thread runs as a fiber.
-// strata/cuda/launch.cuh includes it where STRATA_CUDA_ON_HOST is defined; a test uses cuda_on_host_control.hpp as well.
+// strata/cuda/launch.cuh includes it where STRATA_CUDA_ON_HOST is defined; a test uses cuda_on_host_control.hpp as
+// well.
 #pragma once
 
 #include <bit>
@@ -107,7 +108,8 @@ constexpr std::size_t parameter_bytes() {
 
 template <auto Kernel, class... P>
 cudaError_t launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream, P... parameters) {
-  static_assert((std::is_trivially_copyable_v<P> && ...), "a kernel's parameters are copied to the device byte by byte");
+  static_assert((std::is_trivially_copyable_v<P> && ...),
+                "a kernel's parameters are copied to the device byte by byte");
   using Tuple = std::tuple<P...>;
   return enqueue({.kernel = {__PRETTY_FUNCTION__, reinterpret_cast<const void*>(Kernel)},
                   .grid = grid,
@@ -127,7 +129,8 @@ cudaError_t launch(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t
 int block_barrier(bool predicate, const char* name, Location location);
 /// Waits until the lanes of mask are here with the same operation; then resolve runs once, with each lane's data.
 using Resolve = void (*)(unsigned mask, void* const (&data)[32]);
-void warp_operation(unsigned mask, Resolve resolve, void* data, bool orders_memory, const char* name, Location location);
+void warp_operation(unsigned mask, Resolve resolve, void* data, bool orders_memory, const char* name,
+                    Location location);
 
 struct Shuffle {
   std::uint64_t value;

@@ -24,15 +24,16 @@ class Fault : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// In which order threads run, and blocks. Threads switch at barriers and warp operations only; in random order the warps
-/// of a block also take turns at the latter.
+/// In which order threads run, and blocks. Threads switch at barriers and warp operations only; in random order the
+/// warps of a block also take turns at the latter.
 enum class Order { forward, reverse, random };
 
 struct Options {
   Order order = Order::forward;
   std::uint64_t seed = 1;
-  bool check_accesses = true;  ///< bounds, initialisation and races, where the kernels are compiled with instrumentation
-  bool count = false;          ///< fill counters(); where the kernels are compiled with instrumentation
+  bool check_accesses =
+      true;            ///< bounds, initialisation and races, where the kernels are compiled with instrumentation
+  bool count = false;  ///< fill counters(); where the kernels are compiled with instrumentation
   int device_count = 1;
   cudaError no_device = cudaErrorNoDevice;  ///< what a call returns where device_count is 0
   int major = 8, minor = 0;                 ///< compute capability
@@ -49,10 +50,11 @@ bool instrumented();
 struct Counters {
   std::string kernel;
   std::uint64_t launches = 0, blocks = 0, threads = 0, barriers = 0;
-  unsigned block_threads = 0;       ///< of the last launch
-  std::size_t shared_bytes = 0;     ///< of the last launch, static and dynamic
-  std::uint64_t load_accesses = 0, load_bytes = 0, load_sectors = 0, load_ideal_sectors = 0;      ///< global memory
-  std::uint64_t store_accesses = 0, store_bytes = 0, store_sectors = 0, store_ideal_sectors = 0;  ///< sectors of 32 bytes
+  unsigned block_threads = 0;    ///< of the last launch
+  std::size_t shared_bytes = 0;  ///< of the last launch, static and dynamic
+  std::uint64_t load_accesses = 0, load_bytes = 0, load_sectors = 0, load_ideal_sectors = 0;  ///< global memory
+  std::uint64_t store_accesses = 0, store_bytes = 0, store_sectors = 0,
+                store_ideal_sectors = 0;                        ///< sectors of 32 bytes
   std::uint64_t load_unique_bytes = 0, store_unique_bytes = 0;  ///< each element once for each launch: DRAM's share
   std::uint64_t shared_accesses = 0, shared_wavefronts = 0, shared_ideal_wavefronts = 0;
   std::uint64_t partial_accesses = 0;  ///< warp accesses to memory in which some live lane took no part
@@ -78,7 +80,9 @@ class DeviceArray {
   }
   explicit DeviceArray(std::span<const T> values) : DeviceArray(values.size()) { upload(values); }
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(std::span<const T>(values)) {}
-  DeviceArray(DeviceArray&& other) noexcept : data_(other.data_), size_(other.size_) { other.data_ = nullptr, other.size_ = 0; }
+  DeviceArray(DeviceArray&& other) noexcept : data_(other.data_), size_(other.size_) {
+    other.data_ = nullptr, other.size_ = 0;
+  }
   DeviceArray& operator=(DeviceArray&& other) noexcept {
     std::swap(data_, other.data_), std::swap(size_, other.size_);
     return *this;

@@ -24,7 +24,8 @@ bool instrumented() { return instrumentation_seen; }
 
 namespace {
 
-// Whether what another thread of this block did, at that barrier interval and warp serial, comes before the current thread.
+// Whether what another thread of this block did, at that barrier interval and warp serial, comes before the current
+// thread.
 bool ordered_before(unsigned other, std::uint32_t interval, std::uint32_t serial) {
   if (interval != block.interval) return true;
   const Thread& thread = *block.current;
@@ -38,8 +39,8 @@ std::string element(const Region& region, std::uintptr_t address) {
 
 [[noreturn]] void race(const Region& region, std::uintptr_t address, const char* now, const char* before, int other) {
   stop([&] {
-    const std::string who = other < 0 ? std::string("another block of the launch")
-                                      : text("thread %d, with no barrier between", other);
+    const std::string who =
+        other < 0 ? std::string("another block of the launch") : text("thread %d, with no barrier between", other);
     return text("race on %s memory, %s: it %s what %s %s", region.shared ? "shared" : "device",
                 element(region, address).c_str(), now, who.c_str(), before);
   });
@@ -64,7 +65,8 @@ void check_cell(const Region& region, std::uintptr_t address, Cell& cell, Access
     }
   }
   const std::uint32_t warp_bit = 1u << thread.warp, lane_bit = 1u << thread.lane;
-  const bool read_by_earlier_block = cell.read_interval >= block.launch_interval && cell.read_interval < block.first_interval;
+  const bool read_by_earlier_block =
+      cell.read_interval >= block.launch_interval && cell.read_interval < block.first_interval;
   if (access == Access::read) {
     if (read_by_earlier_block) cell.read_launch = block.launch_interval;
     if (cell.read_interval != block.interval) {
@@ -86,7 +88,8 @@ void check_cell(const Region& region, std::uintptr_t address, Cell& cell, Access
     if (cell.read_warps == warp_bit) {
       for (std::uint32_t rest = cell.read_lanes & ~lane_bit; rest != 0; rest &= rest - 1) {
         const unsigned reader = thread.warp * 32 + unsigned(std::countr_zero(rest));
-        if (!ordered_before(reader, cell.read_interval, cell.read_serial)) race(region, address, "writes", "read", int(reader));
+        if (!ordered_before(reader, cell.read_interval, cell.read_serial))
+          race(region, address, "writes", "read", int(reader));
       }
     }
   }
@@ -131,11 +134,13 @@ void split_cells(Region& region, unsigned shift) {
 
 void mark_written(Region& region, std::uintptr_t address, std::size_t bytes) {
   if (region.cells == nullptr || bytes == 0) return;
-  const std::size_t first = (address - region.begin) >> region.shift, last = (address + bytes - 1 - region.begin) >> region.shift;
+  const std::size_t first = (address - region.begin) >> region.shift,
+                    last = (address + bytes - 1 - region.begin) >> region.shift;
   for (std::size_t i = first; i <= last; ++i) region.cells[i].write_interval = 1;
 }
 
-void mark_copied(Region& to, std::uintptr_t to_address, const Region& from, std::uintptr_t from_address, std::size_t bytes) {
+void mark_copied(Region& to, std::uintptr_t to_address, const Region& from, std::uintptr_t from_address,
+                 std::size_t bytes) {
   if (to.cells == nullptr || from.cells == nullptr) return;
   for (std::size_t i = 0; i < bytes; i += std::size_t{1} << std::min(to.shift, from.shift)) {
     const Cell& source = from.cells[(from_address + i - from.begin) >> from.shift];
@@ -149,7 +154,8 @@ void check_region(Region& region, std::uintptr_t address, std::size_t bytes, Acc
   if (bytes < unit || (address - region.begin) % unit != 0) {
     split_cells(region, bytes >= 2 && address % 2 == 0 ? 1u : 0u);
   }
-  const std::size_t first = (address - region.begin) >> region.shift, last = (address + bytes - 1 - region.begin) >> region.shift;
+  const std::size_t first = (address - region.begin) >> region.shift,
+                    last = (address + bytes - 1 - region.begin) >> region.shift;
   for (std::size_t i = first; i <= last; ++i) {
     check_cell(region, region.begin + (i << region.shift), region.cells[i], access);
   }

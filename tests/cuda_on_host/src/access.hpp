@@ -1,5 +1,5 @@
-// The checks of single accesses to memory: bounds, alignment, initialisation, races. The compiler's instrumentation of the
-// kernels calls them (instrumentation.cpp), and the few functions of the shim that read or write for a kernel.
+// The checks of single accesses to memory: bounds, alignment, initialisation, races. The compiler's instrumentation of
+// the kernels calls them (instrumentation.cpp), and the few functions of the shim that read or write for a kernel.
 #pragma once
 
 #include <cstddef>
@@ -38,7 +38,8 @@ void check_region(Region& region, std::uintptr_t address, std::size_t bytes, Acc
 /// Marks bytes as written by the host.
 void mark_written(Region& region, std::uintptr_t address, std::size_t bytes);
 /// Marks bytes as initialised where the source is.
-void mark_copied(Region& to, std::uintptr_t to_address, const Region& from, std::uintptr_t from_address, std::size_t bytes);
+void mark_copied(Region& to, std::uintptr_t to_address, const Region& from, std::uintptr_t from_address,
+                 std::size_t bytes);
 /// Gives a region cells for units as small as 1 << shift bytes.
 void split_cells(Region& region, unsigned shift);
 Cell* allocate_cells(std::size_t count);

@@ -96,21 +96,25 @@ bool resolve_warp(unsigned warp) {
     for (unsigned rest = thread.mask; rest != 0; rest &= rest - 1) {
       const unsigned other = unsigned(std::countr_zero(rest));
       if (other >= lanes) {
-        throw Fault(where() + text("illegal mask: thread %u names lane %u in the mask 0x%08x of %s at %s, and the warp has %u lanes",
-                                   thread.number, other, thread.mask, thread.operation, at(thread.location).c_str(), lanes));
+        throw Fault(
+            where() +
+            text("illegal mask: thread %u names lane %u in the mask 0x%08x of %s at %s, and the warp has %u lanes",
+                 thread.number, other, thread.mask, thread.operation, at(thread.location).c_str(), lanes));
       }
       const Thread& partner = *threads[first + other];
       if (partner.state == Thread::State::exited) {
-        throw Fault(where() + text("illegal mask: %s with the mask 0x%08x at %s names lane %u (thread %u), which has exited",
-                                   thread.operation, thread.mask, at(thread.location).c_str(), other, partner.number));
+        throw Fault(where() +
+                    text("illegal mask: %s with the mask 0x%08x at %s names lane %u (thread %u), which has exited",
+                         thread.operation, thread.mask, at(thread.location).c_str(), other, partner.number));
       }
       if (partner.state != Thread::State::at_warp_operation) {
         all_here = false;
       } else if (partner.mask != thread.mask || partner.resolve != thread.resolve ||
                  !same_place(partner.location, thread.location)) {
         if (partner.mask >> lane & 1u) {
-          throw Fault(where() + "warp divergence: " + waits_in(thread) + text(" with the mask 0x%08x, but ", thread.mask) +
-                      waits_in(partner) + text(" with the mask 0x%08x", partner.mask));
+          throw Fault(where() + "warp divergence: " + waits_in(thread) +
+                      text(" with the mask 0x%08x, but ", thread.mask) + waits_in(partner) +
+                      text(" with the mask 0x%08x", partner.mask));
         }
         all_here = false;
       }
@@ -171,8 +175,8 @@ void release_barrier() {
       for (unsigned k = thread.warp * 32; k < std::min(thread.warp * 32 + 32, block.thread_count); ++k) {
         if ((thread.mask >> threads[k]->lane & 1u) && k != i) {
           const Thread& other = *threads[k];
-          if (other.state != Thread::State::at_warp_operation || other.mask != thread.mask || other.resolve != thread.resolve ||
-              !same_place(other.location, thread.location)) {
+          if (other.state != Thread::State::at_warp_operation || other.mask != thread.mask ||
+              other.resolve != thread.resolve || !same_place(other.location, thread.location)) {
             throw Fault(where() + "divergence: " + waits_in(thread) + text(" with the mask 0x%08x, but ", thread.mask) +
                         waits_in(other));
           }
@@ -182,8 +186,8 @@ void release_barrier() {
     }
   }
   if (exited > 0) {
-    throw Fault(where() + text("barrier divergence: %u threads have exited while %u wait at %s (%s)", exited, at_barrier,
-                               waiting->operation, at(waiting->location).c_str()));
+    throw Fault(where() + text("barrier divergence: %u threads have exited while %u wait at %s (%s)", exited,
+                               at_barrier, waiting->operation, at(waiting->location).c_str()));
   }
   for (unsigned i = 0; i < block.thread_count; ++i) {
     const Thread& thread = *threads[i];
@@ -262,7 +266,8 @@ std::string text(const char* format, ...) {
 }
 
 std::string kernel_name(const KernelInfo& kernel) {
-  // g++: "... launch(...) [with auto Kernel = strata::v0::cuda::relu<256>; P = {...}; ...]", clang: "[Kernel = &strata::..., P = <...>]"
+  // g++: "... launch(...) [with auto Kernel = strata::v0::cuda::relu<256>; P = {...}; ...]", clang: "[Kernel =
+  // &strata::..., P = <...>]"
   std::string name = kernel.function;
   const auto start = name.find("Kernel = ");
   if (start == std::string::npos) return name;
@@ -286,7 +291,8 @@ std::string kernel_name(const KernelInfo& kernel) {
 
 std::string where() {
   if (block.launch == nullptr) return "";
-  std::string result = "kernel " + block.kernel + text(", block (%u,%u,%u)", block.index.x, block.index.y, block.index.z);
+  std::string result =
+      "kernel " + block.kernel + text(", block (%u,%u,%u)", block.index.x, block.index.y, block.index.z);
   if (const Thread* thread = block.current) {
     result += text(", thread (%u,%u,%u)", thread->index.x, thread->index.y, thread->index.z);
   }
@@ -348,7 +354,8 @@ int block_barrier(bool predicate, const char* name, Location location) {
   return block.predicates;
 }
 
-void warp_operation(unsigned mask, Resolve resolve, void* data, bool orders_memory, const char* name, Location location) {
+void warp_operation(unsigned mask, Resolve resolve, void* data, bool orders_memory, const char* name,
+                    Location location) {
   Thread& thread = self();
   if ((mask >> thread.lane & 1u) == 0) {
     stop([&] {
@@ -381,7 +388,8 @@ void Vote::resolve(unsigned mask, void* const (&data)[32]) {
     const int lane = std::countr_zero(rest);
     if (static_cast<Vote*>(data[lane])->predicate) ballot |= 1u << lane;
   }
-  for (unsigned rest = mask; rest != 0; rest &= rest - 1) static_cast<Vote*>(data[std::countr_zero(rest)])->result = ballot;
+  for (unsigned rest = mask; rest != 0; rest &= rest - 1)
+    static_cast<Vote*>(data[std::countr_zero(rest)])->result = ballot;
 }
 
 }  // namespace cuda_on_host

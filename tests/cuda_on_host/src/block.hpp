@@ -1,5 +1,5 @@
-// The block that runs: its threads, its barriers and warp operations, its shared memory. One block runs at a time, and all
-// its threads on the thread of the host that waits for the stream, so nothing here is thread-safe or needs to be.
+// The block that runs: its threads, its barriers and warp operations, its shared memory. One block runs at a time, and
+// all its threads on the thread of the host that waits for the stream, so nothing here is thread-safe or needs to be.
 #pragma once
 
 #include <cstdint>
@@ -54,7 +54,7 @@ struct Block {
   std::string kernel;
   uint3 index{};
   unsigned thread_count = 0;
-  std::uint64_t serial = 0;          // of all blocks that ever ran
+  std::uint64_t serial = 0;           // of all blocks that ever ran
   std::uint32_t launch_interval = 0;  // the first barrier interval of the launch, of the block, and the one now
   std::uint32_t first_interval = 0;
   std::uint32_t interval = 0;
@@ -72,8 +72,8 @@ void run_launch(const Launch& launch);
 std::string kernel_name(const KernelInfo& kernel);
 /// What a message begins with: kernel, block and, inside one, thread.
 std::string where();
-/// Stops the block that runs, from one of its fibers; elsewhere throws. The message is where() and what `words` returns. It
-/// is made on the scheduler's stack: a fiber that is left for good must own nothing.
+/// Stops the block that runs, from one of its fibers; elsewhere throws. The message is where() and what `words`
+/// returns. It is made on the scheduler's stack: a fiber that is left for good must own nothing.
 [[noreturn]] void stop_with(std::string (*words)(const void*), const void* data);
 template <class F>
 [[noreturn]] void stop(const F& words) {

@@ -1,6 +1,6 @@
 // Counts what kernels do to memory, warp by warp, as the hardware would: the k-th time each lane of a warp runs an
-// instruction between two barriers is taken to be one access of the warp. That is exact where the lanes of a warp take the
-// same way, and an estimate where they do not.
+// instruction between two barriers is taken to be one access of the warp. That is exact where the lanes of a warp take
+// the same way, and an estimate where they do not.
 #pragma once
 
 #include <cstddef>

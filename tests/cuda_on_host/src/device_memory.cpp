@@ -70,8 +70,8 @@ std::string describe(std::uintptr_t address) {
   if (allocation == nullptr || (other != nullptr && other->pages > allocation->pages)) allocation = other;
   if (allocation == nullptr) return "an address that no allocation ever held";
   const auto offset = std::ptrdiff_t(address - allocation->region.begin);
-  return text("byte %td of the %sdevice allocation number %zu of %zu bytes", offset, allocation == other ? "freed " : "",
-              allocation->id, allocation->region.bytes);
+  return text("byte %td of the %sdevice allocation number %zu of %zu bytes", offset,
+              allocation == other ? "freed " : "", allocation->id, allocation->region.bytes);
 }
 
 // A fault of the processor: an access by a kernel that the instrumentation has not seen, or one by the host.
@@ -84,11 +84,13 @@ void on_segmentation_fault(int signal, siginfo_t* info, void* context) {
     _exit(86);
   }
   if (block.current != nullptr && block.current->stack.overflowed_at(address)) {
-    std::fprintf(stderr, "cuda_on_host: %sthe stack of a thread is full (%zu KiB)\n", where().c_str(), stack_bytes / 1024);
+    std::fprintf(stderr, "cuda_on_host: %sthe stack of a thread is full (%zu KiB)\n", where().c_str(),
+                 stack_bytes / 1024);
     _exit(86);
   }
   if (block.current != nullptr) {
-    std::fprintf(stderr, "cuda_on_host: %sit accesses %p, which is no memory of the device\n", where().c_str(), info->si_addr);
+    std::fprintf(stderr, "cuda_on_host: %sit accesses %p, which is no memory of the device\n", where().c_str(),
+                 info->si_addr);
   }
   if (previous_handler.sa_flags & SA_SIGINFO) return previous_handler.sa_sigaction(signal, info, context);
   ::signal(SIGSEGV, SIG_DFL);
@@ -154,7 +156,8 @@ bool is_live_allocation(const void* pointer) {
 void free_device_memory(void* pointer) {
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);
   if (!is_live_allocation(pointer)) {
-    throw Fault("free of " + text("%p, ", pointer) + (is_device_address(address) ? describe(address) : "which is not of the device"));
+    throw Fault("free of " + text("%p, ", pointer) +
+                (is_device_address(address) ? describe(address) : "which is not of the device"));
   }
   Allocation& allocation = *nearest(live(), address);
   protect(allocation, PROT_READ | PROT_WRITE);
@@ -192,7 +195,8 @@ Region& device_region(std::uintptr_t address, std::size_t bytes, Access access) 
   Allocation* allocation = nearest(live(), address);
   if (allocation == nullptr || !holds(allocation->region)) {
     stop([&] {
-      return text("out of bounds: it %s %zu bytes at ", access == Access::read ? "reads" : "writes", bytes) + describe(address);
+      return text("out of bounds: it %s %zu bytes at ", access == Access::read ? "reads" : "writes", bytes) +
+             describe(address);
     });
   }
   cached = &allocation->region;

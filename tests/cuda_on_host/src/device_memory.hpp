@@ -22,8 +22,8 @@ bool is_live_allocation(const void* pointer);
 std::size_t device_bytes_in_use();
 std::size_t device_bytes_at_most();
 
-/// Has faults of the processor in device memory explained, on a stack of its own, since a full stack is one of them. To be
-/// called again and again: test frameworks put handlers of their own in place.
+/// Has faults of the processor in device memory explained, on a stack of its own, since a full stack is one of them. To
+/// be called again and again: test frameworks put handlers of their own in place.
 void watch_memory();
 
 /// The allocation that holds these bytes. Faults where none does: with the allocation that is nearest.

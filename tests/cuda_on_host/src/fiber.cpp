@@ -11,8 +11,8 @@
 #endif
 
 #if !defined(CUDA_ON_HOST_USES_UCONTEXT)
-// Saves what the System V ABI makes a callee keep, stores the stack pointer and takes the other stack's. The control words
-// of SSE and x87 are the same on all stacks here.
+// Saves what the System V ABI makes a callee keep, stores the stack pointer and takes the other stack's. The control
+// words of SSE and x87 are the same on all stacks here.
 extern "C" void cuda_on_host_switch(void** save, void* to);
 asm(R"(
 .text

@@ -1,4 +1,5 @@
-// Fibers: stacks of their own that a scheduler switches to and that switch back. All run on the thread that resumes them.
+// Fibers: stacks of their own that a scheduler switches to and that switch back. All run on the thread that resumes
+// them.
 #pragma once
 
 #include <cstddef>

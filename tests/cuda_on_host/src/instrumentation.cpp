@@ -13,44 +13,50 @@ using cuda_on_host::on_access;
 
 namespace {
 inline std::uintptr_t place(const volatile void* address) { return reinterpret_cast<std::uintptr_t>(address); }
-}
+}  // namespace
 
-#define CUDA_ON_HOST_ACCESS(bytes)                                                                     \
-  void __tsan_read##bytes(void* a) { on_access(place(a), bytes, Access::read, __builtin_return_address(0)); }              \
-  void __tsan_write##bytes(void* a) { on_access(place(a), bytes, Access::write, __builtin_return_address(0)); }            \
-  void __tsan_unaligned_read##bytes(void* a) { on_access(place(a), bytes, Access::read, __builtin_return_address(0)); }    \
-  void __tsan_unaligned_write##bytes(void* a) { on_access(place(a), bytes, Access::write, __builtin_return_address(0)); }  \
-  void __tsan_volatile_read##bytes(void* a) { on_access(place(a), bytes, Access::read, __builtin_return_address(0)); }     \
-  void __tsan_volatile_write##bytes(void* a) { on_access(place(a), bytes, Access::write, __builtin_return_address(0)); }   \
-  void __tsan_read_write##bytes(void* a) {                                                                                 \
-    on_access(place(a), bytes, Access::read, __builtin_return_address(0));                                                 \
-    on_access(place(a), bytes, Access::write, __builtin_return_address(0));                                                \
-  }                                                                                                                        \
-  void __tsan_unaligned_read_write##bytes(void* a) {                                                                       \
-    on_access(place(a), bytes, Access::read, __builtin_return_address(0));                                                 \
-    on_access(place(a), bytes, Access::write, __builtin_return_address(0));                                                \
+#define CUDA_ON_HOST_ACCESS(bytes)                                                                                     \
+  void __tsan_read##bytes(void* a) { on_access(place(a), bytes, Access::read, __builtin_return_address(0)); }          \
+  void __tsan_write##bytes(void* a) { on_access(place(a), bytes, Access::write, __builtin_return_address(0)); }        \
+  void __tsan_unaligned_read##bytes(void* a) {                                                                         \
+    on_access(place(a), bytes, Access::read, __builtin_return_address(0));                                             \
+  }                                                                                                                    \
+  void __tsan_unaligned_write##bytes(void* a) {                                                                        \
+    on_access(place(a), bytes, Access::write, __builtin_return_address(0));                                            \
+  }                                                                                                                    \
+  void __tsan_volatile_read##bytes(void* a) { on_access(place(a), bytes, Access::read, __builtin_return_address(0)); } \
+  void __tsan_volatile_write##bytes(void* a) {                                                                         \
+    on_access(place(a), bytes, Access::write, __builtin_return_address(0));                                            \
+  }                                                                                                                    \
+  void __tsan_read_write##bytes(void* a) {                                                                             \
+    on_access(place(a), bytes, Access::read, __builtin_return_address(0));                                             \
+    on_access(place(a), bytes, Access::write, __builtin_return_address(0));                                            \
+  }                                                                                                                    \
+  void __tsan_unaligned_read_write##bytes(void* a) {                                                                   \
+    on_access(place(a), bytes, Access::read, __builtin_return_address(0));                                             \
+    on_access(place(a), bytes, Access::write, __builtin_return_address(0));                                            \
   }
 
 // Host code of an instrumented unit: plain atomic operations.
-#define CUDA_ON_HOST_ATOMIC(bits, T)                                                                             \
-  T __tsan_atomic##bits##_load(const volatile T* a, int) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); }          \
-  void __tsan_atomic##bits##_store(volatile T* a, T v, int) { __atomic_store_n(a, v, __ATOMIC_SEQ_CST); }          \
-  T __tsan_atomic##bits##_exchange(volatile T* a, T v, int) { return __atomic_exchange_n(a, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##bits##_fetch_add(volatile T* a, T v, int) { return __atomic_fetch_add(a, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##bits##_fetch_sub(volatile T* a, T v, int) { return __atomic_fetch_sub(a, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##bits##_fetch_and(volatile T* a, T v, int) { return __atomic_fetch_and(a, v, __ATOMIC_SEQ_CST); } \
-  T __tsan_atomic##bits##_fetch_or(volatile T* a, T v, int) { return __atomic_fetch_or(a, v, __ATOMIC_SEQ_CST); }   \
-  T __tsan_atomic##bits##_fetch_xor(volatile T* a, T v, int) { return __atomic_fetch_xor(a, v, __ATOMIC_SEQ_CST); } \
+#define CUDA_ON_HOST_ATOMIC(bits, T)                                                                                  \
+  T __tsan_atomic##bits##_load(const volatile T* a, int) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); }             \
+  void __tsan_atomic##bits##_store(volatile T* a, T v, int) { __atomic_store_n(a, v, __ATOMIC_SEQ_CST); }             \
+  T __tsan_atomic##bits##_exchange(volatile T* a, T v, int) { return __atomic_exchange_n(a, v, __ATOMIC_SEQ_CST); }   \
+  T __tsan_atomic##bits##_fetch_add(volatile T* a, T v, int) { return __atomic_fetch_add(a, v, __ATOMIC_SEQ_CST); }   \
+  T __tsan_atomic##bits##_fetch_sub(volatile T* a, T v, int) { return __atomic_fetch_sub(a, v, __ATOMIC_SEQ_CST); }   \
+  T __tsan_atomic##bits##_fetch_and(volatile T* a, T v, int) { return __atomic_fetch_and(a, v, __ATOMIC_SEQ_CST); }   \
+  T __tsan_atomic##bits##_fetch_or(volatile T* a, T v, int) { return __atomic_fetch_or(a, v, __ATOMIC_SEQ_CST); }     \
+  T __tsan_atomic##bits##_fetch_xor(volatile T* a, T v, int) { return __atomic_fetch_xor(a, v, __ATOMIC_SEQ_CST); }   \
   T __tsan_atomic##bits##_fetch_nand(volatile T* a, T v, int) { return __atomic_fetch_nand(a, v, __ATOMIC_SEQ_CST); } \
-  int __tsan_atomic##bits##_compare_exchange_strong(volatile T* a, T* expected, T v, int, int) {                   \
-    return __atomic_compare_exchange_n(a, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                 \
-  }                                                                                                                \
-  int __tsan_atomic##bits##_compare_exchange_weak(volatile T* a, T* expected, T v, int, int) {                     \
-    return __atomic_compare_exchange_n(a, expected, v, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                  \
-  }                                                                                                                \
-  T __tsan_atomic##bits##_compare_exchange_val(volatile T* a, T expected, T v, int, int) {                         \
-    __atomic_compare_exchange_n(a, &expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                       \
-    return expected;                                                                                               \
+  int __tsan_atomic##bits##_compare_exchange_strong(volatile T* a, T* expected, T v, int, int) {                      \
+    return __atomic_compare_exchange_n(a, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                    \
+  }                                                                                                                   \
+  int __tsan_atomic##bits##_compare_exchange_weak(volatile T* a, T* expected, T v, int, int) {                        \
+    return __atomic_compare_exchange_n(a, expected, v, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                     \
+  }                                                                                                                   \
+  T __tsan_atomic##bits##_compare_exchange_val(volatile T* a, T expected, T v, int, int) {                            \
+    __atomic_compare_exchange_n(a, &expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                          \
+    return expected;                                                                                                  \
   }
 
 #pragma GCC diagnostic ignored "-Wmissing-declarations"

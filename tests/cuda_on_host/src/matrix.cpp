@@ -19,9 +19,12 @@ struct MatrixOperation {
 
 double value_of(MatrixFormat format, std::uint32_t word, int which) {
   switch (format) {
-    case MatrixFormat::tf32: return double(std::bit_cast<float>(word & 0xffffe000u));  // the hardware ignores the rest
-    case MatrixFormat::fp16: return double(half_to_float(std::uint16_t(word >> 16 * which)));
-    case MatrixFormat::bf16: return double(std::bit_cast<float>((word >> 16 * which) << 16));
+    case MatrixFormat::tf32:
+      return double(std::bit_cast<float>(word & 0xffffe000u));  // the hardware ignores the rest
+    case MatrixFormat::fp16:
+      return double(half_to_float(std::uint16_t(word >> 16 * which)));
+    case MatrixFormat::bf16:
+      return double(std::bit_cast<float>((word >> 16 * which) << 16));
   }
   return 0;
 }
@@ -60,7 +63,8 @@ void multiply(unsigned, void* const (&data)[32]) {
 void begin_copy(void* to, const void* from, std::size_t bytes) {
   const void* caller = __builtin_return_address(0);
   note_access(to, bytes, Access::write, caller);
-  if (from != nullptr) note_access(from, bytes, Access::read, static_cast<const char*>(caller) + 1);  // another instruction
+  if (from != nullptr)
+    note_access(from, bytes, Access::read, static_cast<const char*>(caller) + 1);  // another instruction
   std::memset(to, 0xFF, bytes);
   block.current->copies.push_back({to, from, bytes, block.current->copy_groups});
 }
@@ -81,11 +85,12 @@ void wait_for_copies(unsigned pending_groups) {
 }
 
 std::uint16_t float_to_half(float value) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return 0x7fff;                              // NaN
-  if (magnitude >= 0x477ff000u) return std::uint16_t(sign | 0x7c00u);      // rounds to infinity
-  if (magnitude < 0x38800000u) {                                           // below the least normal number, 2^-14
-    const float scaled = std::bit_cast<float>(magnitude) * 16777216.0f;    // in units of 2^-24, exact
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value), sign = bits >> 16 & 0x8000u,
+                      magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return 0x7fff;                            // NaN
+  if (magnitude >= 0x477ff000u) return std::uint16_t(sign | 0x7c00u);    // rounds to infinity
+  if (magnitude < 0x38800000u) {                                         // below the least normal number, 2^-14
+    const float scaled = std::bit_cast<float>(magnitude) * 16777216.0f;  // in units of 2^-24, exact
     return std::uint16_t(sign | std::uint32_t(std::nearbyint(scaled)));
   }
   return std::uint16_t(sign | ((magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13));
@@ -98,7 +103,8 @@ float half_to_float(std::uint16_t half) {
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
-void mma(MatrixFormat format, float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], Location location) {
+void mma(MatrixFormat format, float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+         Location location) {
   MatrixOperation operation{d, a, b};
   const Resolve resolve = format == MatrixFormat::tf32   ? &multiply<MatrixFormat::tf32>
                           : format == MatrixFormat::fp16 ? &multiply<MatrixFormat::fp16>

@@ -45,8 +45,8 @@ bool on_device(const void* pointer) { return is_device_address(reinterpret_cast<
 bool no_device() { return options().device_count == 0; }
 
 // Where a call that may not happen during a capture does.
-#define CUDA_ON_HOST_NOT_WHILE_CAPTURING                                   \
-  if (no_device()) return report(options().no_device);                     \
+#define CUDA_ON_HOST_NOT_WHILE_CAPTURING               \
+  if (no_device()) return report(options().no_device); \
   if (capturing()) return report(cudaErrorStreamCaptureUnsupported)
 
 Region* region_for_copy(const void* pointer, std::size_t bytes, const char* what) {
@@ -81,11 +81,16 @@ void set_now(void* to, int value, std::size_t bytes) {
 
 bool direction_is_right(const void* to, const void* from, cudaMemcpyKind kind) {
   switch (kind) {
-    case cudaMemcpyHostToHost: return !on_device(to) && !on_device(from);
-    case cudaMemcpyHostToDevice: return on_device(to) && !on_device(from);
-    case cudaMemcpyDeviceToHost: return !on_device(to) && on_device(from);
-    case cudaMemcpyDeviceToDevice: return on_device(to) && on_device(from);
-    case cudaMemcpyDefault: return true;
+    case cudaMemcpyHostToHost:
+      return !on_device(to) && !on_device(from);
+    case cudaMemcpyHostToDevice:
+      return on_device(to) && !on_device(from);
+    case cudaMemcpyDeviceToHost:
+      return !on_device(to) && on_device(from);
+    case cudaMemcpyDeviceToDevice:
+      return on_device(to) && on_device(from);
+    case cudaMemcpyDefault:
+      return true;
   }
   return false;
 }
@@ -112,15 +117,19 @@ cudaError_t enqueue(const Launch& launch, cudaStream_t stream) {
   const dim3 grid = launch.grid, block_extent = launch.block;
   const std::uint64_t threads = std::uint64_t{block_extent.x} * block_extent.y * block_extent.z;
   if (threads == 0 || threads > 1024 || block_extent.z > 64)
-    return refuse(cudaErrorInvalidConfiguration, text("a block of %u x %u x %u threads; at most 1024, and 64 in z", block_extent.x, block_extent.y, block_extent.z));
+    return refuse(cudaErrorInvalidConfiguration, text("a block of %u x %u x %u threads; at most 1024, and 64 in z",
+                                                      block_extent.x, block_extent.y, block_extent.z));
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535)
-    return refuse(cudaErrorInvalidConfiguration, text("a grid of %u x %u x %u blocks; at least 1 each, at most 2147483647 x 65535 x 65535", grid.x, grid.y, grid.z));
+    return refuse(cudaErrorInvalidConfiguration,
+                  text("a grid of %u x %u x %u blocks; at least 1 each, at most 2147483647 x 65535 x 65535", grid.x,
+                       grid.y, grid.z));
   if (launch.argument_bytes > 4096)
     return refuse(cudaErrorInvalidConfiguration, text("%zu bytes of arguments; at most 4096", launch.argument_bytes));
   const auto found = opted_in().find(launch.kernel.key);
   const std::size_t allowed = found == opted_in().end() ? static_shared_limit : std::size_t(found->second);
   if (launch.shared_bytes > std::max(allowed, static_shared_limit))
-    return refuse(cudaErrorInvalidConfiguration, text("%zu bytes of dynamic shared memory; the kernel may have %zu", launch.shared_bytes, allowed));
+    return refuse(cudaErrorInvalidConfiguration,
+                  text("%zu bytes of dynamic shared memory; the kernel may have %zu", launch.shared_bytes, allowed));
   return submit(stream, kernel_name(launch.kernel), [launch, arguments] { run_launch(launch); });
 }
 
@@ -130,25 +139,44 @@ using namespace cuda_on_host;
 
 const char* cudaGetErrorName(cudaError_t error) {
   switch (error) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorInitializationError: return "cudaErrorInitializationError";
-    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
-    case cudaErrorInvalidMemcpyDirection: return "cudaErrorInvalidMemcpyDirection";
-    case cudaErrorStubLibrary: return "cudaErrorStubLibrary";
-    case cudaErrorInsufficientDriver: return "cudaErrorInsufficientDriver";
-    case cudaErrorNoDevice: return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
-    case cudaErrorNoKernelImageForDevice: return "cudaErrorNoKernelImageForDevice";
-    case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
-    case cudaErrorNotReady: return "cudaErrorNotReady";
-    case cudaErrorLaunchOutOfResources: return "cudaErrorLaunchOutOfResources";
-    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
-    case cudaErrorNotSupported: return "cudaErrorNotSupported";
-    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
-    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
-    case cudaErrorUnknown: return "cudaErrorUnknown";
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInitializationError:
+      return "cudaErrorInitializationError";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorInvalidMemcpyDirection:
+      return "cudaErrorInvalidMemcpyDirection";
+    case cudaErrorStubLibrary:
+      return "cudaErrorStubLibrary";
+    case cudaErrorInsufficientDriver:
+      return "cudaErrorInsufficientDriver";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorNoKernelImageForDevice:
+      return "cudaErrorNoKernelImageForDevice";
+    case cudaErrorInvalidResourceHandle:
+      return "cudaErrorInvalidResourceHandle";
+    case cudaErrorNotReady:
+      return "cudaErrorNotReady";
+    case cudaErrorLaunchOutOfResources:
+      return "cudaErrorLaunchOutOfResources";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+    case cudaErrorNotSupported:
+      return "cudaErrorNotSupported";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorUnknown:
+      return "cudaErrorUnknown";
   }
   return "unrecognized error code";
 }
@@ -208,16 +236,35 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   const cudaError_t status = cudaGetDeviceProperties(&properties, device);
   if (status != cudaSuccess) return status;
   switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock: *value = properties.maxThreadsPerBlock; break;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *value = int(properties.sharedMemPerBlock); break;
-    case cudaDevAttrMultiProcessorCount: *value = properties.multiProcessorCount; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = properties.maxThreadsPerMultiProcessor; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = properties.major; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = properties.minor; break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = int(properties.sharedMemPerMultiprocessor); break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = int(properties.sharedMemPerBlockOptin); break;
-    case cudaDevAttrMemoryPoolsSupported: *value = properties.memoryPoolsSupported; break;
-    default: return report(cudaErrorInvalidValue);
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = properties.maxThreadsPerBlock;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *value = int(properties.sharedMemPerBlock);
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = properties.multiProcessorCount;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = properties.maxThreadsPerMultiProcessor;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = properties.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = properties.minor;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = int(properties.sharedMemPerMultiprocessor);
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = int(properties.sharedMemPerBlockOptin);
+      break;
+    case cudaDevAttrMemoryPoolsSupported:
+      *value = properties.memoryPoolsSupported;
+      break;
+    default:
+      return report(cudaErrorInvalidValue);
   }
   return cudaSuccess;
 }
@@ -262,7 +309,9 @@ cudaError_t cudaMallocHost(void** pointer, std::size_t bytes, unsigned) {
   pinned()[reinterpret_cast<std::uintptr_t>(*pointer)] = {bytes};
   return cudaSuccess;
 }
-cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned flags) { return cudaMallocHost(pointer, bytes, flags); }
+cudaError_t cudaHostAlloc(void** pointer, std::size_t bytes, unsigned flags) {
+  return cudaMallocHost(pointer, bytes, flags);
+}
 cudaError_t cudaFreeHost(void* pointer) {
   if (pointer == nullptr) return cudaSuccess;
   const auto found = pinned().find(reinterpret_cast<std::uintptr_t>(pointer));
@@ -282,15 +331,18 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   if (no_device()) return report(options().no_device);
   void* address = const_cast<void*>(pointer);
   const bool device = on_device(pointer), host = find_pinned(pointer, 1) != nullptr;
-  *attributes = {device ? cudaMemoryTypeDevice : host ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered, current_device,
-                 device || host ? address : nullptr, host ? address : nullptr};
+  *attributes = {device ? cudaMemoryTypeDevice
+                 : host ? cudaMemoryTypeHost
+                        : cudaMemoryTypeUnregistered,
+                 current_device, device || host ? address : nullptr, host ? address : nullptr};
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   if (no_device()) return report(options().no_device);
   if (!direction_is_right(to, from, kind)) return report(cudaErrorInvalidMemcpyDirection);
-  if (!on_device(from) && find_pinned(from, bytes) == nullptr) {  // pageable: the runtime takes a copy before it returns
+  if (!on_device(from) &&
+      find_pinned(from, bytes) == nullptr) {  // pageable: the runtime takes a copy before it returns
     auto staged = std::make_shared<std::vector<unsigned char>>(bytes);
     std::memcpy(staged->data(), from, bytes);
     return submit(stream, "cudaMemcpyAsync", [=] { copy_now(to, staged->data(), bytes); });
@@ -324,8 +376,8 @@ cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpy
   synchronize(nullptr);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch, std::size_t width,
-                              std::size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
+                              std::size_t width, std::size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
   if (width > to_pitch || width > from_pitch) return report(cudaErrorInvalidValue);
   for (std::size_t row = 0; row < height; ++row) {
     const cudaError_t status = cudaMemcpyAsync(static_cast<char*>(to) + row * to_pitch,
@@ -359,10 +411,15 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, vo
 cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void* value) {
   switch (attribute) {
     case cudaMemPoolAttrReservedMemCurrent:
-    case cudaMemPoolAttrUsedMemCurrent: *static_cast<std::uint64_t*>(value) = device_bytes_in_use(); break;
+    case cudaMemPoolAttrUsedMemCurrent:
+      *static_cast<std::uint64_t*>(value) = device_bytes_in_use();
+      break;
     case cudaMemPoolAttrReservedMemHigh:
-    case cudaMemPoolAttrUsedMemHigh: *static_cast<std::uint64_t*>(value) = device_bytes_at_most(); break;
-    default: return report(cudaErrorInvalidValue);
+    case cudaMemPoolAttrUsedMemHigh:
+      *static_cast<std::uint64_t*>(value) = device_bytes_at_most();
+      break;
+    default:
+      return report(cudaErrorInvalidValue);
   }
   return cudaSuccess;
 }
@@ -382,7 +439,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   attributes->binaryVersion = attributes->ptxVersion = options().major * 10 + options().minor;
   return cudaSuccess;
 }
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int block_size, std::size_t shared) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void*, int block_size,
+                                                          std::size_t shared) {
   const int by_threads = 2048 / std::max(block_size, 1);
   const int by_shared = shared == 0 ? 32 : int(options().shared_optin / shared);
   *blocks = std::min({by_threads, by_shared, 32});

@@ -18,7 +18,7 @@
 namespace cuda_on_host {
 namespace {
 
-constexpr std::size_t gap = 128;               // between arrays, and a multiple of all 32 banks
+constexpr std::size_t gap = 128;  // between arrays, and a multiple of all 32 banks
 constexpr unsigned char gap_pattern = 0xA5;
 constexpr int max_arrays = 64;
 
@@ -136,7 +136,8 @@ Region& shared_region(std::uintptr_t address, std::size_t bytes, Access access) 
   }
   const Region& region = before ? before->region : arrays[0].region;
   fault("out of bounds: it %s %zu bytes at byte %td of the shared array %s, which has %zu bytes",
-        access == Access::read ? "reads" : "writes", bytes, std::ptrdiff_t(address - region.begin), region.name, region.bytes);
+        access == Access::read ? "reads" : "writes", bytes, std::ptrdiff_t(address - region.begin), region.name,
+        region.bytes);
 }
 
 std::size_t shared_bytes_in_use() { return static_bytes + dynamic_bytes_now; }

@@ -37,7 +37,7 @@ std::set<CUstream_st*>& created() {
   return *streams;
 }
 CUgraph_st* captured = nullptr;  // one capture at a time
-bool relaxed = false;  // the mode of the capture
+bool relaxed = false;            // the mode of the capture
 
 CUstream_st& resolve(cudaStream_t stream) {
   return stream == nullptr || stream == cudaStreamLegacy || stream == cudaStreamPerThread ? default_stream : *stream;

@@ -14,7 +14,7 @@ namespace cuda_on_host {
 struct Operation {
   std::string name;
   std::function<void()> run;
-  std::function<void()> drop;  ///< instead of run, after a fault: the memory it holds is given back
+  std::function<void()> drop;                     ///< instead of run, after a fault: the memory it holds is given back
   std::vector<std::shared_ptr<Operation>> after;  ///< operations of other streams that come before
   CUstream_st* stream = nullptr;
   bool done = false;
