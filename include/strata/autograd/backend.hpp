@@ -60,10 +60,11 @@ inline RandomStream stream_of(const Rng& rng) {
 
 }  // namespace detail
 
-/// Throws DeviceError unless a layer's tensor is where its input is.
-inline void check_same_device(Device images, Device layer, const std::string& name) {
+/// Throws DeviceError unless a layer's tensor is where its input is. name() is what to call the layer.
+template <class Name>
+void check_same_device(Device images, Device layer, Name&& name) {
   if (images != layer)
-    throw DeviceError(concat(name, ": the images are on ", images.str(), " and the layer's weights on ", layer.str(),
+    throw DeviceError(concat(name(), ": the images are on ", images.str(), " and the layer's weights on ", layer.str(),
                              ": move one with st::to(net, device) or x.to(device)"));
 }
 

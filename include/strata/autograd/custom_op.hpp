@@ -107,7 +107,7 @@ auto cat(P& pass, const Xs&... inputs) {
     const Device device = first.device();
     (check_pass(pass, x, "cat"), ...);
     (check(x.shape()), ...);
-    (check_same_device(device, x.device(), "cat"), ...);
+    (check_same_device(device, x.device(), [] { return "cat"; }), ...);
     Image<total, Value> out(first.n(), first.h(), first.w(), first.pool());
     const std::int64_t pixels = first.n() * first.h() * first.w();
     int offset = 0;

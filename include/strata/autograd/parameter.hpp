@@ -36,6 +36,9 @@ inline const Shape& shape_of(const AnyTensor& tensor) {
 inline Device tensor_device(const AnyTensor& tensor) {
   return std::visit([](const auto& t) { return t.device(); }, tensor);
 }
+inline MemoryPool& pool_of(const AnyTensor& tensor) {
+  return std::visit([](const auto& t) -> MemoryPool& { return t.pool(); }, tensor);
+}
 inline AnyTensor clone(const AnyTensor& tensor) {
   return std::visit([](const auto& t) -> AnyTensor { return copy_of(t); }, tensor);
 }
@@ -115,7 +118,7 @@ class Parameter {
   template <class T>
   GradTarget<T> grad_target() {
     if (auto* held = std::get_if<Tensor<T>>(&grad_); held == nullptr || held->shape() != shape() || held->device() != device())
-      grad_ = Tensor<T>(shape(), value<T>().pool());
+      grad_ = Tensor<T>(shape(), detail::pool_of(value_));
     const bool accumulate = has_grad_;
     has_grad_ = true;
     return {std::get<Tensor<T>>(grad_).data(), accumulate};

@@ -98,7 +98,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<Channels, T> x, Activation activation = Activation::none) {
-    check_same_device(x.device(), self.weight.device(), name());
+    check_same_device(x.device(), self.weight.device(), name);
     if (on_accelerator(x.device())) return forward_on_accelerator(self, pass, x, activation);
     if constexpr (P::training) {
       Scratch<double> memory(std::size_t(2 * Channels));

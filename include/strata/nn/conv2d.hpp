@@ -119,7 +119,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none,
                       const ChannelStatistics& statistics = {}) {
-    check_same_device(x.device(), self.weight.device(), name());
+    check_same_device(x.device(), self.weight.device(), name);
     const T* weight = std::as_const(self.weight).template value<T>().data();
     const T* bias = nullptr;
     if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();

@@ -84,8 +84,8 @@ Var<Conv::io::out, T> folded_on_accelerator(const Conv& conv, const Norm& norm, 
 template <class Conv, class Norm, class T>
 auto folded_forward(const Conv& conv, const Norm& norm, Infer& pass, const Var<Conv::io::in, T>& x, Activation activation) {
   constexpr int out = Conv::io::out;
-  check_same_device(x.device(), conv.weight.device(), Conv::name());
-  check_same_device(x.device(), norm.weight.device(), Norm::name());
+  check_same_device(x.device(), conv.weight.device(), Conv::name);
+  check_same_device(x.device(), norm.weight.device(), Norm::name);
   if (on_accelerator(x.device())) return folded_on_accelerator(conv, norm, pass, x, activation);
   const Normalisation<T> numbers = norm.template inference_numbers<T>();
   const Tensor<T>& weight = conv.weight.template value<T>();

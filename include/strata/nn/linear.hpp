@@ -42,7 +42,7 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
                               " pixels, wanted 1 x 1: put st::Flatten<C, H, W> or st::GlobalAvgPool2d before it"));
     // A 1x1 convolution of one image whose pixels are the batch.
     const Conv2dProblem problem{.n = 1, .h = x.n(), .w = 1, .in = In, .out = Out, .kernel = 1, .padding = 0};
-    check_same_device(x.device(), self.weight.device(), name());
+    check_same_device(x.device(), self.weight.device(), name);
     Image<Out, T> image(x.n(), 1, 1, x.pool());
     const T* bias_data = nullptr;
     if constexpr (Bias) bias_data = self.bias.template value<T>().data();

@@ -95,7 +95,7 @@ class PReLU : public Layer<PReLU<Channels>> {
   template <Pass P, int C, class T>
   static auto forward(auto& self, P& pass, const Var<C, T>& x) {
     const std::int64_t pixels = x.size() / C;
-    check_same_device(x.device(), self.weight.device(), name());
+    check_same_device(x.device(), self.weight.device(), name);
     Image<C, T> image(x.n(), x.h(), x.w(), x.pool());
     backend::prelu_forward(x.device(), pixels, C, x.data(), std::as_const(self.weight).template value<T>().data(), Channels, image.data());
     auto y = pass.output(std::move(image));
