@@ -165,7 +165,7 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
         Image<in> rows(1, std::min(band, h - y), w);
         if (rows.h() > 0) read(y, rows);
         // Free blocks of sizes that are no longer asked for, as at the end, would add to what is in use.
-        if (rows.h() == 0 || std::int64_t(cpu_pool().reserved_bytes()) > options.max_bytes + options.max_bytes / 2)
+        if (rows.h() == 0 || std::int64_t(cpu_pool().reserved_bytes() - cpu_pool().live_bytes()) > 3 * options.max_bytes)
           cpu_pool().trim();
         const auto out = stage.push(rows, y + band >= h);
         if (out.h() > 0) write(written, out);
