@@ -94,12 +94,19 @@ inline void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t
   const std::int64_t m_stride = simd::padded<V>(columns);
   for (int p = 0; p < planes; ++p, v += v_plane, u += u_plane, m += m_plane)
     for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
-      for (std::int64_t t = 0; t < tiles; t += block_rows)
-        multiply<V, block_rows, vectors>(
+      const auto multiply_rows = [&](std::int64_t t, auto rows) STRATA_INLINED {
+        multiply<V, rows, vectors>(
             1, depth, [&](std::int64_t, int r) STRATA_INLINED { return v + (t + r) * v_stride; },
             u + depth * (first + column),
             [&](int r, int j, V sum)
                 STRATA_INLINED { simd::store(m + (t + r) * m_stride + column + j * simd::lanes<V>, sum); });
+      };
+      constexpr std::integral_constant<int, panel_rows(vectors)> most;
+      constexpr std::integral_constant<int, block_rows> least;
+      std::int64_t t = 0;
+      for (; t + most <= tiles; t += most) multiply_rows(t, most);
+      if constexpr (most > least)
+        if (t < tiles) multiply_rows(t, least);
     });
 }
 
