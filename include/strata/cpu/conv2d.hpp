@@ -31,11 +31,16 @@ using strata::Activation;
 namespace detail {
 
 /// Whether Winograd's algorithm computes a problem, and faster than the direct one. It needs at least a vector of
-/// channels on both sides, and images that its 4 x 4 tiles do not exceed by too much.
+/// channels on both sides, and images that its 4 x 4 tiles do not exceed by too much. It makes half as many products a
+/// second, since the transforms take their time too. Beyond 3 x 3 without dilation the choice is the same for all images
+/// of at least two tiles in each direction.
 constexpr bool use_winograd(const Conv2dProblem& p) {
   if (!has_winograd_form(p) || p.in < 8 || p.out < 8) return false;
-  const winograd::Tiles tiles(1, p.out_h(), p.out_w());
-  return 2 * tiles.count * winograd::planes < 9 * p.out_h() * p.out_w();
+  const std::int64_t products = winograd::FilterParts(p.kernel).count * winograd::planes;  // of a tile
+  const std::int64_t taps = std::int64_t{p.kernel} * p.kernel, h = p.out_h(), w = p.out_w();
+  if (p.kernel == 3 && p.dilation == 1) return 2 * winograd::Tiles(1, h, w).count * products < taps * h * w;
+  constexpr int pixels = winograd::step * winograd::step;
+  return 2 * products < taps * pixels && std::min(h, w) >= 2 * winograd::step * p.dilation;
 }
 
 }  // namespace detail

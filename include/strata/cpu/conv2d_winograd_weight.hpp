@@ -1,10 +1,10 @@
-// The gradients for the weights and the bias of a 3 x 3 convolution with stride 1, by Winograd's algorithm:
+// The gradients for the weights and the bias of a convolution with stride 1, by Winograd's algorithm:
 //
 //     dweight = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G          36 sums of outer products, (in) x (out)
 //
-// Sixteen pixels of the output cost 36 multiplications for each pair of channels instead of 144. The channels are cut
-// into chunks and the tiles into ranges; a task adds up one chunk over one range, a block of tiles at a time. At the
-// end the ranges are added in order and transformed to 3 x 3.
+// Sixteen pixels of the output cost 36 multiplications for each pair of channels instead of 144. Larger filters are cut
+// into parts of 3 x 3. The channels under each part are cut into chunks and the tiles into ranges; a task adds up one chunk over one range, a block of tiles at a time. At the
+// end the ranges are added in order and transformed to the taps of their part.
 #pragma once
 
 #include <algorithm>
@@ -31,17 +31,22 @@ struct WeightGradientPlan {
   static constexpr std::int64_t block = 48;  ///< tiles
 
   WeightGradientPlan(const Conv2dProblem& p)
-      : tiles(p.n, p.out_h(), p.out_w()),
+      : tiles(p.n, p.out_h(), p.out_w(), p.dilation),
+        parts(p.kernel),
         in(p.in),
         out(p.out),
-        in_chunks((in + chunk - 1) / chunk),
+        part_chunks((in + chunk - 1) / chunk),
+        in_chunks(parts.count * part_chunks),
         out_chunks((out + chunk - 1) / chunk),
         ranges(
             std::clamp<std::int64_t>(16 / (in_chunks * out_chunks), 1, std::max<std::int64_t>(1, tiles.count / 192))),
         plane(plane_distance(std::min(in, chunk) * columns(0))) {}
 
   std::int64_t tasks() const { return ranges * in_chunks * out_chunks; }
-  std::int64_t rows(std::int64_t in_chunk) const { return std::min(chunk, in - in_chunk * chunk); }
+  /// The part of the filters that a chunk of the input belongs to, its first channel, and how many it has.
+  std::int64_t part(std::int64_t in_chunk) const { return in_chunk / part_chunks; }
+  std::int64_t channel(std::int64_t in_chunk) const { return in_chunk % part_chunks * chunk; }
+  std::int64_t rows(std::int64_t in_chunk) const { return std::min(chunk, in - channel(in_chunk)); }
   /// Output channels of a chunk, padded to whole vectors.
   std::int64_t columns(std::int64_t out_chunk) const {
     return simd::padded<simd::Vector<float>>(std::min(chunk, out - out_chunk * chunk));
@@ -55,11 +60,12 @@ struct WeightGradientPlan {
   std::int64_t workspace_size() const { return planes * (v_plane() + q_plane()); }
 
   Tiles tiles;
-  std::int64_t in, out, in_chunks, out_chunks, ranges;
+  FilterParts parts;
+  std::int64_t in, out, part_chunks, in_chunks, out_chunks, ranges;
   std::int64_t plane;  ///< distance of the 36 sums of a task
 };
 
-/// dweight[o, tap, c] = or += (G^T s G)[tap], where s is the sum over ranges of sums[range][chunks][plane][c][o].
+/// dweight[o, tap, c] = or += (G^T s G)[tap of the part], where s is the sum over ranges of sums[range][chunks][plane][c][o].
 inline void transform_weight_gradient(const WeightGradientPlan& plan, const float* sums, float* dweight,
                                       bool accumulate) {
   using V = simd::Vector<float>;
@@ -89,8 +95,11 @@ inline void transform_weight_gradient(const WeightGradientPlan& plan, const floa
       const std::int64_t o_first = out_chunk * WeightGradientPlan::chunk + o;
       for (std::int64_t lane = 0; lane < std::min(lanes, plan.out - o_first); ++lane)
         for (std::int64_t t = 0; t < 9; ++t) {
+          const std::int64_t tap = plan.parts.tap(plan.part(in_chunk), t);
+          if (tap < 0) continue;
           const float* from = result.data() + (lane * 9 + t) * strip;
-          float* to = dweight + ((o_first + lane) * 9 + t) * plan.in + in_chunk * WeightGradientPlan::chunk + first;
+          float* to = dweight + ((o_first + lane) * plan.parts.kernel * plan.parts.kernel + tap) * plan.in +
+                      plan.channel(in_chunk) + first;
           for (std::int64_t c = 0; c < end - first; ++c) to[c] = accumulate ? to[c] + from[c] : from[c];
         }
     }
@@ -124,15 +133,14 @@ void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const flo
     for (std::int64_t first = begin; first < end; first += Plan::block) {
       const std::int64_t count = std::min(Plan::block, end - first);
       for (std::int64_t t = 0; t < count; ++t) {
-        Tiles::Place place = plan.tiles[first + t];
-        Window<step, float>(dy, place, o_first, out, outside.data())
+        const Tiles::Place place = plan.tiles[first + t];
+        Window<step, float>(dy, place, plan.tiles.dilation, o_first, out, outside.data())
             .read(gradient_map, [&](const auto& pixel, std::int64_t o) {
               const V sixteen = transform_output_gradient(pixel, q + t * columns + o, q_plane);
               simd::store(bias_sum.data() + o, simd::load<V>(bias_sum.data() + o) + sixteen);
             });
-        place.h -= padding;
-        place.w -= padding;
-        Window<tile, const float>(x, place, in_chunk * Plan::chunk, rows, zeros.data())
+        Window<tile, const float>(x, corner(plan.parts, plan.part(in_chunk), place, padding, plan.tiles.dilation),
+                                  plan.tiles.dilation, plan.channel(in_chunk), rows, zeros.data())
             .read(map, [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + t * v_stride + c, v_plane); });
       }
       for (int plane = 0; plane < planes; ++plane)
@@ -147,7 +155,9 @@ void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const flo
 }  // namespace winograd
 
 /// Whether the gradients for the weights read each pixel of dy once, so that it can be replaced where it is read.
-constexpr bool reads_gradient_once(const Conv2dProblem& p) { return p.in <= winograd::WeightGradientPlan::chunk; }
+constexpr bool reads_gradient_once(const Conv2dProblem& p) {
+  return p.kernel == 3 && p.in <= winograd::WeightGradientPlan::chunk;
+}
 
 /// dweight = or += the gradient for the weights, dbias (unless nullptr) = or += that for the bias, of the convolution of
 /// input(x), for problems of Winograd's form. With `norm`, which asks for reads_gradient_once(p), dy is the gradient for
