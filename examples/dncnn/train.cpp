@@ -226,8 +226,6 @@ int run(const Options& options, st::Device device) {
 }
 
 int run(const Options& options, st::Device device) {
-  if (device.kind == st::DeviceKind::cpu && options.precision != st::Precision::fp32)
-    throw st::ValueError("--precision is for devices such as cuda: the cpu multiplies in fp32");
   if (options.depth == 8) return options.width == 32 ? run<32, 8>(options, device) : run<64, 8>(options, device);
   return options.width == 32 ? run<32, 17>(options, device) : run<64, 17>(options, device);
 }
