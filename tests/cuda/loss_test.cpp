@@ -55,6 +55,7 @@ TEST_CASE("cross entropy, forward and backward") {
   in_random_order([] {
     check(1, 1, 1);
     check(1, 2, 200);  // exp(200) would be infinite
+    check(2, 100, 200);  // the largest anywhere among a lane's classes
     check(130, 33, 3);
     check(4, 100, 10);
   });

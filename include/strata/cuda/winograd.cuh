@@ -138,13 +138,12 @@ STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
 }
 
 /// u[plane][c][k] = G g G^T, c padded to 16 and k to 64 with zeros; the filter turned by 180 degrees where `turned`.
-/// Distances of the weights' channels and taps as in Gather. Grid: ceil(c * k / 128).
+/// Distances of the weights' channels and taps as in Gather. Grid: c * k / 128, which is whole.
 STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
     winograd_weight_kernel(Divisor by_result, int padded_source_c, int source_c, int result_c, int source_stride,
                            int result_stride, int tap_stride, bool turned, const float* __restrict__ weight,
                            float* __restrict__ u) {
   const std::uint32_t index = blockIdx.x * winograd_block + threadIdx.x, source = by_result.quotient(index);
-  if (int(source) >= padded_source_c) return;
   const int c = int(source), k = int(index - source * by_result.divisor);
   const bool there = c < source_c && k < result_c;
   const float* from = weight + std::int64_t(there ? c : 0) * source_stride + std::int64_t(there ? k : 0) * result_stride;
@@ -264,8 +263,9 @@ inline cudaError_t winograd_gather(cudaStream_t stream, const Gather& g, bool tu
   float* const m = v + winograd_planes * plan.chunk * (ceil_div(g.source_c, 4) * 4);
   const int offset = turned ? g.row.offset - 2 : g.row.offset;  // a turned filter begins at the last tap
   const dim3 block(winograd_block);
+  static_assert(product_depth * 32 % winograd_block == 0);  // the least padded counts of channels
   cudaError_t status = launch<&winograd_weight_kernel>(
-      dim3(unsigned(ceil_div(source_c * result_c, winograd_block))), block, 0, stream, Divisor(result_c), source_c,
+      dim3(unsigned(source_c * result_c / winograd_block)), block, 0, stream, Divisor(result_c), source_c,
       g.source_c, g.result_c, g.source_stride, g.result_stride, g.tap_stride, turned, weight, u);
   for (std::int64_t first = 0; first < plan.tiles && status == cudaSuccess; first += plan.chunk) {
     const std::int64_t count = plan.tiles - first < plan.chunk ? plan.tiles - first : plan.chunk;
