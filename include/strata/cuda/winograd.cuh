@@ -16,11 +16,11 @@
 
 #include "strata/cuda/conv2d_gather.cuh"
 #include "strata/cuda/conv2d_weight.cuh"
+#include "strata/cuda/winograd_plan.hpp"
 
 namespace strata::inline STRATA_ABI::cuda {
 
-inline constexpr int winograd_planes = 36, winograd_block = 128;
-inline constexpr std::int64_t winograd_chunk_bytes = std::int64_t{24} << 20;
+inline constexpr int winograd_block = 128;
 inline constexpr float root2 = 1.41421356237309504880f, half_root2 = 0.70710678118654752440f;
 
 /// v = B^T d, six from six, where elements lie From and To apart.
@@ -226,26 +226,6 @@ STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
 }
 
 // ---- plans
-
-/// The tiles of a result of n x h x w, in chunks.
-struct WinogradPlan {
-  int rows, columns;
-  std::int64_t tiles, chunk;
-
-  WinogradPlan(std::int64_t n, std::int64_t h, std::int64_t w, int source_c, int result_c)
-      : rows(int(ceil_div(h, 4))), columns(int(ceil_div(w, 4))), tiles(n * rows * columns) {
-    const std::int64_t bytes = std::int64_t(sizeof(float)) * winograd_planes * (source_c + result_c);
-    chunk = ceil_div(winograd_chunk_bytes / bytes + 1, std::int64_t{128}) * 128;
-    if (chunk > tiles) chunk = tiles;
-  }
-};
-
-/// Whether a problem has Winograd's form, and few enough pixels of its h x w results lie outside the tiles that fewer
-/// products are left.
-inline bool use_winograd(const Conv2dProblem& p, std::int64_t h, std::int64_t w) {
-  if (p.kernel != 3 || p.stride != 1 || p.dilation != 1 || p.in < 16 || p.out < 16) return false;
-  return 2 * ceil_div(h, 4) * ceil_div(w, 4) * winograd_planes < 9 * h * w;
-}
 
 /// Floats of workspace of winograd_gather: the packed weights, and a chunk's v and m.
 inline std::int64_t winograd_workspace(const WinogradPlan& plan, int source_c, int result_c) {
