@@ -3,7 +3,7 @@
 //     dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --checkpoint-dir out --epochs 10
 //     dncnn_train --train-dir Train400 --valid-dir Set12 --sigma 25 --depth 17 --epochs 50 --checkpoint-dir out
 //     dncnn_train ... --resume                            # goes on from out/latest.safetensors, bit for bit
-//     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda
+//     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales the loss
 #include <CLI/CLI.hpp>
 
 #include <cmath>
@@ -104,6 +104,7 @@ std::string first_not_finite(Net& net) {
 template <class Net, class Optimizer>
 int train(const Options& options, Net& net, Optimizer& optimizer) {
   const st::Device device = st::device_of(net);
+  st::GradScaler scaler({.enabled = options.precision == st::Precision::fp16});
   const console::Interrupt interrupt;
   const fs::path latest = options.checkpoint_dir / "latest.safetensors", best = options.checkpoint_dir / "best.safetensors";
   st::MultiStepLR scheduler(optimizer, {.milestones = options.milestones, .gamma = options.gamma});
@@ -112,7 +113,7 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
   double loss_sum = 0, seconds_before = 0;      // of this epoch; of earlier runs
   if (options.resume) {
     const fs::path file = options.resume->empty() ? latest : fs::path(*options.resume);
-    at = st::load_checkpoint(file, net, optimizer, scheduler);
+    at = st::load_checkpoint(file, net, optimizer, scheduler, scaler);
     if (at.extra["recipe"] != options.recipe())
       std::printf("note: the recipe differs from that of the checkpoint\n  then: %s\n  now:  %s\n",
                   at.extra["recipe"].c_str(), options.recipe().c_str());
@@ -131,7 +132,7 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
   const auto save = [&] {
     at.set_number("loss_sum", loss_sum);
     at.set_number("seconds", seconds_before + total.seconds());
-    st::save_checkpoint(latest, at, net, optimizer, scheduler);
+    st::save_checkpoint(latest, at, net, optimizer, scheduler, scaler);
   };
   const auto out_of_time = [&] { return options.minutes > 0 && total.seconds() > 60 * options.minutes; };
 
@@ -149,14 +150,15 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
       const auto loss = dncnn::loss(options.loss, net(pass, noisy.to(device)), clean.to(device));
       optimizer.zero_grad();
       try {
-        pass.backward(loss);
+        pass.backward(scaler.scale(loss));
       } catch (const st::NumericError& error) {
         throw st::NumericError(st::concat(
             error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1, "; ", first_not_finite(net),
             "). The last good checkpoint is ", fs::exists(latest) ? latest.string() : "none: no step was saved yet"));
       }
-      if (options.clip > 0) st::clip_grad_norm_(net, options.clip);
-      optimizer.step();
+      if (options.clip > 0 && scaler.unscale_(optimizer)) st::clip_grad_norm_(net, options.clip);
+      scaler.step(optimizer);  // not where fp16 overflowed
+      scaler.update();
       loss_sum += double(loss.item());
       ++at.step;
       ++at.batch;
@@ -183,7 +185,7 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
     const bool is_best = score.psnr > at.best.value_or(-1);
     if (is_best) at.best = score.psnr;
     save();
-    if (is_best) st::save_checkpoint(best, at, net, optimizer, scheduler);
+    if (is_best) st::save_checkpoint(best, at, net, optimizer, scheduler, scaler);
     log.push_back({at.epoch, lr, mean_loss, score.psnr, score.ssim, seconds_before + total.seconds()});
     write_log(options.checkpoint_dir, log);
     std::printf("epoch %3lld  lr %.2e  loss %.6f  PSNR %.3f dB (noisy %.2f, gain %.2f)  SSIM %.4f  %s%s\n",
@@ -263,7 +265,8 @@ int main(int argc, char** argv) {
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   app.add_option("--precision", options.precision, "what convolutions on a device multiply in")
       ->transform(CLI::CheckedTransformer(std::map<std::string, st::Precision>{
-          {"fp32", st::Precision::fp32}, {"tf32", st::Precision::tf32}, {"bf16", st::Precision::bf16}}))
+          {"fp32", st::Precision::fp32}, {"tf32", st::Precision::tf32}, {"bf16", st::Precision::bf16},
+          {"fp16", st::Precision::fp16}}))
       ->default_str("fp32");
   CLI11_PARSE(app, argc, argv);
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";

@@ -52,6 +52,7 @@
 #include "strata/optim/adam.hpp"
 #include "strata/optim/clip_grad.hpp"
 #include "strata/optim/ema.hpp"
+#include "strata/optim/grad_scaler.hpp"
 #include "strata/optim/lr_scheduler.hpp"
 #include "strata/optim/optimizer.hpp"
 #include "strata/optim/sgd.hpp"

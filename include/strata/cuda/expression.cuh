@@ -107,7 +107,7 @@ struct Column {
   }
 };
 
-/// Elements i to i + count - 1 of a leaf; zeros behind them. count is 4 where Vectors.
+/// Elements i to i + count - 1 of a leaf; zeros behind them. A count of 4 is one access where Vectors; none where below 1.
 template <bool Vectors>
 STRATA_DEVICE Numbers<4> load_elements(const float* from, std::int64_t i, int count) {
   if (Vectors && count == 4) return load<4>(from + i);
@@ -173,7 +173,6 @@ STRATA_GLOBAL void __launch_bounds__(128)
   STRATA_DYNAMIC_SHARED(float4, slots);
   const Column column{slots + threadIdx.x, int(blockDim.x)};
   const std::int64_t i = 4 * (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (i >= size) return;
   const int count = size - i < 4 ? int(size - i) : 4;  // not a guard: more than four would be taken one by one
   store_elements<Vectors>(y, i, count, evaluate<Vectors, false>(program, i, count, column));
 }
@@ -189,10 +188,9 @@ STRATA_GLOBAL void __launch_bounds__(128)
     expression_backward_kernel(const __grid_constant__ Program program, std::int64_t size,
                                UpstreamGradient upstream, const __grid_constant__ LeafGradients gradients) {
   STRATA_DYNAMIC_SHARED(float4, slots);
-  const Column column{slots + threadIdx.x, int(blockDim.x)};
-  const Column pending{column.slots + program.length * column.distance, column.distance};
+  const Column pending{slots + threadIdx.x, int(blockDim.x)};
+  const Column column{pending.slots + program.depth * pending.distance, pending.distance};
   const std::int64_t i = 4 * (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (i >= size) return;
   const int count = size - i < 4 ? int(size - i) : 4;  // not a guard: more than four would be taken one by one
   evaluate<Vectors, true>(program, i, count, column);
 

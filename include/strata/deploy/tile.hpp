@@ -147,6 +147,7 @@ template <class Net, class Read, class Write>
 void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write&& write, const TileOptions& options = {}) {
   static_assert(detail::fixes_channels<Net>, "strata: run_rows wants a network with a fixed number of channels");
   constexpr int in = Net::io::in;
+  require_host(net, "run_rows");  // bands are cut and put together in the host's memory
   if (h < 1 || w < 1) throw ShapeError(concat("run_rows: got an image of ", h, " x ", w, " pixels"));
   if (options.max_bytes < 1 || options.tile < 0)
     throw ValueError(concat("run_rows: got .max_bytes = ", options.max_bytes, ", .tile = ", options.tile,
@@ -185,6 +186,7 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
 template <class Net>
 Image<Net::io::out> run_tiled(const Net& net, const Image<Net::io::in>& image, const TileOptions& options = {}) {
   constexpr int in = Net::io::in, out = Net::io::out;
+  image.tensor().require_host("run_tiled");
   const Extents extents = output_extents<Net>(image.h(), image.w());
   Image<out> result(image.n(), extents.h, extents.w);
   for (std::int64_t n = 0; n < image.n(); ++n)
