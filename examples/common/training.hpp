@@ -114,7 +114,7 @@ int run(const Options& options, Net& net, const Data& data, const std::string& r
   const fs::path latest = options.checkpoint_dir / "latest.safetensors", best = options.checkpoint_dir / "best.safetensors";
   st::Adam adam(net, {.lr = options.lr});
   st::CosineAnnealingLR scheduler(adam, {.t_max = options.steps});
-  st::ExponentialMovingAverage ema(net, {.decay = 0.999});
+  st::ExponentialMovingAverage ema(net, {.decay = 0.999, .warmup = true});
 
   const std::string whole_recipe =
       st::concat(recipe, " train-dir=", options.train_dir, " images=", options.images, " steps=", options.steps,
@@ -127,7 +127,7 @@ int run(const Options& options, Net& net, const Data& data, const std::string& r
     if (at.extra["recipe"] != whole_recipe)
       std::printf("note: the recipe differs from that of the checkpoint\n  then: %s\n  now:  %s\n",
                   at.extra["recipe"].c_str(), whole_recipe.c_str());
-    seconds_before = std::stod(at.extra.at("seconds"));
+    seconds_before = at.number("seconds");
     std::printf("resumed %s: %lld steps done\n", latest.c_str(), static_cast<long long>(at.step));
   } else if (fs::exists(latest)) {
     throw st::ValueError(st::concat(latest.string(), " is there already: go on from it with --resume, or choose another "
@@ -138,7 +138,7 @@ int run(const Options& options, Net& net, const Data& data, const std::string& r
 
   const console::Stopwatch total;
   const auto save = [&] {
-    at.extra["seconds"] = st::concat(seconds_before + total.seconds());
+    at.set_number("seconds", seconds_before + total.seconds());
     st::save_checkpoint(latest, at, net, adam, scheduler, ema);
   };
   const auto stop = [&] { return interrupt.requested() || (options.minutes > 0 && total.seconds() > 60 * options.minutes); };

@@ -30,7 +30,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string train_dir = dncnn::dead_leaves, valid_dir = dncnn::dead_leaves;
+  std::string train_dir = sources::dead_leaves, valid_dir = sources::dead_leaves;
   float sigma = 25;
   int depth = 17, width = 64;
   std::int64_t epochs = 50, steps_per_epoch = 400, batch_size = 64, patch_size = 40, save_interval = 200;
@@ -88,13 +88,6 @@ void write_log(const fs::path& folder, const std::vector<EpochLog>& log) {
   curve::write_svg(folder / "curve.svg", {loss, psnr});
 }
 
-/// Every digit of a number, for a checkpoint.
-std::string exact(double number) {
-  char text[40];
-  std::snprintf(text, sizeof text, "%a", number);
-  return text;
-}
-
 /// The first tensor of the network that holds a NaN or an infinity.
 template <class Net>
 std::string first_not_finite(Net& net) {
@@ -123,8 +116,8 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
     if (at.extra["recipe"] != options.recipe())
       std::printf("note: the recipe differs from that of the checkpoint\n  then: %s\n  now:  %s\n",
                   at.extra["recipe"].c_str(), options.recipe().c_str());
-    loss_sum = std::stod(at.extra.at("loss_sum"));
-    seconds_before = std::stod(at.extra.at("seconds"));
+    loss_sum = at.number("loss_sum");
+    seconds_before = at.number("seconds");
     std::printf("resumed %s: %lld epochs and %lld steps done\n", file.c_str(), static_cast<long long>(at.epoch),
                 static_cast<long long>(at.batch));
   } else if (fs::exists(latest)) {
@@ -136,8 +129,8 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
 
   const console::Stopwatch total;
   const auto save = [&] {
-    at.extra["loss_sum"] = exact(loss_sum);
-    at.extra["seconds"] = st::concat(seconds_before + total.seconds());
+    at.set_number("loss_sum", loss_sum);
+    at.set_number("seconds", seconds_before + total.seconds());
     st::save_checkpoint(latest, at, net, optimizer, scheduler);
   };
   const auto out_of_time = [&] { return options.minutes > 0 && total.seconds() > 60 * options.minutes; };

@@ -39,7 +39,8 @@ using Smaller = st::Sequential<st::Conv2d<1, 8>, st::MaxPool2d<2>, st::Conv2d<8,
 struct Opaque {
   using io = st::maps<1, 1>;
   st::Conv2d<1, 8> first;
-  st::Sequential<st::AvgPool2d<2>, st::Conv2d<8, 16>, st::ReLU, st::Conv2d<16, 32>, st::PixelShuffle<32, 2>> coarse;
+  st::Sequential<st::AvgPool2d<2>, st::Conv2d<8, 16, 3, st::Conv2dOptions{.dilation = 3}>, st::ReLU, st::Conv2d<16, 32>,
+                 st::PixelShuffle<32, 2>> coarse;
   st::Conv2d<16, 1> last;
   static constexpr void visit(auto& self, auto&& f) {
     f("first", self.first);

@@ -110,6 +110,11 @@ TEST_CASE("the info comes back") {
   CHECK(back.seed == 0xFFFFFFFFFFFFFFFFu);
   CHECK(back.best == 0.1);
   CHECK(back.extra == info.extra);
+  st::CheckpointInfo numbers;
+  numbers.set_number("third", 1.0 / 3);
+  CHECK(numbers.number("third") == 1.0 / 3);
+  CHECK(message_of([&] { back.number("third"); }).find("'third'") != std::string::npos);
+  CHECK(message_of([&] { back.number("dataset"); }).find("\"Set12") != std::string::npos);
   st::save_checkpoint(path, {.best = -std::numeric_limits<double>::infinity()}, net);
   CHECK(st::load_checkpoint(path, net).best == -std::numeric_limits<double>::infinity());
   st::save_checkpoint(path, {}, net);

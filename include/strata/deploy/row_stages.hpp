@@ -140,6 +140,7 @@ template <int In, int Out, int Kernel, Conv2dOptions Options>
 class ConvStage {
   using Conv = Conv2d<In, Out, Kernel, Options>;
   static constexpr std::int64_t pad = Conv::padding, reach = Conv::dilation * (Kernel - 1) + 1;
+  static constexpr std::int64_t step = row_step * Conv::dilation, least = least_extent * Conv::dilation;
 
  public:
   static constexpr bool possible = Options.stride == 1;
@@ -148,17 +149,17 @@ class ConvStage {
       : weight_(weight), bias_(bias), activation_(activation), w_(w), out_h_(h + 2 * pad - reach + 1) {}
   std::int64_t out_h() const { return out_h_; }
   std::int64_t out_w() const { return w_ + 2 * pad - reach + 1; }
-  bool regular() const { return out_h() >= least_extent && out_w() >= least_extent; }
+  bool regular() const { return out_h() >= least && out_w() >= least; }
   /// Memory between two bands, and rows of the input that have come for which none of the result has gone.
-  std::int64_t kept_bytes() const { return (reach + row_step) * (w_ + 2 * pad) * In * std::int64_t(sizeof(float)); }
-  double lag() const { return double(pad + row_step); }
+  std::int64_t kept_bytes() const { return (reach + step) * (w_ + 2 * pad) * In * std::int64_t(sizeof(float)); }
+  double lag() const { return double(pad + step); }
 
   bool done() const { return given_ == out_h_; }
 
   Image<Out> push(const Image<In>& rows, bool last) {
     const std::int64_t above = given_ == 0 && kept_.h() == 0 ? pad : 0, below = last && !closed_ ? pad : 0;
     closed_ = last;
-    most_ = std::max(most_, (rows.h() + row_step - 1) / row_step * row_step);
+    most_ = std::max(most_, (rows.h() + step - 1) / step * step);
     Image<In> all(1, kept_.h() + above + rows.h() + below, w_ + 2 * pad);
     copy_rows(kept_, 0, kept_.h(), all, 0);
     fill_rows(all, kept_.h(), above);
@@ -171,8 +172,8 @@ class ConvStage {
     fill_rows(all, kept_.h() + above + rows.h(), below);
 
     std::int64_t count = std::max<std::int64_t>(all.h() - reach + 1, 0);
-    if (!last) count = std::max<std::int64_t>(std::min(given_ + count, out_h_ - least_extent) / row_step * row_step - given_, 0);
-    if (count > most_ + least_extent) count = most_;
+    if (!last) count = std::max<std::int64_t>(std::min(given_ + count, out_h_ - least) / step * step - given_, 0);
+    if (count > most_ + least) count = most_;
     if (count == 0) {
       kept_ = std::move(all);
       return Image<Out>(1, 0, out_w());
@@ -198,7 +199,7 @@ class ConvStage {
   cpu::PackedWeights packed_;
   std::int64_t w_, out_h_;
   std::int64_t given_ = 0;         // rows of the result
-  std::int64_t most_ = row_step;   // rows that came at a time
+  std::int64_t most_ = step;       // rows that came at a time
   bool closed_ = false;            // the padding below is there
   Image<In> kept_;                 // rows of the padded input from row given_ of the result on
 };

@@ -21,6 +21,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "strata/deploy/row_stages.hpp"
@@ -36,17 +37,20 @@ namespace detail {
 
 /// How far a tile must reach beyond what is wanted of it, and where it may begin.
 struct TileSink {
-  double halo = 0, largest_jump = 1, widest = 1;  // widest: floats per pixel of the input, of the largest activation
+  double halo = 0, widest = 1;                    // widest: floats per pixel of the input, of the largest activation
+  std::int64_t align = row_step;                  // tiles begin at multiples of it
   bool whole = false;                             // a layer looks at the whole image
 
   constexpr void enter(const auto&, const Extents&) {}
   constexpr void leave() {}
   template <class M>
   constexpr void layer(const Extents& before, const Extents& after, const FusedStep&) {
-    largest_jump = std::max({largest_jump, before.jump, after.jump});
+    std::int64_t dilation = 1;
+    if constexpr (requires { M::dilation; }) dilation = M::dilation;
+    align = std::lcm(align, row_step * dilation * round_up(std::max({1.0, before.jump, after.jump})));
     const double field = (after.field - before.field) / before.jump;
-    // A 3 x 3 window may be Winograd's: its result depends, by rounding, on all pixels of its tile.
-    if (field > 0) halo += before.jump * std::max(field, double(row_step));
+    // A window may be Winograd's: its result depends, by rounding, on all pixels of its tile.
+    if (field > 0) halo += before.jump * std::max(field, field / 2 + double(dilation * (row_step - 1)));
     if (after.h == 1) whole = true;
     widest = std::max(widest, double(after.c) / (after.jump * after.jump));
   }
@@ -87,7 +91,7 @@ void run_tiles(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Writ
   constexpr OutputScale scale = output_scale<Net>();
   constexpr bool proportional = output_extents<Net>(1 << 12, 1 << 12).h == scale.of(1 << 12) &&
                                 output_extents<Net>(1 << 11, 1 << 11).h == scale.of(1 << 11);
-  constexpr auto align = row_step * round_up(facts.largest_jump);
+  constexpr std::int64_t align = facts.align;
   constexpr std::int64_t halo = (round_up(facts.halo) + align - 1) / align * align;
   const auto bytes_of = [&](std::int64_t rows, std::int64_t columns) {  // three activations and the strips
     return rows * columns * round_up(3 * facts.widest) * std::int64_t(sizeof(float)) + rows * w * (in + out) * std::int64_t(sizeof(float));
@@ -151,7 +155,7 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
   if constexpr (Stage::possible) {
     Stage stage(net, h, w);
     constexpr detail::TileSink facts = detail::tile_facts<Net>();
-    constexpr std::int64_t unit = detail::row_step * detail::round_up(facts.largest_jump);
+    constexpr std::int64_t unit = facts.align;
     // A band goes through as input, copy with padding and result, twice where a skip goes around.
     const std::int64_t row_bytes = w * detail::round_up(5 * facts.widest) * std::int64_t(sizeof(float));
     const std::int64_t room = (options.max_bytes - stage.kept_bytes()) / row_bytes / unit * unit;
