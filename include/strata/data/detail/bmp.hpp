@@ -68,7 +68,7 @@ inline DecodedImage decode_bmp(Bytes file, const BmpLayout& layout) {
   const std::size_t w = std::size_t(layout.info.w), h = std::size_t(layout.info.h);
   const Bytes rows = part(file, layout.pixels_at, layout.row_bytes * h, "the BMP image data");
   const std::size_t channels = std::size_t(layout.info.channels);
-  DecodedImage image{layout.info, layout.info.channels, {}};
+  DecodedImage image{layout.info, layout.info.channels, layout.info.w, {}};
   image.samples.reset(std::malloc(w * h * channels));
   if (!image.samples) throw std::bad_alloc();
   auto* out = static_cast<unsigned char*>(image.samples.get());

@@ -62,11 +62,13 @@ struct FreeMemory {
   void operator()(void* memory) const { std::free(memory); }
 };
 
-/// A decoded picture: h rows of w pixels of `stored_channels` samples of info.bits bits, without padding. More samples
-/// than info.channels may be stored (a grey palette expanded to RGB): the first ones count.
+/// A decoded picture: rows of stored_w pixels of `stored_channels` samples of info.bits bits, without padding, the whole or
+/// the part at the top left that was asked for. More samples than info.channels may be stored (a grey palette expanded to
+/// RGB): the first ones count.
 struct DecodedImage {
   ImageInfo info;
   int stored_channels = 0;
+  std::int64_t stored_w = 0;
   std::unique_ptr<void, FreeMemory> samples;
 };
 
