@@ -20,6 +20,7 @@
 #include <limits>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "strata/data/detail/bmp.hpp"
@@ -54,7 +55,9 @@ inline std::vector<unsigned char> read_bytes(const std::filesystem::path& path, 
   std::ifstream in(path, std::ios::binary);
   const std::uintmax_t size = std::filesystem::file_size(path, failure);
   if (!in || failure) throw FileError(concat(path.string(), ": it cannot be opened for reading"));
-  std::vector<unsigned char> bytes(std::size_t(std::min(size, limit)));
+  std::vector<unsigned char> bytes;
+  bytes.reserve(std::size_t(std::min(size, limit)) + inflate_padding);  // a decoder may want that much behind it
+  bytes.resize(std::size_t(std::min(size, limit)));
   in.read(reinterpret_cast<char*>(bytes.data()), std::streamsize(bytes.size()));
   if (std::size_t(in.gcount()) != bytes.size()) throw FileError(concat(path.string(), ": reading it failed"));
   return bytes;
@@ -102,7 +105,7 @@ inline ImageInfo read_structure(Bytes file, bool whole) {
 }
 
 /// Of files that allow it, only the first `rows` rows.
-inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels,
+inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t max_pixels,
                                  std::int64_t rows = std::numeric_limits<std::int64_t>::max()) {
   if (file.size() > std::size_t(std::numeric_limits<int>::max())) throw BadImage("it is larger than 2 GiB");
   const ImageInfo info = read_structure(file, false);
@@ -111,21 +114,19 @@ inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels,
                           " in all; raise LoadOptions::max_pixels if that is meant"));
   if (info.format == ImageFormat::bmp) return decode_bmp(file, read_bmp_structure(file));
   read_structure(file, true);
-  if (info.format == ImageFormat::png)
-    if (auto image = decode_usual_png(file, info, rows)) return std::move(*image);
+  if (info.format == ImageFormat::png && is_usual_png(file)) return decode_usual_png(std::move(file), info, rows);
 
   struct Limit {  // sixteen bytes a pixel are enough for all that stb takes at once
     explicit Limit(std::size_t bytes) { stb::allocation_limit() = bytes; }
     ~Limit() { stb::allocation_limit() = std::numeric_limits<std::size_t>::max(); }
   } limit((std::size_t{1} << 20) + 16 * std::size_t(info.w) * std::size_t(info.h));
-  DecodedImage image{info, 0, {}};
+  DecodedImage image{.info = info, .own = {}};
   int w = 0, h = 0;
   if (info.bits == 16)
-    image.samples.reset(
-        stb::stbi_load_16_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
+    image.stb.reset(stb::stbi_load_16_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
   else
-    image.samples.reset(stb::stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
-  if (!image.samples) throw BadImage(concat("it is damaged: ", stb::stbi_failure_reason()));
+    image.stb.reset(stb::stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
+  if (!image.stb) throw BadImage(concat("it is damaged: ", stb::stbi_failure_reason()));
   if (w != info.w || h != info.h || image.stored_channels < info.channels)
     throw BadImage("it is damaged: its header contradicts its image data");
   return image;
@@ -143,7 +144,7 @@ void to_floats(const DecodedImage& image, const ImagePart& part, float* out) {
   const bool grey = image.info.channels <= 2;
   const int stored = image.stored_channels;
   for (std::int64_t y = part.y; y < part.y + part.h; ++y) {
-    const auto* in = static_cast<const Sample*>(image.samples.get()) + (y * image.info.w + part.x) * stored;
+    const auto* in = static_cast<const Sample*>(image.samples()) + (y * image.info.w + part.x) * stored;
     if (stored == C) {
       for (std::int64_t i = 0; i < part.w * C; ++i) *out++ = float(in[i]) / scale;
       continue;
@@ -189,9 +190,9 @@ Image<C> load_part(const std::filesystem::path& path, const LoadOptions& options
   static_assert(C >= 1 && C <= 4,
                 "strata::load_image<C>: C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha)");
   try {
-    const auto file = read_bytes(path, std::uintmax_t{1} << 31);
+    auto file = read_bytes(path, std::uintmax_t{1} << 31);
     const std::int64_t rows = wanted ? wanted->y + wanted->h : std::numeric_limits<std::int64_t>::max();
-    const DecodedImage decoded = decode_image(file, options.max_pixels, rows);
+    const DecodedImage decoded = decode_image(std::move(file), options.max_pixels, rows);
     const ImageInfo& info = decoded.info;
     const std::string need = concat("it has ", info.channels, " channels and load_image<", C, "> wants ", C, ": ");
     if (C % 2 == 0 && info.channels != C) throw BadImage(concat(need, "use load_image<", info.channels, ">"));
@@ -258,7 +259,7 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
 
   const float levels = options.bits == 16 ? 65535.0f : 255.0f;
   std::vector<unsigned char> samples;
-  samples.reserve(std::size_t(image.size()) * std::size_t(options.bits / 8));
+  samples.reserve(std::size_t(image.size()) * std::size_t(options.bits / 8) + std::size_t(image.h()));
   for (const float value : image.span()) {
     if (std::isnan(value)) throw NumericError(concat("save_image: ", path.string(), ": the image has NaN values"));
     const auto level = static_cast<unsigned>(std::lround(std::clamp(value, 0.0f, 1.0f) * levels));
@@ -268,7 +269,7 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
   try {
     std::vector<unsigned char> file;
     if (png) {
-      file = detail::encode_png(samples, image.w(), image.h(), C, options.bits);
+      file = detail::encode_png(std::move(samples), image.w(), image.h(), C, options.bits);
     } else if (bmp) {
       file = detail::encode_bmp(samples, image.w(), image.h(), C);
     } else {
