@@ -25,6 +25,7 @@
 #include <limits>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "strata/data/detail/bmp.hpp"
@@ -66,7 +67,10 @@ inline std::vector<unsigned char> read_bytes(const std::filesystem::path& path, 
   struct stat status {};
   if (::fstat(number, &status) != 0) throw failed("it cannot be examined");
   if (!S_ISREG(status.st_mode)) throw FileError(concat(path.string(), ": it is not a file"));
-  std::vector<unsigned char> bytes(std::size_t(std::min(std::uintmax_t(status.st_size), limit)));
+  const auto size = std::size_t(std::min(std::uintmax_t(status.st_size), limit));
+  std::vector<unsigned char> bytes;
+  bytes.reserve(size + inflate_padding);  // a decoder may want that much behind it
+  bytes.resize(size);
   for (std::size_t done = 0; done < bytes.size();) {
     const ::ssize_t count = ::read(number, bytes.data() + done, bytes.size() - done);
     if (count < 0 && errno == EINTR) continue;
@@ -125,7 +129,7 @@ struct ImagePart {
 
 /// The whole picture or, of files that allow it, no more than the rows and columns up to the end of `wanted`. Throws
 /// BadImage, also when `wanted` is not inside.
-inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels, const ImagePart* wanted = nullptr) {
+inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t max_pixels, const ImagePart* wanted = nullptr) {
   if (file.size() > std::size_t(std::numeric_limits<int>::max())) throw BadImage("it is larger than 2 GiB");
   const ImageInfo info = read_structure(file, false);
   if (info.h > max_pixels / info.w)
@@ -139,10 +143,8 @@ inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels, const Imag
   }
   if (info.format == ImageFormat::bmp) return decode_bmp(file, read_bmp_structure(file));
   read_structure(file, true);
-  if (info.format == ImageFormat::png)
-    if (auto image = decode_usual_png(file, info, wanted ? wanted->y + wanted->h : info.h,
-                                      wanted ? wanted->x + wanted->w : info.w))
-      return std::move(*image);
+  if (info.format == ImageFormat::png && is_usual_png(file))
+    return decode_usual_png(std::move(file), info, wanted ? wanted->y + wanted->h : info.h, wanted ? wanted->x + wanted->w : info.w);
 
   struct Limit {  // sixteen bytes a pixel are enough for all that stb takes at once
     explicit Limit(std::size_t bytes) { stb::allocation_limit() = bytes; }
@@ -151,11 +153,10 @@ inline DecodedImage decode_image(Bytes file, std::int64_t max_pixels, const Imag
   DecodedImage image{info, 0, info.w, {}};
   int w = 0, h = 0;
   if (info.bits == 16)
-    image.samples.reset(
-        stb::stbi_load_16_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
+    image.stb.reset(stb::stbi_load_16_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
   else
-    image.samples.reset(stb::stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
-  if (!image.samples) throw BadImage(concat("it is damaged: ", stb::stbi_failure_reason()));
+    image.stb.reset(stb::stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
+  if (!image.stb) throw BadImage(concat("it is damaged: ", stb::stbi_failure_reason()));
   if (w != info.w || h != info.h || image.stored_channels < info.channels)
     throw BadImage("it is damaged: its header contradicts its image data");
   return image;
@@ -168,7 +169,7 @@ void to_floats(const DecodedImage& image, const ImagePart& part, float* out) {
   const bool grey = image.info.channels <= 2;
   const int stored = image.stored_channels;
   for (std::int64_t y = part.y; y < part.y + part.h; ++y) {
-    const auto* in = static_cast<const Sample*>(image.samples.get()) + (y * image.stored_w + part.x) * stored;
+    const auto* in = static_cast<const Sample*>(image.samples()) + (y * image.stored_w + part.x) * stored;
     if (stored == C) {
       for (std::int64_t i = 0; i < part.w * C; ++i) *out++ = float(in[i]) / scale;
       continue;
@@ -214,8 +215,8 @@ Image<C> load_part(const std::filesystem::path& path, const LoadOptions& options
   static_assert(C >= 1 && C <= 4,
                 "strata::load_image<C>: C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha)");
   try {
-    const auto file = read_bytes(path, std::uintmax_t{1} << 31);
-    const DecodedImage decoded = decode_image(file, options.max_pixels, wanted);
+    auto file = read_bytes(path, std::uintmax_t{1} << 31);
+    const DecodedImage decoded = decode_image(std::move(file), options.max_pixels, wanted);
     const ImageInfo& info = decoded.info;
     const std::string need = concat("it has ", info.channels, " channels and load_image<", C, "> wants ", C, ": ");
     if (C % 2 == 0 && info.channels != C) throw BadImage(concat(need, "use load_image<", info.channels, ">"));
@@ -280,7 +281,7 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
 
   const float levels = options.bits == 16 ? 65535.0f : 255.0f;
   std::vector<unsigned char> samples;
-  samples.reserve(std::size_t(image.size()) * std::size_t(options.bits / 8));
+  samples.reserve(std::size_t(image.size()) * std::size_t(options.bits / 8) + std::size_t(image.h()));
   for (const float value : image.span()) {
     if (std::isnan(value)) throw NumericError(concat("save_image: ", path.string(), ": the image has NaN values"));
     const auto level = static_cast<unsigned>(std::lround(std::clamp(value, 0.0f, 1.0f) * levels));
@@ -290,7 +291,7 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
   try {
     std::vector<unsigned char> file;
     if (png) {
-      file = detail::encode_png(samples, image.w(), image.h(), C, options.bits);
+      file = detail::encode_png(std::move(samples), image.w(), image.h(), C, options.bits);
     } else if (bmp) {
       file = detail::encode_bmp(samples, image.w(), image.h(), C);
     } else {

@@ -98,16 +98,18 @@ inline void append_png_chunk(std::vector<unsigned char>& out, const char* name, 
   append_big_endian(out, crc32(Bytes(out).subspan(begin)));
 }
 
-/// A PNG file of h rows of w pixels; 16-bit samples are given most significant byte first.
-inline std::vector<unsigned char> encode_png(Bytes samples, std::int64_t w, std::int64_t h, int channels, int bits) {
+/// A PNG file of h rows of w pixels; 16-bit samples are given most significant byte first. It filters in the samples' own
+/// memory, and takes no more of it where `samples` has capacity for h bytes more.
+inline std::vector<unsigned char> encode_png(std::vector<unsigned char> samples, std::int64_t w, std::int64_t h, int channels,
+                                             int bits) {
   const std::size_t step = std::size_t(channels * bits / 8);
   const std::size_t row_bytes = std::size_t(w) * step;
   if (samples.size() + std::size_t(h) > std::size_t(std::numeric_limits<int>::max()) / 2)
     throw BadImage(concat(w, "x", h, " pixels are too many for one PNG file (1 GiB of samples at most)"));
-  std::vector<unsigned char> filtered;
-  filtered.reserve((row_bytes + 1) * std::size_t(h));
+  samples.resize((row_bytes + 1) * std::size_t(h));
   std::vector<unsigned char> trial(row_bytes), best(row_bytes);
-  for (std::int64_t y = 0; y < h; ++y) {
+  // From the last row to the first: each moves down by as many bytes as there are rows above it.
+  for (std::int64_t y = h - 1; y >= 0; --y) {
     const unsigned char* row = samples.data() + std::size_t(y) * row_bytes;
     const unsigned char* above = y > 0 ? row - row_bytes : nullptr;
     int best_type = 0;
@@ -122,15 +124,19 @@ inline std::vector<unsigned char> encode_png(Bytes samples, std::int64_t w, std:
         best.swap(trial);
       }
     }
-    filtered.push_back(static_cast<unsigned char>(best_type));
-    filtered.insert(filtered.end(), best.begin(), best.end());
+    unsigned char* to = samples.data() + std::size_t(y) * (row_bytes + 1);
+    *to = static_cast<unsigned char>(best_type);
+    std::copy(best.begin(), best.end(), to + 1);
   }
   int compressed_size = 0;
   const std::unique_ptr<unsigned char, FreeMemory> compressed(
-      stb::stbi_zlib_compress(filtered.data(), int(filtered.size()), &compressed_size, 8));
+      stb::stbi_zlib_compress(samples.data(), int(samples.size()), &compressed_size, 8));
   if (!compressed) throw BadImage("there is not enough memory to compress it");
+  std::vector<unsigned char>().swap(samples);
 
-  std::vector<unsigned char> out(png_signature.begin(), png_signature.end());
+  std::vector<unsigned char> out;
+  out.reserve(std::size_t(compressed_size) + 100);
+  out.assign(png_signature.begin(), png_signature.end());
   std::vector<unsigned char> header;
   append_big_endian(header, std::uint32_t(w));
   append_big_endian(header, std::uint32_t(h));
