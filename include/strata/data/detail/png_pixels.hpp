@@ -2,7 +2,7 @@
 // faster: training that reads its images anew for every sample spends most of its time here. It takes no more memory than
 // the file and the pixels.
 //
-//     if (is_usual_png(file)) DecodedImage image = decode_usual_png(std::move(file), info, info.h);
+//     if (is_usual_png(file)) DecodedImage image = decode_usual_png(std::move(file), info, info.h, info.w);
 #pragma once
 
 #include <algorithm>
