@@ -63,8 +63,9 @@ const T* apply_affine(const Conv2dProblem& p, const T* x, const ChannelAffine<T>
 /// What a convolution does besides, in the same pass over memory where its method allows.
 template <class T>
 struct Conv2dForwardFusion {
-  ChannelAffine<T> input;        ///< the convolution is of input(x)
-  ChannelStatistics statistics;  ///< of y
+  ChannelAffine<T> input = {};        ///< the convolution is of input(x)
+  ChannelStatistics statistics = {};  ///< of y
+  bool accumulate = false;            ///< y += the sums, without bias, activation and statistics
 };
 
 /// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros.
@@ -73,7 +74,7 @@ template <class T>
 void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
                     Activation activation = Activation::none, const Conv2dForwardFusion<T>& fusion = {}) {
   check_conv2d(problem);
-  const Epilogue<T> epilogue{.bias = bias, .activation = activation};
+  const Epilogue<T> epilogue{.bias = bias, .activation = activation, .accumulate = fusion.accumulate};
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem))
       return winograd_forward(problem, x, weight, y, epilogue, fusion.input, fusion.statistics);
