@@ -87,7 +87,8 @@ struct Free {
     const auto doubled = st::custom_op(
         pass, [](const st::Image<2>& image) { return (image + image).value(); },
         [](const st::Image<2>& g, const st::Image<2>&, const st::Image<2>&) { return (g + g).value(); }, y);
-    return st::cat(pass, doubled, self.b(pass, y));
+    const auto weighted = y * st::expand_as(pass, st::GlobalAvgPool2d()(pass, y), y);
+    return st::cat(pass, doubled + weighted, self.b(pass, y));
   }
   template <st::Pass P>
   auto operator()(P& pass, const st::Var<2>& x) {

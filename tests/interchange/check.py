@@ -125,12 +125,13 @@ def check_pytorch(folder, program):
                                         *(blocks if splice else [nn.Sequential(*blocks)]), nn.PReLU(), nn.Conv2d(6, 8, 1),
                                         nn.Tanh(), nn.ConvTranspose2d(8, 2, 4, stride=2, padding=1))
             self.fine = nn.Sequential(nn.Conv2d(2, 2, 5, padding=2), nn.BatchNorm2d(2))
+            self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 2, 1), nn.Sigmoid())
             self.join = nn.Sequential(nn.Conv2d(4, 12, 3, padding=1), nn.SiLU(), nn.PixelShuffle(2))
 
         def forward(self, x):
             a, b = self.coarse(x), self.fine(x)
             c = torch.minimum(torch.maximum(a, b), a.abs() + 0.1) / (torch.exp(-b.square()) + torch.sqrt(a.square() + 1e-3))
-            return self.join(torch.cat([c - b, torch.log(b.abs() + 1)], 1)).clamp(-0.5, 1.5) * 2
+            return self.join(torch.cat([c - b * self.gate(b), torch.log(b.abs() + 1)], 1)).clamp(-0.5, 1.5) * 2
 
     torch.manual_seed(0)
     def load_by_order(twin, state):

@@ -131,7 +131,8 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
     const Shape *p = a.shape_or_null(), *q = b.shape_or_null();
     if (p != nullptr && q != nullptr && *p != *q)
       throw ShapeError(concat("arithmetic on images of different shapes: ", p->str(), " and ", q->str(),
-                              " (N x C x H x W); nothing is repeated to fit"));
+                              " (N x C x H x W); nothing is repeated to fit by itself: st::expand_as(pass, a, b) repeats "
+                              "one pixel over an image"));
     if (const MemoryPool *l = a.pool_or_null(), *r = b.pool_or_null(); l != nullptr && r != nullptr && l->device() != r->device())
       throw DeviceError(concat("arithmetic on images of different devices: ", l->device().str(), " and ", r->device().str(),
                                ": move one with x.to(device)"));

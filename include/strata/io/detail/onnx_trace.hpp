@@ -383,6 +383,17 @@ auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
   }
 }
 
+/// st::expand_as as a node.
+template <int C, int D>
+Var<C, OnnxSymbol> symbolic_expand_as(const Var<C, OnnxSymbol>& one_pixel, const Var<D, OnnxSymbol>& like) {
+  static_assert(C == D, "strata: expand_as between images of different channels cannot be exported");
+  detail::OnnxValue y = detail::as_image(like.symbol());
+  const std::string shape = y.graph->add("Shape", "Shape", {y.name});
+  y.name = y.graph->add("Expand", "Expand", {detail::as_image(one_pixel.symbol()).name, shape});
+  return Var<C, OnnxSymbol>(std::move(y));
+}
+
+
 template <int... C>
 auto symbolic_cat(const Var<C, OnnxSymbol>&... x) {
   std::vector<detail::OnnxValue> values{detail::as_image(x.symbol())...};
