@@ -30,7 +30,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string train_dir = dncnn::dead_leaves, valid_dir = dncnn::dead_leaves;
+  std::string train_dir = sources::dead_leaves, valid_dir = sources::dead_leaves;
   float sigma = 25;
   int depth = 17, width = 64;
   std::int64_t epochs = 50, steps_per_epoch = 400, batch_size = 64, patch_size = 40, save_interval = 200;

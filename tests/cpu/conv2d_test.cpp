@@ -108,7 +108,7 @@ void check_problem(const st::Conv2dProblem& p) {
   for (std::int64_t i = 0; i < p.output_size(); ++i) dbias.add(i % p.out, dy[std::size_t(i)]);
   if (std::is_same_v<T, float> && st::cpu::detail::use_winograd(p)) {
     y.share_magnitudes(p.n, p.out_h(), p.out_w(), p.out, p.dilation);
-    dx.share_magnitudes(p.n, p.h, p.w, p.in, p.dilation);
+    if (st::cpu::detail::use_winograd_backward_input(p)) dx.share_magnitudes(p.n, p.h, p.w, p.in, p.dilation);
   }
 
   std::vector<T> result(std::size_t(p.output_size()), unwritten);
@@ -197,6 +197,9 @@ TEST_CASE("conv2d matches its definition where a kernel is cut into parts or tak
         st::Conv2dProblem{.n = 2, .h = 11, .w = 14, .in = 33, .out = 12, .kernel = 7, .padding = 3},
         st::Conv2dProblem{.h = 14, .w = 8, .in = 15, .out = 20, .kernel = 9, .padding = 4},
         st::Conv2dProblem{.h = 19, .w = 15, .in = 16, .out = 16, .kernel = 11, .padding = 3},
+        st::Conv2dProblem{.n = 2, .h = 21, .w = 18, .in = 1, .out = 17, .kernel = 9, .padding = 4},  // narrow: in one vector
+        st::Conv2dProblem{.h = 19, .w = 22, .in = 3, .out = 32, .kernel = 11, .padding = 0},
+        st::Conv2dProblem{.h = 13, .w = 17, .in = 8, .out = 9, .kernel = 5, .padding = 2},
         st::Conv2dProblem{.n = 2, .h = 17, .w = 16, .in = 16, .out = 24, .padding = 2, .dilation = 2},
         st::Conv2dProblem{.h = 23, .w = 31, .in = 11, .out = 17, .padding = 1, .dilation = 2},
         st::Conv2dProblem{.h = 25, .w = 29, .in = 20, .out = 9, .padding = 6, .dilation = 3},

@@ -30,6 +30,11 @@ TEST_CASE("device: layers") {
   compare<3>(host_accelerator().device(), st::PReLU<3>(), 2, 3, 5);
   compare<3>(host_accelerator().device(), st::PReLU<>(), 2, 3, 5);
   compare<3>(host_accelerator().device(), st::Dropout(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::Sigmoid(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::Tanh(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::SiLU(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::ConvTranspose2d<3, 5, 4>(), 2, 5, 7);
+  compare<9>(host_accelerator().device(), st::ConvTranspose2d<9, 10, 3, st::ConvTranspose2dOptions{.stride = 1, .bias = false}>(), 1, 9, 8);
 }
 
 TEST_CASE("device: neighbours that run as one step, and containers") {

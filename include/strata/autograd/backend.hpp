@@ -80,7 +80,7 @@ void conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, con
         detail::check_cpu_precision(precision);
         cpu::conv2d_forward<T>(problem, x, weight, bias, y, activation, fusion);
       },
-      [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, false, precision); });
+      [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, fusion.accumulate, precision); });
 }
 
 /// The same with the weights that weights() gives. The form that the CPU's kernels read is kept in `cache` under key(), a

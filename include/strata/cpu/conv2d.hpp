@@ -31,17 +31,19 @@ using strata::Activation;
 namespace detail {
 
 /// Whether Winograd's algorithm computes a problem, and faster than the direct one. It needs at least a vector of
-/// channels on both sides, and images that its 4 x 4 tiles do not exceed by too much. It makes half as many products a
+/// channels on both sides (fewer of the input will do where the kernel has many parts), and images that its 4 x 4 tiles do not exceed by too much. It makes half as many products a
 /// second, since the transforms take their time too. Beyond 3 x 3 without dilation the choice is the same for all images
 /// of at least two tiles in each direction.
 constexpr bool use_winograd(const Conv2dProblem& p) {
-  if (!has_winograd_form(p) || p.in < 8 || p.out < 8) return false;
+  if (!has_winograd_form(p) || p.out < 8 || (p.in < 8 && (p.kernel < 9 || p.out < 16))) return false;
   const std::int64_t products = winograd::FilterParts(p.kernel).count * winograd::planes;  // of a tile
   const std::int64_t taps = std::int64_t{p.kernel} * p.kernel, h = p.out_h(), w = p.out_w();
   if (p.kernel == 3 && p.dilation == 1) return 2 * winograd::Tiles(1, h, w).count * products < taps * h * w;
   constexpr int pixels = winograd::step * winograd::step;
   return 2 * products < taps * pixels && std::min(h, w) >= 2 * winograd::step * p.dilation;
 }
+/// The same for the gradient for the input, where the roles of the channels are exchanged.
+constexpr bool use_winograd_backward_input(const Conv2dProblem& p) { return p.in >= 8 && use_winograd(p); }
 
 }  // namespace detail
 
@@ -61,8 +63,9 @@ const T* apply_affine(const Conv2dProblem& p, const T* x, const ChannelAffine<T>
 /// What a convolution does besides, in the same pass over memory where its method allows.
 template <class T>
 struct Conv2dForwardFusion {
-  ChannelAffine<T> input;        ///< the convolution is of input(x)
-  ChannelStatistics statistics;  ///< of y
+  ChannelAffine<T> input = {};        ///< the convolution is of input(x)
+  ChannelStatistics statistics = {};  ///< of y
+  bool accumulate = false;            ///< y += the sums, without bias, activation and statistics
 };
 
 /// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros.
@@ -71,7 +74,7 @@ template <class T>
 void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
                     Activation activation = Activation::none, const Conv2dForwardFusion<T>& fusion = {}) {
   check_conv2d(problem);
-  const Epilogue<T> epilogue{.bias = bias, .activation = activation};
+  const Epilogue<T> epilogue{.bias = bias, .activation = activation, .accumulate = fusion.accumulate};
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem))
       return winograd_forward(problem, x, weight, y, epilogue, fusion.input, fusion.statistics);
@@ -107,7 +110,7 @@ void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* w
   check_conv2d(problem);
   bool gathered = false;
   if constexpr (std::is_same_v<T, float>) {
-    if (detail::use_winograd(problem)) {
+    if (detail::use_winograd_backward_input(problem)) {
       gathered = !accumulate;  // what is added to has its sums elsewhere
       winograd_backward_input(problem, dy, weight, dx, accumulate, gathered ? sums : NormGradientSums<T>{});
     } else {
@@ -170,7 +173,7 @@ inline std::size_t conv2d_weight_workspace(const Conv2dProblem& p) {
   return detail::use_winograd(p) ? winograd_weight_workspace_bytes(p) : 0;
 }
 inline std::size_t conv2d_input_workspace(const Conv2dProblem& p) {
-  return detail::use_winograd(p) ? winograd_workspace_bytes(p, true) : 0;
+  return detail::use_winograd_backward_input(p) ? winograd_workspace_bytes(p, true) : 0;
 }
 /// Whether the input's normalisation is applied where it is read; else a normalised copy is made.
 constexpr bool conv2d_normalises_on_load(const Conv2dProblem& p) { return detail::use_winograd(p); }

@@ -94,12 +94,19 @@ inline void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t
   const std::int64_t m_stride = simd::padded<V>(columns);
   for (int p = 0; p < planes; ++p, v += v_plane, u += u_plane, m += m_plane)
     for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
-      for (std::int64_t t = 0; t < tiles; t += block_rows)
-        multiply<V, block_rows, vectors>(
+      const auto multiply_rows = [&](std::int64_t t, auto rows) STRATA_INLINED {
+        multiply<V, rows, vectors>(
             1, depth, [&](std::int64_t, int r) STRATA_INLINED { return v + (t + r) * v_stride; },
             u + depth * (first + column),
             [&](int r, int j, V sum)
                 STRATA_INLINED { simd::store(m + (t + r) * m_stride + column + j * simd::lanes<V>, sum); });
+      };
+      constexpr std::integral_constant<int, panel_rows(vectors)> most;
+      constexpr std::integral_constant<int, block_rows> least;
+      std::int64_t t = 0;
+      for (; t + most <= tiles; t += most) multiply_rows(t, most);
+      if constexpr (most > least)
+        if (t < tiles) multiply_rows(t, least);
     });
 }
 
@@ -189,7 +196,7 @@ struct ConvolutionPlan {
         tiles(y.n, y.h, y.w, dilation),
         block(block_tiles(tiles.count, depth, y.c)),
         blocks((tiles.count + block - 1) / block),
-        v_stride(simd::padded<V>(depth - x.c + simd::padded<V>(x.c))),
+        v_stride(TileReader::stride(parts.count, x.c)),
         m_stride(simd::padded<V>(std::min(y.c, group_columns))),
         v_plane(plane_distance(block * v_stride)),
         m_plane(plane_distance(block * m_stride)) {}
@@ -202,13 +209,6 @@ struct ConvolutionPlan {
   std::int64_t block, blocks, v_stride, m_stride, v_plane, m_plane;
 };
 
-/// The first pixel that a part of the filters reads for the tile at `place`.
-constexpr Tiles::Place corner(const FilterParts& parts, std::int64_t part, const Tiles::Place& place, std::int64_t padding,
-                              std::int64_t dilation) {
-  return {place.n, place.h - padding + dilation * parts.begin(part / parts.across),
-          place.w - padding + dilation * parts.begin(part % parts.across)};
-}
-
 /// y = epilogue(convolution of x, read through `map`, with the transformed weights u). make_sink(b) is the sink of what
 /// block b writes.
 template <class Map, class MakeSink>
@@ -220,8 +220,7 @@ void convolution(const ConvolutionPlan& plan, const Images<const float>& x, cons
   const std::int64_t v_stride = plan.v_stride, v_plane = plan.v_plane, m_plane = plan.m_plane;
   const std::int64_t u_plane = plane_distance(packed_size<V>(plan.depth, y.c));
   WorkerScratch<float> workspace(plan.workspace_size());
-  Scratch<float> zeros(std::size_t(x.c));
-  std::fill_n(zeros.data(), x.c, 0.0f);
+  const TileReader reader(x, plan.parts, padding, tiles.dilation);
 
   parallel_for(plan.blocks, [&](std::int64_t task, int worker) {
     float* const v = workspace[worker];
@@ -231,12 +230,7 @@ void convolution(const ConvolutionPlan& plan, const Images<const float>& x, cons
     const std::int64_t first = task * plan.block, count = std::min(plan.block, tiles.count - first);
     const std::int64_t rows = (count + block_rows - 1) / block_rows * block_rows;
     for (std::int64_t t = 0; t < count; ++t)
-      for (std::int64_t part = 0; part < plan.parts.count; ++part) {  // a part's last vector may reach into the next: in order
-        float* const to = v + t * v_stride + part * x.c;
-        Window<tile, const float>(x, corner(plan.parts, part, tiles[first + t], padding, tiles.dilation), tiles.dilation, 0,
-                                  x.c, zeros.data())
-            .read(map, [&](const auto& pixel, std::int64_t c) { transform_input(pixel, to + c, v_plane); });
-      }
+      reader.transform(map, tiles[first + t], 0, plan.parts.count, 0, x.c, v + t * v_stride, v_plane);
     for (int p = 0; p < planes; ++p) std::fill_n(v + p * v_plane + count * v_stride, (rows - count) * v_stride, 0.0f);
 
     const auto sink = make_sink(task);

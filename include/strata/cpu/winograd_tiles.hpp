@@ -13,6 +13,7 @@
 #include "strata/cpu/conv2d_taps.hpp"
 #include "strata/cpu/pixel_maps.hpp"
 #include "strata/cpu/winograd.hpp"
+#include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI::cpu::winograd {
 
@@ -190,6 +191,90 @@ class Window {
   T* outside_;
   T* image_;
   bool inside_;
+};
+
+/// Transforms tiles of the source of a convolution, part by part of its filters: v[plane][part * channels + c].
+class TileReader {
+  using V = simd::Vector<float>;
+  static constexpr std::int64_t lanes = simd::lanes<V>;
+
+ public:
+  TileReader(const Images<const float>& x, const FilterParts& parts, std::int64_t padding, std::int64_t dilation)
+      : x_(x), parts_(parts), padding_(padding), dilation_(dilation), zeros_(std::size_t(x.c)),
+        taps_(std::size_t(gathers() ? parts.count * x.c : 1)) {
+    std::fill_n(zeros_.data(), x.c, 0.0f);
+    if (!gathers()) return;
+    for (std::int64_t k = 0; k < parts.count * x.c; ++k) {
+      const Tiles::Place place = corner({0, 0, 0}, k / x.c);
+      taps_.data()[k] = {place.h + padding, place.w + padding,
+                         ((place.h + padding) * x.w + place.w + padding) * x.c + k % x.c, k % x.c};
+    }
+  }
+
+  /// Floats between the tiles of a plane, so that the last vector of a part has room.
+  static std::int64_t stride(std::int64_t parts, std::int64_t channels) {
+    return simd::padded<V>((parts - 1) * channels + simd::padded<V>(channels));
+  }
+
+  /// Channels [channel, channel + width) under parts [part, part + count), as `map` gives them, for the tile whose result
+  /// begins at `place`. Several parts want all channels.
+  template <class Map>
+  void transform(const Map& map, const Tiles::Place& place, std::int64_t part, std::int64_t count, std::int64_t channel,
+                 std::int64_t width, float* v, std::int64_t plane) const {
+    if (gathers() && width == x_.c) return gather(map, corner(place, 0), part * x_.c, count * x_.c, v, plane);
+    for (std::int64_t p = 0; p < count; ++p, v += width)  // the last vector may reach into the next part: in order
+      Window<tile, const float>(x_, corner(place, part + p), dilation_, channel, width, zeros_.data())
+          .read(map, [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + c, plane); });
+  }
+
+ private:
+  /// Channel `channel` of a pixel under a part, relative to the first pixel under part 0.
+  struct PartChannel {
+    std::int64_t h, w, offset, channel;
+  };
+  struct Gathered {
+    const float* pixels;
+    V read(int i, int j) const { return simd::load<V>(pixels + (i * tile + j) * lanes); }
+    void prefetch(int, int) const {}
+  };
+
+  /// Whether a vector takes several parts at once, since the channels of one would leave most of it empty.
+  bool gathers() const { return parts_.count > 1 && 2 * x_.c <= lanes; }
+
+  Tiles::Place corner(const Tiles::Place& place, std::int64_t part) const {
+    return {place.n, place.h - padding_ + dilation_ * parts_.begin(part / parts_.across),
+            place.w - padding_ + dilation_ * parts_.begin(part % parts_.across)};
+  }
+
+  template <class Map>
+  void gather(const Map& map, const Tiles::Place& first, std::int64_t begin, std::int64_t count, float* v,
+              std::int64_t plane) const {
+    const float* const image = x_.data + first.n * x_.h * x_.w * x_.c;
+    const std::int64_t reach = dilation_ * (tile - 1 + parts_.kernel - 3);
+    const bool inside = first.h >= 0 && first.w >= 0 && first.h + reach < x_.h && first.w + reach < x_.w;
+    for (std::int64_t k = 0; k < count; k += lanes) {
+      const PartChannel* const taps = taps_.data() + begin + k;
+      const std::int64_t some = std::min(lanes, count - k);
+      float pixels[planes * lanes]{};
+      for (int p = 0; p < planes; ++p) {
+        const std::int64_t h = first.h + p / tile * dilation_, w = first.w + p % tile * dilation_;
+        const std::int64_t corner = (h * x_.w + w) * x_.c;
+        for (std::int64_t l = 0; l < some; ++l) {
+          const std::int64_t row = h + taps[l].h, column = w + taps[l].w;
+          if (!inside && (row < 0 || row >= x_.h || column < 0 || column >= x_.w)) continue;
+          const float* const address = image + (corner + taps[l].offset);
+          pixels[p * lanes + l] = map.template at<float>(taps[l].channel)(*address, address);
+        }
+      }
+      transform_input(Gathered{pixels}, v + k, plane);
+    }
+  }
+
+  Images<const float> x_;
+  FilterParts parts_;
+  std::int64_t padding_, dilation_;
+  Scratch<float> zeros_;
+  Scratch<PartChannel> taps_;
 };
 
 }  // namespace strata::inline STRATA_ABI::cpu::winograd

@@ -54,6 +54,8 @@ STRATA_DEVICE float unary_value(const Instruction& instruction, float x) {
     case Operation::abs: return x < 0.0f ? -x : x;
     case Operation::exp: return expf(x);
     case Operation::log: return logf(x);
+    case Operation::sigmoid: return 1.0f / (1.0f + expf(-x));
+    case Operation::tanh: return tanhf(x);
     default: return x < instruction.a ? instruction.a : x > instruction.b ? instruction.b : x;  // clamp
   }
 }
@@ -66,6 +68,8 @@ STRATA_DEVICE float unary_derivative(const Instruction& instruction, float x, fl
     case Operation::abs: return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f;
     case Operation::exp: return y;
     case Operation::log: return 1.0f / x;
+    case Operation::sigmoid: return y * (1.0f - y);
+    case Operation::tanh: return 1.0f - y * y;
     default: return x < instruction.a || x > instruction.b ? 0.0f : 1.0f;  // clamp
   }
 }

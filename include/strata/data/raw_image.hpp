@@ -115,14 +115,20 @@ inline std::pair<std::int64_t, std::int64_t> upright_source(int orientation, std
 inline RawImage load_raw_image(const std::filesystem::path& path, std::int64_t max_pixels = std::int64_t{1} << 28) {
   try {
     auto file = detail::read_bytes(path, std::uintmax_t{1} << 31);
-    const detail::DecodedImage decoded = detail::decode_image(file, max_pixels);
+    const int orientation = detail::exif_orientation(file);  // 1 for what is no JPEG file
+    detail::DecodedImage decoded = detail::decode_image(std::move(file), max_pixels);
     const ImageInfo& info = decoded.info;
-    const int orientation = info.format == ImageFormat::jpeg ? detail::exif_orientation(file) : 1;
-    std::vector<unsigned char>().swap(file);
+    if (!decoded.stb) {  // of a format without orientations, and as it will be
+      RawImage image;
+      image.h = info.h, image.w = info.w, image.channels = info.channels, image.bits = info.bits;
+      image.samples = std::move(decoded.own);
+      if (info.bits == 16) detail::swap_big_endian(image.samples);
+      return image;
+    }
     const bool turned = orientation >= 5;
     RawImage image(turned ? info.w : info.h, turned ? info.h : info.w, info.channels, info.bits);
     image.orientation = orientation;
-    const auto* from = static_cast<const unsigned char*>(decoded.samples.get());
+    const auto* from = static_cast<const unsigned char*>(decoded.samples());
     unsigned char* to = image.samples.data();
     const std::size_t bytes = std::size_t(info.bits / 8), pixel = std::size_t(decoded.stored_channels) * bytes;
     for (std::int64_t y = 0; y < image.h; ++y)
@@ -147,8 +153,8 @@ inline RawImage load_raw_image(const std::filesystem::path& path, std::int64_t m
 }
 
 /// Writes a .png as it is, or a .bmp or .jpg (8 bits of 1 or 3 channels: ValueError for others). The file appears whole or
-/// not at all. Throws FileError.
-inline void save_raw_image(const std::filesystem::path& path, const RawImage& image, int quality = 95) {
+/// not at all. An image that is moved here (std::move) gives its memory to the work. Throws FileError.
+inline void save_raw_image(const std::filesystem::path& path, RawImage image, int quality = 95) {
   const std::string extension = detail::lower_extension(path);
   const bool png = extension == ".png", bmp = extension == ".bmp", jpeg = extension == ".jpg" || extension == ".jpeg";
   if (!png && !bmp && !jpeg)
@@ -159,7 +165,7 @@ inline void save_raw_image(const std::filesystem::path& path, const RawImage& im
   try {
     std::vector<unsigned char> file;
     if (png) {
-      file = detail::encode_png(image.samples, image.w, image.h, image.channels, image.bits);
+      file = detail::encode_png(std::move(image.samples), image.w, image.h, image.channels, image.bits);
     } else if (bmp) {
       file = detail::encode_bmp(image.samples, image.w, image.h, image.channels);
     } else {

@@ -68,10 +68,8 @@ inline DecodedImage decode_bmp(Bytes file, const BmpLayout& layout) {
   const std::size_t w = std::size_t(layout.info.w), h = std::size_t(layout.info.h);
   const Bytes rows = part(file, layout.pixels_at, layout.row_bytes * h, "the BMP image data");
   const std::size_t channels = std::size_t(layout.info.channels);
-  DecodedImage image{layout.info, layout.info.channels, {}};
-  image.samples.reset(std::malloc(w * h * channels));
-  if (!image.samples) throw std::bad_alloc();
-  auto* out = static_cast<unsigned char*>(image.samples.get());
+  DecodedImage image{layout.info, layout.info.channels, layout.info.w, std::vector<unsigned char>(w * h * channels)};
+  unsigned char* out = image.own.data();
   for (std::size_t y = 0; y < h; ++y) {
     const unsigned char* row = rows.data() + (layout.top_down ? y : h - 1 - y) * layout.row_bytes;
     for (std::size_t x = 0; x < w; ++x, out += channels) {

@@ -1,6 +1,7 @@
 // What the readers of image formats share: bytes with checked access, and the picture they give.
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -8,6 +9,8 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "strata/core/error.hpp"
 
@@ -62,13 +65,24 @@ struct FreeMemory {
   void operator()(void* memory) const { std::free(memory); }
 };
 
-/// A decoded picture: h rows of w pixels of `stored_channels` samples of info.bits bits, without padding. More samples
-/// than info.channels may be stored (a grey palette expanded to RGB): the first ones count.
+/// A decoded picture: rows of stored_w pixels of `stored_channels` samples of info.bits bits, without padding, the whole or
+/// the part at the top left that was asked for. More samples than info.channels may be stored (a grey palette expanded to
+/// RGB): the first ones count. Samples of 16 bits have the machine's byte order.
 struct DecodedImage {
   ImageInfo info;
   int stored_channels = 0;
-  std::unique_ptr<void, FreeMemory> samples;
+  std::int64_t stored_w = 0;
+  std::vector<unsigned char> own;                   // of a decoder of Strata's
+  std::unique_ptr<void, FreeMemory> stb = nullptr;  // of stb's
+
+  const void* samples() const { return stb ? stb.get() : own.data(); }
 };
+
+/// Swaps the bytes of 16-bit samples between the machine's order and most significant byte first.
+inline void swap_big_endian(std::span<unsigned char> samples) {
+  if constexpr (std::endian::native == std::endian::little)
+    for (std::size_t i = 0; i + 1 < samples.size(); i += 2) std::swap(samples[i], samples[i + 1]);
+}
 
 }  // namespace detail
 }  // namespace strata::inline STRATA_ABI

@@ -12,38 +12,13 @@
 #include <string>
 #include <vector>
 
+#include "strata/data/detail/crc32.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/stb.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
 inline constexpr std::array<unsigned char, 8> png_signature{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
-
-/// The checksum of PNG and zlib: CRC-32, polynomial 0xEDB88320. Eight bytes at a time: tables[k] holds the checksums of a
-/// byte that k zero bytes follow.
-inline std::uint32_t crc32(Bytes bytes) {
-  static constexpr auto tables = [] {
-    std::array<std::array<std::uint32_t, 256>, 8> entries{};
-    for (std::uint32_t i = 0; i < 256; ++i) {
-      std::uint32_t crc = i;
-      for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1u) ? 0xEDB88320u : 0u);
-      entries[0][i] = crc;
-    }
-    for (std::size_t k = 1; k < 8; ++k)
-      for (std::size_t i = 0; i < 256; ++i)
-        entries[k][i] = (entries[k - 1][i] >> 8) ^ entries[0][entries[k - 1][i] & 0xFFu];
-    return entries;
-  }();
-  std::uint32_t crc = 0xFFFFFFFFu;
-  std::size_t i = 0;
-  for (; i + 8 <= bytes.size(); i += 8) {
-    const std::uint32_t low = crc ^ little_endian(bytes.subspan(i, 4));
-    crc = tables[7][low & 0xFFu] ^ tables[6][low >> 8 & 0xFFu] ^ tables[5][low >> 16 & 0xFFu] ^ tables[4][low >> 24] ^
-          tables[3][bytes[i + 4]] ^ tables[2][bytes[i + 5]] ^ tables[1][bytes[i + 6]] ^ tables[0][bytes[i + 7]];
-  }
-  for (; i < bytes.size(); ++i) crc = tables[0][(crc ^ bytes[i]) & 0xFFu] ^ (crc >> 8);
-  return ~crc;
-}
 
 inline ImageInfo png_header(Bytes header) {
   const int bits = header[8], colour = header[9];
@@ -123,16 +98,18 @@ inline void append_png_chunk(std::vector<unsigned char>& out, const char* name, 
   append_big_endian(out, crc32(Bytes(out).subspan(begin)));
 }
 
-/// A PNG file of h rows of w pixels; 16-bit samples are given most significant byte first.
-inline std::vector<unsigned char> encode_png(Bytes samples, std::int64_t w, std::int64_t h, int channels, int bits) {
+/// A PNG file of h rows of w pixels; 16-bit samples are given most significant byte first. It filters in the samples' own
+/// memory, and takes no more of it where `samples` has capacity for h bytes more.
+inline std::vector<unsigned char> encode_png(std::vector<unsigned char> samples, std::int64_t w, std::int64_t h, int channels,
+                                             int bits) {
   const std::size_t step = std::size_t(channels * bits / 8);
   const std::size_t row_bytes = std::size_t(w) * step;
   if (samples.size() + std::size_t(h) > std::size_t(std::numeric_limits<int>::max()) / 2)
     throw BadImage(concat(w, "x", h, " pixels are too many for one PNG file (1 GiB of samples at most)"));
-  std::vector<unsigned char> filtered;
-  filtered.reserve((row_bytes + 1) * std::size_t(h));
+  samples.resize((row_bytes + 1) * std::size_t(h));
   std::vector<unsigned char> trial(row_bytes), best(row_bytes);
-  for (std::int64_t y = 0; y < h; ++y) {
+  // From the last row to the first: each moves down by as many bytes as there are rows above it.
+  for (std::int64_t y = h - 1; y >= 0; --y) {
     const unsigned char* row = samples.data() + std::size_t(y) * row_bytes;
     const unsigned char* above = y > 0 ? row - row_bytes : nullptr;
     int best_type = 0;
@@ -147,15 +124,19 @@ inline std::vector<unsigned char> encode_png(Bytes samples, std::int64_t w, std:
         best.swap(trial);
       }
     }
-    filtered.push_back(static_cast<unsigned char>(best_type));
-    filtered.insert(filtered.end(), best.begin(), best.end());
+    unsigned char* to = samples.data() + std::size_t(y) * (row_bytes + 1);
+    *to = static_cast<unsigned char>(best_type);
+    std::copy(best.begin(), best.end(), to + 1);
   }
   int compressed_size = 0;
   const std::unique_ptr<unsigned char, FreeMemory> compressed(
-      stb::stbi_zlib_compress(filtered.data(), int(filtered.size()), &compressed_size, 8));
+      stb::stbi_zlib_compress(samples.data(), int(samples.size()), &compressed_size, 8));
   if (!compressed) throw BadImage("there is not enough memory to compress it");
+  std::vector<unsigned char>().swap(samples);
 
-  std::vector<unsigned char> out(png_signature.begin(), png_signature.end());
+  std::vector<unsigned char> out;
+  out.reserve(std::size_t(compressed_size) + 100);
+  out.assign(png_signature.begin(), png_signature.end());
   std::vector<unsigned char> header;
   append_big_endian(header, std::uint32_t(w));
   append_big_endian(header, std::uint32_t(h));
