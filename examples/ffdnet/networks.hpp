@@ -4,7 +4,9 @@
 // residual blocks in place of its chain of convolutions with batch norm, and the noise as what is predicted.
 #pragma once
 
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "../common/residual_block.hpp"
 #include "strata/strata.hpp"
@@ -34,6 +36,13 @@ auto first_channels(P& pass, const st::Var<All>& x) {
         return gx.to(image.device());
       },
       x);
+}
+
+/// The same in an ONNX graph.
+template <int Channels>
+auto first_channels(st::Infer&, const st::Symbolic auto& x) {
+  const auto number = [&](std::int64_t value) { return x.constant({1}, std::vector<std::int64_t>{value}); };
+  return x.template node<Channels>("Slice", {number(0), number(Channels), number(1)});  // from, to, axis
 }
 
 /// y = image - body(image, noise map).

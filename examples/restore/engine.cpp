@@ -1,5 +1,6 @@
 // The networks, for one instruction set. Compiled several times, with RESTORE_RUN as the name of the function and the
 // processor's flags; the inline namespace of Strata keeps its own names apart, and the build makes all others local.
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -9,12 +10,15 @@
 
 namespace restore {
 
-void RESTORE_RUN(const Request& request) {
+std::int64_t RESTORE_RUN(const Request& request) {
   namespace st = strata;
   if (request.threads > 0) st::set_num_threads(request.threads);
-  with_network(request.task, [&]<class Net>(Net*) {
+  return with_network(request.task, [&]<class Net>(Net*) {
     using Deployed = st::deploy_t<Net>;
     Deployed net;
+    // A picture too small for bands is read whole.
+    const std::int64_t least = std::max(st::least_band_bytes(net, request.h, request.w), std::int64_t{4} << 20);
+    if (request.max_bytes < least) return least;
     std::size_t taken = 0;
     st::for_each_buffer(net, [&](const std::string& name, st::Buffer& buffer) {
       const auto values = buffer.value<float>().span();
@@ -32,6 +36,7 @@ void RESTORE_RUN(const Request& request) {
         [&](std::int64_t y, const st::Image<out>& rows) { request.rows->write(y, rows.h(), rows.data()); },
         {.max_bytes = request.max_bytes});
     st::cpu_pool().trim();
+    return least;
   });
 }
 

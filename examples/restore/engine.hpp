@@ -27,14 +27,15 @@ struct Request {
   const float* weights;       ///< of the deploy form, in the order of its lists, as they lie in memory
   std::size_t weight_count;
   std::int64_t h, w;          ///< of the input
-  std::int64_t max_bytes;
+  std::int64_t max_bytes;     ///< for all that the network takes
   int threads;                ///< 0: all cores
   Rows* rows;
 };
 
-/// Runs a network over an image. Throws what derives from std::exception.
-void run_avx512(const Request&);
-void run_avx2(const Request&);
-void run_baseline(const Request&);
+/// Runs a network over an image, each row read once and before the row of the result at its place is written. Returns the
+/// least max_bytes that does; with less nothing is run. Throws what derives from std::exception.
+std::int64_t run_avx512(const Request&);
+std::int64_t run_avx2(const Request&);
+std::int64_t run_baseline(const Request&);
 
 }  // namespace restore

@@ -4,8 +4,11 @@
 //     strata-restore denoise photos --sigma 15 -o clean              # a folder to a folder
 //     strata-restore upscale small.jpg -o large.png --compare both.png
 #include <CLI/CLI.hpp>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -17,7 +20,9 @@
 #include "../common/console.hpp"
 #include "built_in.hpp"
 #include "engine.hpp"
+#include "memory.hpp"
 #include "networks.hpp"
+#include "options.hpp"
 #include "pictures.hpp"
 #include "strata/strata.hpp"
 #include "weights.hpp"
@@ -30,20 +35,13 @@ namespace {
 
 namespace fs = std::filesystem;
 namespace st = strata;
+using restore::Options;
 using restore::Task;
-
-struct Options {
-  std::string task, sigma = "auto", model, max_memory = "512M", isa = "best";
-  std::vector<fs::path> inputs;
-  fs::path output, compare;
-  bool ensemble = false;
-  int threads = 0;
-};
 
 struct InstructionSet {
   const char* name;
   bool there;
-  void (*run)(const restore::Request&);
+  std::int64_t (*run)(const restore::Request&);
 };
 std::vector<InstructionSet> instruction_sets() {
   return {
@@ -66,60 +64,57 @@ InstructionSet chosen(const std::string& name) {
   throw st::ValueError(st::concat("--isa ", name, ": wanted best, avx512, avx2 or baseline"));
 }
 
-/// "512M" -> bytes.
-std::int64_t bytes_of(const std::string& text) {
-  std::size_t used = 0;
-  double number = 0;
-  try {
-    number = std::stod(text, &used);
-  } catch (const std::exception&) {
-    used = 0;
-  }
-  const std::string unit = text.substr(used);
-  const double factor = unit == "K" ? 1 << 10 : unit == "M" ? 1 << 20 : unit == "G" ? 1 << 30 : 0;
-  if (used == 0 || factor == 0 || !(number > 0 && number * factor < 1e15))
-    throw st::ValueError(st::concat("--max-memory: got '", text, "', wanted a size as 512M or 2G"));
-  return std::int64_t(number * factor);
-}
-
-/// The level given, or nothing for auto.
-std::optional<float> sigma_of(const std::string& text) {
-  if (text == "auto") return std::nullopt;
-  std::size_t used = 0;
-  float sigma = -1;
-  try {
-    sigma = std::stof(text, &used);
-  } catch (const std::exception&) {
-    used = 0;
-  }
-  if (used != text.size() || !(sigma >= 0 && sigma <= 55))
-    throw st::ValueError(st::concat("--sigma: got '", text, "', wanted auto or a number from 0 to 55"));
-  return sigma;
-}
-
 const char* model_name(Task task) {
   return task == Task::denoise_grey ? "grey" : task == Task::denoise_colour ? "colour" : "x2";
+}
+
+/// Throws unless a picture can be written there, before anything is computed.
+void check_output(const fs::path& output, const fs::path& input, bool overwrite) {
+  std::error_code none;
+  if (fs::equivalent(input, output, none))
+    throw st::FileError(st::concat(output.string(), ": is the input itself; choose another output"));
+  const std::string ending = st::detail::lower_extension(output);
+  if (ending != ".png" && ending != ".jpg" && ending != ".jpeg" && ending != ".bmp")
+    throw st::FileError(st::concat(output.string(), ": cannot tell the image format: wanted a name ending in .png, .jpg, .jpeg or .bmp"));
+  if (fs::is_directory(output, none)) throw st::FileError(st::concat(output.string(), ": is a folder, wanted a picture"));
+  if (fs::exists(output, none) && !overwrite)
+    throw st::FileError(st::concat(output.string(), ": is there already; choose another output, or give --overwrite"));
+  const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
+  if (!fs::is_directory(folder, none)) throw st::FileError(st::concat(output.string(), ": there is no folder ", folder.string()));
+  if (::access(folder.c_str(), W_OK) != 0)
+    throw st::FileError(st::concat(output.string(), ": the folder ", folder.string(), " cannot be written to"));
 }
 
 class Program {
  public:
   explicit Program(const Options& options)
-      : options_(options), set_(chosen(options.isa)), max_bytes_(bytes_of(options.max_memory)), sigma_(sigma_of(options.sigma)) {
+      : options_(options), set_(chosen(options.isa)), max_bytes_(restore::bytes_of(options.max_memory)),
+        sigma_(restore::sigma_of(options.sigma)) {
     if (options.threads > 0) st::set_num_threads(options.threads);
   }
 
   void restore_file(const fs::path& input, const fs::path& output, const fs::path& compare) {
     const console::Stopwatch watch;
-    std::error_code none;
-    if (fs::equivalent(input, output, none))
-      throw st::FileError(st::concat(output.string(), ": is the input itself; choose another output"));
-    st::RawImage picture = st::load_raw_image(input);
-    const bool png = st::detail::lower_extension(output) == ".png";
-    if (!png && (picture.bits != 8 || picture.has_alpha()))
-      throw st::ValueError(st::concat(output.string(), ": the picture has ", picture.bits, " bits and ", picture.channels,
-                                      " channels, which only a .png holds"));
+    const st::ImageInfo info = st::read_image_info(input);
+    check_output(output, input, options_.overwrite);
+    if (!compare.empty()) {
+      check_output(compare, input, options_.overwrite);
+      if (compare.lexically_normal() == output.lexically_normal())
+        throw st::ValueError(st::concat("--compare ", compare.string(), ": is the output itself; choose another name"));
+    }
+    for (const fs::path& path : {output, compare})
+      if (!path.empty() && st::detail::lower_extension(path) != ".png" && (info.bits != 8 || info.has_alpha()))
+        throw st::ValueError(st::concat(path.string(), ": the picture has ", info.bits, " bits and ", info.channels,
+                                        " channels, which only a .png holds"));
     const bool upscaling = options_.task == "upscale";
-    const Task task = upscaling ? Task::upscale : picture.channels >= 3 ? Task::denoise_colour : Task::denoise_grey;
+    const Task task = upscaling ? Task::upscale : info.channels >= 3 ? Task::denoise_colour : Task::denoise_grey;
+    const restore::Memory memory = restore::memory_for(info, std::int64_t(fs::file_size(input)), task, set_.run,
+                                                       options_.ensemble, !compare.empty());
+    if (memory.least() > max_bytes_)
+      throw st::ValueError(st::concat("--max-memory ", options_.max_memory, " is too little for ", input.string(), ", ", info.w, "x",
+                                      info.h, " pixels: it takes ", (memory.least() + (1 << 20) - 1) >> 20, "M at least"));
+    const std::vector<float>& numbers = weights(task);
+    st::RawImage picture = st::load_raw_image(input);
     std::string how = st::concat(picture.w, "x", picture.h, picture.channels >= 3 ? " colour" : " grey",
                                  picture.has_alpha() ? " with alpha, " : ", ", picture.bits, " bit");
     if (picture.orientation != 1) how += st::concat(", turned upright (EXIF orientation ", picture.orientation, ")");
@@ -132,14 +127,18 @@ class Program {
     }
     console::Progress bar(input.filename().string(), 1000);
     const restore::Settings settings{
-        .run = set_.run, .weights = weights(task), .max_bytes = max_bytes_, .threads = options_.threads, .ensemble = options_.ensemble,
+        .run = set_.run, .weights = numbers, .max_bytes = max_bytes_ - (memory.running - memory.network),
+        .threads = options_.threads, .ensemble = options_.ensemble,
         .progress = [&](double part) { bar.update(std::int64_t(std::min(999.0, 1000 * part)), ""); }};
-    const st::RawImage result = upscaling ? restore::upscale(picture, settings) : restore::denoise(picture, sigma, settings);
+    st::RawImage before;
+    if (!compare.empty()) before = picture;
+    st::RawImage result = upscaling ? restore::upscale(picture, settings) : restore::denoise(std::move(picture), sigma, settings);
     bar.finish();
-    if (!compare.empty()) st::save_raw_image(compare, restore::side_by_side(picture, result));
-    picture = {};  // saving takes memory of its own
+    picture = {};
     st::cpu_pool().trim();
-    st::save_raw_image(output, result);
+    if (!compare.empty()) st::save_raw_image(compare, restore::side_by_side(before, result));
+    before = {};
+    st::save_raw_image(output, std::move(result));
     std::printf("%s -> %s  %s, %s, %.1f s\n", input.c_str(), output.c_str(), how.c_str(), set_.name, watch.seconds());
     std::fflush(stdout);
   }
@@ -205,17 +204,7 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
   Options options;
   CLI::App app("Takes noise out of pictures, or doubles their size.");
-  app.option_defaults()->always_capture_default();
-  app.add_option("task", options.task, "denoise, upscale or deblock")->required()->check(CLI::IsMember({"denoise", "upscale", "deblock"}));
-  app.add_option("input", options.inputs, "pictures (.png, .jpg, .bmp) or folders of them")->required();
-  app.add_option("-o,--output", options.output, "picture, or folder (which gets .png files)")->required();
-  app.add_option("--sigma", options.sigma, "noise level from 0 to 55 on the scale of 0 to 255, or auto");
-  app.add_option("--model", options.model, "grey, colour, x2, or a safetensors file [what the picture and task ask for]");
-  app.add_option("--max-memory", options.max_memory, "limit, as 512M or 2G");
-  app.add_flag("--ensemble", options.ensemble, "mean of eight orientations: slower, a little better");
-  app.add_option("--compare", options.compare, "also write before and after side by side (picture, or folder for many)");
-  app.add_option("--threads", options.threads, "[all cores]")->check(CLI::Range(0, 1024));
-  app.add_option("--isa", options.isa, "instruction set: best, avx512, avx2 or baseline");
+  restore::add_options(app, options);
   CLI11_PARSE(app, argc, argv);
 #if defined(__GLIBC__)
   mallopt(M_MMAP_THRESHOLD, 1 << 20);  // what is freed goes back to the system at once, so that the limit holds

@@ -15,9 +15,9 @@ namespace restore {
 namespace st = strata;
 
 struct Settings {
-  void (*run)(const Request&);
+  std::int64_t (*run)(const Request&);
   std::vector<float> weights;
-  std::int64_t max_bytes = 0;  // for everything
+  std::int64_t max_bytes = 0;  // for the network
   int threads = 0;
   bool ensemble = false;
   std::function<void(double)> progress;  // hears the part that is done
@@ -45,24 +45,17 @@ class Passage : public Rows {
 
   Passage(std::int64_t rows, std::int64_t columns, int ins, int outs) : h(rows), w(columns), in(ins), out(outs) {}
 
-  void run(Task task, const Settings& settings, std::int64_t picture_bytes) {
-    const std::int64_t sum_bytes = settings.ensemble ? h * w * scale * scale * out * std::int64_t(sizeof(float)) : 0;
-    // What else there is: the program, the weights several times, the pool's spare blocks (measured on 6 and 24 megapixels:
-    // 80 MB besides 3 times the room, less for small pictures).
-    const std::int64_t spare = std::min((std::int64_t{24} << 20) + 256 * h * w, std::int64_t{80} << 20);
-    const std::int64_t room = (settings.max_bytes - picture_bytes - sum_bytes - spare) / 3;
-    if (room < (std::int64_t{8} << 20))
-      throw st::ValueError(st::concat("--max-memory is too little for a picture of ", h, " x ", w, " pixels, which takes about ",
-                                      (picture_bytes + sum_bytes + spare + (std::int64_t{20} << 20)) >> 20, "M"));
+  void run(Task task, const Settings& settings) {
     if (settings.ensemble) sum_.assign(std::size_t(h * w * scale * scale * out), 0.0f);
     turns_ = settings.ensemble ? 8 : 1;
     for (int k = 0; k < turns_; ++k) {
       turn_ = {k, h, w};
       progress_ = &settings.progress;
       const auto padded = [&](std::int64_t size) { return (size + multiple - 1) / multiple * multiple; };
-      settings.run({.task = task, .weights = settings.weights.data(), .weight_count = settings.weights.size(),
-                    .h = padded(turn_.out_h()), .w = padded(turn_.out_w()), .max_bytes = room, .threads = settings.threads,
-                    .rows = this});
+      const Request request{.task = task, .weights = settings.weights.data(), .weight_count = settings.weights.size(),
+                            .h = padded(turn_.out_h()), .w = padded(turn_.out_w()), .max_bytes = settings.max_bytes,
+                            .threads = settings.threads, .rows = this};
+      if (settings.run(request) > request.max_bytes) throw st::Error("the network was given too little memory");
     }
     if (settings.ensemble)
       for (std::int64_t y = 0; y < h * scale; ++y) finish(y, sum_.data() + y * w * scale * out);
@@ -102,10 +95,9 @@ class Passage : public Rows {
   std::vector<float> sum_;
 };
 
-/// The picture without noise of `sigma` (of 255).
-inline st::RawImage denoise(const st::RawImage& picture, float sigma, const Settings& settings) {
+/// The picture without noise of `sigma` (of 255), in the same memory.
+inline st::RawImage denoise(st::RawImage picture, float sigma, const Settings& settings) {
   const int colour = colours(picture);
-  st::RawImage result(picture.h, picture.w, picture.channels, picture.bits);
   Passage passage(picture.h, picture.w, colour + 1, colour);
   passage.multiple = 2;
   passage.value = [&](std::int64_t y, std::int64_t x, float* to) {
@@ -116,11 +108,10 @@ inline st::RawImage denoise(const st::RawImage& picture, float sigma, const Sett
   passage.finish = [&](std::int64_t y, const float* row) {
     picture.read_row(y, line.data());  // for its alpha
     for (std::int64_t x = 0; x < picture.w; ++x) std::copy_n(row + x * colour, colour, line.data() + x * picture.channels);
-    result.write_row(y, line.data());
+    picture.write_row(y, line.data());
   };
-  passage.run(colour == 1 ? Task::denoise_grey : Task::denoise_colour, settings,
-              std::int64_t(picture.samples.size() + result.samples.size()));
-  return result;
+  passage.run(colour == 1 ? Task::denoise_grey : Task::denoise_colour, settings);
+  return picture;
 }
 
 /// BT.601 luma of one pixel.
@@ -173,7 +164,7 @@ inline st::RawImage upscale(const st::RawImage& picture, const Settings& setting
     }
     result.write_row(y, line);
   };
-  passage.run(Task::upscale, settings, std::int64_t(picture.samples.size() + result.samples.size()));
+  passage.run(Task::upscale, settings);
   return result;
 }
 

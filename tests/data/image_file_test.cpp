@@ -79,6 +79,14 @@ bool same(const st::Image<C>& a, const st::Image<C>& b) {
   return a.shape() == b.shape() && std::equal(a.span().begin(), a.span().end(), b.span().begin());
 }
 
+void append_png_chunk(Bytes& out, const char* name, st::detail::Bytes body) {
+  st::detail::append_big_endian(out, std::uint32_t(body.size()));
+  const std::size_t begin = out.size();
+  out.insert(out.end(), name, name + 4);
+  out.insert(out.end(), body.begin(), body.end());
+  st::detail::append_big_endian(out, st::detail::crc32(st::detail::Bytes(out).subspan(begin)));
+}
+
 }  // namespace
 
 TEST_CASE("files of another program are read exactly") {
@@ -334,9 +342,9 @@ TEST_CASE("images larger than the limit are refused before they take memory") {
   const std::unique_ptr<unsigned char, st::detail::FreeMemory> compressed(
       st::detail::stb::stbi_zlib_compress(zeros.data(), int(zeros.size()), &size, 8));
   Bytes bomb(st::detail::png_signature.begin(), st::detail::png_signature.end());
-  st::detail::append_png_chunk(bomb, "IHDR", Bytes{0, 0, 0, 4, 0, 0, 0, 4, 8, 0, 0, 0, 0});
-  st::detail::append_png_chunk(bomb, "IDAT", {compressed.get(), std::size_t(size)});
-  st::detail::append_png_chunk(bomb, "IEND", {});
+  append_png_chunk(bomb, "IHDR", Bytes{0, 0, 0, 4, 0, 0, 0, 4, 8, 0, 0, 0, 0});
+  append_png_chunk(bomb, "IDAT", {compressed.get(), std::size_t(size)});
+  append_png_chunk(bomb, "IEND", {});
   write(folder / "bomb.png", bomb);
   CHECK(has(reason([&] { st::load_image<1>(folder / "bomb.png"); }), "it is damaged"));
 }

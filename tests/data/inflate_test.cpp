@@ -166,7 +166,9 @@ TEST_CASE("PNG files of 16 bits decode as stb decodes them") {
     for (const int size : {1, 5, 40}) {
       Buffer samples(std::size_t(2 * channels * size * (size + 1)));
       for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<unsigned char>(i / 7 + rng.below(5));
-      const Buffer file = detail::encode_png(samples, size, size + 1, channels, 16);
+      Buffer file;
+      const detail::PngFile encoded = detail::encode_png(samples, size, size + 1, channels, 16);
+      for (const detail::Bytes bytes : encoded.parts()) file.insert(file.end(), bytes.begin(), bytes.end());
       const st::ImageInfo info = detail::read_png_structure(file, true);
       REQUIRE(detail::is_usual_png(file));
       const auto image = detail::decode_usual_png(file, info, info.h, info.w);

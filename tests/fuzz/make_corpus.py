@@ -39,5 +39,6 @@ for dtype, width in {"F16": 2, "BF16": 2, "I32": 4, "I16": 2, "I8": 1, "U8": 1, 
 for number, words in enumerate([
         "--train-dir dead-leaves --steps 100 --batch-size 4 --patch-size 32 --lr 1e-3 --clip 0.5 --seed 18446744073709551615",
         "--minutes 2.5 --threads 2 --num-workers 0 --checkpoint-dir out/a --resume", "--steps=5 --report-interval=1",
+        "denoise photo.png other.jpg -o out --sigma 12.5 --max-memory 1.5G --overwrite --compare both --isa avx2 --threads 3",
         "--help", "--lr -1", "--patch-size 15", "--seed -1", "--steps 0x10 --images 1e3", "-- --steps", "--unknown 1 word"]):
     write(f"command_line/{number}", words.replace(" ", "\n").encode())

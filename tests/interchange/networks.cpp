@@ -78,6 +78,26 @@ int write_all(const fs::path& folder) {
   interchange::FixedClassifier fixed;
   randomise(fixed, 4);
   write(folder, "fixed_classifier", fixed, {{1, 8, 12}, {2, 8, 12}, {5, 8, 12}});
+  interchange::ColourDenoiser ffdnet;
+  randomise(ffdnet, 5);
+  write(folder, "ffdnet", ffdnet, {{1, 16, 12}, {2, 2, 30}, {3, 38, 10}});
+  interchange::Resolution resolution;
+  randomise(resolution, 6);
+  write(folder, "super_resolution", resolution, {{1, 16, 12}, {2, 1, 31}, {3, 37, 11}});
+  interchange::Norms norms;
+  randomise(norms, 7);
+  write(folder, "norms", norms, {{1, 16, 12}, {2, 1, 31}, {3, 37, 11}});
+  // The deploy forms.
+  auto deployed_denoiser = st::fold(denoiser);
+  write(folder, "deployed_denoiser", deployed_denoiser, {{1, 16, 16}, {2, 33, 7}, {1, 1, 50}});
+  auto deployed_classifier = st::fold(classifier);
+  write(folder, "deployed_classifier", deployed_classifier, {{1, 8, 8}, {4, 9, 31}, {2, 40, 17}});
+  auto deployed_ffdnet = st::fold(ffdnet);
+  write(folder, "deployed_ffdnet", deployed_ffdnet, {{1, 16, 12}, {2, 2, 30}, {3, 38, 10}});
+  auto deployed_resolution = st::fold(resolution);
+  write(folder, "deployed_super_resolution", deployed_resolution, {{1, 16, 12}, {2, 1, 31}, {3, 37, 11}});
+  auto deployed_norms = st::fold(norms);
+  write(folder, "deployed_norms", deployed_norms, {{1, 16, 12}, {2, 1, 31}, {3, 37, 11}});
   return 0;
 }
 

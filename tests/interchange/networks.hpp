@@ -1,6 +1,9 @@
 // Networks that go to other programs: between them they have every layer, and modules of a user's own.
 #pragma once
 
+#include "../../examples/ffdnet/networks.hpp"
+#include "../../examples/super_resolution/networks.hpp"
+#include "strata/deploy/fold.hpp"
 #include "strata/io/onnx_export.hpp"
 #include "strata/strata.hpp"
 
@@ -58,5 +61,13 @@ using Classifier = st::Sequential<st::Conv2d<1, 6, 3, st::Conv2dOptions{.stride 
 /// A classifier of images of one size, whose result goes back to an image.
 using FixedClassifier = st::Sequential<st::PixelUnshuffle<1, 2>, st::Conv2d<4, 5>, st::ReLU, st::Flatten<5, 4, 6>,
                                        st::Linear<120, 7, false>, st::ReLU, st::Conv2d<7, 3, 1>>;
+
+/// Networks of the examples, smaller: a noise map as a channel, half the resolution; pixels from channels.
+using ColourDenoiser = ffdnet::FFDNet<3, 16, 2>;
+using Resolution = super_resolution::SuperResolution<12, 2>;
+
+/// For a deploy form with a batch norm that no convolution takes, before a ReLU and at the end.
+using Norms = st::Sequential<st::BatchNorm2d<2>, st::ReLU, st::Dropout, st::Conv2d<2, 5>, st::BatchNorm2d<5>, st::LeakyReLU,
+                             st::BatchNorm2d<5>>;
 
 }  // namespace interchange

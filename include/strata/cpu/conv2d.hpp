@@ -33,14 +33,17 @@ namespace detail {
 /// Whether Winograd's algorithm computes a problem, and faster than the direct one. It needs at least a vector of
 /// channels on both sides (fewer of the input will do where the kernel has many parts), and images that its 4 x 4 tiles do not exceed by too much. It makes half as many products a
 /// second, since the transforms take their time too. Beyond 3 x 3 without dilation the choice is the same for all images
-/// of at least two tiles in each direction.
+/// of at least a tile in each direction.
 constexpr bool use_winograd(const Conv2dProblem& p) {
   if (!has_winograd_form(p) || p.out < 8 || (p.in < 8 && (p.kernel < 9 || p.out < 16))) return false;
   const std::int64_t products = winograd::FilterParts(p.kernel).count * winograd::planes;  // of a tile
   const std::int64_t taps = std::int64_t{p.kernel} * p.kernel, h = p.out_h(), w = p.out_w();
   if (p.kernel == 3 && p.dilation == 1) return 2 * winograd::Tiles(1, h, w).count * products < taps * h * w;
   constexpr int pixels = winograd::step * winograd::step;
-  return 2 * products < taps * pixels && std::min(h, w) >= 2 * winograd::step * p.dilation;
+  const std::int64_t reach = std::int64_t{p.dilation} * (p.kernel - 1);
+  // Every tap sees a pixel: the gradient of one that does not is exactly 0.
+  const bool all_taps = p.padding < std::min(h, w) && reach - p.padding < std::min(p.h, p.w);
+  return 2 * products < taps * pixels && all_taps && std::min(h, w) >= winograd::step * p.dilation;
 }
 /// The same for the gradient for the input, where the roles of the channels are exchanged.
 constexpr bool use_winograd_backward_input(const Conv2dProblem& p) { return p.in >= 8 && use_winograd(p); }

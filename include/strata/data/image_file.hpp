@@ -23,6 +23,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <span>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -82,7 +83,7 @@ inline std::vector<unsigned char> read_bytes(const std::filesystem::path& path, 
 }
 
 /// Writes a file next to `path` and then renames it, so that a reader sees the old file or the new one, never a part.
-inline void write_bytes(const std::filesystem::path& path, Bytes bytes) {
+inline void write_bytes(const std::filesystem::path& path, std::span<const Bytes> parts) {
   static std::atomic<unsigned> count{0};
   std::filesystem::path temporary = path;
   temporary +=
@@ -91,7 +92,7 @@ inline void write_bytes(const std::filesystem::path& path, Bytes bytes) {
   {
     std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
     if (!out) throw FileError(concat(path.string(), ": cannot write there (is the folder missing or read-only?)"));
-    out.write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+    for (const Bytes bytes : parts) out.write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
     out.close();
     if (!out) {
       std::filesystem::remove(temporary, failure);
@@ -291,8 +292,10 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
   try {
     std::vector<unsigned char> file;
     if (png) {
-      file = detail::encode_png(std::move(samples), image.w(), image.h(), C, options.bits);
-    } else if (bmp) {
+      const detail::PngFile encoded = detail::encode_png(std::move(samples), image.w(), image.h(), C, options.bits);
+      return detail::write_bytes(path, encoded.parts());
+    }
+    if (bmp) {
       file = detail::encode_bmp(samples, image.w(), image.h(), C);
     } else {
       if (image.w() > 65535 || image.h() > 65535)
@@ -306,7 +309,8 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
                                                options.quality))
         throw detail::BadImage("the JPEG encoder failed");
     }
-    detail::write_bytes(path, file);
+    const detail::Bytes whole = file;
+    detail::write_bytes(path, {&whole, 1});
   } catch (const detail::BadImage& problem) {
     throw FileError(concat(path.string(), ": cannot write the image: ", problem.what()));
   }

@@ -165,8 +165,10 @@ inline void save_raw_image(const std::filesystem::path& path, RawImage image, in
   try {
     std::vector<unsigned char> file;
     if (png) {
-      file = detail::encode_png(std::move(image.samples), image.w, image.h, image.channels, image.bits);
-    } else if (bmp) {
+      const auto encoded = detail::encode_png(std::move(image.samples), image.w, image.h, image.channels, image.bits);
+      return detail::write_bytes(path, encoded.parts());
+    }
+    if (bmp) {
       file = detail::encode_bmp(image.samples, image.w, image.h, image.channels);
     } else {
       if (image.w > 65535 || image.h > 65535) throw detail::BadImage("JPEG images have at most 65535 rows and columns");
@@ -178,7 +180,8 @@ inline void save_raw_image(const std::filesystem::path& path, RawImage image, in
                                                image.samples.data(), quality))
         throw detail::BadImage("the JPEG encoder failed");
     }
-    detail::write_bytes(path, file);
+    const detail::Bytes whole = file;
+    detail::write_bytes(path, {&whole, 1});
   } catch (const detail::BadImage& problem) {
     throw FileError(concat(path.string(), ": cannot write the image: ", problem.what()));
   }

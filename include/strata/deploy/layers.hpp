@@ -57,6 +57,14 @@ class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
     return Conv::infer(pass, x, self.packed, [&] { return checksum(values.data(), values.size()); },
                        [&] { return values.data(); }, bias_data, Act);
   }
+  /// What io/onnx_export.hpp asks for.
+  static auto onnx(auto& self, const auto& x) {
+    const auto y = x.template convolution<Conv>(self);
+    if constexpr (Act == Activation::relu)
+      return y.template node<Out>("Relu");
+    else
+      return y;
+  }
 };
 
 /// activation(scale * x + shift), for a batch norm that no convolution stands before.
@@ -102,6 +110,15 @@ class ChannelScale : public Layer<ChannelScale<Channels, Act>> {
         });
     return pass.output(std::move(y));
   }
+  static auto onnx(auto& self, const auto& x) {
+    constexpr std::int64_t wide = Channels;
+    const auto y = x.template node<Channels>("Mul", {x.tensor(self.scale, {wide, 1, 1})})
+                       .template node<Channels>("Add", {x.tensor(self.shift, {wide, 1, 1})});
+    if constexpr (Act == Activation::relu)
+      return y.template node<Channels>("Relu");
+    else
+      return y;
+  }
 };
 
 /// y = x: what is left of a network in which nothing happens at inference, as one of Dropout alone.
@@ -117,6 +134,7 @@ class Identity : public Layer<Identity> {
   static auto forward(auto&, P&, const Var<C, T>& x) {
     return x;
   }
+  static auto onnx(auto&, const auto& x) { return x; }
 };
 
 }  // namespace strata::inline STRATA_ABI

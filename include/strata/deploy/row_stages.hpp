@@ -1,238 +1,29 @@
-// A network run on an image that comes in bands of rows: each layer keeps the few rows it will need again and gives the
-// rows that are complete. Nothing is computed twice, and every row has the bits that a run on the whole image gives it,
-// since a convolution sees the same numbers in the same order: bands end where Winograd's tiles end, and padding is
-// written out as zeros.
+// The stage of any module that runs on an image in bands of rows (deploy/row_layers.hpp has those of single layers):
+// containers, and modules of one's own of the form y = join(x, body(x)).
 //
 //     strata::detail::RowStage<Net, 1> stage(net, h, w);
-//     Image<1> out = stage.push(band, /*last=*/false);      // none, some or more rows than came in
+//     Image<1> out = stage.push(std::move(band), /*last=*/false);      // none, some or more rows than came in
 //     ...
 //     while (!stage.done()) out = stage.push(none, /*last=*/true);
 //
-// What layers have held back leaves in the end as it came, a band at a time, so that the end takes no more memory.
-//
-// tile.hpp drives it. There are stages for the deploy form of every layer that keeps rows in their order, for containers,
-// and for modules of one's own of the form y = join(x, body(x)); RowStage<M, C>::possible says whether M is covered.
+// RowStage<M, C>::possible says whether M is covered. tile.hpp drives it.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "strata/deploy/layers.hpp"
+#include "strata/deploy/row_layers.hpp"
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
-#include "strata/nn/trace.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
-
-/// Rows of a result that a convolution computes together: where its rounding errors repeat. A convolution of another
-/// tile height would change this.
-inline constexpr std::int64_t row_step = cpu::winograd::step;
-/// Every convolution gives at least so many rows and columns at a time, so that the kernel is the one that the whole image
-/// gets: the choice may look at the size of small images.
-inline constexpr std::int64_t least_extent = 2 * row_step;
-
-/// Copies rows between images of the same width and batch of one.
-template <int C>
-void copy_rows(const Image<C>& from, std::int64_t first, std::int64_t count, Image<C>& to, std::int64_t place) {
-  if (count > 0)
-    std::memcpy(to.data() + place * to.w() * C, from.data() + first * from.w() * C,
-                std::size_t(count * from.w() * C) * sizeof(float));
-}
-
-/// Rows that wait.
-template <int C>
-class RowQueue {
- public:
-  std::int64_t size() const { return rows_.h(); }
-  void push(const Image<C>& rows) {
-    if (rows.h() == 0) return;
-    Image<C> all(1, size() + rows.h(), rows.w());
-    copy_rows(rows_, 0, size(), all, 0);
-    copy_rows(rows, 0, rows.h(), all, size());
-    rows_ = std::move(all);
-  }
-  /// The first `count` rows, which leave the queue.
-  Image<C> take(std::int64_t count) {
-    if (count == size()) return std::exchange(rows_, Image<C>());
-    Image<C> taken(1, count, rows_.w()), left(1, size() - count, rows_.w());
-    copy_rows(rows_, 0, count, taken, 0);
-    copy_rows(rows_, count, left.h(), left, 0);
-    rows_ = std::move(left);
-    return taken;
-  }
-
- private:
-  Image<C> rows_;
-};
-
-/// What one layer does to extents, from its own trace.
-template <class M>
-constexpr Extents trace_alone(int channels) {
-  Tracer<NoSink> tracer(Extents{.c = channels, .h = 240, .w = 240});
-  tracer.template run<M>();
-  return tracer.extents();
-}
-
-template <class M, int C>
-constexpr int channels_after() {
-  if constexpr (fixes_channels<M>)
-    return M::io::out;
-  else
-    return C;
-}
-
-/// No way to run M by rows.
-struct NoRowStage {
-  static constexpr bool possible = false;
-};
-
-/// A layer without a window that moves: one row, or a block of them, becomes one row or several.
-template <class M, int C>
-class BlockStage {
-  static constexpr Extents after = trace_alone<M>(C);
-  static constexpr std::int64_t block = after.jump > 1 ? std::int64_t(after.jump) : 1;  // rows that become one
-  static constexpr int out = channels_after<M, C>();
-
- public:
-  static constexpr bool possible = after.field == double(block) && after.jump * double(after.h) == 240;
-
-  BlockStage(const M& module, std::int64_t h, std::int64_t w)
-      : module_(&module), out_h_(h * after.h / 240), out_w_(w * after.w / 240) {}
-  std::int64_t out_h() const { return out_h_; }
-  std::int64_t out_w() const { return out_w_; }
-  bool regular() const { return out_h_ > 0 && out_w_ > 0; }
-  std::int64_t kept_bytes() const { return 0; }
-  double lag() const { return double(block - 1); }
-
-  bool done() const { return done_; }
-
-  Image<out> push(const Image<C>& rows, bool last) {
-    done_ = last;
-    if constexpr (block == 1) {
-      return run(rows);
-    } else {
-      queue_.push(rows);
-      return run(queue_.take(last ? queue_.size() : queue_.size() / block * block));
-    }
-  }
-
- private:
-  Image<out> run(const Image<C>& rows) const {
-    if (rows.h() == 0) return Image<out>(1, 0, out_w_);
-    Infer pass;
-    return call(*module_, pass, rows).value();
-  }
-
-  const M* module_;
-  std::int64_t out_h_, out_w_;
-  bool done_ = false;
-  RowQueue<C> queue_;
-};
-
-/// A convolution of stride 1.
-template <int In, int Out, int Kernel, Conv2dOptions Options>
-class ConvStage {
-  using Conv = Conv2d<In, Out, Kernel, Options>;
-  static constexpr std::int64_t pad = Conv::padding, reach = Conv::dilation * (Kernel - 1) + 1;
-  static constexpr std::int64_t step = row_step * Conv::dilation, least = least_extent * Conv::dilation;
-
- public:
-  static constexpr bool possible = Options.stride == 1;
-
-  ConvStage(const float* weight, const float* bias, Activation activation, std::int64_t h, std::int64_t w)
-      : weight_(weight), bias_(bias), activation_(activation), w_(w), out_h_(h + 2 * pad - reach + 1) {}
-  std::int64_t out_h() const { return out_h_; }
-  std::int64_t out_w() const { return w_ + 2 * pad - reach + 1; }
-  bool regular() const { return out_h() >= least && out_w() >= least; }
-  /// Memory between two bands, and rows of the input that have come for which none of the result has gone.
-  std::int64_t kept_bytes() const { return (reach + step) * (w_ + 2 * pad) * In * std::int64_t(sizeof(float)); }
-  double lag() const { return double(pad + step); }
-
-  bool done() const { return given_ == out_h_; }
-
-  Image<Out> push(const Image<In>& rows, bool last) {
-    const std::int64_t above = given_ == 0 && kept_.h() == 0 ? pad : 0, below = last && !closed_ ? pad : 0;
-    closed_ = last;
-    most_ = std::max(most_, (rows.h() + step - 1) / step * step);
-    Image<In> all(1, kept_.h() + above + rows.h() + below, w_ + 2 * pad);
-    copy_rows(kept_, 0, kept_.h(), all, 0);
-    fill_rows(all, kept_.h(), above);
-    for (std::int64_t y = 0; y < rows.h(); ++y) {
-      float* to = all.data() + (kept_.h() + above + y) * all.w() * In;
-      std::fill_n(to, pad * In, 0.0f);
-      std::memcpy(to + pad * In, rows.data() + y * w_ * In, std::size_t(w_ * In) * sizeof(float));
-      std::fill_n(to + (pad + w_) * In, pad * In, 0.0f);
-    }
-    fill_rows(all, kept_.h() + above + rows.h(), below);
-
-    std::int64_t count = std::max<std::int64_t>(all.h() - reach + 1, 0);
-    if (!last) count = std::max<std::int64_t>(std::min(given_ + count, out_h_ - least) / step * step - given_, 0);
-    if (count > most_ + least) count = most_;
-    if (count == 0) {
-      kept_ = std::move(all);
-      return Image<Out>(1, 0, out_w());
-    }
-    Image<Out> y(1, count, out_w());
-    const Conv2dProblem problem{.n = 1, .h = count + reach - 1, .w = all.w(), .in = In, .out = Out, .kernel = Kernel,
-                                .stride = 1, .padding = 0, .dilation = Conv::dilation};
-    cpu::conv2d_forward_cached<float>(problem, all.data(), packed_, /*key=*/1, [&] { return weight_; }, bias_, y.data(),
-                                      activation_);
-    kept_ = Image<In>(1, all.h() - count, all.w());
-    copy_rows(all, count, kept_.h(), kept_, 0);
-    given_ += count;
-    return y;
-  }
-
- private:
-  static void fill_rows(Image<In>& image, std::int64_t first, std::int64_t count) {
-    std::fill_n(image.data() + first * image.w() * In, count * image.w() * In, 0.0f);
-  }
-
-  const float *weight_, *bias_;
-  Activation activation_;
-  cpu::PackedWeights packed_;
-  std::int64_t w_, out_h_;
-  std::int64_t given_ = 0;         // rows of the result
-  std::int64_t most_ = step;       // rows that came at a time
-  bool closed_ = false;            // the padding below is there
-  Image<In> kept_;                 // rows of the padded input from row given_ of the result on
-};
-
-/// y = join(x, body(x)), row by row.
-template <class Body, int C, class Join>
-class SkipStage {
-  static constexpr int out = std::remove_cvref_t<decltype(std::declval<const Join&>()(
-      std::declval<Image<C>>(), std::declval<Image<Body::out>>()))>::channels;
-
- public:
-  SkipStage(Body body, Join join, std::int64_t h, std::int64_t w) : body_(std::move(body)), join_(join), h_(h), w_(w) {}
-  std::int64_t out_h() const { return h_; }
-  std::int64_t out_w() const { return w_; }
-  bool regular() const { return body_.regular() && body_.out_h() == h_ && body_.out_w() == w_; }
-  std::int64_t kept_bytes() const { return body_.kept_bytes() + std::int64_t(lag()) * w_ * C * std::int64_t(sizeof(float)); }
-  double lag() const { return body_.lag(); }
-
-  bool done() const { return body_.done(); }
-
-  Image<out> push(const Image<C>& rows, bool last) {
-    waiting_.push(rows);
-    const auto y = body_.push(rows, last);
-    if (y.h() == 0) return Image<out>(1, 0, w_);
-    return join_(waiting_.take(y.h()), y);
-  }
-
- private:
-  Body body_;
-  Join join_;
-  std::int64_t h_, w_;
-  RowQueue<C> waiting_;
-};
 
 /// The stage of a module that gets C channels. `out` is the number it gives.
 template <class M, int C>
@@ -320,8 +111,8 @@ struct RowStages<I, C, Sequential<Ms...>> {
   std::int64_t kept_bytes() const { return head.kept_bytes() + tail.kept_bytes(); }
   double lag() const { return head.lag() + tail.lag() * rows_in_; }
   bool done() const { return tail.done(); }
-  Image<out> push(const Image<C>& rows, bool last) {
-    auto y = head.push(rows, last);
+  Image<out> push(Image<C> rows, bool last) {
+    auto y = head.push(std::move(rows), last);
     return tail.push(std::move(y), head.done());
   }
 
@@ -373,7 +164,7 @@ struct RowStage<Repeat<N, M>, C> {
   bool done() const { return stages_.back().done(); }
   Image<C> push(Image<C> rows, bool last) {
     for (auto& stage : stages_) {
-      rows = stage.push(rows, last);
+      rows = stage.push(std::move(rows), last);
       last = stage.done();
     }
     return rows;

@@ -77,6 +77,26 @@ constexpr OutputScale output_scale() {
                           " pixels with this network: give more, or cut the image"));
 }
 
+/// What bands of rows of an image take, and how thick they may be.
+struct BandPlan {
+  std::int64_t unit;        // their thickness is a multiple of it
+  std::int64_t row_bytes;   // for each row of a band
+  std::int64_t kept_bytes;  // whatever the bands
+
+  std::int64_t most_rows(std::int64_t bytes) const { return std::max<std::int64_t>((bytes - kept_bytes) / row_bytes / unit * unit, 0); }
+  std::int64_t least_bytes() const { return kept_bytes + unit * row_bytes; }
+};
+template <class Net, class Stage>
+BandPlan plan_bands(const Stage& stage, std::int64_t h, std::int64_t w) {
+  constexpr TileSink facts = tile_facts<Net>();
+  constexpr std::int64_t unit = facts.align;
+  // A band goes through as input, copy with padding and result, with one more where a skip goes around; a half more is what
+  // the pool's rounding and blocks of other sizes take. In the end layers hold back some rows more.
+  const std::int64_t row_bytes = w * round_up(6 * facts.widest) * std::int64_t(sizeof(float));
+  const std::int64_t in_the_end = h % unit == 0 ? 2 : 4;
+  return {.unit = unit, .row_bytes = row_bytes, .kept_bytes = stage.kept_bytes() + in_the_end * unit * row_bytes};
+}
+
 template <class Net, class Image>
 auto run_whole(const Net& net, const Image& image) {
   Infer pass;
@@ -93,8 +113,8 @@ void run_tiles(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Writ
                                 output_extents<Net>(1 << 11, 1 << 11).h == scale.of(1 << 11);
   constexpr std::int64_t align = facts.align;
   constexpr std::int64_t halo = (round_up(facts.halo) + align - 1) / align * align;
-  const auto bytes_of = [&](std::int64_t rows, std::int64_t columns) {  // three activations and the strips
-    return rows * columns * round_up(3 * facts.widest) * std::int64_t(sizeof(float)) + rows * w * (in + out) * std::int64_t(sizeof(float));
+  const auto bytes_of = [&](std::int64_t rows, std::int64_t columns) {  // three activations and what the pool has free, and the strips
+    return rows * columns * round_up(6 * facts.widest) * std::int64_t(sizeof(float)) + rows * w * (in + out) * std::int64_t(sizeof(float));
   };
   const auto whole = [&] {
     Image<in> image(1, h, w);
@@ -155,24 +175,24 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
   using Stage = detail::RowStage<Net, in>;
   if constexpr (Stage::possible) {
     Stage stage(net, h, w);
-    constexpr detail::TileSink facts = detail::tile_facts<Net>();
-    constexpr std::int64_t unit = facts.align;
-    // A band goes through as input, copy with padding and result, twice where a skip goes around.
-    const std::int64_t row_bytes = w * detail::round_up(5 * facts.widest) * std::int64_t(sizeof(float));
-    const std::int64_t room = (options.max_bytes - stage.kept_bytes()) / row_bytes / unit * unit;
-    if (stage.regular() && (room >= unit || options.tile > 0)) {
+    const auto plan = detail::plan_bands<Net>(stage, h, w);
+    const std::int64_t room = plan.most_rows(options.max_bytes);
+    if (stage.regular() && (room >= plan.unit || options.tile > 0)) {
       // Bands that stay in the caches are the fastest, if they are not too thin to keep all threads busy.
-      const std::int64_t cached = (std::int64_t{8} << 20) / row_bytes / unit * unit;
-      std::int64_t band = std::min(room, std::clamp<std::int64_t>(cached, 4 * unit, 64 * unit));
+      const std::int64_t cached = (std::int64_t{8} << 20) / plan.row_bytes / plan.unit * plan.unit;
+      std::int64_t band = std::min(room, std::clamp<std::int64_t>(cached, 4 * plan.unit, 64 * plan.unit));
       if (options.tile > 0) band = options.tile;
+      const std::size_t before = cpu_pool().live_bytes();
       std::int64_t written = 0;
+      bool steady = false;
       for (std::int64_t y = 0; !stage.done(); y = std::min(h, y + band)) {
         Image<in> rows(1, std::min(band, h - y), w);
         if (rows.h() > 0) read(y, rows);
-        // Free blocks of sizes that are no longer asked for, as at the end, would add to what is in use.
-        if (rows.h() == 0 || std::int64_t(cpu_pool().reserved_bytes() - cpu_pool().live_bytes()) > 3 * options.max_bytes)
+        // The first bands and the last ones ask for other sizes: free blocks of these would add to what is in use.
+        if (!steady || rows.h() < band || std::int64_t(cpu_pool().reserved_bytes() - before) > options.max_bytes)
           cpu_pool().trim();
-        const auto out = stage.push(rows, y + band >= h);
+        steady = written > 0;
+        const auto out = stage.push(std::move(rows), y + band >= h);
         if (out.h() > 0) write(written, out);
         written += out.h();
       }
@@ -180,6 +200,19 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
     }
   }
   detail::run_tiles(net, h, w, read, write, options);
+}
+
+/// The least .max_bytes with which run_rows goes through an image of h x w pixels in bands of rows; with less it computes
+/// overlapping tiles, which takes longer, asks for rows again, and ends where the limit is too little for these as well.
+/// 0 where the network or the image's size allows no bands.
+template <class Net>
+std::int64_t least_band_bytes(const Net& net, std::int64_t h, std::int64_t w) {
+  using Stage = detail::RowStage<Net, Net::io::in>;
+  if constexpr (Stage::possible) {
+    const Stage stage(net, h, w);
+    if (stage.regular()) return detail::plan_bands<Net>(stage, h, w).least_bytes();
+  }
+  return 0;
 }
 
 /// The same for an image in memory: a batch of one or more.

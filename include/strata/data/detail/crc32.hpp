@@ -79,11 +79,12 @@ constexpr std::int64_t crc32_power(int power) {
 
 #endif
 
-inline std::uint32_t crc32(Bytes bytes) {
+/// crc32(b, crc32(a)) is that of a and b together.
+inline std::uint32_t crc32(Bytes bytes, std::uint32_t before = 0) {
 #if defined(__x86_64__)
-  if (bytes.size() >= 64 && __builtin_cpu_supports("pclmul")) return ~crc32_by_products(0xFFFFFFFFu, bytes);
+  if (bytes.size() >= 64 && __builtin_cpu_supports("pclmul")) return ~crc32_by_products(~before, bytes);
 #endif
-  return ~crc32_by_tables(0xFFFFFFFFu, bytes);
+  return ~crc32_by_tables(~before, bytes);
 }
 
 }  // namespace strata::inline STRATA_ABI::detail

@@ -25,6 +25,7 @@ struct ImageInfo {
   int channels = 0;  ///< 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; a palette counts as what its colours are
   int bits = 8;      ///< per channel: 8 or 16 (fewer are widened to 8 when read)
   ImageFormat format = ImageFormat::png;
+  int decoding_copies = 1;   ///< how much memory decoding takes besides the file, in copies of the pixels, about
 
   bool has_alpha() const { return channels == 2 || channels == 4; }
 };

@@ -55,6 +55,7 @@ inline ImageInfo read_jpeg_structure(Bytes file, bool whole) {
       info.h = big_endian(body.subspan(1, 2));
       info.w = big_endian(body.subspan(3, 2));
       info.channels = body[5] >= 3 ? 3 : 1;  // CMYK is read as RGB
+      info.decoding_copies = marker == 0xC2 ? 4 : 2;  // planes, and the coefficients of a progressive one
       if (!whole) return info;
     }
     if (marker == 0xC4) check_huffman_tables(body);

@@ -32,6 +32,7 @@ inline ImageInfo png_header(Bytes header) {
   info.w = big_endian(header.subspan(0, 4));
   info.h = big_endian(header.subspan(4, 4));
   info.bits = bits == 16 ? 16 : 8;
+  info.decoding_copies = bits < 8 || colour == 3 || header[12] == 1 ? 4 : 1;  // stb's way is the longer one
   info.channels = colour == 0 ? 1 : colour == 4 ? 2 : colour == 6 ? 4 : 3;
   return info;
 }
@@ -60,6 +61,7 @@ inline ImageInfo read_png_structure(Bytes file, bool whole) {
       info.channels = grey ? 1 : 3;
     } else if (name == "tRNS" && !info.has_alpha()) {
       info.channels = palette ? 4 : info.channels + 1;
+      info.decoding_copies = 4;
     } else if (name == "IEND") {
       return info;
     }
@@ -90,18 +92,18 @@ inline void append_big_endian(std::vector<unsigned char>& out, std::uint32_t val
   for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<unsigned char>(value >> shift));
 }
 
-inline void append_png_chunk(std::vector<unsigned char>& out, const char* name, Bytes body) {
-  append_big_endian(out, std::uint32_t(body.size()));
-  const std::size_t begin = out.size();
-  out.insert(out.end(), name, name + 4);
-  out.insert(out.end(), body.begin(), body.end());
-  append_big_endian(out, crc32(Bytes(out).subspan(begin)));
-}
+/// A PNG file in three parts, so that what is compressed need not be copied.
+struct PngFile {
+  std::vector<unsigned char> head, tail;
+  std::unique_ptr<unsigned char, FreeMemory> compressed;
+  std::size_t compressed_size = 0;
+
+  std::array<Bytes, 3> parts() const { return {head, {compressed.get(), compressed_size}, tail}; }
+};
 
 /// A PNG file of h rows of w pixels; 16-bit samples are given most significant byte first. It filters in the samples' own
 /// memory, and takes no more of it where `samples` has capacity for h bytes more.
-inline std::vector<unsigned char> encode_png(std::vector<unsigned char> samples, std::int64_t w, std::int64_t h, int channels,
-                                             int bits) {
+inline PngFile encode_png(std::vector<unsigned char> samples, std::int64_t w, std::int64_t h, int channels, int bits) {
   const std::size_t step = std::size_t(channels * bits / 8);
   const std::size_t row_bytes = std::size_t(w) * step;
   if (samples.size() + std::size_t(h) > std::size_t(std::numeric_limits<int>::max()) / 2)
@@ -128,25 +130,30 @@ inline std::vector<unsigned char> encode_png(std::vector<unsigned char> samples,
     *to = static_cast<unsigned char>(best_type);
     std::copy(best.begin(), best.end(), to + 1);
   }
-  int compressed_size = 0;
-  const std::unique_ptr<unsigned char, FreeMemory> compressed(
-      stb::stbi_zlib_compress(samples.data(), int(samples.size()), &compressed_size, 8));
-  if (!compressed) throw BadImage("there is not enough memory to compress it");
-  std::vector<unsigned char>().swap(samples);
+  PngFile file;
+  int size = 0;
+  file.compressed.reset(stb::stbi_zlib_compress(samples.data(), int(samples.size()), &size, 8));
+  if (!file.compressed) throw BadImage("there is not enough memory to compress it");
+  file.compressed_size = std::size_t(size);
 
-  std::vector<unsigned char> out;
-  out.reserve(std::size_t(compressed_size) + 100);
-  out.assign(png_signature.begin(), png_signature.end());
-  std::vector<unsigned char> header;
-  append_big_endian(header, std::uint32_t(w));
-  append_big_endian(header, std::uint32_t(h));
   constexpr std::array<unsigned char, 5> colour_types{0, 0, 4, 2, 6};
+  std::vector<unsigned char>& head = file.head;
+  head.assign(png_signature.begin(), png_signature.end());
+  const auto begin_chunk = [&](const char* name, std::uint32_t length) {
+    append_big_endian(head, length);
+    for (int i = 0; i < 4; ++i) head.push_back(static_cast<unsigned char>(name[i]));
+  };
+  begin_chunk("IHDR", 13);
+  append_big_endian(head, std::uint32_t(w));
+  append_big_endian(head, std::uint32_t(h));
   for (const int byte : {bits, int(colour_types[std::size_t(channels)]), 0, 0, 0})
-    header.push_back(static_cast<unsigned char>(byte));
-  append_png_chunk(out, "IHDR", header);
-  append_png_chunk(out, "IDAT", {compressed.get(), std::size_t(compressed_size)});
-  append_png_chunk(out, "IEND", {});
-  return out;
+    head.push_back(static_cast<unsigned char>(byte));
+  append_big_endian(head, crc32(Bytes(head).last(13 + 4)));
+  begin_chunk("IDAT", std::uint32_t(size));
+  append_big_endian(file.tail, crc32(file.parts()[1], crc32(Bytes(head).last(4))));
+  for (const char byte : {'\0', '\0', '\0', '\0', 'I', 'E', 'N', 'D'}) file.tail.push_back(static_cast<unsigned char>(byte));
+  append_big_endian(file.tail, crc32(Bytes(file.tail).last(4)));
+  return file;
 }
 
 }  // namespace strata::inline STRATA_ABI::detail

@@ -38,7 +38,8 @@ inline std::size_t& allocation_limit() {
   thread_local std::size_t limit = SIZE_MAX;
   return limit;
 }
-inline void* limited_malloc(std::size_t bytes) { return bytes > allocation_limit() ? nullptr : std::malloc(bytes); }
+/// Zeros: of a damaged JPEG file stb looks at Huffman tables that it never filled, and at their places in its memory.
+inline void* limited_malloc(std::size_t bytes) { return bytes > allocation_limit() ? nullptr : std::calloc(bytes, 1); }
 inline void* limited_realloc(void* memory, std::size_t bytes) {
   return bytes > allocation_limit() ? nullptr : std::realloc(memory, bytes);
 }

@@ -88,6 +88,11 @@ class Var<C, OnnxSymbol> {
     return Var<Out, OnnxSymbol>(std::move(y));
   }
 
+  /// A convolution: `module` has a weight of shape (Out, In, Kernel, Kernel) and, where M::has_bias, a bias, and M is or has
+  /// the constants of a Conv2d.
+  template <class M>
+  auto convolution(const auto& module) const;
+
   /// The name of a parameter or buffer of the network, whose numbers become part of the graph. `shape` may be another one
   /// of the same size. Throws ValueError when no visit lists it.
   std::string tensor(const auto& leaf, std::vector<std::int64_t> shape = {}) const {
@@ -287,7 +292,7 @@ Var<Out, OnnxSymbol> flatten(const Var<C, OnnxSymbol>& x) {
 }
 
 template <class M, int C>
-auto onnx_convolution(const M& module, const Var<C, OnnxSymbol>& x) {
+auto onnx_convolution(const auto& module, const Var<C, OnnxSymbol>& x) {
   std::vector<std::string> tensors{x.tensor(module.weight)};
   if constexpr (M::has_bias) tensors.push_back(x.tensor(module.bias));
   std::vector<OnnxAttribute> attributes{{"kernel_shape", two(M::kernel)},
@@ -327,6 +332,12 @@ Var<Out, OnnxSymbol> onnx_unshuffle(const Var<C, OnnxSymbol>& x, int factor) {
 
 }  // namespace detail
 
+template <int C>
+template <class M>
+auto Var<C, OnnxSymbol>::convolution(const auto& module) const {
+  return detail::onnx_convolution<M>(module, detail::image(*this));
+}
+
 // ---- what the layers below call, found by the type of the symbols
 
 /// An expression as nodes; autograd/expression.hpp calls it.
@@ -340,7 +351,7 @@ template <class M, class P, int C>
 auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
   using Plain = std::remove_const_t<M>;
   if constexpr (detail::is_conv2d<Plain>) {
-    return detail::onnx_convolution(module, detail::image(x));
+    return x.template convolution<Plain>(module);
   } else if constexpr (detail::is_conv_transpose2d<Plain>) {
     return detail::onnx_transposed_convolution(module, detail::image(x));
   } else if constexpr (detail::is_batch_norm<Plain>) {
@@ -377,8 +388,8 @@ auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
     return Plain::onnx(module, x);
   } else {
     static_assert(!requires { Plain::is_leaf_layer; },
-                  "strata: this layer has no ONNX form yet: export the network that was not folded, or give a layer of your "
-                  "own 'static auto onnx(auto& self, const auto& x) { return x.template node<Out>(\"Operator\"); }'");
+                  "strata: this layer has no ONNX form yet: give it "
+                  "'static auto onnx(auto& self, const auto& x) { return x.template node<Out>(\"Operator\"); }'");
     return Plain::forward(module, pass, x);
   }
 }

@@ -1,0 +1,263 @@
+// One layer run on an image that comes in bands of rows: it keeps the few rows it will need again and gives the rows that
+// are complete. Every row has the bits that a run on the whole image gives it, since a convolution sees the same numbers
+// in the same order: bands end where Winograd's tiles end, and padding is written out as zeros.
+//
+//     strata::detail::ConvStage<1, 64, 3, {}> stage(weight, bias, strata::Activation::relu, h, w);
+//     Image<64> out = stage.push(std::move(band), /*last=*/false);      // none, some or more rows than came in
+//     ...
+//     while (!stage.done()) out = stage.push(none, /*last=*/true);
+//
+// What has been held back leaves in the end as it came, a band at a time, so that the end takes no more memory. Bands are
+// taken by value and let go when they have been used: a chain of layers holds two or three of them, not one for each layer.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "strata/deploy/layers.hpp"
+#include "strata/nn/trace.hpp"
+
+namespace strata::inline STRATA_ABI::detail {
+
+/// Rows of a result that a convolution computes together: where its rounding errors repeat. A convolution of another
+/// tile height would change this.
+inline constexpr std::int64_t row_step = cpu::winograd::step;
+/// A convolution gives at least so many rows and columns at a time, but for whole tiles of rows, so that the kernel is the
+/// one that the whole image gets: the choice looks at how much of the tiles is used.
+inline constexpr std::int64_t least_extent = 2 * row_step;
+
+/// What a block of the pool takes of the system's memory, whose pages may be large.
+constexpr std::int64_t held_bytes(std::int64_t bytes) {
+  constexpr std::int64_t page = std::int64_t{1} << 21;
+  if (bytes == 0) return 0;
+  const auto block = std::int64_t(MemoryPool::block_bytes(std::size_t(bytes)));
+  return block < page ? block : (block + page - 1) / page * page;
+}
+
+/// Copies rows between images of the same width and batch of one.
+template <int C>
+void copy_rows(const Image<C>& from, std::int64_t first, std::int64_t count, Image<C>& to, std::int64_t place) {
+  if (count > 0)
+    std::memcpy(to.data() + place * to.w() * C, from.data() + first * from.w() * C,
+                std::size_t(count * from.w() * C) * sizeof(float));
+}
+
+/// Rows that wait between two bands, in memory that stays.
+template <int C>
+class WaitingRows {
+ public:
+  std::int64_t size() const { return size_; }
+
+  /// Copies all of them to the first rows of `to`.
+  void copy_to(Image<C>& to) const {
+    if (size_ > 0) std::memcpy(to.data(), data(), std::size_t(size_ * row_) * sizeof(float));
+  }
+  /// Keeps the rows from `first` on of an image, and no others.
+  void assign(const Image<C>& image, std::int64_t first) {
+    size_ = 0;
+    append(image, first);
+  }
+  /// Of the rows that wait followed by `rows`, gives the first `count`. The others wait.
+  Image<C> exchange(Image<C> rows, std::int64_t count) {
+    if (size_ == 0 && count == rows.h()) return rows;
+    Image<C> taken(1, count, rows.w());
+    const std::int64_t mine = std::min(count, size_), theirs = count - mine;
+    if (mine > 0) {
+      std::memcpy(taken.data(), data(), std::size_t(mine * row_) * sizeof(float));
+      std::memmove(data(), data() + mine * row_, std::size_t((size_ - mine) * row_) * sizeof(float));
+      size_ -= mine;
+    }
+    copy_rows(rows, 0, theirs, taken, mine);
+    append(rows, theirs);
+    return taken;
+  }
+
+ private:
+  float* data() { return static_cast<float*>(memory_.data()); }
+  const float* data() const { return static_cast<const float*>(memory_.data()); }
+
+  void append(const Image<C>& image, std::int64_t first) {
+    const std::int64_t count = image.h() - first;
+    if (count == 0) return;
+    row_ = image.w() * C;
+    const auto bytes = std::size_t((size_ + count) * row_) * sizeof(float);
+    if (memory_.capacity() < bytes) {
+      Storage larger = cpu_pool().take(bytes, /*for_long=*/true);
+      if (size_ > 0) std::memcpy(larger.data(), memory_.data(), std::size_t(size_ * row_) * sizeof(float));
+      memory_ = std::move(larger);
+    }
+    std::memcpy(data() + size_ * row_, image.data() + first * row_, std::size_t(count * row_) * sizeof(float));
+    size_ += count;
+  }
+
+  Storage memory_;
+  std::int64_t size_ = 0, row_ = 0;  // rows, and floats of one
+};
+
+/// What one layer does to extents, from its own trace.
+template <class M>
+constexpr Extents trace_alone(int channels) {
+  Tracer<NoSink> tracer(Extents{.c = channels, .h = 240, .w = 240});
+  tracer.template run<M>();
+  return tracer.extents();
+}
+
+template <class M, int C>
+constexpr int channels_after() {
+  if constexpr (fixes_channels<M>)
+    return M::io::out;
+  else
+    return C;
+}
+
+/// No way to run a module by rows.
+struct NoRowStage {
+  static constexpr bool possible = false;
+};
+
+/// A layer without a window that moves: one row, or a block of them, becomes one row or several.
+template <class M, int C>
+class BlockStage {
+  static constexpr Extents after = trace_alone<M>(C);
+  static constexpr std::int64_t block = after.jump > 1 ? std::int64_t(after.jump) : 1;  // rows that become one
+  static constexpr int out = channels_after<M, C>();
+
+ public:
+  static constexpr bool possible = after.field == double(block) && after.jump * double(after.h) == 240;
+
+  BlockStage(const M& module, std::int64_t h, std::int64_t w)
+      : module_(&module), out_h_(h * after.h / 240), out_w_(w * after.w / 240) {}
+  std::int64_t out_h() const { return out_h_; }
+  std::int64_t out_w() const { return out_w_; }
+  bool regular() const { return out_h_ > 0 && out_w_ > 0; }
+  std::int64_t kept_bytes() const { return 0; }
+  double lag() const { return double(block - 1); }
+
+  bool done() const { return done_; }
+
+  Image<out> push(Image<C> rows, bool last) {
+    done_ = last;
+    const std::int64_t there = waiting_.size() + rows.h();
+    rows = waiting_.exchange(std::move(rows), last ? there : there / block * block);
+    if (rows.h() == 0) return Image<out>(1, 0, out_w_);
+    Infer pass;
+    return call(*module_, pass, rows).value();
+  }
+
+ private:
+  const M* module_;
+  std::int64_t out_h_, out_w_;
+  bool done_ = false;
+  WaitingRows<C> waiting_;
+};
+
+/// A convolution of stride 1.
+template <int In, int Out, int Kernel, Conv2dOptions Options>
+class ConvStage {
+  using Conv = Conv2d<In, Out, Kernel, Options>;
+  static constexpr std::int64_t pad = Conv::padding, reach = Conv::dilation * (Kernel - 1) + 1;
+  static constexpr std::int64_t step = row_step * Conv::dilation, least_size = std::max(least_extent * Conv::dilation, reach);
+  static constexpr std::int64_t most_kept = reach - 1 + step - 1;  // rows, but at the image's end
+
+ public:
+  static constexpr bool possible = Options.stride == 1;
+
+  ConvStage(const float* weight, const float* bias, Activation activation, std::int64_t h, std::int64_t w)
+      : weight_(weight), bias_(bias), activation_(activation), w_(w), out_h_(h + 2 * pad - reach + 1) {}
+  std::int64_t out_h() const { return out_h_; }
+  std::int64_t out_w() const { return w_ + 2 * pad - reach + 1; }
+  bool regular() const { return out_h() >= least_size && out_w() >= least_size; }
+  /// Memory between two bands, with that of the weights in the form that the kernel reads, and rows of the input that have
+  /// come for which none of the result has gone.
+  std::int64_t kept_bytes() const {
+    constexpr std::int64_t planes = cpu::winograd::planes * cpu::winograd::FilterParts(Kernel).count, weights = planes * In * Out;
+    return held_bytes(most_kept * (w_ + 2 * pad) * In * std::int64_t(sizeof(float))) + weights * std::int64_t(sizeof(float));
+  }
+  double lag() const { return double(most_kept - pad); }
+
+  bool done() const { return given_ == out_h_; }
+
+  Image<Out> push(Image<In> rows, bool last) {
+    const std::int64_t above = given_ == 0 && waiting_.size() == 0 ? pad : 0, below = last && !closed_ ? pad : 0;
+    closed_ = last;
+    if (!last || above > 0) most_ = std::max(most_, (rows.h() + step - 1) / step * step);
+    Image<In> all(1, waiting_.size() + above + rows.h() + below, w_ + 2 * pad);
+    waiting_.copy_to(all);
+    fill_rows(all, waiting_.size(), above);
+    for (std::int64_t y = 0; y < rows.h(); ++y) {
+      float* to = all.data() + (waiting_.size() + above + y) * all.w() * In;
+      std::fill_n(to, pad * In, 0.0f);
+      std::memcpy(to + pad * In, rows.data() + y * w_ * In, std::size_t(w_ * In) * sizeof(float));
+      std::fill_n(to + (pad + w_) * In, pad * In, 0.0f);
+    }
+    fill_rows(all, waiting_.size() + above + rows.h(), below);
+    rows = {};
+
+    std::int64_t count = std::max<std::int64_t>(all.h() - reach + 1, 0);
+    const std::int64_t least = out_h_ % step == 0 ? step : least_size;
+    if (!last) count = std::max<std::int64_t>(std::min(given_ + count, out_h_ - least) / step * step - given_, 0);
+    // What was held back in all layers would come out as one thick band: it is cut into such as came in.
+    if (count > most_ && count >= least + step) count = std::min(most_, (count - least) / step * step);
+    Image<Out> y(1, count, out_w());
+    if (count > 0) {
+      const Conv2dProblem problem{.n = 1, .h = count + reach - 1, .w = all.w(), .in = In, .out = Out, .kernel = Kernel,
+                                  .stride = 1, .padding = 0, .dilation = Conv::dilation};
+      cpu::conv2d_forward_cached<float>(problem, all.data(), packed_, /*key=*/1, [&] { return weight_; }, bias_, y.data(),
+                                        activation_);
+    }
+    waiting_.assign(all, count);
+    given_ += count;
+    return y;
+  }
+
+ private:
+  static void fill_rows(Image<In>& image, std::int64_t first, std::int64_t count) {
+    std::fill_n(image.data() + first * image.w() * In, count * image.w() * In, 0.0f);
+  }
+
+  const float *weight_, *bias_;
+  Activation activation_;
+  cpu::PackedWeights packed_;
+  std::int64_t w_, out_h_;
+  std::int64_t given_ = 0;         // rows of the result
+  std::int64_t most_ = step;       // rows that came at a time, before the end
+  bool closed_ = false;            // the padding below is there
+  WaitingRows<In> waiting_;        // of the padded input, from row given_ of the result on
+};
+
+/// y = join(x, body(x)), row by row.
+template <class Body, int C, class Join>
+class SkipStage {
+  static constexpr int out = std::remove_cvref_t<decltype(std::declval<const Join&>()(
+      std::declval<Image<C>>(), std::declval<Image<Body::out>>()))>::channels;
+
+ public:
+  SkipStage(Body body, Join join, std::int64_t h, std::int64_t w) : body_(std::move(body)), join_(join), h_(h), w_(w) {}
+  std::int64_t out_h() const { return h_; }
+  std::int64_t out_w() const { return w_; }
+  bool regular() const { return body_.regular() && body_.out_h() == h_ && body_.out_w() == w_; }
+  std::int64_t kept_bytes() const {
+    return body_.kept_bytes() + held_bytes(std::int64_t(lag()) * w_ * C * std::int64_t(sizeof(float)));
+  }
+  double lag() const { return body_.lag(); }
+
+  bool done() const { return body_.done(); }
+
+  Image<out> push(Image<C> rows, bool last) {
+    const auto y = body_.push(rows, last);
+    const Image<C> x = waiting_.exchange(std::move(rows), y.h());
+    if (y.h() == 0) return Image<out>(1, 0, w_);
+    return join_(x, y);
+  }
+
+ private:
+  Body body_;
+  Join join_;
+  std::int64_t h_, w_;
+  WaitingRows<C> waiting_;
+};
+
+}  // namespace strata::inline STRATA_ABI::detail
