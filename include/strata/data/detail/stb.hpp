@@ -38,7 +38,8 @@ inline std::size_t& allocation_limit() {
   thread_local std::size_t limit = SIZE_MAX;
   return limit;
 }
-inline void* limited_malloc(std::size_t bytes) { return bytes > allocation_limit() ? nullptr : std::malloc(bytes); }
+/// Zeros, since stb's JPEG decoder reads Huffman tables that a file names and never gives.
+inline void* limited_malloc(std::size_t bytes) { return bytes > allocation_limit() ? nullptr : std::calloc(1, bytes); }
 inline void* limited_realloc(void* memory, std::size_t bytes) {
   return bytes > allocation_limit() ? nullptr : std::realloc(memory, bytes);
 }
