@@ -11,7 +11,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -263,11 +262,7 @@ int main(int argc, char** argv) {
   app.add_option("--resume", options.resume, "go on from this checkpoint [latest of --checkpoint-dir]")->expected(0, 1);
   app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
-  app.add_option("--precision", options.precision, "what convolutions on a device multiply in")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, st::Precision>{
-          {"fp32", st::Precision::fp32}, {"tf32", st::Precision::tf32}, {"bf16", st::Precision::bf16},
-          {"fp16", st::Precision::fp16}}))
-      ->default_str("fp32");
+  device::add_precision(app, options.precision);
   CLI11_PARSE(app, argc, argv);
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";
   try {

@@ -211,16 +211,16 @@ class TileReader {
     }
   }
 
-  /// Floats between the tiles of a plane, so that the last vector of a part has room.
+  /// Numbers between the tiles of a plane, so that the last vector of a part has room.
   static std::int64_t stride(std::int64_t parts, std::int64_t channels) {
     return simd::padded<V>((parts - 1) * channels + simd::padded<V>(channels));
   }
 
   /// Channels [channel, channel + width) under parts [part, part + count), as `map` gives them, for the tile whose result
   /// begins at `place`. Several parts want all channels.
-  template <class Map>
+  template <class Map, class Factor>
   void transform(const Map& map, const Tiles::Place& place, std::int64_t part, std::int64_t count, std::int64_t channel,
-                 std::int64_t width, float* v, std::int64_t plane) const {
+                 std::int64_t width, Factor* v, std::int64_t plane) const {
     if (gathers() && width == x_.c) return gather(map, corner(place, 0), part * x_.c, count * x_.c, v, plane);
     for (std::int64_t p = 0; p < count; ++p, v += width)  // the last vector may reach into the next part: in order
       Window<tile, const float>(x_, corner(place, part + p), dilation_, channel, width, zeros_.data())
@@ -246,8 +246,8 @@ class TileReader {
             place.w - padding_ + dilation_ * parts_.begin(part % parts_.across)};
   }
 
-  template <class Map>
-  void gather(const Map& map, const Tiles::Place& first, std::int64_t begin, std::int64_t count, float* v,
+  template <class Map, class Factor>
+  void gather(const Map& map, const Tiles::Place& first, std::int64_t begin, std::int64_t count, Factor* v,
               std::int64_t plane) const {
     const float* const image = x_.data + first.n * x_.h * x_.w * x_.c;
     const std::int64_t reach = dilation_ * (tile - 1 + parts_.kernel - 3);
