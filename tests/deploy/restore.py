@@ -238,6 +238,8 @@ def bad_input(folder):
         (("denoise", folder / "good.png", "-o", out, "--unknown"), "--unknown"),
         (("deblock", folder / "good.png", "-o", out), "no model"),
         (("sharpen", folder / "good.png", "-o", out), "sharpen"),
+        (("denoise", folder / "good.png", "-o", ""), "empty"),
+        (("denoise", "", "-o", out), "empty"),
         (("denoise",), "input"),
     ]
     for command, word in mistakes:
