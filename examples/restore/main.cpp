@@ -113,6 +113,9 @@ class Program {
     if (memory.least() > max_bytes_)
       throw st::ValueError(st::concat("--max-memory ", options_.max_memory, " is too little for ", input.string(), ", ", info.w, "x",
                                       info.h, " pixels: it takes ", (memory.least() + (1 << 20) - 1) >> 20, "M at least"));
+    if (!upscaling && !sigma_ && std::min(info.h, info.w) < 16)
+      throw st::ValueError(st::concat(input.string(), ": has ", info.w, "x", info.h,
+                                      " pixels, too small to find its noise level: give it, as --sigma 15"));
     const std::vector<float>& numbers = weights(task);
     st::RawImage picture = st::load_raw_image(input);
     std::string how = st::concat(picture.w, "x", picture.h, picture.channels >= 3 ? " colour" : " grey",
@@ -149,12 +152,25 @@ class Program {
     if (!kept.empty()) return kept;
     const bool named = options_.model.empty() || options_.model == "grey" || options_.model == "colour" || options_.model == "x2";
     if (!named)
-      kept = restore::load(task, options_.model);
+      kept = weights_of_file(task);
     else if (!options_.model.empty() && options_.model != model_name(task))
       throw st::ValueError(st::concat("--model ", options_.model, " is not for this picture and task; that is ", model_name(task)));
     else
       kept = restore::load_built_in(task, restore::built_in(task));
     return kept;
+  }
+
+  std::vector<float> weights_of_file(Task task) const {
+    try {
+      return restore::load(task, options_.model);
+    } catch (const st::Error& error) {  // its first line: a list of tensors is for those who train
+      const std::string text = error.what();
+      throw st::FileError(st::concat("--model ", text.substr(0, text.find('\n')), " (wanted: grey, colour, x2, or weights of the ",
+                                     task == Task::upscale ? "upscaler, as super_resolution_train"
+                                     : task == Task::denoise_grey ? "grey denoiser, as ffdnet_train --channels 1"
+                                                                  : "colour denoiser, as ffdnet_train --channels 3",
+                                     " writes them)"));
+    }
   }
 
   const Options& options_;
@@ -167,6 +183,7 @@ class Program {
 int run(const Options& options) {
   if (options.task == "deblock")
     throw st::ValueError("deblock: there is no model for JPEG's blocks yet; denoise --sigma 5 softens weak ones");
+  if (options.task == "upscale" && options.sigma != "auto") throw st::ValueError("--sigma is for denoise; upscale takes none");
   Program program(options);
   std::vector<fs::path> files;
   bool many = options.inputs.size() > 1;
@@ -182,8 +199,14 @@ int run(const Options& options) {
     program.restore_file(files.front(), options.output, options.compare);
     return 0;
   }
-  if (!options.compare.empty()) fs::create_directories(options.compare);
-  fs::create_directories(options.output);
+  for (const fs::path& folder : {options.output, options.compare}) {
+    if (folder.empty()) continue;
+    std::error_code failure;
+    fs::create_directories(folder, failure);
+    if (!fs::is_directory(folder))
+      throw st::FileError(st::concat(folder.string(), ": cannot be a folder, which several inputs want as output",
+                                     failure ? ": " + failure.message() : ""));
+  }
   std::map<fs::path, fs::path> taken;  // output -> input
   int failures = 0;
   for (const fs::path& file : files) try {

@@ -24,10 +24,11 @@ struct Options {
 };
 
 inline void add_options(CLI::App& app, Options& options) {
+  const CLI::Validator given([](const std::string& path) { return path.empty() ? std::string("wanted a path, got an empty word") : ""; }, "");
   app.option_defaults()->always_capture_default();
   app.add_option("task", options.task, "denoise, upscale or deblock")->required()->check(CLI::IsMember({"denoise", "upscale", "deblock"}));
-  app.add_option("input", options.inputs, "pictures (.png, .jpg, .bmp) or folders of them")->required();
-  app.add_option("-o,--output", options.output, "picture, or folder (which gets .png files)")->required();
+  app.add_option("input", options.inputs, "pictures (.png, .jpg, .bmp) or folders of them")->required()->check(given);
+  app.add_option("-o,--output", options.output, "picture, or folder (which gets .png files)")->required()->check(given);
   app.add_flag("--overwrite", options.overwrite, "replace outputs that are there already");
   app.add_option("--sigma", options.sigma, "noise level from 0 to 55 on the scale of 0 to 255, or auto");
   app.add_option("--model", options.model, "grey, colour, x2, or a safetensors file [what the picture and task ask for]");

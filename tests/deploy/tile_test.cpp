@@ -1,6 +1,7 @@
 // Running by rows and by tiles: the bits of the whole run, for any shape, tile size and number of threads.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -154,21 +155,39 @@ TEST_CASE("batches, one pixel, and limits") {
   CHECK_THROWS_AS(st::run_tiled(net, batch, {.tile = -1}), st::ValueError);
 }
 
-TEST_CASE("memory stays under the limit") {
+TEST_CASE("memory stays under the limit, what the pool keeps included") {
   const auto net = st::fold(made<DnCNN>(1));
-  constexpr std::int64_t limit = 24 << 20;
-  const std::int64_t h = 1500, w = 600;  // its widest layer alone is 58 MB
-  st::cpu_pool().trim();
-  const auto live = st::cpu_pool().live_bytes();
-  st::cpu_pool().reset_peak();
-  std::int64_t written = 0;
-  st::run_rows(
-      net, h, w, [](std::int64_t, st::Image<1>& rows) { rows.tensor().fill(0.5f); },
-      [&](std::int64_t y, const st::Image<1>& rows) {
-        CHECK(y == written);
-        written += rows.h();
-      },
-      {.max_bytes = limit});
-  CHECK(written == h);
-  CHECK(st::cpu_pool().peak_bytes() - live <= std::size_t(limit));
+  const std::int64_t w = 600;
+  for (const std::int64_t h : {1500, 1496, 1501}) {  // the widest layer alone is 58 MB
+    const std::int64_t least = st::least_band_bytes(net, h, w);
+    CHECK(least < 12 << 20);
+    for (const std::int64_t limit : {least, 2 * least, std::int64_t{40} << 20}) {
+      CAPTURE(h);
+      CAPTURE(limit);
+      st::cpu_pool().trim();
+      const auto live = st::cpu_pool().live_bytes();
+      st::cpu_pool().reset_peak();
+      std::int64_t written = 0, read = 0;
+      std::size_t most = 0;
+      st::run_rows(
+          net, h, w,
+          [&](std::int64_t y, st::Image<1>& rows) {
+            CHECK(y == read);  // each row once
+            read += rows.h();
+            rows.tensor().fill(0.5f);
+          },
+          [&](std::int64_t y, const st::Image<1>& rows) {
+            CHECK(y == written);
+            CHECK(y + rows.h() <= read);  // and before the result at its place
+            written += rows.h();
+            most = std::max(most, st::cpu_pool().reserved_bytes() - live);
+          },
+          {.max_bytes = limit});
+      CHECK(written == h);
+      CHECK(most <= std::size_t(limit));
+      CHECK(st::cpu_pool().peak_bytes() - live <= std::size_t(limit));
+    }
+  }
+  CHECK(st::least_band_bytes(made<Opaque>(5), 100, 100) == 0);
+  CHECK(st::least_band_bytes(net, 4, 100) == 0);
 }

@@ -258,6 +258,10 @@ inline void* limited_realloc(void* memory, std::size_t bytes) {
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wshadow"
+// Of a JPEG file whose image data ends early stb shifts a zero by more than 31 bits: the result is zero on every processor.
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((no_sanitize("shift"))), apply_to = function)
+#endif
 namespace strata::inline STRATA_ABI::detail::stb {
 #if __has_include(<stb/stb_image.h>) && __has_include(<stb/stb_image_write.h>)
 #include <stb/stb_image.h>
@@ -270,6 +274,9 @@ namespace strata::inline STRATA_ABI::detail::stb {
     "strata reads images through stb: install libstb-dev (Debian, Ubuntu), or put stb_image.h and stb_image_write.h on the include path"
 #endif
 }  // namespace strata::inline STRATA_ABI::detail::stb
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
 #pragma GCC diagnostic pop
 
 // stb's internal macros, which would meet those of a user's other version of stb.
