@@ -9,6 +9,8 @@
 
 #include "report.hpp"
 
+namespace st = strata;
+
 int main(int argc, char** argv) {
   return bench::report(argc, argv, [] {
     bench::for_each_network([]<class, class Infer>(const char* name) {
