@@ -8,6 +8,8 @@
 
 #include "report.hpp"
 
+namespace st = strata;
+
 int main(int argc, char** argv) {
   return bench::report(argc, argv, [] {
     bench::for_each_network([]<class Train, class>(const char* name) {
