@@ -52,25 +52,17 @@ template <class M, class V>
   return condition ? a : b;
 }
 
-/// The bits of floats as whole numbers, which may overflow.
-template <class V>
-struct BitsOf {
-  typedef std::uint32_t type __attribute__((vector_size(sizeof(V))));
-};
-template <>
-struct BitsOf<float> {
-  using type = std::uint32_t;
-};
-
 /// e^x, within 2 units in the last place; below -87.3 it is 0, as denormals are. For vectors of floats Cody and Waite's
-/// reduction to |r| <= log(2) / 2 and the polynomial of Cephes' expf; single floats go the same way, so that an element has
-/// the same bits wherever it lies.
+/// reduction to |r| <= log(2) / 2 and the polynomial of Cephes' expf. Single floats go through a vector, here and below, so
+/// that an element has the same bits wherever it lies.
 template <class V>
 [[gnu::always_inline]] inline V exponential(V x) {
   if constexpr (!std::is_same_v<simd::Lane<V>, float>) {
     return each(x, [](auto number) { return std::exp(number); });
+  } else if constexpr (std::is_same_v<V, float>) {
+    return exponential(simd::Vector<float>{} + x)[0];
   } else {
-    using Bits = typename BitsOf<V>::type;
+    typedef std::uint32_t Bits __attribute__((vector_size(sizeof(V))));
     constexpr float magic = 12582912.0f;  // 1.5 * 2^23: its last bits take the whole number
     const V shifted = x * 1.44269504088896341f + magic, n = shifted - magic;
     const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -112,13 +104,20 @@ struct Exp {
 };
 /// 1 / (1 + e^-x).
 struct Sigmoid {
-  template <class V> static V value(V a) { return (V{} + 1) / (V{} + 1 + exponential(-a)); }
+  template <class V> static V value(V a) {
+    if constexpr (std::is_same_v<V, float>)
+      return value(simd::Vector<float>{} + a)[0];
+    else
+      return (V{} + 1) / (V{} + 1 + exponential(-a));
+  }
   template <class V> static V derivative(V, V y) { return y * (V{} + 1 - y); }
 };
 struct Tanh {
   template <class V> static V value(V a) {
     if constexpr (!std::is_same_v<simd::Lane<V>, float>) {
       return each(a, [](auto x) { return std::tanh(x); });
+    } else if constexpr (std::is_same_v<V, float>) {
+      return value(simd::Vector<float>{} + a)[0];
     } else {  // as Cephes' tanhf
       const V size = select(a < V{}, -a, a), square = a * a;
       const V large = V{} + 1 - (V{} + 2) / (exponential(size + size) + 1);  // cancels near 0
