@@ -72,9 +72,9 @@ constexpr OutputScale output_scale() {
   return h >= (1 << 12) ? OutputScale{h >> 12, 1} : OutputScale{1, (1 << 12) / std::max<std::int64_t>(h, 1)};
 }
 
-[[noreturn]] inline void throw_limit(std::int64_t limit, std::int64_t h, std::int64_t w) {
+[[noreturn]] inline void throw_limit(std::int64_t limit, std::int64_t least, std::int64_t h, std::int64_t w) {
   throw ValueError(concat("run_rows: .max_bytes = ", limit, " is too little for an image of ", h, " x ", w,
-                          " pixels with this network: give more, or cut the image"));
+                          " pixels with this network: give ", least, " at least, or cut the image"));
 }
 
 /// What bands of rows of an image take, and how thick they may be.
@@ -103,9 +103,11 @@ auto run_whole(const Net& net, const Image& image) {
   return call(net, pass, image).value();
 }
 
-/// Overlapping tiles, for networks whose inside is not known. Only what keeps every extent in proportion can be cut.
+/// Overlapping tiles, for networks whose inside is not known. Only what keeps every extent in proportion can be cut. `bands`
+/// is what bands of rows would take, or 0.
 template <class Net, class Read, class Write>
-void run_tiles(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write&& write, const TileOptions& options) {
+void run_tiles(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write&& write, const TileOptions& options,
+               std::int64_t bands) {
   constexpr int in = Net::io::in, out = Net::io::out;
   constexpr TileSink facts = tile_facts<Net>();
   constexpr OutputScale scale = output_scale<Net>();
@@ -124,7 +126,7 @@ void run_tiles(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Writ
   if (options.tile == 0 && bytes_of(h, w) <= options.max_bytes) return whole();
   // Small images may get other kernels than large ones, and a network that is not proportional cannot be put together.
   if (!proportional || facts.whole || std::min(h, w) < 2 * align) {
-    if (bytes_of(h, w) > options.max_bytes) throw_limit(options.max_bytes, h, w);
+    if (bytes_of(h, w) > options.max_bytes) throw_limit(options.max_bytes, bytes_of(h, w), h, w);
     return whole();
   }
   std::int64_t tile = (options.tile + align - 1) / align * align;
@@ -132,7 +134,10 @@ void run_tiles(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Writ
     tile = align;
     while (tile < std::max(h, w) && bytes_of(tile + align + 2 * halo, std::min(w, tile + align + 2 * halo)) <= options.max_bytes) tile += align;
   }
-  if (bytes_of(std::min(h, tile + 2 * halo), std::min(w, tile + 2 * halo)) > options.max_bytes) throw_limit(options.max_bytes, h, w);
+  // Tiles smaller than their overlap would take more than nine times the time.
+  const auto bytes_with = [&](std::int64_t size) { return bytes_of(std::min(h, size + 2 * halo), std::min(w, size + 2 * halo)); };
+  const std::int64_t least = bytes_with(options.tile > 0 ? tile : halo);
+  if (least > options.max_bytes) throw_limit(options.max_bytes, bands > 0 ? std::min(bands, least) : least, h, w);
 
   // The last tile of a row or column takes what would be too little for one of its own.
   const auto end_of = [&](std::int64_t begin, std::int64_t size) { return begin + tile + 2 * align > size ? size : begin + tile; };
@@ -173,6 +178,7 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
     throw ValueError(concat("run_rows: got .max_bytes = ", options.max_bytes, ", .tile = ", options.tile,
                             ", wanted a positive number, and 0 or more"));
   using Stage = detail::RowStage<Net, in>;
+  std::int64_t least = 0;
   if constexpr (Stage::possible) {
     Stage stage(net, h, w);
     const auto plan = detail::plan_bands<Net>(stage, h, w);
@@ -198,12 +204,14 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
       }
       return;
     }
+    if (stage.regular()) least = plan.least_bytes();
   }
-  detail::run_tiles(net, h, w, read, write, options);
+  detail::run_tiles(net, h, w, read, write, options, least);
 }
 
 /// The least .max_bytes with which run_rows goes through an image of h x w pixels in bands of rows; with less it computes
-/// overlapping tiles, which takes longer, asks for rows again, and ends where the limit is too little for these as well.
+/// overlapping tiles, which takes up to nine times as long, asks for rows again, and ends where the limit is too little for
+/// these as well.
 /// 0 where the network or the image's size allows no bands.
 template <class Net>
 std::int64_t least_band_bytes(const Net& net, std::int64_t h, std::int64_t w) {
