@@ -267,6 +267,24 @@ TEST_CASE("a pixel of a direct convolution has the same bits in any image and at
   }
 }
 
+TEST_CASE("a thin convolution gives the same bits past the caches and into them") {
+  for (const st::Conv2dProblem& p : {st::Conv2dProblem{.n = 2, .h = 17, .w = 40, .in = 1, .out = 64},
+                                     st::Conv2dProblem{.h = 40, .w = 33, .in = 3, .out = 64},
+                                     st::Conv2dProblem{.h = 9, .w = 30, .in = 1, .out = 32, .kernel = 5, .padding = 2}}) {
+    const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2), bias = normal<float>(p.out, 3);
+    const auto size = std::size_t(p.output_size());
+    st::Scratch<float> memory(size + 1);  // whole vectors begin at its start, and not an element later
+    std::vector<float> results[2];
+    for (std::size_t late : {0, 1}) {
+      float* const y = memory.data() + late;
+      std::fill_n(y, size, std::numeric_limits<float>::quiet_NaN());
+      st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), bias.data(), y, st::Activation::relu);
+      results[late].assign(y, y + size);
+    }
+    CHECK(results[0] == results[1]);
+  }
+}
+
 TEST_CASE("conv2d gives the same bits for any number of threads") {
   const int threads_before = st::num_threads();
   for (const st::Conv2dProblem& p :

@@ -73,6 +73,26 @@ template <class V>
   __builtin_memcpy(to, &value, sizeof(V));
 }
 
+/// Writes to memory without a place in the caches, and without reading what was there first. `to` is a multiple of the
+/// vector's size. Other threads see it after finish_streaming().
+template <class V>
+[[gnu::always_inline]] inline void stream(Lane<V>* to, V value) {
+#if defined(__clang__)
+  __builtin_nontemporal_store(value, reinterpret_cast<V*>(to));
+#elif defined(__AVX__)
+  asm("vmovntps %1, %0" : "=m"(*reinterpret_cast<char(*)[sizeof(V)]>(to)) : "v"(value));
+#elif defined(__SSE2__)
+  asm("movntps %1, %0" : "=m"(*reinterpret_cast<char(*)[sizeof(V)]>(to)) : "x"(value));
+#else
+  store<V>(to, value);
+#endif
+}
+inline void finish_streaming() {
+#if defined(__SSE2__)
+  asm volatile("sfence" ::: "memory");
+#endif
+}
+
 /// The first `count` (0 to lanes) elements at `from`, zeros after them. Nothing beyond them is read.
 template <class V>
 inline V load_first(const Lane<V>* from, std::int64_t count) {

@@ -50,11 +50,12 @@ void pack_direct_panels(const TapGrid& grid, std::int64_t from_channels, std::in
 
 /// results[r][0 ...] = epilogue(bias + sum over segments s and k < depth of pixels[r][offsets[s] + k] * panel[s, k]) for
 /// `count` of Rows pixels and `channels` of Vectors vectors. All Rows pixels are read, and memory of the next Rows is asked
-/// for: pixels and results must go on so far.
+/// for: pixels and results must go on so far. With `streamed`, whole blocks are written past the caches.
 template <class V, int Rows, int Vectors, class T>
 [[gnu::noinline]] void panel_block(const T* const* pixels, const std::int64_t* offsets, std::int64_t segments,
                                    std::int64_t depth, const T* panel, T* const* results, std::int64_t count,
-                                   std::int64_t column, std::int64_t channels, const VectorEpilogue<T>& epilogue) {
+                                   std::int64_t column, std::int64_t channels, const VectorEpilogue<T>& epilogue,
+                                   bool streamed) {
   constexpr std::int64_t lanes = simd::lanes<V>, line = 64 / std::int64_t(sizeof(T));
   if (segments == 1 && depth > 1)  // no pixel is read twice: the processor's own prefetching does not follow Rows streams
     for (int r = 0; r < Rows; ++r) {
@@ -91,11 +92,17 @@ template <class V, int Rows, int Vectors, class T>
   }
   const V floor = epilogue.floor();
   if (count == Rows && channels >= Vectors * lanes && !epilogue.accumulate()) {
-    simd::unroll<Rows>([&](auto r) STRATA_INLINED {
-      simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
-        simd::store(results[r] + column + j * lanes, simd::max(floor, sum[r][j]));
+    const auto write_all = [&](auto write) STRATA_INLINED {
+      simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+        simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
+          write(results[r] + column + j * lanes, simd::max(floor, sum[r][j]));
+        });
       });
-    });
+    };
+    if (streamed)
+      write_all([](T* to, V value) STRATA_INLINED { simd::stream<V>(to, value); });
+    else
+      write_all([](T* to, V value) STRATA_INLINED { simd::store<V>(to, value); });
     return;
   }
   T finished[Rows][Vectors * lanes];
@@ -125,8 +132,12 @@ void gather_panels(const Images<const T>& x, const Images<T>& y, const TapGrid& 
   WorkerScratch<T> copies(find_sources.workspace());
   // Few weights are read again for every 24 pixels, so that y is written from end to end; many once for the tile.
   const std::int64_t strip = weights * std::int64_t(sizeof(T)) <= 16 << 10 ? 24 : TilePixels<T>::most;
+  // Where a result takes few products, writing is what takes the time, and past the caches it takes least: also together
+  // with the next convolution, which has to fetch it.
+  const bool streamed = x.c <= thin_channels && all_rows <= 32 && y.c % simd::lanes<V> == 0 &&
+                        reinterpret_cast<std::uintptr_t>(y.data) % sizeof(V) == 0;
 
-  tiles.for_each([&](const GridTile& tile, int worker) {
+  const auto compute = [&](const GridTile& tile, int worker) {
     const TileSources<T> sources = find_sources(tile, copies[worker]);
     TilePixels<T> pixels;
     pixels.find(y, grid, tile, sources);
@@ -137,9 +148,12 @@ void gather_panels(const Images<const T>& x, const Images<T>& y, const TapGrid& 
         for (std::int64_t p = begin; p < end; p += rows)
           panel_block<V, rows, vectors, T>(pixels.source + p, sources.offsets, find_sources.segments, find_sources.depth,
                                            packed.data() + all_rows * column, pixels.result + p,
-                                           std::min<std::int64_t>(rows, end - p), column, y.c - column, epilogue);
+                                           std::min<std::int64_t>(rows, end - p), column, y.c - column, epilogue, streamed);
       });
     }
+  };
+  tiles.for_each(compute, [&] {
+    if (streamed) simd::finish_streaming();
   });
 }
 

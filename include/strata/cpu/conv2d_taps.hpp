@@ -145,14 +145,19 @@ class GridTiles {
             std::min(r.tile_columns, r.columns - j)};
   }
 
-  /// Calls f(tile, worker) for all tiles on all threads.
-  template <class F>
-  void for_each(F&& f) const {
+  /// Calls f(tile, worker) for all tiles on all threads, and finish() behind the last of each task.
+  template <class F, class Finish>
+  void for_each(F&& f, Finish&& finish) const {
     const std::int64_t tasks = std::min(count_, tasks_);
     parallel_for(tasks, [&](std::int64_t task, int worker) {
       const std::int64_t end = count_ * (task + 1) / tasks;
       for (std::int64_t tile = count_ * task / tasks; tile < end; ++tile) f((*this)[tile], worker);
+      finish();
     });
+  }
+  template <class F>
+  void for_each(F&& f) const {
+    for_each(f, [] {});
   }
 
  private:
