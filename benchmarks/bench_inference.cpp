@@ -9,12 +9,16 @@
 
 #include "report.hpp"
 
+namespace st = strata;
+
 int main(int argc, char** argv) {
   return bench::report(argc, argv, [] {
     bench::for_each_network([]<class, class Infer>(const char* name) {
-      for (const auto& [h, w] : {std::pair<std::int64_t, std::int64_t>{40, 40}, {256, 256}, {512, 512}, {321, 481}})
-        bench::add(std::string(name) + "/inference/" + std::to_string(w) + "x" + std::to_string(h),
-                   bench::operations<Infer>(1, h, w, false), [h, w] { return bench::Inference<Infer>(1, h, w); });
+      bench::for_each_precision([&](st::Precision precision, const char* suffix) {
+        for (const auto& [h, w] : {std::pair<std::int64_t, std::int64_t>{40, 40}, {256, 256}, {512, 512}, {321, 481}})
+          bench::add(st::concat(name, suffix, "/inference/", w, "x", h), bench::operations<Infer>(1, h, w, false),
+                     [h, w, precision] { return bench::Inference<Infer>(1, h, w, precision); });
+      });
     });
   });
 }

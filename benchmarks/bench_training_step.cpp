@@ -8,12 +8,16 @@
 
 #include "report.hpp"
 
+namespace st = strata;
+
 int main(int argc, char** argv) {
   return bench::report(argc, argv, [] {
     bench::for_each_network([]<class Train, class>(const char* name) {
-      for (const std::int64_t batch : {16, 64, 128})
-        bench::add(std::string(name) + "/training_step/batch:" + std::to_string(batch),
-                   bench::operations<Train>(batch, 40, 40, true), [=] { return bench::TrainingStep<Train>(batch, 40, 40); });
+      bench::for_each_precision([&](st::Precision precision, const char* suffix) {
+        for (const std::int64_t batch : {16, 64, 128})
+          bench::add(st::concat(name, suffix, "/training_step/batch:", batch), bench::operations<Train>(batch, 40, 40, true),
+                     [=] { return bench::TrainingStep<Train>(batch, 40, 40, precision); });
+      });
     });
   });
 }

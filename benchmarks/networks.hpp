@@ -64,15 +64,22 @@ st::Image<Net::io::in> random_images(std::int64_t n, std::int64_t h, std::int64_
   return image;
 }
 
+/// Calls use(precision, name behind the network's) for what convolutions multiply in on this processor.
+template <class Use>
+void for_each_precision(Use&& use) {
+  use(st::Precision::fp32, "");
+  if (st::cpu::bfloat16_instructions) use(st::Precision::bf16, "_bf16");
+}
+
 /// A network with its data and optimiser; step() trains it once.
 template <class Net>
 class TrainingStep {
  public:
-  TrainingStep(std::int64_t n, std::int64_t h, std::int64_t w)
-      : input_(random_images<Net>(n, h, w, 1)), target_(random_images<Net>(n, h, w, 2)) {}
+  TrainingStep(std::int64_t n, std::int64_t h, std::int64_t w, st::Precision precision = st::Precision::fp32)
+      : precision_(precision), input_(random_images<Net>(n, h, w, 1)), target_(random_images<Net>(n, h, w, 2)) {}
 
   void operator()() {
-    st::Train pass;
+    st::Train pass({.precision = precision_});
     const auto loss = mse_(net_(pass, input_), target_);
     sgd_.zero_grad();
     pass.backward(loss);
@@ -83,6 +90,7 @@ class TrainingStep {
   Net net_;
   st::SGD sgd_{net_, {.lr = 1e-3, .momentum = 0.9}};
   st::MSELoss mse_;
+  st::Precision precision_;
   st::Image<Net::io::in> input_, target_;
 };
 
@@ -90,16 +98,18 @@ class TrainingStep {
 template <class Net>
 class Inference {
  public:
-  Inference(std::int64_t n, std::int64_t h, std::int64_t w) : input_(random_images<Net>(n, h, w, 1)) {}
+  Inference(std::int64_t n, std::int64_t h, std::int64_t w, st::Precision precision = st::Precision::fp32)
+      : precision_(precision), input_(random_images<Net>(n, h, w, 1)) {}
 
   void operator()() {
-    st::Infer pass;
+    st::Infer pass({.precision = precision_});
     const st::Image<Net::io::out> output = net_(pass, input_).value();
     last_ = output.data()[0];
   }
 
  private:
   const Net net_{};
+  st::Precision precision_;
   st::Image<Net::io::in> input_;
   volatile float last_ = 0;
 };

@@ -32,3 +32,12 @@ endif()
 add_library(strata_own INTERFACE)
 target_link_libraries(strata_own INTERFACE strata::strata)
 target_compile_options(strata_own INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${strata_warnings}>" ${strata_native_flag})
+
+# The code for NVIDIA's devices, compiled once for all of Strata's own programs: they link this in place of strata::cuda.
+if(TARGET strata::cuda)
+  add_library(strata_own_cuda_code OBJECT EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/include/strata/cuda/cuda.cu)
+  target_link_libraries(strata_own_cuda_code PRIVATE strata_own strata::cuda)
+  add_library(strata_own_cuda INTERFACE)
+  target_sources(strata_own_cuda INTERFACE $<TARGET_OBJECTS:strata_own_cuda_code>)
+  target_link_libraries(strata_own_cuda INTERFACE strata_own CUDA::cudart_static ${CMAKE_DL_LIBS})
+endif()

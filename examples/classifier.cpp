@@ -1,8 +1,15 @@
 // A classifier: which of four shapes is drawn in a 16x16 image? Trains in seconds and prints its accuracy on new images.
+//
+//     classifier
+//     classifier --device cuda        # where the program was built with strata::cuda
+#include <CLI/CLI.hpp>
+
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <string>
 
+#include "common/device.hpp"
 #include "strata/strata.hpp"
 
 namespace st = strata;
@@ -38,9 +45,10 @@ using Net = st::Sequential<                                                     
     st::Conv2d<16, 32, 3, st::no_bias>, st::BatchNorm2d<32>, st::ReLU, st::MaxPool2d<2>,  // 8 x 8 -> 4 x 4
     st::Flatten<32, 4, 4>, st::Linear<512, Shapes::classes>>;
 
-int main() {
+int train_and_test(st::Device device) {
   Net net;
   st::initialize(net, /*seed=*/1);
+  st::to(net, device);
   st::Adam adam(net, {.lr = 2e-3});
   const st::CrossEntropyLoss cross_entropy;
   const Shapes train{2048}, test{512};
@@ -50,7 +58,7 @@ int main() {
     st::AverageMeter mean_loss;
     for (const auto& [images, labels] : loader.epoch(epoch)) {
       st::Train pass;
-      const auto loss = cross_entropy(net(pass, images), labels);
+      const auto loss = cross_entropy(net(pass, images.to(device)), labels);
       adam.zero_grad();
       pass.backward(loss);
       adam.step();
@@ -63,8 +71,16 @@ int main() {
   st::AverageMeter accuracy;
   for (const auto& [images, labels] : test_loader.epoch(0)) {
     st::Infer pass;
-    accuracy.add(st::accuracy(net(pass, images).value(), labels), double(images.n()));
+    accuracy.add(st::accuracy(net(pass, images.to(device)).value().to(st::Device::cpu()), labels), double(images.n()));
   }
   std::printf("accuracy on new images: %.1f %%\n", 100 * accuracy.mean());
   return accuracy.mean() > 0.95 ? 0 : 1;
+}
+
+int main(int argc, char** argv) {
+  CLI::App app("Trains a classifier of four shapes.");
+  std::string device_name = "cpu";
+  app.add_option("--device", device_name, "cpu, cuda or cuda:N");
+  CLI11_PARSE(app, argc, argv);
+  return device::with("classifier", device_name, train_and_test);
 }

@@ -20,7 +20,7 @@ template <int Channels>
 st::AnyImages<Channels> clean_images(const std::string& source, std::size_t generated, std::uint64_t seed) {
   if (source == dead_leaves)
     return st::MemoryImages<Channels>(st::DeadLeaves<Channels>({.size = generated, .seed = seed}));
-  return st::MemoryImages<Channels>(st::ImageFolder<Channels>(source, {.convert = true}));
+  return st::ImageFolder<Channels>(source, {.convert = true});
 }
 
 }  // namespace sources

@@ -1,7 +1,10 @@
-// The option --device of a program: cpu, cuda or cuda:N.
+// The options --device of a program, cpu, cuda or cuda:N, and --precision.
 #pragma once
 
+#include <CLI/CLI.hpp>
+
 #include <cstdio>
+#include <map>
 #include <string>
 
 #include "strata/strata.hpp"
@@ -22,6 +25,14 @@ int with(const char* program, const std::string& name, Run&& run) {
     return missing;
   }
   return run(device);
+}
+
+inline void add_precision(CLI::App& app, st::Precision& precision) {
+  app.add_option("--precision", precision, "what convolutions multiply in; the cpu knows fp32 and, with AVX512-BF16, bf16")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, st::Precision>{
+          {"fp32", st::Precision::fp32}, {"tf32", st::Precision::tf32}, {"bf16", st::Precision::bf16},
+          {"fp16", st::Precision::fp16}}))
+      ->default_str("fp32");
 }
 
 }  // namespace device

@@ -41,6 +41,7 @@ struct Options {
   double minutes = 0;
   fs::path checkpoint_dir = "out";
   bool resume = false;
+  std::string device = "cpu";
 };
 
 inline void add_options(CLI::App& app, Options& options) {
@@ -62,6 +63,7 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints and log");
   app.add_flag("--resume", options.resume, "go on from latest.safetensors of --checkpoint-dir");
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N");
 }
 
 /// One line of log.csv.
@@ -102,19 +104,21 @@ inline void write_log(const fs::path& folder, const std::vector<LogLine>& log) {
   curve::write_svg(folder / "curve.svg", {loss, psnr});
 }
 
-/// Trains until options.steps are done, Ctrl-C, or the minutes are over, and returns the program's exit status. `data`
+/// Trains, on the device where the network is, until options.steps are done, Ctrl-C, or the minutes are over, and returns the
+/// program's exit status. `data`
 /// gives (input, target) for any index; loss(prediction, target) is a scalar expression; evaluate(const net&) a Score.
 /// Leaves in options.checkpoint_dir: latest.safetensors to go on from, best.safetensors with the averaged weights that
 /// validated best (and nothing else), log.csv, curve.svg.
 template <class Net, class Data, class Loss, class Evaluate>
 int run(const Options& options, Net& net, const Data& data, const std::string& recipe, const Loss& loss_of,
         const Evaluate& evaluate) {
+  const st::Device device = st::device_of(net);
   const console::Interrupt interrupt;
   fs::create_directories(options.checkpoint_dir);
   const fs::path latest = options.checkpoint_dir / "latest.safetensors", best = options.checkpoint_dir / "best.safetensors";
   st::Adam adam(net, {.lr = options.lr});
   st::CosineAnnealingLR scheduler(adam, {.t_max = options.steps});
-  st::ExponentialMovingAverage ema(net, {.decay = 0.999});
+  st::ExponentialMovingAverage ema(net, {.decay = 0.999, .warmup = true});
 
   const std::string whole_recipe =
       st::concat(recipe, " train-dir=", options.train_dir, " images=", options.images, " steps=", options.steps,
@@ -127,7 +131,7 @@ int run(const Options& options, Net& net, const Data& data, const std::string& r
     if (at.extra["recipe"] != whole_recipe)
       std::printf("note: the recipe differs from that of the checkpoint\n  then: %s\n  now:  %s\n",
                   at.extra["recipe"].c_str(), whole_recipe.c_str());
-    seconds_before = std::stod(at.extra.at("seconds"));
+    seconds_before = at.number("seconds");
     std::printf("resumed %s: %lld steps done\n", latest.c_str(), static_cast<long long>(at.step));
   } else if (fs::exists(latest)) {
     throw st::ValueError(st::concat(latest.string(), " is there already: go on from it with --resume, or choose another "
@@ -138,7 +142,7 @@ int run(const Options& options, Net& net, const Data& data, const std::string& r
 
   const console::Stopwatch total;
   const auto save = [&] {
-    at.extra["seconds"] = st::concat(seconds_before + total.seconds());
+    at.set_number("seconds", seconds_before + total.seconds());
     st::save_checkpoint(latest, at, net, adam, scheduler, ema);
   };
   const auto stop = [&] { return interrupt.requested() || (options.minutes > 0 && total.seconds() > 60 * options.minutes); };
@@ -152,7 +156,7 @@ int run(const Options& options, Net& net, const Data& data, const std::string& r
     const std::int64_t first = at.batch;
     for (const auto& [input, target] : loader.epoch(at.epoch, first)) {
       st::Train pass({.seed = options.seed, .step = at.step});
-      const auto loss = loss_of(net(pass, input), target);
+      const auto loss = loss_of(net(pass, input.to(device)), target.to(device));
       adam.zero_grad();
       pass.backward(loss);
       st::clip_grad_norm_(net, options.clip);

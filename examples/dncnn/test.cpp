@@ -17,6 +17,7 @@
 int main(int argc, char** argv) {
   std::string weights, data, generator = "numpy", rounding = "none", device_name = "cpu";
   st::NoisyImagesOptions noise;
+  st::InferOptions infer;
   int threads = 0;
   CLI::App app("Tests a DnCNN denoiser: PSNR and SSIM of every image, and their means.");
   app.option_defaults()->always_capture_default();
@@ -28,6 +29,7 @@ int main(int argc, char** argv) {
   app.add_option("--rounding", rounding, "of the result before it is measured")->check(CLI::IsMember({"none", "8bit"}));
   app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
   app.add_option("--device", device_name, "cpu, cuda or cuda:N");
+  device::add_precision(app, infer.precision);
   CLI11_PARSE(app, argc, argv);
   try {
     if (threads > 0) st::set_num_threads(threads);
@@ -42,7 +44,7 @@ int main(int argc, char** argv) {
         st::AverageMeter psnr, ssim;
         for (std::size_t i = 0; i < images.size(); ++i) {
           const auto [noisy, clean] = images.get(i);
-          st::Infer pass;
+          st::Infer pass(infer);
           const auto output = net(pass, noisy.to(device)).value().to(st::Device::cpu());
           psnr.add(st::psnr(output, clean, protocol));
           ssim.add(st::ssim(output, clean, protocol));

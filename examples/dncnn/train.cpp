@@ -3,7 +3,7 @@
 //     dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --checkpoint-dir out --epochs 10
 //     dncnn_train --train-dir Train400 --valid-dir Set12 --sigma 25 --depth 17 --epochs 50 --checkpoint-dir out
 //     dncnn_train ... --resume                            # goes on from out/latest.safetensors, bit for bit
-//     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda
+//     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales the loss
 #include <CLI/CLI.hpp>
 
 #include <cmath>
@@ -11,7 +11,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,7 +29,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Options {
-  std::string train_dir = dncnn::dead_leaves, valid_dir = dncnn::dead_leaves;
+  std::string train_dir = sources::dead_leaves, valid_dir = sources::dead_leaves;
   float sigma = 25;
   int depth = 17, width = 64;
   std::int64_t epochs = 50, steps_per_epoch = 400, batch_size = 64, patch_size = 40, save_interval = 200;
@@ -88,13 +87,6 @@ void write_log(const fs::path& folder, const std::vector<EpochLog>& log) {
   curve::write_svg(folder / "curve.svg", {loss, psnr});
 }
 
-/// Every digit of a number, for a checkpoint.
-std::string exact(double number) {
-  char text[40];
-  std::snprintf(text, sizeof text, "%a", number);
-  return text;
-}
-
 /// The first tensor of the network that holds a NaN or an infinity.
 template <class Net>
 std::string first_not_finite(Net& net) {
@@ -111,6 +103,7 @@ std::string first_not_finite(Net& net) {
 template <class Net, class Optimizer>
 int train(const Options& options, Net& net, Optimizer& optimizer) {
   const st::Device device = st::device_of(net);
+  st::GradScaler scaler({.enabled = options.precision == st::Precision::fp16});
   const console::Interrupt interrupt;
   const fs::path latest = options.checkpoint_dir / "latest.safetensors", best = options.checkpoint_dir / "best.safetensors";
   st::MultiStepLR scheduler(optimizer, {.milestones = options.milestones, .gamma = options.gamma});
@@ -119,12 +112,12 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
   double loss_sum = 0, seconds_before = 0;      // of this epoch; of earlier runs
   if (options.resume) {
     const fs::path file = options.resume->empty() ? latest : fs::path(*options.resume);
-    at = st::load_checkpoint(file, net, optimizer, scheduler);
+    at = st::load_checkpoint(file, net, optimizer, scheduler, scaler);
     if (at.extra["recipe"] != options.recipe())
       std::printf("note: the recipe differs from that of the checkpoint\n  then: %s\n  now:  %s\n",
                   at.extra["recipe"].c_str(), options.recipe().c_str());
-    loss_sum = std::stod(at.extra.at("loss_sum"));
-    seconds_before = std::stod(at.extra.at("seconds"));
+    loss_sum = at.number("loss_sum");
+    seconds_before = at.number("seconds");
     std::printf("resumed %s: %lld epochs and %lld steps done\n", file.c_str(), static_cast<long long>(at.epoch),
                 static_cast<long long>(at.batch));
   } else if (fs::exists(latest)) {
@@ -136,9 +129,9 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
 
   const console::Stopwatch total;
   const auto save = [&] {
-    at.extra["loss_sum"] = exact(loss_sum);
-    at.extra["seconds"] = st::concat(seconds_before + total.seconds());
-    st::save_checkpoint(latest, at, net, optimizer, scheduler);
+    at.set_number("loss_sum", loss_sum);
+    at.set_number("seconds", seconds_before + total.seconds());
+    st::save_checkpoint(latest, at, net, optimizer, scheduler, scaler);
   };
   const auto out_of_time = [&] { return options.minutes > 0 && total.seconds() > 60 * options.minutes; };
 
@@ -156,14 +149,15 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
       const auto loss = dncnn::loss(options.loss, net(pass, noisy.to(device)), clean.to(device));
       optimizer.zero_grad();
       try {
-        pass.backward(loss);
+        pass.backward(scaler.scale(loss));
       } catch (const st::NumericError& error) {
         throw st::NumericError(st::concat(
             error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1, "; ", first_not_finite(net),
             "). The last good checkpoint is ", fs::exists(latest) ? latest.string() : "none: no step was saved yet"));
       }
-      if (options.clip > 0) st::clip_grad_norm_(net, options.clip);
-      optimizer.step();
+      if (options.clip > 0 && scaler.unscale_(optimizer)) st::clip_grad_norm_(net, options.clip);
+      scaler.step(optimizer);  // not where fp16 overflowed
+      scaler.update();
       loss_sum += double(loss.item());
       ++at.step;
       ++at.batch;
@@ -190,7 +184,7 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
     const bool is_best = score.psnr > at.best.value_or(-1);
     if (is_best) at.best = score.psnr;
     save();
-    if (is_best) st::save_checkpoint(best, at, net, optimizer, scheduler);
+    if (is_best) st::save_checkpoint(best, at, net, optimizer, scheduler, scaler);
     log.push_back({at.epoch, lr, mean_loss, score.psnr, score.ssim, seconds_before + total.seconds()});
     write_log(options.checkpoint_dir, log);
     std::printf("epoch %3lld  lr %.2e  loss %.6f  PSNR %.3f dB (noisy %.2f, gain %.2f)  SSIM %.4f  %s%s\n",
@@ -268,10 +262,7 @@ int main(int argc, char** argv) {
   app.add_option("--resume", options.resume, "go on from this checkpoint [latest of --checkpoint-dir]")->expected(0, 1);
   app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
-  app.add_option("--precision", options.precision, "what convolutions on a device multiply in")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, st::Precision>{
-          {"fp32", st::Precision::fp32}, {"tf32", st::Precision::tf32}, {"bf16", st::Precision::bf16}}))
-      ->default_str("fp32");
+  device::add_precision(app, options.precision);
   CLI11_PARSE(app, argc, argv);
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";
   try {

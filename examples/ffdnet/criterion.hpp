@@ -12,7 +12,8 @@
 
 namespace ffdnet {
 
-/// What the network makes of an image under noise of `sigma` (of 255); odd extents are filled up by the last row or column.
+/// What the network, on whatever device, makes of an image under noise of `sigma` (of 255); odd extents are filled up by the
+/// last row or column.
 template <class Net, int Channels>
 st::Image<Channels> denoise(const Net& net, const st::Image<Channels>& noisy, float sigma) {
   const std::int64_t h = noisy.h(), w = noisy.w();
@@ -22,7 +23,8 @@ st::Image<Channels> denoise(const Net& net, const st::Image<Channels>& noisy, fl
       for (std::int64_t x = 0; x < even.w(); ++x)
         std::copy_n(&noisy(n, 0, std::min(y, h - 1), std::min(x, w - 1)), Channels, &even(n, 0, y, x));
   st::Infer pass;
-  const st::Image<Channels> out = st::as_var(net(pass, with_noise_map(even, sigma / 255))).value();
+  const st::Image<Channels + 1> input = with_noise_map(even, sigma / 255).to(st::device_of(net));
+  const st::Image<Channels> out = st::as_var(net(pass, input)).value().to(st::Device::cpu());
   return out.h() == h && out.w() == w ? out : st::crop(out, 0, 0, h, w);
 }
 

@@ -34,8 +34,7 @@ class NoiseMapPatches {
   std::size_t size() const { return std::size_t(samples_); }
 
   st::Pair<st::Image<Channels + 1>, st::Image<Channels>> get(std::size_t index, st::Rng& rng) const {
-    const st::Image<Channels> image = images_.image(index % images_.size());
-    const st::Image<Channels> clean = st::dihedral(st::random_crop(image, patch_size_, rng), int(rng.below(8)));
+    const st::Image<Channels> clean = st::random_patch(images_, index % images_.size(), patch_size_, rng);
     const float sigma = rng.uniform(0, sigma_max_) / 255;
     return {with_noise_map(st::add_gaussian_noise(clean, sigma, rng), sigma), clean};
   }

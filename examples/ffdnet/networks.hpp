@@ -15,23 +15,25 @@ namespace ffdnet {
 
 namespace st = strata;
 
-/// The first Channels channels of an image.
+/// The first Channels channels of an image: an operation of its own, which a device leaves to the CPU.
 template <int Channels, st::Pass P, int All>
 auto first_channels(P& pass, const st::Var<All>& x) {
   return st::custom_op(
       pass,
       [](const st::Image<All>& image) {
-        st::Image<Channels> out(image.n(), image.h(), image.w());
+        const st::Image<All> here = image.to(st::Device::cpu());
+        st::Image<Channels> out(here.n(), here.h(), here.w());
         for (std::int64_t i = 0, pixels = out.size() / Channels; i < pixels; ++i)
-          std::copy_n(image.data() + i * All, Channels, out.data() + i * Channels);
-        return out;
+          std::copy_n(here.data() + i * All, Channels, out.data() + i * Channels);
+        return out.to(image.device());
       },
       [](const st::Image<Channels>& gy, const st::Image<Channels>&, const st::Image<All>& image) {
+        const st::Image<Channels> here = gy.to(st::Device::cpu());
         st::Image<All> gx(image.n(), image.h(), image.w());
         gx.tensor().fill(0);
-        for (std::int64_t i = 0, pixels = gy.size() / Channels; i < pixels; ++i)
-          std::copy_n(gy.data() + i * Channels, Channels, gx.data() + i * All);
-        return gx;
+        for (std::int64_t i = 0, pixels = here.size() / Channels; i < pixels; ++i)
+          std::copy_n(here.data() + i * Channels, Channels, gx.data() + i * All);
+        return gx.to(image.device());
       },
       x);
 }

@@ -7,8 +7,10 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "../common/device.hpp"
 #include "criterion.hpp"
 #include "networks.hpp"
 
@@ -17,17 +19,18 @@ namespace st = strata;
 namespace {
 
 struct Options {
-  std::string weights, data, rounding = "none";
+  std::string weights, data, rounding = "none", device = "cpu";
   std::vector<float> sigmas{25};
   int channels = 1, threads = 0;
   bool ensemble = false;
 };
 
 template <int Channels>
-void test(const Options& options) {
+void test(const Options& options, st::Device device) {
   ffdnet::FFDNet<Channels> trained;
   st::load_weights(options.weights, trained);
-  const auto net = st::fold(trained);
+  auto net = st::fold(trained);
+  st::to(net, device);
   const st::MetricOptions protocol{.rounding = options.rounding == "8bit" ? st::Rounding::to_8bit : st::Rounding::none};
   const auto images = sources::clean_images<Channels>(options.data, 8, /*seed=*/2);
   std::printf("%lld parameters, %lld multiply-adds per pixel; NumPy's noise, seed 0 for each image; %s\n",
@@ -35,7 +38,7 @@ void test(const Options& options) {
               static_cast<long long>(st::multiply_adds<ffdnet::FFDNet<Channels>>(512, 512) / (512 * 512)), protocol.str().c_str());
   for (const float sigma : options.sigmas) {
     const st::NoisyImages<Channels> data(images, {.sigma = sigma});
-    const auto run = [&](const st::Image<Channels>& noisy) { return ffdnet::denoise(net, noisy, sigma); };
+    const auto run = [&](const st::Image<Channels>& noisy) { return ffdnet::denoise(std::as_const(net), noisy, sigma); };
     const training::Score score = ffdnet::evaluate<Channels>(
         [&](const st::Image<Channels>& noisy) { return options.ensemble ? st::self_ensemble(noisy, run) : run(noisy); }, data, protocol,
         [&](std::size_t i, double psnr, double ssim) {
@@ -60,11 +63,14 @@ int main(int argc, char** argv) {
   app.add_option("--rounding", options.rounding, "of the result before it is measured")->check(CLI::IsMember({"none", "8bit"}));
   app.add_flag("--ensemble", options.ensemble, "mean of eight orientations");
   app.add_option("--threads", options.threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   CLI11_PARSE(app, argc, argv);
   try {
     if (options.threads > 0) st::set_num_threads(options.threads);
-    options.channels == 1 ? test<1>(options) : test<3>(options);
-    return 0;
+    return device::with("ffdnet_test", options.device, [&](st::Device device) {
+      options.channels == 1 ? test<1>(options, device) : test<3>(options, device);
+      return 0;
+    });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "ffdnet_test: %s\n", error.what());
     return 1;

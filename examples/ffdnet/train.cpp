@@ -3,11 +3,13 @@
 //     ffdnet_train --channels 1 --steps 20000 --checkpoint-dir grey          # dead leaves, no data needed
 //     ffdnet_train --channels 3 --train-dir photos --valid-dir others --checkpoint-dir colour
 //     ffdnet_train ... --resume                                              # goes on, bit for bit
+//     ffdnet_train ... --device cuda                                         # where the program was built with strata::cuda
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
 #include <string>
 
+#include "../common/device.hpp"
 #include "criterion.hpp"
 #include "networks.hpp"
 
@@ -16,12 +18,13 @@ namespace st = strata;
 namespace {
 
 template <int Channels>
-int train(const training::Options& options, float sigma_max, float valid_sigma) {
+int train(const training::Options& options, st::Device device, float sigma_max, float valid_sigma) {
   ffdnet::FFDNet<Channels> net;
   ffdnet::start(net, options.seed);
-  std::printf("FFDNet of %d channel(s): %lld parameters, receptive field %lld; %d threads, %s\n", Channels,
+  st::to(net, device);
+  std::printf("FFDNet of %d channel(s): %lld parameters, receptive field %lld; %s, %d threads, %s\n", Channels,
               static_cast<long long>(st::parameter_count<decltype(net)>),
-              static_cast<long long>(st::receptive_field<decltype(net)>), st::num_threads(), STRATA_ISA);
+              static_cast<long long>(st::receptive_field<decltype(net)>), device.str().c_str(), st::num_threads(), STRATA_ISA);
   const ffdnet::NoiseMapPatches<Channels> patches(
       sources::clean_images<Channels>(options.train_dir, std::size_t(options.images), /*seed=*/1),
       1000 * options.batch_size, options.patch_size, sigma_max);
@@ -41,7 +44,7 @@ int main(int argc, char** argv) {
   training::Options options;
   int channels = 1;
   float sigma_max = 55, valid_sigma = 25;
-  CLI::App app("Trains a denoiser for all noise levels on the CPU.");
+  CLI::App app("Trains a denoiser for all noise levels.");
   training::add_options(app, options);
   app.add_option("--channels", channels, "1 for grey, 3 for colour")->check(CLI::IsMember({1, 3}));
   app.add_option("--sigma-max", sigma_max, "largest noise level, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
@@ -50,7 +53,9 @@ int main(int argc, char** argv) {
   try {
     if (options.patch_size % 2 != 0) throw st::ValueError("--patch-size must be even: the network works at half the size");
     if (options.threads > 0) st::set_num_threads(options.threads);
-    return channels == 1 ? train<1>(options, sigma_max, valid_sigma) : train<3>(options, sigma_max, valid_sigma);
+    return device::with("ffdnet_train", options.device, [&](st::Device device) {
+      return channels == 1 ? train<1>(options, device, sigma_max, valid_sigma) : train<3>(options, device, sigma_max, valid_sigma);
+    });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "ffdnet_train: %s\n", error.what());
     return 1;

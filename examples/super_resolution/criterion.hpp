@@ -29,11 +29,11 @@ training::Score evaluate(const Run& run, const Pairs& data, const st::MetricOpti
   return {psnr.mean(), ssim.mean(), bicubic.mean()};
 }
 
-/// The network on a whole image.
+/// The network, on whatever device, on a whole image.
 template <class Net>
 st::Image<1> upscale(const Net& net, const st::Image<1>& small) {
   st::Infer pass;
-  return st::as_var(net(pass, small)).value();
+  return st::as_var(net(pass, small.to(st::device_of(net)))).value().to(st::Device::cpu());
 }
 
 }  // namespace super_resolution

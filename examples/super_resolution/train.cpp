@@ -2,10 +2,12 @@
 //
 //     super_resolution_train --steps 10000 --patch-size 96 --checkpoint-dir out       # dead leaves, no data needed
 //     super_resolution_train ... --resume                                             # goes on, bit for bit
+//     super_resolution_train ... --device cuda                  # where the program was built with strata::cuda
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
 
+#include "../common/device.hpp"
 #include "criterion.hpp"
 #include "networks.hpp"
 
@@ -13,16 +15,17 @@ namespace st = strata;
 
 namespace {
 
-int train(const training::Options& options) {
+int train(const training::Options& options, st::Device device) {
   using Net = super_resolution::SuperResolution<>;
   constexpr int factor = super_resolution::factor;
   if (options.patch_size % factor != 0)
     throw st::ValueError(st::concat("--patch-size counts pixels of the large image and must be a multiple of ", factor));
   Net net;
   super_resolution::start(net, options.seed);
-  std::printf("x%d: %lld parameters, receptive field %lld; %d threads, %s\n", factor,
+  st::to(net, device);
+  std::printf("x%d: %lld parameters, receptive field %lld; %s, %d threads, %s\n", factor,
               static_cast<long long>(st::parameter_count<Net>), static_cast<long long>(st::receptive_field<Net>),
-              st::num_threads(), STRATA_ISA);
+              device.str().c_str(), st::num_threads(), STRATA_ISA);
   const super_resolution::Patches patches(
       {sources::clean_images<1>(options.train_dir, std::size_t(options.images), /*seed=*/1), factor},
       1000 * options.batch_size, options.patch_size, factor);
@@ -41,12 +44,12 @@ int train(const training::Options& options) {
 int main(int argc, char** argv) {
   training::Options options;
   options.patch_size = 96;
-  CLI::App app("Trains a network that doubles an image's size, on the CPU.");
+  CLI::App app("Trains a network that doubles an image's size.");
   training::add_options(app, options);
   CLI11_PARSE(app, argc, argv);
   try {
     if (options.threads > 0) st::set_num_threads(options.threads);
-    return train(options);
+    return device::with("super_resolution_train", options.device, [&](st::Device device) { return train(options, device); });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "super_resolution_train: %s\n", error.what());
     return 1;

@@ -67,6 +67,9 @@ TEST_CASE("operators of one image") {
   check("sqrt", [](auto&, const auto& a, const auto& b) { return sqrt(a * b); }, [](double a, double b) { return std::sqrt(a * b); });
   check("abs", [](auto&, const auto& a, const auto& b) { return abs(a - 2 * b); }, [](double a, double b) { return std::abs(a - 2 * b); });
   check("exp", [](auto&, const auto& a, const auto& b) { return exp(a - b); }, [](double a, double b) { return std::exp(a - b); });
+  check("sigmoid", [](auto&, const auto& a, const auto& b) { return sigmoid(a * b); },
+        [](double a, double b) { return 1 / (1 + std::exp(-a * b)); });
+  check("tanh", [](auto&, const auto& a, const auto& b) { return tanh(a - b); }, [](double a, double b) { return std::tanh(a - b); });
   check("log", [](auto&, const auto& a, const auto& b) { return log(a) * b; }, [](double a, double b) { return std::log(a) * b; });
   check("clamp", [](auto&, const auto& a, const auto& b) { return clamp(a, 0.9, 1.4) * b; },
         [](double a, double b) { return std::clamp(a, 0.9, 1.4) * b; });
@@ -181,4 +184,30 @@ TEST_CASE("an expression's value") {
   const st::Var<2> y = expression;
   CHECK(y.tape() == nullptr);
   CHECK(y.data()[5] == 2 * a.data()[5] + 1);
+}
+
+TEST_CASE("exp, sigmoid and tanh of floats: nearly exact, right at the ends, the same alone and in a vector") {
+  using V = st::simd::Vector<float>;
+  const auto check = [](auto function, auto exact, float low, float high, double ulps) {
+    for (int i = 0; i <= 100000; ++i) {
+      const float x = low + (high - low) * float(i) / 100000;
+      const float y = function.value(x);
+      const double wanted = exact(double(x));
+      const float near = std::abs(float(wanted));
+      CHECK(std::abs(double(y) - wanted) <= ulps * double(std::nextafter(near, INFINITY) - near));
+      CHECK(function.value(V{} + x)[0] == y);
+    }
+  };
+  check(st::math::Exp(), [](double x) { return std::exp(x); }, -87, 88.7f, 1.5);
+  check(st::math::Sigmoid(), [](double x) { return 1 / (1 + std::exp(-x)); }, -80, 80, 3);
+  check(st::math::Tanh(), [](double x) { return std::tanh(x); }, -10, 10, 2);
+  for (const float large : {89.0f, 1e30f, float(infinity)}) {
+    CHECK(std::isinf(st::math::Exp::value(large)));
+    CHECK(st::math::Exp::value(-large) == 0);
+    CHECK(st::math::Sigmoid::value(large) == 1);
+    CHECK(st::math::Sigmoid::value(-large) == doctest::Approx(0));
+    CHECK(st::math::Tanh::value(-large) == -1);
+  }
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const float y : {st::math::Exp::value(nan), st::math::Sigmoid::value(nan), st::math::Tanh::value(nan)}) CHECK(std::isnan(y));
 }

@@ -247,3 +247,16 @@ TEST_CASE("random numbers of a pass are named by its step") {
   CHECK(word != other.next_rng("test").bits());
   CHECK_THROWS_WITH_AS(none.next_rng("Dropout"), doctest::Contains("Dropout draws random numbers"), st::ValueError);
 }
+
+TEST_CASE("expand_as repeats a pixel and adds up its gradient") {
+  const auto s = random_image<2>(3, 1, 1, 1);
+  const auto x = random_image<2>(3, 4, 5, 2);
+  st::Infer infer;
+  const auto y = st::expand_as(infer, s, x);
+  CHECK(y.shape() == x.shape());
+  for (std::int64_t i = 0; i < y.size(); ++i) CHECK(y.data()[i] == s.data()[i / 40 * 2 + i % 2]);
+  const auto report = st::gradient_check(
+      [](auto& pass, const auto& p, const auto& q) { return square(q * st::expand_as(pass, p * p, q)); }, s, x);
+  CHECK_MESSAGE(report.ok(), report.str());
+  CHECK_THROWS_WITH_AS(st::expand_as(infer, x, x), doctest::Contains("3x2x4x5"), st::ShapeError);
+}

@@ -4,7 +4,8 @@
 #           -DGENERATOR=<generator> -P run.cmake
 #
 # KIND missing_packages configures Strata where CLI11, stb and protozero are not to be found, and reads the message; no_cuda
-# asks for CUDA where no toolkit is to be found; cuda builds a program with strata::cuda and runs it, with a device or without.
+# asks for CUDA where no toolkit is to be found; cuda builds a program with strata::cuda and runs it, with a device or without;
+# cuda_programs does so with the DnCNN examples and with all that is for a GPU, which must run or say that it is skipped.
 cmake_minimum_required(VERSION 3.25)
 
 function(run)
@@ -51,13 +52,33 @@ if(KIND STREQUAL "no_cuda")
   return()
 endif()
 
-if(KIND STREQUAL "cuda")
+if(KIND MATCHES "^cuda")
   find_program(nvcc nvcc HINTS ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
   if(NOT nvcc)
     message("SKIPPED: no program is built with strata::cuda, since nvcc is not installed")
     return()
   endif()
   list(APPEND configure -DCMAKE_CUDA_ARCHITECTURES=80)  # one, since it is quicker
+endif()
+
+if(KIND STREQUAL "cuda_programs")
+  find_program(python NAMES python3 python REQUIRED)
+  run(${configure} -S ${SOURCE} -B ${WORK} -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -DSTRATA_CUDA=ON
+      -DSTRATA_CUDA_EXAMPLES=ON -DSTRATA_GPU_TESTS=ON -DSTRATA_UNIT_TESTS_ONLY=ON -DSTRATA_BUILD_BENCHMARKS=OFF)
+  run(${CMAKE_COMMAND} --build ${WORK} --target gpu_checks dncnn_train dncnn_test dncnn_denoise)
+  run(${python} ${SOURCE}/tests/programs/dncnn.py devices ${WORK}/bin)
+  execute_process(COMMAND ${CMAKE_CTEST_COMMAND} -L gpu --no-tests=error WORKING_DIRECTORY ${WORK}
+                  RESULT_VARIABLE status OUTPUT_VARIABLE words ERROR_VARIABLE words)
+  message("${words}")
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "the tests for a GPU ended with ${status}, where all had to pass or to be skipped")
+  endif()
+  execute_process(COMMAND ${WORK}/bin/cuda_kernels --quick RESULT_VARIABLE status OUTPUT_VARIABLE measured)
+  message("${measured}")
+  if(status EQUAL 77 AND NOT words MATCHES "Skipped")  # without a device none may look passed
+    message(FATAL_ERROR "there is no device, and no test says that it was skipped:\n${words}")
+  endif()
+  return()
 endif()
 
 if(KIND MATCHES "^(find_package|cuda)$")

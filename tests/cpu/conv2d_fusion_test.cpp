@@ -18,7 +18,8 @@ namespace {
 namespace st = strata;
 
 std::string describe(const st::Conv2dProblem& p) {
-  return st::concat(p.n, "x", p.in, "x", p.h, "x", p.w, " -> ", p.out, ", kernel ", p.kernel, ", padding ", p.padding);
+  return st::concat(p.n, "x", p.in, "x", p.h, "x", p.w, " -> ", p.out, ", kernel ", p.kernel, ", padding ", p.padding, ", dilation ",
+                    p.dilation);
 }
 
 const std::vector<st::Conv2dProblem>& problems() {
@@ -28,6 +29,8 @@ const std::vector<st::Conv2dProblem>& problems() {
       {.n = 2, .h = 9, .w = 11, .in = 24, .out = 20, .padding = 0},     // channels that fill no vector
       {.h = 13, .w = 6, .in = 70, .out = 100, .padding = 2},            // several chunks of channels
       {.n = 2, .h = 7, .w = 9, .in = 3, .out = 5},                      // direct
+      {.n = 2, .h = 19, .w = 17, .in = 16, .out = 24, .padding = 2, .dilation = 2},  // every second pixel
+      {.n = 2, .h = 14, .w = 9, .in = 20, .out = 16, .kernel = 5, .padding = 2},  // a kernel in parts
       {.n = 2, .h = 8, .w = 8, .in = 6, .out = 12, .kernel = 5, .stride = 2, .padding = 2},
       {.n = 2, .h = 1, .w = 1, .in = 4, .out = 3, .kernel = 1, .padding = 0},
   };

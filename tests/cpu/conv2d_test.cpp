@@ -37,15 +37,16 @@ struct Reference {
     value[std::size_t(index)] += term;
     magnitude[std::size_t(index)] += std::abs(term);
   }
-  /// Gives each pixel of an N,H,W,C image the largest magnitude of its 4 x 4 tile: where Winograd's algorithm computes
-  /// a tile from all of its 6 x 6 input pixels, they all share the rounding errors, also those that have most of their
-  /// taps in the padding.
-  void share_magnitudes(std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c) {
+  /// Gives each pixel of an N,H,W,C image the largest magnitude of its tile of 4 x 4 pixels, `dilation` apart: where
+  /// Winograd's algorithm computes a tile from all pixels that it reads, they all share the rounding errors, also those
+  /// that have most of their taps in the padding.
+  void share_magnitudes(std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t c, std::int64_t dilation) {
     std::vector<double> largest(magnitude.size(), 0.0);
     const auto for_each = [&](auto f) {
       for (std::int64_t i = 0; i < n * h * w * c; ++i) {
         const std::int64_t row = i / c / w % h, column = i / c % w;
-        f(std::size_t(i), std::size_t(i - ((row % 4) * w + column % 4) * c));
+        const std::int64_t down = row / dilation % 4 * dilation, right = column / dilation % 4 * dilation;
+        f(std::size_t(i), std::size_t(i - (down * w + right) * c));
       }
     };
     for_each([&](std::size_t i, std::size_t tile) { largest[tile] = std::max(largest[tile], magnitude[i]); });
@@ -106,8 +107,8 @@ void check_problem(const st::Conv2dProblem& p) {
   });
   for (std::int64_t i = 0; i < p.output_size(); ++i) dbias.add(i % p.out, dy[std::size_t(i)]);
   if (std::is_same_v<T, float> && st::cpu::detail::use_winograd(p)) {
-    y.share_magnitudes(p.n, p.out_h(), p.out_w(), p.out);
-    dx.share_magnitudes(p.n, p.h, p.w, p.in);
+    y.share_magnitudes(p.n, p.out_h(), p.out_w(), p.out, p.dilation);
+    if (st::cpu::detail::use_winograd_backward_input(p)) dx.share_magnitudes(p.n, p.h, p.w, p.in, p.dilation);
   }
 
   std::vector<T> result(std::size_t(p.output_size()), unwritten);
@@ -188,6 +189,27 @@ TEST_CASE("conv2d matches its definition where Winograd's algorithm computes it"
     check_problem<float>(p);
 }
 
+TEST_CASE("conv2d matches its definition where a kernel is cut into parts or takes every d-th pixel") {
+  for (const st::Conv2dProblem& p :
+       {st::Conv2dProblem{.n = 2, .h = 9, .w = 12, .in = 8, .out = 8, .kernel = 5, .padding = 2},
+        st::Conv2dProblem{.h = 17, .w = 13, .in = 17, .out = 9, .kernel = 5, .padding = 0},
+        st::Conv2dProblem{.h = 10, .w = 9, .in = 9, .out = 70, .kernel = 6, .padding = 5},
+        st::Conv2dProblem{.n = 2, .h = 11, .w = 14, .in = 33, .out = 12, .kernel = 7, .padding = 3},
+        st::Conv2dProblem{.h = 14, .w = 8, .in = 15, .out = 20, .kernel = 9, .padding = 4},
+        st::Conv2dProblem{.h = 19, .w = 15, .in = 16, .out = 16, .kernel = 11, .padding = 3},
+        st::Conv2dProblem{.n = 2, .h = 21, .w = 18, .in = 1, .out = 17, .kernel = 9, .padding = 4},  // narrow: in one vector
+        st::Conv2dProblem{.h = 19, .w = 22, .in = 3, .out = 32, .kernel = 11, .padding = 0},
+        st::Conv2dProblem{.h = 13, .w = 17, .in = 8, .out = 9, .kernel = 5, .padding = 2},
+        st::Conv2dProblem{.n = 2, .h = 17, .w = 16, .in = 16, .out = 24, .padding = 2, .dilation = 2},
+        st::Conv2dProblem{.h = 23, .w = 31, .in = 11, .out = 17, .padding = 1, .dilation = 2},
+        st::Conv2dProblem{.h = 25, .w = 29, .in = 20, .out = 9, .padding = 6, .dilation = 3},
+        st::Conv2dProblem{.n = 2, .h = 33, .w = 34, .in = 24, .out = 66, .padding = 4, .dilation = 4},
+        st::Conv2dProblem{.h = 21, .w = 18, .in = 9, .out = 10, .kernel = 5, .padding = 3, .dilation = 2}}) {
+    CHECK(st::cpu::detail::use_winograd(p));
+    check_problem<float>(p);
+  }
+}
+
 TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float, double) {
   st::Rng rng(11);
   const auto between = [&](int low, int high) { return low + int(rng.below(std::uint32_t(high - low + 1))); };
@@ -253,6 +275,7 @@ TEST_CASE("conv2d gives the same bits for any number of threads") {
         st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 1, .out = 64},
         st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 64, .out = 1},
         st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 20, .out = 33, .kernel = 5, .padding = 2},
+        st::Conv2dProblem{.n = 2, .h = 41, .w = 50, .in = 20, .out = 33, .padding = 3, .dilation = 3},
         st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 70, .out = 30, .kernel = 1, .padding = 0}}) {
     CAPTURE(describe(p));
     const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2);

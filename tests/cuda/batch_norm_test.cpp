@@ -1,4 +1,6 @@
 // Batch normalisation of the CUDA backend against the formulas in double.
+#include <algorithm>
+
 #include "device_test.hpp"
 
 using namespace device_test;
@@ -57,9 +59,13 @@ void check(std::int64_t pixels, int channels, float mean, Activation activation)
   }
   for (std::size_t c = 0; c < c_count; ++c) dweight[c] += sum_gx[c];
 
-  // What a mean far from 0 costs: means of parts are rounded to units of |mean|, so in every result there is an error of
-  // |mean| / deviation units.
-  const double loss = 1 + std::abs(double(mean)) / 0.5;
+  // What a mean far from 0 costs, in units. A channel's mean passes some thirteen roundings of its own size (a thread's sum of
+  // eight, the threads' merges): of either sign, so four in all. As a part of the standard deviation that is how far xhat is
+  // off, `centre`. The variance is a sum of squared distances between means of parts, each off by that much: it is off by
+  // 2 * distance * error, averaged over some hundred parts whose distances are a third of the deviation, in each of eight rounds
+  // of merges: a third of |mean| / deviation in the mean; three times that, `spread`, as a part of the variance.
+  const double deviation = std::sqrt(*std::min_element(v.begin(), v.end()) + eps), size_of_mean = std::abs(double(mean));
+  const double mean_error = 4 * (1 + size_of_mean), centre = mean_error / deviation, spread = 10 + size_of_mean / deviation;
   const Rows norm(channels);
   const DeviceArray<float> dev_x(x), dev_weight(weight), dev_bias(bias), dev_dy(masked_dy), dev_y(count);
   const DeviceArray<float> dev_mean(old_mean), dev_var(old_var), dev_dweight(old_dweight), dev_dbias(c_count), dev_added(old);
@@ -71,19 +77,23 @@ void check(std::int64_t pixels, int channels, float mean, Activation activation)
                             {dev_dbias.data(), false}, {dev_added.data(), true});
   gpu().batch_norm_backward(pixels, channels, norm.rows(), activation, dev_x.data(), dev_dy.data(), {}, {},
                             {dev_dy.data(), false});  // in place
-  CHECK(largest_error(dev_mean, running_mean) <= 4 * unit * loss);
-  CHECK(largest_error(dev_var, running_var) <= (10 + loss) * unit);
   CHECK(batches.download()[0] == 42);
-  const Numbers rows = norm.numbers.download();
+  const Numbers rows = norm.numbers.download(), got_mean = dev_mean.download(), got_var = dev_var.download();
   for (std::size_t c = 0; c < c_count; ++c) {
-    CHECK(std::abs(double(rows[2 * c_count + c]) - m[c]) <= 4 * unit * (1 + std::abs(double(mean))));
-    CHECK(std::abs(double(rows[3 * c_count + c]) - inverse[c]) <= (10 + loss) * unit * inverse[c]);
+    CHECK(std::abs(double(rows[2 * c_count + c]) - m[c]) <= unit * mean_error);
+    CHECK(std::abs(double(rows[3 * c_count + c]) - inverse[c]) <= unit * (4 + spread / 2) * inverse[c]);
+    // The running averages take a tenth of that, and three roundings of what they add up.
+    const double parts_of_mean = (1 - momentum) * std::abs(double(old_mean[c])) + momentum * std::abs(m[c]);
+    CHECK(std::abs(double(got_mean[c]) - running_mean[c]) <= unit * (momentum * mean_error + 3 * parts_of_mean));
+    CHECK(std::abs(double(got_var[c]) - running_var[c]) <= unit * (spread * (running_var[c] - (1 - momentum) * 2.0) + 3 * running_var[c]));
   }
-  CHECK(largest_error(dev_y, y) <= 20 * unit * loss);
-  CHECK(largest_error(dev_dweight, dweight, double(pixels)) <= 20 * unit * loss);
+  // y is off by xhat's error, by two roundings of mean * scale in `shift` (half of `centre`), and by the scale's.
+  CHECK(largest_error(dev_y, y) <= unit * (10 + 1.5 * centre + spread));
+  CHECK(largest_error(dev_dweight, dweight, double(pixels)) <= unit * (20 + centre + spread / 2));
   CHECK(largest_error(dev_dbias, sum_g, double(pixels)) <= 20 * unit);
-  CHECK(largest_error(dev_dy, dx, 2) <= 20 * unit * loss);
-  CHECK(largest_error(dev_added, dx_added, 2) <= 20 * unit * loss);
+  const double dx_error = 20 + (centre + spread) / (2 * deviation);  // the averages that it takes off are below a half
+  CHECK(largest_error(dev_dy, dx, 2) <= unit * dx_error);
+  CHECK(largest_error(dev_added, dx_added, 2) <= unit * dx_error);
 }
 
 }  // namespace

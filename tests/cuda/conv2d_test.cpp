@@ -5,7 +5,7 @@
 #include <bit>
 
 #include "device_test.hpp"
-#include "strata/cuda/conv2d.cuh"
+#include "strata/cuda/winograd_plan.hpp"
 
 using namespace device_test;
 using strata::Activation, strata::Conv2dProblem, strata::Precision;

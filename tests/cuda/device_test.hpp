@@ -1,5 +1,6 @@
-// What the tests of the CUDA backend share: a device (the host execution of kernels), arrays of exact size, references in
-// double with the sum of magnitudes behind each element, and the orders in which threads and blocks run.
+// What the tests of the CUDA backend share: a device, arrays of exact size, references in double with the sum of magnitudes
+// behind each element, and the orders in which threads and blocks run. The device is the host execution of kernels, or, where
+// STRATA_TEST_ON_DEVICE is defined (tests/cuda_device), one of NVIDIA's, which has an order of its own.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -9,28 +10,48 @@
 #include <limits>
 #include <vector>
 
-#include "cuda_on_host_control.hpp"
 #include "strata/core/random.hpp"
 #include "strata/kernels/accelerator.hpp"
+#if defined(STRATA_TEST_ON_DEVICE)
+#include "cuda_device/device_memory.hpp"
+#else
+#include "cuda_on_host_control.hpp"
+#endif
 
 namespace device_test {
 
 using Numbers = std::vector<float>;
+#if defined(STRATA_TEST_ON_DEVICE)
+namespace memory = cuda_device;
+#else
+namespace memory = cuda_on_host;
+#endif
 
-/// The backend, which the program holds once (cuda_on_host_backend).
+/// The backend, which the program holds once.
 inline strata::Accelerator& gpu() { return strata::accelerator(strata::Device::cuda()); }
 
 /// An array on the device, exactly as large as it says; NaN where nothing is given. download() waits for the backend's work.
 template <class T>
-class DeviceArray : public cuda_on_host::DeviceArray<T> {
+class DeviceArray : public memory::DeviceArray<T> {
  public:
-  using cuda_on_host::DeviceArray<T>::DeviceArray;
+  using memory::DeviceArray<T>::DeviceArray;
   std::vector<T> download() const {
     gpu().synchronize();
-    return cuda_on_host::DeviceArray<T>::download();
+    return memory::DeviceArray<T>::download();
   }
 };
 
+#if defined(STRATA_TEST_ON_DEVICE)
+template <class Test>
+void in_every_order(Test&& test) {
+  test();
+  test();  // the same bits
+}
+template <class Test>
+void in_random_order(Test&& test) {
+  test();
+}
+#else
 /// Runs test() with threads and blocks in forward, reverse and a random order.
 template <class Test>
 void in_every_order(Test&& test) {
@@ -48,6 +69,8 @@ void in_random_order(Test&& test) {
   test();
   cuda_on_host::options().order = cuda_on_host::Order::forward;
 }
+
+#endif
 
 /// Numbers from -1 to 1, the same for the same seed.
 inline Numbers numbers(std::int64_t count, std::uint32_t seed) {

@@ -1,6 +1,6 @@
 // What only large problems reach: Winograd's tiles in several chunks, and more images than a grid has rows.
 #include "device_test.hpp"
-#include "strata/cuda/winograd.cuh"
+#include "strata/cuda/winograd_plan.hpp"
 
 using namespace device_test;
 

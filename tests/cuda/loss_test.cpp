@@ -60,6 +60,19 @@ TEST_CASE("cross entropy, forward and backward") {
   });
 }
 
+TEST_CASE("one large logit, first among its lane's classes: the exponentials of the others do not overflow") {
+  Numbers logits(100, 0.0f);
+  logits[3] = 300;
+  const DeviceArray<float> x(logits), result(1), dx(100);
+  const DeviceArray<std::int64_t> labels(std::vector<std::int64_t>{5});
+  gpu().cross_entropy_forward(1, 100, x.data(), labels.data(), 1, result.data());
+  gpu().cross_entropy_backward(1, 100, x.data(), labels.data(), 1, {}, dx.data(), false);
+  CHECK(result.download()[0] == 300);
+  Numbers wanted(100, 0.0f);
+  wanted[3] = 1, wanted[5] = -1;
+  CHECK(dx.download() == wanted);
+}
+
 TEST_CASE("a label that is no class makes the loss NaN") {
   for (const std::int64_t label : {-1, 3}) {
     const DeviceArray<float> x(Numbers{1, 2, 3}), result(1);

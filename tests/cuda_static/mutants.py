@@ -8,7 +8,9 @@ The mutants are all compiled at once: in a copy of include/strata/cuda every pla
 place, inside a kernel or a function of a kernel:
 
     __syncthreads(), __syncwarp(...), cp_async_wait<...>()      left out
-    a < b, a <= b and a >= b outside the head of a for loop     taken to be true
+    a < b and a <= b outside the head of a for loop             taken to be true
+    a >= b and a > b outside the head of a for loop             taken to be true; and taken to be false, since
+                                                                "if (i >= size) return;" is a guard too
 
 A mutant that is taken to be equal to the program, for a reason, is marked in the source by a comment on its line that
 begins with 'not a guard:'; it is left out.
@@ -18,16 +20,33 @@ import concurrent.futures
 import os
 import pathlib
 import re
+import resource
 import shlex
 import subprocess
 import sys
+import time
 
 HELPER = """
+#include <cstdio>
 #include <cstdlib>
 #include <limits>
 namespace strata_mutation {
 inline const int active = std::getenv("STRATA_MUTANT") ? std::atoi(std::getenv("STRATA_MUTANT")) : -1;
-__attribute__((noinline, no_sanitize("thread"))) inline bool is(int number) { return number == active; }
+inline struct Reached {  // the places that the program came by, written to the file STRATA_MUTANTS_REACHED at its end
+  bool places[10000] = {};
+  ~Reached() {
+    const char* const path = std::getenv("STRATA_MUTANTS_REACHED");
+    std::FILE* const file = path != nullptr ? std::fopen(path, "w") : nullptr;
+    if (file == nullptr) return;
+    for (int k = 0; k < 10000; ++k)
+      if (places[k]) std::fprintf(file, "%d\\n", k);
+    std::fclose(file);
+  }
+} reached;
+__attribute__((noinline, no_sanitize("thread"))) inline bool is(int number) {
+  reached.places[number] = true;
+  return number == active;
+}
 template <class T> inline T upper(int number, T value) { return is(number) ? std::numeric_limits<T>::max() : value; }
 template <class T> inline T lower(int number, T value) { return is(number) ? std::numeric_limits<T>::lowest() : value; }
 }
@@ -80,7 +99,7 @@ def operand_end(code, start):
 
 
 def places(text):
-    """(begin, end, replacement with {k}, line, words) of every mutant of a file."""
+    """(begin, end, replacement with {k} and perhaps {next}, line, words) of every place of a file."""
     code = blank_comments(text)
     heads = list(for_heads(code))
     excused = {number for number, line in enumerate(text.splitlines(), 1) if "not a guard:" in line}
@@ -88,7 +107,7 @@ def places(text):
     for begin, end in device_ranges(code):
         for match in re.finditer(r"__syncthreads\(\)|__syncwarp\([^)]*\)|cp_async_wait<[^>]*>\(\)", code[begin:end]):
             found[begin + match.start()] = (begin + match.end(), "(strata_mutation::is({k}) || (" + match[0] + ", true))")
-        for match in re.finditer(r" (<|<=|>=) ", code[begin:end]):
+        for match in re.finditer(r" (<|<=|>=|>) ", code[begin:end]):
             at = begin + match.start()
             line = code[code.rfind("\n", 0, at) + 1:code.find("\n", at)]
             if any(a < at < b for a, b in heads) or re.search(r"\bconstexpr\b|static_assert|\btemplate\b|\boperator\b", line):
@@ -96,8 +115,8 @@ def places(text):
             first = begin + match.end()
             last = operand_end(code, first)
             operand = code[first:last].strip()
-            which = "lower" if match[1] == ">=" else "upper"
-            found[first] = (last, f"strata_mutation::{which}({{k}}, {operand}) ")
+            found[first] = (last, f"strata_mutation::upper({{k}}, {operand}) " if match[1] in ("<", "<=") else
+                            f"strata_mutation::lower({{k}}, strata_mutation::upper({{next}}, {operand})) ")
     for begin, (end, replacement) in sorted(found.items()):
         line = text.count("\n", 0, begin) + 1
         if line not in excused:
@@ -130,8 +149,9 @@ def main():
             for begin, end, replacement, line, words in places(text):
                 if begin < done:
                     continue  # inside another one's operand
-                parts += [text[done:begin], replacement.replace("{k}", str(len(mutants)))]
-                mutants.append((file.name, line, text[begin:end].strip(), words))
+                parts += [text[done:begin], replacement.replace("{k}", str(len(mutants))).replace("{next}", str(len(mutants) + 1))]
+                for what in ("", " (false)") if "{next}" in replacement else ("",):
+                    mutants.append((file.name, line, text[begin:end].strip() + what, words))
                 done = end
         target = scratch / "include/strata/cuda" / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -159,15 +179,28 @@ def main():
         objects = list(pool.map(compile_one, [scratch / "cuda.cpp", *sources]))
     program = scratch / "tests"
     run([*compiler, *objects, "-o", program, "-pthread", "-ldl"])
-    run([program], timeout=1200)  # without a mutant all is well
+
+    def try_one(file):  # without a mutant all is well
+        trace, start = scratch / f"{file}.reached", time.monotonic()
+        run([program, f"--source-file=*/{file}"], timeout=1200, env={**os.environ, "STRATA_MUTANTS_REACHED": str(trace)})
+        return time.monotonic() - start, file, {int(line) for line in trace.read_text().split()}
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        tried = sorted(pool.map(try_one, [source.name for source in sources if source.parent == tests / "cuda"]))
+    for seconds, file, reached in tried:
+        print(f"{file}: {seconds:.1f} s, comes by {len(reached)} of {len(mutants)} places", flush=True)
 
     def survives(number):
-        try:
-            done = subprocess.run([program, "--abort-after=1"], env={**os.environ, "STRATA_MUTANT": str(number)}, timeout=600,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            return done.returncode == 0
-        except subprocess.TimeoutExpired:
-            return False
+        """Whether no test fails, of the files whose tests come by the place; quick ones are asked first."""
+        for seconds, file, reached in tried:
+            if number not in reached:
+                continue
+            limit = int(30 + 10 * seconds)  # of processor time, so that a busy machine does not count
+            done = subprocess.run([program, "--abort-after=1", f"--source-file=*/{file}"],
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit)),
+                                  env={**os.environ, "STRATA_MUTANT": str(number)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if done.returncode != 0:
+                return False
+        return True
     chosen = [number for number, mutant in enumerate(mutants) if arguments.only in (None, mutant[0])]
     survivors = []
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:

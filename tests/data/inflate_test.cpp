@@ -131,16 +131,21 @@ TEST_CASE("PNG files decode as stb decodes them, whole and in parts") {
     const auto file = detail::read_bytes(path, 1 << 24);
     const st::ImageInfo info = st::read_image_info(path);
     REQUIRE(detail::is_usual_png(file));
-    const auto image = detail::decode_usual_png(file, info, info.h);
+    const auto image = detail::decode_usual_png(file, info, info.h, info.w);
     int w = 0, h = 0, channels = 0;
     const std::unique_ptr<unsigned char, detail::FreeMemory> wanted(
         detail::stb::stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &channels, 0));
     REQUIRE((w == info.w && h == info.h && channels == info.channels));
     CHECK(std::memcmp(image.samples(), wanted.get(), std::size_t(w * h * channels)) == 0);
-    for (const int rows : {1, h / 2, h - 1}) {
-      const auto top = detail::decode_usual_png(file, info, rows);
-      CHECK(std::memcmp(top.samples(), wanted.get(), std::size_t(w * rows * channels)) == 0);
-    }
+    for (const int rows : {1, h / 2, h - 1, h})
+      for (const int columns : {1, w / 2, w - 1, w}) {
+        const auto corner = detail::decode_usual_png(file, info, rows, columns);
+        REQUIRE(corner.stored_w == columns);
+        const auto* got = static_cast<const unsigned char*>(corner.samples());
+        const std::size_t bytes = std::size_t(columns * channels);
+        for (int y = 0; y < rows; ++y)
+          CHECK(std::memcmp(got + std::size_t(y) * bytes, wanted.get() + y * w * channels, bytes) == 0);
+      }
   }
   for (const char* name : {"grey_palette.png", "black_white.png"})
     CHECK_FALSE(detail::is_usual_png(detail::read_bytes(std::string(STRATA_TESTS_FOLDER "/golden/images/") + name, 1 << 24)));
@@ -166,7 +171,7 @@ TEST_CASE("PNG files of 16 bits decode as stb decodes them") {
       for (const detail::Bytes bytes : encoded.parts()) file.insert(file.end(), bytes.begin(), bytes.end());
       const st::ImageInfo info = detail::read_png_structure(file, true);
       REQUIRE(detail::is_usual_png(file));
-      const auto image = detail::decode_usual_png(file, info, info.h);
+      const auto image = detail::decode_usual_png(file, info, info.h, info.w);
       int w = 0, h = 0, stored = 0;
       const std::unique_ptr<std::uint16_t, detail::FreeMemory> wanted(
           detail::stb::stbi_load_16_from_memory(file.data(), int(file.size()), &w, &h, &stored, 0));
@@ -188,17 +193,23 @@ TEST_CASE("PNG's filters are undone, any of them in any order of rows") {
       filtered.push_back(static_cast<unsigned char>(type));
       filtered.insert(filtered.end(), row.begin(), row.end());
     }
+    filtered.resize(filtered.size() + detail::inflate_padding, 0xAA);
     Buffer out(pixels.size()), in_place = filtered;
-    detail::png_unfilter<Step>(filtered.data(), h, row_bytes, out.data());
+    detail::png_unfilter<Step>(filtered.data(), h, row_bytes, row_bytes, out.data());
     CHECK(out == pixels);
-    detail::png_unfilter<Step>(in_place.data(), h, row_bytes, in_place.data());
+    detail::png_unfilter<Step>(in_place.data(), h, row_bytes, row_bytes, in_place.data());
     in_place.resize(pixels.size());
     CHECK(in_place == pixels);
+    const std::size_t wanted = (w + 1) / 2 * Step;
+    Buffer left(h * wanted);
+    detail::png_unfilter<Step>(filtered.data(), h, row_bytes, wanted, left.data());
+    for (std::size_t y = 0; y < h; ++y)
+      CHECK(std::memcmp(left.data() + y * wanted, pixels.data() + y * row_bytes, wanted) == 0);
     filtered[(h - 1) * (row_bytes + 1)] = 5;
-    CHECK_THROWS_AS(detail::png_unfilter<Step>(filtered.data(), h, row_bytes, out.data()), detail::BadImage);
+    CHECK_THROWS_AS(detail::png_unfilter<Step>(filtered.data(), h, row_bytes, row_bytes, out.data()), detail::BadImage);
   };
-  for (const std::size_t h : {1u, 2u, 15u, 16u, 17u, 50u})
-    for (const std::size_t w : {1u, 2u, 7u, 33u}) {
+  for (const std::size_t h : {1u, 2u, 15u, 16u, 17u, 31u, 32u, 33u, 80u})
+    for (const std::size_t w : {1u, 2u, 7u, 16u, 33u}) {
       check.template operator()<1>(h, w);
       check.template operator()<2>(h, w);
       check.template operator()<3>(h, w);
@@ -206,4 +217,24 @@ TEST_CASE("PNG's filters are undone, any of them in any order of rows") {
       check.template operator()<6>(h, w);
       check.template operator()<8>(h, w);
     }
+}
+
+TEST_CASE("the checksum of PNG is the one that its definition gives") {
+  const auto bit_by_bit = [](detail::Bytes bytes) {
+    std::uint32_t crc = 0xFFFFFFFFu;
+    for (const unsigned char byte : bytes) {
+      crc ^= byte;
+      for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1u) ? 0xEDB88320u : 0u);
+    }
+    return ~crc;
+  };
+  const std::string digits = "123456789";
+  CHECK(detail::crc32({reinterpret_cast<const unsigned char*>(digits.data()), digits.size()}) == 0xCBF43926u);
+  const Buffer data = bytes_of(1, 5000);
+  for (std::size_t size = 0; size < 300; ++size) {
+    const detail::Bytes part(data.data() + size % 17, size);
+    CHECK(detail::crc32(part) == bit_by_bit(part));
+    CHECK(~detail::crc32_by_tables(0xFFFFFFFFu, part) == bit_by_bit(part));
+  }
+  CHECK(detail::crc32(data) == bit_by_bit(data));
 }

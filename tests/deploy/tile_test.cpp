@@ -36,11 +36,20 @@ using Twice = st::Sequential<st::Conv2d<1, 16>, st::LeakyReLU, st::Conv2d<16, 16
                              st::PixelShuffle<16, 2>, st::Conv2d<4, 8, 1>, st::Conv2d<8, 3>>;
 using Smaller = st::Sequential<st::Conv2d<1, 8>, st::MaxPool2d<2>, st::Conv2d<8, 8>, st::Conv2d<8, 2, 3, st::Conv2dOptions{.padding = 0}>>;
 
+/// Kernels that are cut into parts, and dilations.
+using Large = st::Sequential<st::Conv2d<1, 16, 9>, st::ReLU, st::Conv2d<16, 8, 5>, st::ReLU, st::Conv2d<8, 8, 3, st::Conv2dOptions{.dilation = 3}>,
+                             st::ReLU, st::Conv2d<8, 16, 7>, st::Conv2d<16, 9, 5, st::Conv2dOptions{.padding = 1, .dilation = 2}>,
+                             st::Conv2d<9, 1, 3>>;
+/// Made larger by transposed convolutions.
+using Transposed = st::Sequential<st::Conv2d<1, 8>, st::SiLU, st::ConvTranspose2d<8, 8, 4>, st::Conv2d<8, 8, 5>, st::Tanh,
+                                  st::ConvTranspose2d<8, 1, 5, st::ConvTranspose2dOptions{.stride = 1}>>;
+
 /// Modules whose inside nobody knows.
 struct Opaque {
   using io = st::maps<1, 1>;
   st::Conv2d<1, 8> first;
-  st::Sequential<st::AvgPool2d<2>, st::Conv2d<8, 16>, st::ReLU, st::Conv2d<16, 32>, st::PixelShuffle<32, 2>> coarse;
+  st::Sequential<st::AvgPool2d<2>, st::Conv2d<8, 16, 3, st::Conv2dOptions{.dilation = 3}>, st::ReLU, st::Conv2d<16, 32>,
+                 st::PixelShuffle<32, 2>> coarse;
   st::Conv2d<16, 1> last;
   static constexpr void visit(auto& self, auto&& f) {
     f("first", self.first);
@@ -116,10 +125,12 @@ TEST_CASE("by rows: the same bits") {
   CHECK(st::detail::RowStage<st::deploy_t<Half>, 2>::possible);
   CHECK(st::detail::RowStage<Twice, 1>::possible);
   CHECK(st::detail::RowStage<Smaller, 1>::possible);
+  CHECK(st::detail::RowStage<Large, 1>::possible);
   SUBCASE("folded batch norm") { check(st::fold(made<DnCNN>(1))); }
   SUBCASE("half the size and back, skips in skips") { check(st::fold(made<Half>(2)), 2); }
   SUBCASE("twice the size, dilation") { check(made<Twice>(3)); }
   SUBCASE("pooling, no padding") { check(made<Smaller>(4)); }
+  SUBCASE("large kernels and dilations") { check(made<Large>(9)); }
 }
 
 TEST_CASE("by tiles: the same bits") {
@@ -128,6 +139,7 @@ TEST_CASE("by tiles: the same bits") {
   SUBCASE("a module that does not say what it does") { check(made<Opaque>(5), 2); }
   SUBCASE("batch norm not folded") { check(made<DnCNN>(6)); }
   SUBCASE("strides") { check(made<Strided>(7), 2); }
+  SUBCASE("transposed convolutions") { check(made<Transposed>(10)); }
   SUBCASE("a look at the whole image cannot be cut") { check(made<Whole>(8)); }
 }
 

@@ -457,6 +457,10 @@ class HostAccelerator final : public st::Accelerator {
           return f(m::Exp(), std::false_type());
         case st::Operation::log:
           return f(m::Log(), std::false_type());
+        case st::Operation::sigmoid:
+          return f(m::Sigmoid(), std::false_type());
+        case st::Operation::tanh:
+          return f(m::Tanh(), std::false_type());
         case st::Operation::clamp:
           return f(m::Clamp{double(program_[i].a), double(program_[i].b)}, std::false_type());
         case st::Operation::subtract:

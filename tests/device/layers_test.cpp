@@ -30,6 +30,11 @@ TEST_CASE("device: layers") {
   compare<3>(host_accelerator().device(), st::PReLU<3>(), 2, 3, 5);
   compare<3>(host_accelerator().device(), st::PReLU<>(), 2, 3, 5);
   compare<3>(host_accelerator().device(), st::Dropout(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::Sigmoid(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::Tanh(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::SiLU(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::ConvTranspose2d<3, 5, 4>(), 2, 5, 7);
+  compare<9>(host_accelerator().device(), st::ConvTranspose2d<9, 10, 3, st::ConvTranspose2dOptions{.stride = 1, .bias = false}>(), 1, 9, 8);
 }
 
 TEST_CASE("device: neighbours that run as one step, and containers") {
@@ -82,7 +87,8 @@ struct Free {
     const auto doubled = st::custom_op(
         pass, [](const st::Image<2>& image) { return (image + image).value(); },
         [](const st::Image<2>& g, const st::Image<2>&, const st::Image<2>&) { return (g + g).value(); }, y);
-    return st::cat(pass, doubled, self.b(pass, y));
+    const auto weighted = y * st::expand_as(pass, st::GlobalAvgPool2d()(pass, y), y);
+    return st::cat(pass, doubled + weighted, self.b(pass, y));
   }
   template <st::Pass P>
   auto operator()(P& pass, const st::Var<2>& x) {
@@ -186,12 +192,12 @@ TEST_CASE("device: mistakes are told") {
   CHECK_THROWS_AS(st::ReLU()(pass, st::Image<2, double>(doubles)), st::DeviceError);
 }
 
-TEST_CASE("device: the precision of a pass reaches the kernels, and the CPU has one") {
+TEST_CASE("device: the precision of a pass reaches the kernels, and the CPU has no tf32") {
   HostAccelerator& gpu = host_accelerator();
   const st::Image<2> x = random_image<2>(1, 4, 4, 1);
   st::Conv2d<2, 2> conv;
   CHECK_THROWS_AS(([&] {
-                    st::Infer pass({.precision = st::Precision::bf16});
+                    st::Infer pass({.precision = st::Precision::tf32});
                     conv(pass, x);
                   }()),
                   st::ValueError);

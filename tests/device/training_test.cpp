@@ -60,6 +60,37 @@ TEST_CASE("device: gradients are measured and limited there") {
   CHECK_THROWS_WITH_AS(st::grad_norm(there), doctest::Contains("'body.3.weight'"), st::NumericError);
 }
 
+TEST_CASE("device: a scaled loss, and a step left out") {
+  Net plain;
+  st::initialize(plain, 2);
+  st::to(plain, host_accelerator().device());
+  Net scaled = plain;
+  st::SGD plain_sgd(plain, {.lr = 0.05, .momentum = 0.9}), scaled_sgd(scaled, {.lr = 0.05, .momentum = 0.9});
+  st::GradScaler none({.enabled = false}), scaler({.growth_interval = 2});
+  const auto step = [](Net& net, st::SGD& sgd, st::GradScaler& gradients, std::uint32_t number, bool break_it = false) {
+    const st::Device device = host_accelerator().device();
+    st::Train pass;
+    const auto loss = mean(square(net(pass, random_image<1>(2, 9, 8, 2 * number).to(device)) - random_image<1>(2, 9, 8, 2 * number + 1).to(device)));
+    sgd.zero_grad();
+    pass.backward(gradients.scale(loss));
+    if (break_it) st::fill(net.body.layer<3>().weight.grad(), std::nanf(""));
+    if (gradients.unscale_(sgd)) st::clip_grad_norm_(net, 0.5);
+    const bool done = gradients.step(sgd);
+    gradients.update();
+    return done;
+  };
+  for (std::uint32_t i = 0; i < 5; ++i) {
+    CHECK(step(plain, plain_sgd, none, i));
+    CHECK(step(scaled, scaled_sgd, scaler, i));
+  }
+  CHECK(scaler.scale() == 65536 * 4);
+  check_networks(scaled, plain, 0);  // powers of two change no bit
+  const std::vector<float> before = st::to_nchw(scaled.body.layer<0>().weight.value().to(st::Device::cpu()));
+  CHECK_FALSE(step(scaled, scaled_sgd, scaler, 5, true));
+  CHECK(scaler.scale() == 65536 * 2);
+  CHECK(st::to_nchw(scaled.body.layer<0>().weight.value().to(st::Device::cpu())) == before);
+}
+
 TEST_CASE("device: after the first step no memory is asked for") {
   Net net;
   st::to(net, host_accelerator().device());

@@ -1,5 +1,7 @@
 // Loads any bytes as a picture: its header, as the file holds it, and as an image of one or three channels. The checksums
-// of a PNG file's chunks are put right first, so that the fuzzer sees what is behind them.
+// of a PNG file's chunks are put right first, so that the fuzzer sees what is behind them; decompression and the filters get
+// the bytes themselves too.
+#include <algorithm>
 #include <vector>
 
 #include "memory_file.hpp"
@@ -19,9 +21,25 @@ void repair_checksums(std::vector<std::uint8_t>& bytes) {
   }
 }
 
+/// The stream as pixels of Step bytes in rows of seven; all of them, and the beginning.
+template <std::size_t Step>
+void decode_pixels(const std::uint8_t* bytes, std::size_t size) {
+  constexpr std::size_t h = 40, row_bytes = 7 * Step, padding = st::detail::inflate_padding;
+  std::vector<unsigned char> input(bytes, bytes + size), filtered(h * (row_bytes + 1) + padding), pixels(h * row_bytes);
+  input.resize(size + padding);
+  for (const std::size_t rows : {h, h - 3}) try {
+      st::detail::inflate_zlib(input.data(), size, filtered.data(), rows * (row_bytes + 1), rows < h);
+      for (std::size_t y = 0; y < h; ++y) filtered[y * (row_bytes + 1)] %= 6;
+      st::detail::png_unfilter<Step>(filtered.data(), rows, row_bytes, rows < h ? 2 * Step : row_bytes, pixels.data());
+    } catch (const st::detail::BadImage&) {
+    }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
+  decode_pixels<1>(bytes, size);
+  decode_pixels<3>(bytes, size);
   constexpr std::int64_t most_pixels = 1 << 12;
   std::vector<std::uint8_t> repaired(bytes, bytes + size);
   if (size > 8 && bytes[0] == 0x89) repair_checksums(repaired);

@@ -118,6 +118,14 @@ for name, loss in losses.items():
     value.backward()
     out.update({f"{name}.value": value.detach().reshape(1), f"{name}.gradient": p.grad})
 
+record("sigmoid", nn.Sigmoid(), 4 * numbers(2, 3, 4, 5))
+record("tanh", nn.Tanh(), 4 * numbers(2, 3, 4, 5))
+record("silu", nn.SiLU(), 4 * numbers(2, 3, 4, 5))
+record("conv_transpose", nn.ConvTranspose2d(3, 5, 4, stride=2, padding=1), numbers(2, 3, 4, 5))
+record("conv_transpose_odd", nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1), numbers(1, 3, 1, 6))
+record("conv_transpose_large", nn.ConvTranspose2d(8, 1, 9, stride=3, padding=3), numbers(1, 8, 5, 4))
+record("conv_transpose_same", nn.ConvTranspose2d(9, 10, 3, padding=1, bias=False), numbers(2, 9, 9, 10))
+
 path = pathlib.Path(__file__).with_suffix(".safetensors")
 save_file({key: tensor.contiguous().clone() for key, tensor in out.items()}, path, metadata={"torch": torch.__version__})
 print(path, path.stat().st_size, "bytes")

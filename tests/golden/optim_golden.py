@@ -1,4 +1,4 @@
-"""Makes optim_golden.hpp: what torch.optim, torch.optim.lr_scheduler, clip_grad_norm_ and AveragedModel give.
+"""Makes optim_golden.hpp: what torch.optim, torch.optim.lr_scheduler, clip_grad_norm_, AveragedModel and GradScaler give.
 
     python tests/golden/optim_golden.py > tests/golden/optim_golden.hpp
 
@@ -104,6 +104,25 @@ def ema(dtype):
     return torch.cat([p.detach().reshape(-1) for p in average.module.parameters()]).tolist()
 
 
+def grad_scaler(dtype):
+    """The scale before each of 24 steps with Adam, then the values after them; in steps 4, 5 and 11 a gradient is infinite."""
+    params = parameters(dtype)
+    optimizer = torch.optim.Adam(params, lr=0.05)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_factor=4.0, backoff_factor=0.5, growth_interval=3)
+    scales = []
+    for t in range(24):
+        scales.append(scaler.get_scale())
+        scaler.scale(torch.zeros(()))  # makes the scaler's tensors
+        set_gradients(params, t)
+        for p in params:
+            p.grad *= scaler.get_scale()
+        if t in (4, 5, 11):
+            params[1].grad[3] = math.inf
+        scaler.step(optimizer)
+        scaler.update()
+    return scales + torch.cat([p.detach().reshape(-1) for p in params]).tolist()
+
+
 print(f"// Made by optim_golden.py with torch {torch.__version__.split('+')[0]}. Do not edit.")
 print("#pragma once\n\nnamespace golden {\n")
 for name, make in OPTIMIZERS.items():
@@ -115,4 +134,6 @@ row("clip_norm_float64", clip(torch.float64, 0.5))
 row("clip_norm_float32", clip(torch.float32, 0.5))
 row("ema_float64", ema(torch.float64))
 row("ema_float32", ema(torch.float32))
+row("grad_scaler_float64", grad_scaler(torch.float64))
+row("grad_scaler_float32", grad_scaler(torch.float32))
 print("\n}  // namespace golden")

@@ -107,7 +107,7 @@ def check_pytorch(folder, program):
 
     def classifier():
         return nn.Sequential(nn.Conv2d(1, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(), nn.MaxPool2d(2, 1), nn.AvgPool2d(2),
-                             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 8), nn.PReLU(8), nn.Linear(8, 4))
+                             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 8), nn.PReLU(8), nn.Linear(8, 4), nn.Sigmoid())
 
     def fixed_classifier():
         return nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4, 5, 3, padding=1), nn.ReLU(), nn.Flatten(),
@@ -126,14 +126,16 @@ def check_pytorch(folder, program):
             super().__init__()
             blocks = [ScaledBlock(), ScaledBlock()]
             self.coarse = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(8, 6, 3, padding=1), nn.LeakyReLU(0.2),
-                                        *(blocks if splice else [nn.Sequential(*blocks)]), nn.PReLU(), nn.Conv2d(6, 8, 1), nn.PixelShuffle(2))
+                                        *(blocks if splice else [nn.Sequential(*blocks)]), nn.PReLU(), nn.Conv2d(6, 8, 1),
+                                        nn.Tanh(), nn.ConvTranspose2d(8, 2, 4, stride=2, padding=1))
             self.fine = nn.Sequential(nn.Conv2d(2, 2, 5, padding=2), nn.BatchNorm2d(2))
-            self.join = nn.Sequential(nn.Conv2d(4, 12, 3, padding=1), nn.PixelShuffle(2))
+            self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 2, 1), nn.Sigmoid())
+            self.join = nn.Sequential(nn.Conv2d(4, 12, 3, padding=1), nn.SiLU(), nn.PixelShuffle(2))
 
         def forward(self, x):
             a, b = self.coarse(x), self.fine(x)
             c = torch.minimum(torch.maximum(a, b), a.abs() + 0.1) / (torch.exp(-b.square()) + torch.sqrt(a.square() + 1e-3))
-            return self.join(torch.cat([c - b, torch.log(b.abs() + 1)], 1)).clamp(-0.5, 1.5) * 2
+            return self.join(torch.cat([c - b * self.gate(b), torch.log(b.abs() + 1)], 1)).clamp(-0.5, 1.5) * 2
 
     torch.manual_seed(0)
     def load_by_order(twin, state):

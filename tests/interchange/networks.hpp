@@ -34,19 +34,21 @@ struct ScaledBlock {
 struct Upscaler {
   using io = st::maps<2, 3>;
   st::Sequential<st::PixelUnshuffle<2, 2>, st::Conv2d<8, 6>, st::LeakyReLUOf<std::ratio<1, 5>>, st::Repeat<2, ScaledBlock<6>>,
-                 st::PReLU<>, st::Conv2d<6, 8, 1>, st::PixelShuffle<8, 2>> coarse;
+                 st::PReLU<>, st::Conv2d<6, 8, 1>, st::Tanh, st::ConvTranspose2d<8, 2, 4>> coarse;
   st::Sequential<st::Conv2d<2, 2, 5>, st::BatchNorm2d<2>> fine;  // its output is used twice
-  st::Sequential<st::Conv2d<4, 12>, st::PixelShuffle<12, 2>> join;
+  st::Sequential<st::GlobalAvgPool2d, st::Conv2d<2, 2, 1>, st::Sigmoid> gate;
+  st::Sequential<st::Conv2d<4, 12>, st::SiLU, st::PixelShuffle<12, 2>> join;
 
   static constexpr void visit(auto& self, auto&& f) {
     f("coarse", self.coarse);
     f("fine", self.fine);
+    f("gate", self.gate);
     f("join", self.join);
   }
   auto operator()(st::Infer& pass, const auto& x) const {
     const auto a = coarse(pass, x), b = fine(pass, x);
     const auto c = minimum(maximum(a, b), abs(a) + 0.1f) / (exp(-square(b)) + sqrt(square(a) + 1e-3f));
-    const auto y = join(pass, st::cat(pass, c - b, log(abs(b) + 1.0f)));
+    const auto y = join(pass, st::cat(pass, c - b * st::expand_as(pass, gate(pass, b), b), log(abs(b) + 1.0f)));
     return clamp(y, -0.5, 1.5) * 2;
   }
 };
@@ -54,7 +56,7 @@ struct Upscaler {
 /// A classifier of images of any size from 8 x 8 on.
 using Classifier = st::Sequential<st::Conv2d<1, 6, 3, st::Conv2dOptions{.stride = 2, .padding = 0}>, st::BatchNorm2d<6>, st::ReLU,
                                   st::Dropout, st::MaxPool2d<2, 1>, st::AvgPool2d<2>, st::GlobalAvgPool2d, st::Linear<6, 8>,
-                                  st::PReLU<8>, st::Linear<8, 4>>;
+                                  st::PReLU<8>, st::Linear<8, 4>, st::Sigmoid>;
 
 /// A classifier of images of one size, whose result goes back to an image.
 using FixedClassifier = st::Sequential<st::PixelUnshuffle<1, 2>, st::Conv2d<4, 5>, st::ReLU, st::Flatten<5, 4, 6>,

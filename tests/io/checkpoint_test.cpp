@@ -110,6 +110,11 @@ TEST_CASE("the info comes back") {
   CHECK(back.seed == 0xFFFFFFFFFFFFFFFFu);
   CHECK(back.best == 0.1);
   CHECK(back.extra == info.extra);
+  st::CheckpointInfo numbers;
+  numbers.set_number("third", 1.0 / 3);
+  CHECK(numbers.number("third") == 1.0 / 3);
+  CHECK_THROWS_WITH_AS((void)back.number("third"), doctest::Contains("'third'"), st::FileError);
+  CHECK_THROWS_WITH_AS((void)back.number("dataset"), doctest::Contains("\"Set12"), st::FileError);
   st::save_checkpoint(path, {.best = -std::numeric_limits<double>::infinity()}, net);
   CHECK(st::load_checkpoint(path, net).best == -std::numeric_limits<double>::infinity());
   st::save_checkpoint(path, {}, net);

@@ -9,8 +9,10 @@
 
 #include "strata/io/safetensors.hpp"
 #include "strata/io/weights.hpp"
+#include "strata/nn/activation.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
@@ -113,6 +115,22 @@ TEST_CASE("convolutions equal PyTorch's") {
   check<st::Conv2d<3, 4, 4, st::Conv2dOptions{.stride = 2, .padding = 1}>>("conv_even");
   check<st::Conv2d<7, 9, 1>>("conv_1x1");
   check<st::Conv2d<16, 16>>("conv_wide");
+}
+
+TEST_CASE("transposed convolutions equal PyTorch's") {
+  check<st::ConvTranspose2d<3, 5, 4>>("conv_transpose");
+  check<st::ConvTranspose2d<3, 2, 3>>("conv_transpose_odd");
+  check<st::ConvTranspose2d<8, 1, 9, st::ConvTranspose2dOptions{.stride = 3}>>("conv_transpose_large");
+  check<st::ConvTranspose2d<9, 10, 3, st::ConvTranspose2dOptions{.stride = 1, .bias = false}>>("conv_transpose_same");
+  using Net = st::Sequential<st::Conv2d<1, 8>, st::ConvTranspose2d<8, 8, 4>, st::ConvTranspose2d<8, 1, 9, st::ConvTranspose2dOptions{.stride = 3}>>;
+  static_assert(st::output_extents<Net>(10, 7).h == 60 && st::receptive_field<Net> == 5);
+  CHECK(st::ConvTranspose2d<3, 2, 3>::name() == "ConvTranspose2d(3, 2, kernel_size=3, stride=2, padding=1, output_padding=1)");
+}
+
+TEST_CASE("smooth activations equal PyTorch's") {
+  check<st::Sigmoid>("sigmoid");
+  check<st::Tanh>("tanh");
+  check<st::SiLU>("silu");
 }
 
 TEST_CASE("batch norm equals PyTorch's") {

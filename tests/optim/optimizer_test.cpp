@@ -288,6 +288,23 @@ TEST_CASE("the moving average gives torch's numbers and swaps in and out") {
   CHECK_THROWS_AS(st::ExponentialMovingAverage{empty}, st::ValueError);
 }
 
+TEST_CASE("the moving average that warms up forgets where it began") {
+  Net net;
+  optim_test::start<float>(net);
+  st::ExponentialMovingAverage ema(net, {.decay = 0.3, .warmup = true});
+  ema.update();  // copies
+  double wanted = net.bias.value().data()[0];
+  for (int n = 1; n < 6; ++n) {
+    const double decay = std::min(0.3, (1.0 + n) / (10 + n));
+    CHECK(ema.decay() == doctest::Approx(decay));
+    wanted = decay * wanted + (1 - decay) * double(net.bias.value().data()[0] += 1);
+    ema.update();
+  }
+  Net copy;
+  ema.copy_to(copy);
+  CHECK(copy.bias.value().data()[0] == doctest::Approx(wanted).epsilon(1e-6));
+}
+
 TEST_CASE("the moving average takes buffers when asked") {
   optim_test::WithBuffers net;
   st::ExponentialMovingAverage without(net, {.decay = 0.5}), with(net, {.decay = 0.5, .use_buffers = true});

@@ -1,6 +1,6 @@
 """Runs the DnCNN programs and looks at what they leave behind.
 
-    dncnn.py resume|bad_input|denoise|published FOLDER_OF_THE_PROGRAMS
+    dncnn.py resume|bad_input|devices|denoise|published FOLDER_OF_THE_PROGRAMS
 
 Python's standard library only. Exits with 77, which CTest shows as skipped, where data is missing.
 """
@@ -158,15 +158,34 @@ def bad_input(folder):
         check("terminate called" not in said, f"not caught: {line}\n{said}")
         check(weights.read_bytes() == kept, f"the checkpoint was changed by: {line}")
 
-    # A device that is not there: one line that says why, and its own code. A program that finds one has nothing to refuse.
-    for command in (train(device="cuda"), ("dncnn_test", "--weights", weights, "--data", images, "--device", "cuda"),
+
+
+def devices(folder):
+    """A device that is not there: one line that says what is missing, and its own code. The CPU trains all the same."""
+    done = run(*training(device="cpu", checkpoint_dir=folder / "net"))
+    check(done.returncode == 0 and "best PSNR" in done.stdout, f"training on the cpu: {done.stderr}")
+    weights = folder / "net" / "latest.safetensors"
+    images = folder / "images"
+    images.mkdir()
+    write_png(images / "a.png", 64, 48, 1)
+    reasons = ("built without CUDA", "no NVIDIA driver", "the NVIDIA driver serves CUDA", "no NVIDIA device", "without code for its compute capability")
+    for command in (training(device="cuda", checkpoint_dir=folder / "other"), training(device="cuda", precision="fp16", checkpoint_dir=folder / "half"),
+                    ("dncnn_test", "--weights", weights, "--data", images, "--device", "cuda"),
                     ("dncnn_denoise", "--weights", weights, images / "a.png", folder / "out.png", "--device", "cuda")):
         done = run(*command)
-        if done.returncode != 0:
-            check(done.returncode == 3, f"{done.returncode} for a missing device: {done.stderr}")
-            check(done.stderr.count("\n") == 1 and "cuda:0" in done.stderr, f"a missing device: {done.stderr}")
-    done = run(*train(device="gpu"))
+        if done.returncode == 0:
+            print(f"{command[0]} ran on a device")
+            continue
+        check(done.returncode == 3, f"{done.returncode} for a missing device: {done.stderr}")
+        check(done.stderr.count("\n") == 1 and done.stderr.startswith(f"{command[0]}: cuda:0: "), f"a missing device: {done.stderr}")
+        check(any(reason in done.stderr for reason in reasons), f"no reason: {done.stderr}")
+        print(done.stderr, end="")
+    done = run(*training(device="cuda:99", checkpoint_dir=folder / "other"))
+    check(done.returncode == 3 and "cuda:99: " in done.stderr, f"a device of a high number: {done.stderr}")
+    done = run(*training(device="gpu", checkpoint_dir=folder / "other"))
     check(done.returncode == 1 and "wanted cpu, cuda or cuda:N" in done.stderr, f"an unknown device: {done.stderr}")
+    done = run(*training(precision="fp16", checkpoint_dir=folder / "cpu_half"))
+    check(done.returncode == 1 and "fp32" in done.stderr, f"fp16 on the cpu: {done.stderr}")
 
 
 def denoise(folder):
@@ -208,5 +227,5 @@ def published(folder):
 
 
 with tempfile.TemporaryDirectory() as temporary:
-    {"resume": resume, "bad_input": bad_input, "denoise": denoise, "published": published}[sys.argv[1]](
+    {"resume": resume, "bad_input": bad_input, "devices": devices, "denoise": denoise, "published": published}[sys.argv[1]](
         pathlib.Path(temporary))

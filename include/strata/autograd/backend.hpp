@@ -42,9 +42,15 @@ void dispatch(Device device, OnCpu&& on_cpu, OnDevice&& on_device) {
     throw_not_float(device);
 }
 
-inline void check_cpu_precision(Precision precision) {
-  if (precision != Precision::fp32)
-    throw ValueError("conv2d: the cpu computes in fp32; other precisions need an accelerator");
+template <class T>
+void check_cpu_precision(Precision precision) {
+  if (precision == Precision::fp32) return;
+  if (precision != Precision::bf16)
+    throw ValueError("conv2d: the cpu computes in fp32 or bf16; other precisions need an accelerator");
+  if (!std::is_same_v<T, float>) throw ValueError("conv2d: bf16 is for networks of float32; this one is of float64");
+  if (!cpu::bfloat16_instructions)
+    throw ValueError("conv2d: bf16 on the cpu wants a program compiled for a processor with AVX512-BF16 (-march=native on one); "
+                     "this one is compiled for " STRATA_ISA " without it, where fp32 is faster");
 }
 
 /// Where a parameter's gradient goes; nowhere when it wants none.
@@ -70,17 +76,18 @@ void check_same_device(Device images, Device layer, Name&& name) {
 
 namespace backend {
 
-/// On the CPU `precision` must be fp32: ValueError. The fusion is the CPU's.
+/// On the CPU `precision` must be fp32, or bf16 of float32 where the processor multiplies in it: ValueError. The fusion is
+/// the CPU's.
 template <class T>
 void conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
                     Activation activation, Precision precision, const cpu::Conv2dForwardFusion<T>& fusion = {}) {
   detail::dispatch<T>(
       device,
       [&] {
-        detail::check_cpu_precision(precision);
-        cpu::conv2d_forward<T>(problem, x, weight, bias, y, activation, fusion);
+        detail::check_cpu_precision<T>(precision);
+        cpu::conv2d_forward<T>(problem, x, weight, bias, y, activation, fusion, precision);
       },
-      [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, false, precision); });
+      [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, fusion.accumulate, precision); });
 }
 
 /// The same with the weights that weights() gives. The form that the CPU's kernels read is kept in `cache` under key(), a
@@ -91,8 +98,8 @@ void conv2d_forward_cached(Device device, const Conv2dProblem& problem, const T*
   detail::dispatch<T>(
       device,
       [&] {
-        detail::check_cpu_precision(precision);
-        cpu::conv2d_forward_cached<T>(problem, x, cache, key(), weights, bias, y, activation);
+        detail::check_cpu_precision<T>(precision);
+        cpu::conv2d_forward_cached<T>(problem, x, cache, key(), weights, bias, y, activation, precision);
       },
       [&](auto& gpu) { gpu.conv2d_forward(problem, x, weights(), bias, y, activation, false, precision); });
 }
@@ -101,7 +108,7 @@ template <class T>
 void conv2d_backward_input(Device device, const Conv2dProblem& problem, const T* dy, const T* weight, T* dx,
                            bool accumulate, Precision precision, const NormGradientSums<T>& sums = {}) {
   detail::dispatch<T>(
-      device, [&] { cpu::conv2d_backward_input<T>(problem, dy, weight, dx, accumulate, sums); },
+      device, [&] { cpu::conv2d_backward_input<T>(problem, dy, weight, dx, accumulate, sums, precision); },
       [&](auto& gpu) { gpu.conv2d_backward_input(problem, dy, weight, dx, accumulate, precision); });
 }
 

@@ -1,11 +1,12 @@
-// Operations with a gradient of their own, and joining images along their channels.
+// Operations with a gradient of their own, joining images along their channels, and repeating one pixel over an image.
 //
 //     auto y = st::custom_op(pass,
 //         [](const st::Image<1>& x) { return my_filter(x); },                                            // y = f(x)
 //         [](const st::Image<1>& gy, const st::Image<1>& y, const st::Image<1>& x) { return ...; },      // gx
 //         x);
 //
-//     auto both = st::cat(pass, a, b);      // Var<A + B>: the channels of a, then those of b
+//     auto both = st::cat(pass, a, b);                          // Var<A + B>: the channels of a, then those of b
+//     auto weighted = x * st::expand_as(pass, gate, x);         // gate has one pixel: a factor for each channel
 #pragma once
 
 #include <tuple>
@@ -128,6 +129,45 @@ auto cat(P& pass, const Xs&... inputs) {
 template <Pass P, Symbolic... Xs>
 auto cat(P&, const Xs&... inputs) {
   return symbolic_cat(detail::var_in<P>(inputs)...);  // io/onnx_export.hpp
+}
+
+/// Images of one pixel, repeated to the height and width of x, as torch.Tensor.expand_as. ShapeError for other images.
+template <Pass P, class S, class X>
+auto expand_as(P& pass, const S& one_pixel, const X& like) {
+  return [&]<int C, class T, int D>(const Var<C, T>& s, const Var<D, T>& x) {
+    check_pass(pass, s, "expand_as");
+    check_pass(pass, x, "expand_as");
+    if (s.h() != 1 || s.w() != 1 || s.n() != x.n())
+      throw ShapeError(concat("expand_as: got images of shape ", s.shape().str(), " to repeat over ", x.shape().str(),
+                              " (N x C x H x W); wanted as many images, of 1 x 1 pixels"));
+    const Device device = s.device();
+    check_same_device(device, x.device(), [] { return "expand_as"; });
+    const std::int64_t pixels = x.h() * x.w();
+    Image<C, T> out(x.n(), x.h(), x.w(), s.pool());
+    for (std::int64_t n = 0; n < x.n(); ++n)
+      detail::copy_channels<T>(device, s.data() + n * C, 0, out.data() + n * pixels * C, C, C, pixels, false);
+    auto y = pass.output(std::move(out));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [id = y.id(), s_id = s.id(), n = x.n(), pixels, device, pool = &s.pool()](Tape& tape) {
+        const auto gs = tape.target<T>(s_id);
+        if (!gs) return;
+        Image<C, T> sum(n, 1, 1, *pool);  // of dy over the pixels
+        backend::global_avg_pool_forward<T>(device, n, pixels, C, tape.gradient<T>(id), sum.data());
+        detail::dispatch<T>(
+            device, [&] { for (T& value : sum.span()) value *= T(pixels); },
+            [&](auto& gpu) {
+              const TensorSpan all{sum.size(), sum.data()};
+              gpu.scale({&all, 1}, double(pixels));
+            });
+        detail::copy_channels<T>(device, sum.data(), C, gs.data, C, C, n, gs.accumulate);
+      });
+    return y;
+  }(detail::var_in<P>(one_pixel), detail::var_in<P>(like));
+}
+
+template <Pass P, Symbolic S, Symbolic X>
+auto expand_as(P&, const S& one_pixel, const X& like) {
+  return symbolic_expand_as(detail::var_in<P>(one_pixel), detail::var_in<P>(like));  // io/onnx_export.hpp
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -31,6 +31,10 @@ inline constexpr Operation operation_of = [] {
     return Operation::exp;
   else if constexpr (std::is_same_v<Function, math::Log>)
     return Operation::log;
+  else if constexpr (std::is_same_v<Function, math::Sigmoid>)
+    return Operation::sigmoid;
+  else if constexpr (std::is_same_v<Function, math::Tanh>)
+    return Operation::tanh;
   else if constexpr (std::is_same_v<Function, math::Add>)
     return Operation::add;
   else if constexpr (std::is_same_v<Function, math::Subtract>)

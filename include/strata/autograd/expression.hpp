@@ -4,7 +4,8 @@
 //     auto charbonnier = mean(sqrt(square(prediction - target) + 1e-6f));
 //     st::Var<3> y = x + 0.1f * body(pass, x);
 //
-// Operands are variables, images and numbers: + - * / negate square sqrt abs exp log clamp maximum minimum mean sum.
+// Operands are variables, images and numbers: + - * / negate square sqrt abs exp log sigmoid tanh clamp maximum minimum
+// mean sum.
 #pragma once
 
 #include <algorithm>
@@ -130,7 +131,8 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
     const Shape *p = a.shape_or_null(), *q = b.shape_or_null();
     if (p != nullptr && q != nullptr && *p != *q)
       throw ShapeError(concat("arithmetic on images of different shapes: ", p->str(), " and ", q->str(),
-                              " (N x C x H x W); nothing is repeated to fit"));
+                              " (N x C x H x W); nothing is repeated to fit by itself: st::expand_as(pass, a, b) repeats "
+                              "one pixel over an image"));
     if (const MemoryPool *l = a.pool_or_null(), *r = b.pool_or_null(); l != nullptr && r != nullptr && l->device() != r->device())
       throw DeviceError(concat("arithmetic on images of different devices: ", l->device().str(), " and ", r->device().str(),
                                ": move one with x.to(device)"));
@@ -367,6 +369,10 @@ template <detail::variable_operand A>
 auto exp(const A& a) { return detail::unary<math::Exp>(a); }
 template <detail::variable_operand A>
 auto log(const A& a) { return detail::unary<math::Log>(a); }
+template <detail::variable_operand A>
+auto sigmoid(const A& a) { return detail::unary<math::Sigmoid>(a); }
+template <detail::variable_operand A>
+auto tanh(const A& a) { return detail::unary<math::Tanh>(a); }
 /// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high.
 template <detail::variable_operand A>
 auto clamp(const A& a, double low, double high) {

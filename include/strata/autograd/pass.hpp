@@ -25,12 +25,13 @@ namespace strata::inline STRATA_ABI {
 struct TrainOptions {
   std::uint64_t seed = 0;
   std::int64_t step = -1;
-  /// What convolutions on an accelerator multiply in. fp16 wants the loss scaled.
+  /// What convolutions multiply in. fp16 wants the loss scaled. The CPU knows fp32 and, where the program is compiled for
+  /// AVX512-BF16, bf16: Winograd's products, forward and for the input; the weights' gradients and all else stay fp32.
   Precision precision = Precision::fp32;
 };
 
 struct InferOptions {
-  Precision precision = Precision::fp32;  ///< what convolutions on an accelerator multiply in
+  Precision precision = Precision::fp32;  ///< what convolutions multiply in: see TrainOptions
 };
 
 class Train {

@@ -223,6 +223,13 @@ Device device_of(M& module) {
   return device;
 }
 
+/// Throws DeviceError where a module's tensors are on an accelerator. `what` names the function that reads them.
+template <class M>
+void require_host(M& module, const char* what) {
+  if (const Device device = device_of(module); device.kind != DeviceKind::cpu)
+    throw DeviceError(concat(what, ": the network is on ", device.str(), "; bring it to the host first, with st::to(net, st::Device::cpu())"));
+}
+
 /// Forgets all gradients.
 template <class M>
 void zero_grad(M& module) {

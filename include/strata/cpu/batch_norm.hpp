@@ -50,6 +50,7 @@ void merge_statistics(std::int64_t parts, int channels, const ChannelStatistics&
     PartialStatistics sum{0, 0, 0};
     for (std::int64_t index = 0; index < parts; ++index) {
       const PartialStatistics next = part(index, c);
+      if (next.count == 0) continue;
       const double count = sum.count + next.count, delta = next.mean - sum.mean;
       sum.squares += next.squares + delta * delta * sum.count * next.count / count;
       sum.mean += delta * next.count / count;

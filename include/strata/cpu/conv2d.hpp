@@ -23,6 +23,7 @@
 #include "strata/math/activation.hpp"
 #include "strata/math/channel_affine.hpp"
 #include "strata/math/conv2d_problem.hpp"
+#include "strata/math/precision.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
 
@@ -31,12 +32,22 @@ using strata::Activation;
 namespace detail {
 
 /// Whether Winograd's algorithm computes a problem, and faster than the direct one. It needs at least a vector of
-/// channels on both sides, and images that its 4 x 4 tiles do not exceed by too much.
+/// channels on both sides (fewer of the input will do where the kernel has many parts), and images that its 4 x 4 tiles do not exceed by too much. It makes half as many products a
+/// second, since the transforms take their time too. Beyond 3 x 3 without dilation the choice is the same for all images
+/// of at least a tile in each direction.
 constexpr bool use_winograd(const Conv2dProblem& p) {
-  if (!has_winograd_form(p) || p.in < 8 || p.out < 8) return false;
-  const winograd::Tiles tiles(1, p.out_h(), p.out_w());
-  return 2 * tiles.count * winograd::planes < 9 * p.out_h() * p.out_w();
+  if (!has_winograd_form(p) || p.out < 8 || (p.in < 8 && (p.kernel < 9 || p.out < 16))) return false;
+  const std::int64_t products = winograd::FilterParts(p.kernel).count * winograd::planes;  // of a tile
+  const std::int64_t taps = std::int64_t{p.kernel} * p.kernel, h = p.out_h(), w = p.out_w();
+  if (p.kernel == 3 && p.dilation == 1) return 2 * winograd::Tiles(1, h, w).count * products < taps * h * w;
+  constexpr int pixels = winograd::step * winograd::step;
+  const std::int64_t reach = std::int64_t{p.dilation} * (p.kernel - 1);
+  // Every tap sees a pixel: the gradient of one that does not is exactly 0.
+  const bool all_taps = p.padding < std::min(h, w) && reach - p.padding < std::min(p.h, p.w);
+  return 2 * products < taps * pixels && all_taps && std::min(h, w) >= winograd::step * p.dilation;
 }
+/// The same for the gradient for the input, where the roles of the channels are exchanged.
+constexpr bool use_winograd_backward_input(const Conv2dProblem& p) { return p.in >= 8 && use_winograd(p); }
 
 }  // namespace detail
 
@@ -53,23 +64,38 @@ const T* apply_affine(const Conv2dProblem& p, const T* x, const ChannelAffine<T>
 
 }  // namespace detail
 
+namespace detail {
+
+/// Calls f with what Winograd's products multiply in: as asked for, float32 unless that is bf16.
+template <class F>
+decltype(auto) with_factor(Precision precision, F&& f) {
+  return precision == Precision::bf16 ? f.template operator()<Bfloat16>() : f.template operator()<float>();
+}
+
+}  // namespace detail
+
 /// What a convolution does besides, in the same pass over memory where its method allows.
 template <class T>
 struct Conv2dForwardFusion {
-  ChannelAffine<T> input;        ///< the convolution is of input(x)
-  ChannelStatistics statistics;  ///< of y
+  ChannelAffine<T> input = {};        ///< the convolution is of input(x)
+  ChannelStatistics statistics = {};  ///< of y
+  bool accumulate = false;            ///< y += the sums, without bias, activation and statistics
 };
 
-/// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros.
+/// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros. bf16 is for Winograd's products of
+/// float32 images; everything else is computed in T whatever the precision.
 /// Throws ShapeError if the problem's extents make no convolution.
 template <class T>
 void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
-                    Activation activation = Activation::none, const Conv2dForwardFusion<T>& fusion = {}) {
+                    Activation activation = Activation::none, const Conv2dForwardFusion<T>& fusion = {},
+                    Precision precision = Precision::fp32) {
   check_conv2d(problem);
-  const Epilogue<T> epilogue{.bias = bias, .activation = activation};
+  const Epilogue<T> epilogue{.bias = bias, .activation = activation, .accumulate = fusion.accumulate};
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem))
-      return winograd_forward(problem, x, weight, y, epilogue, fusion.input, fusion.statistics);
+      return detail::with_factor(precision, [&]<class Factor> {
+        winograd_forward<Factor>(problem, x, weight, y, epilogue, fusion.input, fusion.statistics);
+      });
   std::optional<Scratch<T>> input;
   direct_forward(problem, detail::apply_affine(problem, x, fusion.input, input), weight, y, epilogue);
   if (fusion.statistics)
@@ -81,30 +107,34 @@ void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, c
 /// what the weights come from. weight() gives them, and is not called when the cache holds them.
 template <class T, class Weight>
 void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeights& cache, std::uint64_t key, Weight&& weight,
-                           const T* bias, T* y, Activation activation) {
+                           const T* bias, T* y, Activation activation, Precision precision = Precision::fp32) {
   check_conv2d(problem);
   const Epilogue<T> epilogue{.bias = bias, .activation = activation};
   if constexpr (std::is_same_v<T, float>)
-    if (detail::use_winograd(problem)) {
-      const auto packed = cache.get(key, winograd_packed_size(problem),
-                                    [&](float* to) { winograd_pack(problem, weight(), to); });
-      return winograd_forward_packed(problem, x, packed->data(), y, epilogue);
-    }
+    if (detail::use_winograd(problem))
+      return detail::with_factor(precision, [&]<class Factor> {
+        const std::uint64_t form = std::is_same_v<Factor, float> ? 0 : ~std::uint64_t{0};  // another, under another key
+        const auto packed = cache.get(key ^ form, winograd_packed_size<Factor>(problem),
+                                      [&](float* to) { winograd_pack(problem, weight(), reinterpret_cast<Factor*>(to)); });
+        winograd_forward_packed(problem, x, reinterpret_cast<const Factor*>(packed->data()), y, epilogue);
+      });
   direct_forward(problem, x, weight(), y, epilogue);
 }
 
 /// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`. With `sums`, x is the
 /// result of a batch norm (and activation): gathers its sums of dx, which may on the way be set to 0 where the activation
-/// did not let the value through.
+/// did not let the value through. The precision is as in conv2d_forward; the gradient for the weights is always of T.
 template <class T>
 void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate,
-                           const NormGradientSums<T>& sums = {}) {
+                           const NormGradientSums<T>& sums = {}, Precision precision = Precision::fp32) {
   check_conv2d(problem);
   bool gathered = false;
   if constexpr (std::is_same_v<T, float>) {
-    if (detail::use_winograd(problem)) {
+    if (detail::use_winograd_backward_input(problem)) {
       gathered = !accumulate;  // what is added to has its sums elsewhere
-      winograd_backward_input(problem, dy, weight, dx, accumulate, gathered ? sums : NormGradientSums<T>{});
+      detail::with_factor(precision, [&]<class Factor> {
+        winograd_backward_input<Factor>(problem, dy, weight, dx, accumulate, gathered ? sums : NormGradientSums<T>{});
+      });
     } else {
       direct_backward_input(problem, dy, weight, dx, accumulate);
     }
@@ -165,7 +195,7 @@ inline std::size_t conv2d_weight_workspace(const Conv2dProblem& p) {
   return detail::use_winograd(p) ? winograd_weight_workspace_bytes(p) : 0;
 }
 inline std::size_t conv2d_input_workspace(const Conv2dProblem& p) {
-  return detail::use_winograd(p) ? winograd_workspace_bytes(p, true) : 0;
+  return detail::use_winograd_backward_input(p) ? winograd_workspace_bytes(p, true) : 0;
 }
 /// Whether the input's normalisation is applied where it is read; else a normalised copy is made.
 constexpr bool conv2d_normalises_on_load(const Conv2dProblem& p) { return detail::use_winograd(p); }

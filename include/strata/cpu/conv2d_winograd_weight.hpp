@@ -1,10 +1,10 @@
-// The gradients for the weights and the bias of a 3 x 3 convolution with stride 1, by Winograd's algorithm:
+// The gradients for the weights and the bias of a convolution with stride 1, by Winograd's algorithm:
 //
 //     dweight = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G          36 sums of outer products, (in) x (out)
 //
-// Sixteen pixels of the output cost 36 multiplications for each pair of channels instead of 144. The channels are cut
-// into chunks and the tiles into ranges; a task adds up one chunk over one range, a block of tiles at a time. At the
-// end the ranges are added in order and transformed to 3 x 3.
+// Sixteen pixels of the output cost 36 multiplications for each pair of channels instead of 144. Larger filters are cut
+// into parts of 3 x 3. The channels under the parts are cut into chunks and the tiles into ranges; a task adds up one chunk over one range, a block of tiles at a time. At the
+// end the ranges are added in order and transformed to the taps of their part.
 #pragma once
 
 #include <algorithm>
@@ -31,17 +31,31 @@ struct WeightGradientPlan {
   static constexpr std::int64_t block = 48;  ///< tiles
 
   WeightGradientPlan(const Conv2dProblem& p)
-      : tiles(p.n, p.out_h(), p.out_w()),
+      : tiles(p.n, p.out_h(), p.out_w(), p.dilation),
+        parts(p.kernel),
         in(p.in),
         out(p.out),
-        in_chunks((in + chunk - 1) / chunk),
+        part_chunks((in + chunk - 1) / chunk),
+        chunk_parts(std::clamp<std::int64_t>(chunk / in, 1, parts.count)),
+        in_chunks((parts.count + chunk_parts - 1) / chunk_parts * part_chunks),
         out_chunks((out + chunk - 1) / chunk),
         ranges(
             std::clamp<std::int64_t>(16 / (in_chunks * out_chunks), 1, std::max<std::int64_t>(1, tiles.count / 192))),
-        plane(plane_distance(std::min(in, chunk) * columns(0))) {}
+        plane(plane_distance(rows(0) * columns(0))) {}
 
   std::int64_t tasks() const { return ranges * in_chunks * out_chunks; }
-  std::int64_t rows(std::int64_t in_chunk) const { return std::min(chunk, in - in_chunk * chunk); }
+  /// A chunk of the input: `width` channels from `channel` on under `count` parts of the filters from `part` on.
+  struct InChunk {
+    std::int64_t part, count, channel, width;
+  };
+  InChunk in_chunk(std::int64_t index) const {
+    const std::int64_t part = index / part_chunks * chunk_parts, channel = index % part_chunks * chunk;
+    return {part, std::min(chunk_parts, parts.count - part), channel, std::min(chunk, in - channel)};
+  }
+  std::int64_t rows(std::int64_t index) const {
+    const InChunk c = in_chunk(index);
+    return c.count * c.width;
+  }
   /// Output channels of a chunk, padded to whole vectors.
   std::int64_t columns(std::int64_t out_chunk) const {
     return simd::padded<simd::Vector<float>>(std::min(chunk, out - out_chunk * chunk));
@@ -50,16 +64,20 @@ struct WeightGradientPlan {
   std::int64_t sums_size() const { return tasks() * planes * plane; }
   std::int64_t bias_sums_size() const { return ranges * out_chunks * chunk; }
   /// Distance of the 36 planes of transformed tiles, of the input and of the gradient.
-  std::int64_t v_plane() const { return plane_distance(block * simd::padded<simd::Vector<float>>(rows(0))); }
+  std::int64_t v_stride() const { return TileReader::stride(in_chunk(0).count, in_chunk(0).width); }
+  std::int64_t v_plane() const { return plane_distance(block * v_stride()); }
   std::int64_t q_plane() const { return plane_distance(block * columns(0)); }
   std::int64_t workspace_size() const { return planes * (v_plane() + q_plane()); }
 
   Tiles tiles;
-  std::int64_t in, out, in_chunks, out_chunks, ranges;
+  FilterParts parts;
+  std::int64_t in, out;
+  std::int64_t part_chunks, chunk_parts;  // chunks that the channels of a part make, or parts in a chunk
+  std::int64_t in_chunks, out_chunks, ranges;
   std::int64_t plane;  ///< distance of the 36 sums of a task
 };
 
-/// dweight[o, tap, c] = or += (G^T s G)[tap], where s is the sum over ranges of sums[range][chunks][plane][c][o].
+/// dweight[o, tap, c] = or += (G^T s G)[tap of the part], where s is the sum over ranges of sums[range][chunks][plane][c][o].
 inline void transform_weight_gradient(const WeightGradientPlan& plan, const float* sums, float* dweight,
                                       bool accumulate) {
   using V = simd::Vector<float>;
@@ -67,8 +85,9 @@ inline void transform_weight_gradient(const WeightGradientPlan& plan, const floa
   constexpr std::int64_t strips = WeightGradientPlan::chunk / strip;
   const std::int64_t chunks = plan.in_chunks * plan.out_chunks;
   parallel_for(chunks * strips, [&](std::int64_t task) {
-    const std::int64_t chunk = task / strips, in_chunk = chunk / plan.out_chunks, out_chunk = chunk % plan.out_chunks;
-    const std::int64_t first = task % strips * strip, end = std::min(first + strip, plan.rows(in_chunk));
+    const std::int64_t chunk = task / strips, out_chunk = chunk % plan.out_chunks;
+    const auto in_chunk = plan.in_chunk(chunk / plan.out_chunks);
+    const std::int64_t first = task % strips * strip, end = std::min(first + strip, in_chunk.count * in_chunk.width);
     const std::int64_t stride = plan.columns(out_chunk);
     std::array<float, lanes * 9 * strip> result;  // [o][tap][c]
     for (std::int64_t o = 0; o < stride; o += lanes) {
@@ -88,10 +107,17 @@ inline void transform_weight_gradient(const WeightGradientPlan& plan, const floa
       }
       const std::int64_t o_first = out_chunk * WeightGradientPlan::chunk + o;
       for (std::int64_t lane = 0; lane < std::min(lanes, plan.out - o_first); ++lane)
-        for (std::int64_t t = 0; t < 9; ++t) {
-          const float* from = result.data() + (lane * 9 + t) * strip;
-          float* to = dweight + ((o_first + lane) * 9 + t) * plan.in + in_chunk * WeightGradientPlan::chunk + first;
-          for (std::int64_t c = 0; c < end - first; ++c) to[c] = accumulate ? to[c] + from[c] : from[c];
+        for (std::int64_t begin = first, stop; begin < end; begin = stop) {  // what lies under the same part
+          const std::int64_t part = begin / in_chunk.width;
+          stop = std::min(end, (part + 1) * in_chunk.width);
+          for (std::int64_t t = 0; t < 9; ++t) {
+            const std::int64_t tap = plan.parts.tap(in_chunk.part + part, t);
+            if (tap < 0) continue;
+            const float* from = result.data() + (lane * 9 + t) * strip + begin - first;
+            float* to = dweight + ((o_first + lane) * plan.parts.kernel * plan.parts.kernel + tap) * plan.in +
+                        in_chunk.channel + begin - part * in_chunk.width;
+            for (std::int64_t c = 0; c < stop - begin; ++c) to[c] = accumulate ? to[c] + from[c] : from[c];
+          }
         }
     }
   });
@@ -107,7 +133,7 @@ void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const flo
   using Plan = WeightGradientPlan;
   const std::int64_t v_plane = plan.v_plane(), q_plane = plan.q_plane();
   WorkerScratch<float> workspace(plan.workspace_size());
-  std::array<float, std::size_t(Plan::chunk)> zeros{};
+  const TileReader reader(x, plan.parts, padding, plan.tiles.dilation);
 
   parallel_for(plan.tasks(), [&](std::int64_t task, int worker) {
     float* const v = workspace[worker];
@@ -115,7 +141,8 @@ void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const flo
     float* const sum = sums + task * planes * plan.plane;
     const std::int64_t range = task / (plan.in_chunks * plan.out_chunks);
     const std::int64_t in_chunk = task / plan.out_chunks % plan.in_chunks, out_chunk = task % plan.out_chunks;
-    const std::int64_t rows = plan.rows(in_chunk), columns = plan.columns(out_chunk), v_stride = simd::padded<V>(rows);
+    const Plan::InChunk in = plan.in_chunk(in_chunk);
+    const std::int64_t rows = in.count * in.width, columns = plan.columns(out_chunk), v_stride = plan.v_stride();
     const std::int64_t o_first = out_chunk * Plan::chunk, out = std::min(Plan::chunk, plan.out - o_first);
     std::array<float, std::size_t(Plan::chunk)> bias_sum{}, outside{};
 
@@ -124,16 +151,13 @@ void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const flo
     for (std::int64_t first = begin; first < end; first += Plan::block) {
       const std::int64_t count = std::min(Plan::block, end - first);
       for (std::int64_t t = 0; t < count; ++t) {
-        Tiles::Place place = plan.tiles[first + t];
-        Window<step, float>(dy, place, o_first, out, outside.data())
+        const Tiles::Place place = plan.tiles[first + t];
+        Window<step, float>(dy, place, plan.tiles.dilation, o_first, out, outside.data())
             .read(gradient_map, [&](const auto& pixel, std::int64_t o) {
               const V sixteen = transform_output_gradient(pixel, q + t * columns + o, q_plane);
               simd::store(bias_sum.data() + o, simd::load<V>(bias_sum.data() + o) + sixteen);
             });
-        place.h -= padding;
-        place.w -= padding;
-        Window<tile, const float>(x, place, in_chunk * Plan::chunk, rows, zeros.data())
-            .read(map, [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + t * v_stride + c, v_plane); });
+        reader.transform(map, place, in.part, in.count, in.channel, in.width, v + t * v_stride, v_plane);
       }
       for (int plane = 0; plane < planes; ++plane)
         add_outer_products<V>(count, rows, columns, v + plane * v_plane, v_stride, q + plane * q_plane, columns,
@@ -147,7 +171,9 @@ void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const flo
 }  // namespace winograd
 
 /// Whether the gradients for the weights read each pixel of dy once, so that it can be replaced where it is read.
-constexpr bool reads_gradient_once(const Conv2dProblem& p) { return p.in <= winograd::WeightGradientPlan::chunk; }
+constexpr bool reads_gradient_once(const Conv2dProblem& p) {
+  return p.kernel == 3 && p.in <= winograd::WeightGradientPlan::chunk;
+}
 
 /// dweight = or += the gradient for the weights, dbias (unless nullptr) = or += that for the bias, of the convolution of
 /// input(x), for problems of Winograd's form. With `norm`, which asks for reads_gradient_once(p), dy is the gradient for

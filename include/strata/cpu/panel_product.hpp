@@ -21,6 +21,10 @@ namespace strata::inline STRATA_ABI::cpu {
 /// Rows of the result that one call of multiply() gives.
 inline constexpr int block_rows = 6;
 
+/// The same for panels of a single vector: 6 sums would wait for each other, since a fused multiply-add takes 4 cycles and
+/// two can start in each.
+constexpr int panel_rows(int vectors) { return vectors == 1 ? 2 * block_rows : block_rows; }
+
 /// Vectors in one row of a full panel.
 inline constexpr int panel_vectors = simd::registers == 32 ? 4 : 2;
 
@@ -133,12 +137,13 @@ template <class V>
 void add_outer_products(std::int64_t depth, std::int64_t rows, std::int64_t columns, const simd::Lane<V>* a,
                         std::int64_t a_stride, const simd::Lane<V>* b, std::int64_t b_stride, simd::Lane<V>* c,
                         std::int64_t c_stride, bool accumulate) {
-  // As even strips of at most 6 rows: 16 rows are 6 + 5 + 5, since a strip of 6 + 6 + 4 would leave multipliers idle.
-  const std::int64_t strips = (rows + block_rows - 1) / block_rows;
+  // As even strips: 16 rows are 6 + 5 + 5, since a strip of 6 + 6 + 4 would leave multipliers idle.
   for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
+    constexpr int most = panel_rows(vectors);
+    const std::int64_t strips = (rows + most - 1) / most;
     for (std::int64_t strip = 0; strip < strips; ++strip) {
       const std::int64_t first = rows * strip / strips, count = rows * (strip + 1) / strips - first;
-      simd::unroll<block_rows>([&](auto less) STRATA_INLINED {
+      simd::unroll<most>([&](auto less) STRATA_INLINED {
         if (count == less + 1)
           detail::outer_product_strip<V, less + 1, vectors>(depth, a + first, a_stride, b + column, b_stride,
                                                             c + first * c_stride + column, c_stride, accumulate);

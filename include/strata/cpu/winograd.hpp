@@ -33,6 +33,7 @@
 #include <numbers>
 
 #include "strata/core/simd.hpp"
+#include "strata/cpu/bfloat16.hpp"
 
 namespace strata::inline STRATA_ABI::cpu::winograd {
 
@@ -107,8 +108,8 @@ template <int From, int To, class V>
 
 /// v[plane] = (B^T d B)[plane] for one vector of channels; pixel.read(i, j) is d[i, j], planes lie `plane` apart.
 /// pixel.prefetch(i, j) may fetch what the next tile will read there.
-template <class Pixels>
-inline void transform_input(const Pixels& pixel, float* v, std::int64_t plane) {
+template <class Pixels, class Factor>
+inline void transform_input(const Pixels& pixel, Factor* v, std::int64_t plane) {
   using V = simd::Vector<float>;
   V half[planes];
   simd::unroll<tile>([&](auto j) STRATA_INLINED {
@@ -122,7 +123,7 @@ inline void transform_input(const Pixels& pixel, float* v, std::int64_t plane) {
   simd::unroll<tile>([&](auto i) STRATA_INLINED {
     V values[tile];
     input_1d<1, 1>(half + i * tile, values);
-    simd::unroll<tile>([&](auto j) STRATA_INLINED { simd::store(v + (i * tile + j) * plane, values[j]); });
+    simd::unroll<tile>([&](auto j) STRATA_INLINED { store_factors(v + (i * tile + j) * plane, values[j]); });
   });
 }
 

@@ -293,8 +293,8 @@ class Backend : public Accelerator {
   double sum_of_squares(std::span<const TensorSpan> tensors) override {
     const std::vector<TensorUpdate> values = values_of(tensors);
     const std::int64_t blocks = square_blocks(values);
-    const DeviceFloats workspace(pool(), 1 + blocks + SumPlan(blocks).workspace());
-    done(cuda::sum_of_squares(stream(), values, workspace.data() + 1, workspace.data()), "sum_of_squares");
+    const DeviceFloats workspace(pool(), 4 + blocks + SumPlan(blocks).workspace());  // the result in a quad of its own
+    done(cuda::sum_of_squares(stream(), values, workspace.data() + 4, workspace.data()), "sum_of_squares");
     float result = 0;
     download(&result, workspace.data(), sizeof(float));
     return double(result);

@@ -68,10 +68,14 @@ STRATA_GLOBAL void __launch_bounds__(product_block)
 
   const auto copy_quad = [&](float* to, const float* from, const float* base, bool there, int left) {
     if constexpr (Vectors) {
-      cp_async<16>(to, there && left > 0 ? from : base, there && left > 0);
+      const bool exists = there && left > 0;
+      cp_async<16>(to, exists ? from : base, exists);
     } else {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) cp_async<4>(to + k, there && left > k ? from + k : base, there && left > k);
+      for (int k = 0; k < 4; ++k) {
+        const bool exists = there && left > k;
+        cp_async<4>(to + k, exists ? from + k : base, exists);
+      }
     }
   };
   const auto copy = [&](int stage, int first) {

@@ -110,19 +110,29 @@ struct ChannelOf {
   }
 };
 
+/// The slopes of elements i to i + W - 1: one for all where `shared`, else their channels'.
+template <int W>
+STRATA_DEVICE Numbers<W> slopes_at(const float* slope, bool shared, const ChannelOf& channel, std::int64_t i) {
+  if (!shared) return load<W>(slope + channel.at<W>(i));
+  Numbers<W> same;
+#pragma unroll
+  for (int k = 0; k < W; ++k) same.v[k] = *slope;
+  return same;
+}
+
 /// y = x above 0, slope[c] * x otherwise; one slope for all where `shared`.
 struct PreluForward {
   const float *x, *slope;
   float* y;
   ChannelOf channel;
   bool shared;
-  bool aligned() const { return channel.whole_quads && aligned16(x, y); }
+  bool aligned() const { return channel.whole_quads && aligned16(x, slope, y); }
   template <int W>
   STRATA_DEVICE_MEMBER void at(std::int64_t i) const {
     Numbers<W> v = load<W>(x + i);
-    const int c = shared ? 0 : channel.at<W>(i);
+    const Numbers<W> s = slopes_at<W>(slope, shared, channel, i);
 #pragma unroll
-    for (int k = 0; k < W; ++k) v.v[k] = v.v[k] > 0.0f ? v.v[k] : slope[shared ? 0 : c + k] * v.v[k];
+    for (int k = 0; k < W; ++k) v.v[k] = v.v[k] > 0.0f ? v.v[k] : s.v[k] * v.v[k];
     store<W>(y + i, v);
   }
 };
@@ -133,14 +143,13 @@ struct PreluBackward {
   float* dx;
   ChannelOf channel;
   bool shared, accumulate;
-  bool aligned() const { return channel.whole_quads && aligned16(x, dy, dx); }
+  bool aligned() const { return channel.whole_quads && aligned16(x, slope, dy, dx); }
   template <int W>
   STRATA_DEVICE_MEMBER void at(std::int64_t i) const {
-    const Numbers<W> v = load<W>(x + i);
+    const Numbers<W> v = load<W>(x + i), s = slopes_at<W>(slope, shared, channel, i);
     Numbers<W> g = load<W>(dy + i);
-    const int c = shared ? 0 : channel.at<W>(i);
 #pragma unroll
-    for (int k = 0; k < W; ++k) g.v[k] = v.v[k] > 0.0f ? g.v[k] : slope[shared ? 0 : c + k] * g.v[k];
+    for (int k = 0; k < W; ++k) g.v[k] = v.v[k] > 0.0f ? g.v[k] : s.v[k] * g.v[k];
     store<W>(dx + i, g, accumulate);
   }
 };

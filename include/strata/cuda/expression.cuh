@@ -54,6 +54,8 @@ STRATA_DEVICE float unary_value(const Instruction& instruction, float x) {
     case Operation::abs: return x < 0.0f ? -x : x;
     case Operation::exp: return expf(x);
     case Operation::log: return logf(x);
+    case Operation::sigmoid: return 1.0f / (1.0f + expf(-x));
+    case Operation::tanh: return tanhf(x);
     default: return x < instruction.a ? instruction.a : x > instruction.b ? instruction.b : x;  // clamp
   }
 }
@@ -66,6 +68,8 @@ STRATA_DEVICE float unary_derivative(const Instruction& instruction, float x, fl
     case Operation::abs: return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f;
     case Operation::exp: return y;
     case Operation::log: return 1.0f / x;
+    case Operation::sigmoid: return y * (1.0f - y);
+    case Operation::tanh: return 1.0f - y * y;
     default: return x < instruction.a || x > instruction.b ? 0.0f : 1.0f;  // clamp
   }
 }
@@ -107,7 +111,7 @@ struct Column {
   }
 };
 
-/// Elements i to i + count - 1 of a leaf; zeros behind them. count is 4 where Vectors.
+/// Elements i to i + count - 1 of a leaf; zeros behind them. A count of 4 is one access where Vectors; none where below 1.
 template <bool Vectors>
 STRATA_DEVICE Numbers<4> load_elements(const float* from, std::int64_t i, int count) {
   if (Vectors && count == 4) return load<4>(from + i);
@@ -173,7 +177,6 @@ STRATA_GLOBAL void __launch_bounds__(128)
   STRATA_DYNAMIC_SHARED(float4, slots);
   const Column column{slots + threadIdx.x, int(blockDim.x)};
   const std::int64_t i = 4 * (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (i >= size) return;
   const int count = size - i < 4 ? int(size - i) : 4;  // not a guard: more than four would be taken one by one
   store_elements<Vectors>(y, i, count, evaluate<Vectors, false>(program, i, count, column));
 }
@@ -189,10 +192,9 @@ STRATA_GLOBAL void __launch_bounds__(128)
     expression_backward_kernel(const __grid_constant__ Program program, std::int64_t size,
                                UpstreamGradient upstream, const __grid_constant__ LeafGradients gradients) {
   STRATA_DYNAMIC_SHARED(float4, slots);
-  const Column column{slots + threadIdx.x, int(blockDim.x)};
-  const Column pending{column.slots + program.length * column.distance, column.distance};
+  const Column pending{slots + threadIdx.x, int(blockDim.x)};
+  const Column column{pending.slots + program.depth * pending.distance, pending.distance};
   const std::int64_t i = 4 * (std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (i >= size) return;
   const int count = size - i < 4 ? int(size - i) : 4;  // not a guard: more than four would be taken one by one
   evaluate<Vectors, true>(program, i, count, column);
 

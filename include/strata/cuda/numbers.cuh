@@ -88,8 +88,7 @@ STRATA_DEVICE float block_sum(float value, float* scratch) {
   value = warp_sum(value);
   if (t % 32 == 0) scratch[t / 32] = value;
   __syncthreads();
-  if (t < 32) value = warp_sum(t < Block / 32 ? scratch[t] : 0.0f);
-  return value;
+  return warp_sum(t < Block / 32 ? scratch[t] : 0.0f);
 }
 
 /// Quotient and remainder by a number that is the same for the whole launch, without a division: a multiplication and a

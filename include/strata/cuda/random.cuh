@@ -67,7 +67,6 @@ STRATA_GLOBAL void __launch_bounds__(random_block)
     dropout_kernel(RandomStream stream, std::uint32_t threshold, float scale, std::int64_t size, const float* x, float* y,
                    bool accumulate) {
   const std::int64_t first = 4 * (std::int64_t(blockIdx.x) * random_block + threadIdx.x);
-  if (first >= size) return;
   std::uint32_t words[4];
   random_words(stream, std::uint64_t(first), words);
   if (Vectors && first + 4 <= size) {
@@ -90,7 +89,6 @@ template <bool Vectors>
 STRATA_GLOBAL void __launch_bounds__(random_block)
     add_normal_kernel(RandomStream stream, float sigma, std::int64_t size, const float* x, float* y) {
   const std::int64_t first = 4 * (std::int64_t(blockIdx.x) * random_block + threadIdx.x);
-  if (first >= size) return;
   float normals[4];
   random_normals(stream, std::uint64_t(first), normals);
   if (Vectors && first + 4 <= size) {
@@ -114,7 +112,6 @@ STRATA_GLOBAL void __launch_bounds__(random_block)
                          Divisor by_patch, float* __restrict__ clean, float* __restrict__ noisy) {
   const int size = patch * patch * channels;
   const int first = 4 * (int(blockIdx.x) * random_block + int(threadIdx.x));
-  if (first >= size) return;
   const PatchSource source = sources[blockIdx.y];
   float normals[4] = {};
   if (noisy != nullptr) random_normals(source.random, std::uint64_t(first), normals);

@@ -16,11 +16,11 @@
 
 #include "strata/cuda/conv2d_gather.cuh"
 #include "strata/cuda/conv2d_weight.cuh"
+#include "strata/cuda/winograd_plan.hpp"
 
 namespace strata::inline STRATA_ABI::cuda {
 
-inline constexpr int winograd_planes = 36, winograd_block = 128;
-inline constexpr std::int64_t winograd_chunk_bytes = std::int64_t{24} << 20;
+inline constexpr int winograd_block = 128;
 inline constexpr float root2 = 1.41421356237309504880f, half_root2 = 0.70710678118654752440f;
 
 /// v = B^T d, six from six, where elements lie From and To apart.
@@ -138,13 +138,12 @@ STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
 }
 
 /// u[plane][c][k] = G g G^T, c padded to 16 and k to 64 with zeros; the filter turned by 180 degrees where `turned`.
-/// Distances of the weights' channels and taps as in Gather. Grid: ceil(c * k / 128).
+/// Distances of the weights' channels and taps as in Gather. Grid: c * k / 128, which is whole.
 STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
     winograd_weight_kernel(Divisor by_result, int padded_source_c, int source_c, int result_c, int source_stride,
                            int result_stride, int tap_stride, bool turned, const float* __restrict__ weight,
                            float* __restrict__ u) {
   const std::uint32_t index = blockIdx.x * winograd_block + threadIdx.x, source = by_result.quotient(index);
-  if (int(source) >= padded_source_c) return;
   const int c = int(source), k = int(index - source * by_result.divisor);
   const bool there = c < source_c && k < result_c;
   const float* from = weight + std::int64_t(there ? c : 0) * source_stride + std::int64_t(there ? k : 0) * result_stride;
@@ -228,26 +227,6 @@ STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
 
 // ---- plans
 
-/// The tiles of a result of n x h x w, in chunks.
-struct WinogradPlan {
-  int rows, columns;
-  std::int64_t tiles, chunk;
-
-  WinogradPlan(std::int64_t n, std::int64_t h, std::int64_t w, int source_c, int result_c)
-      : rows(int(ceil_div(h, 4))), columns(int(ceil_div(w, 4))), tiles(n * rows * columns) {
-    const std::int64_t bytes = std::int64_t(sizeof(float)) * winograd_planes * (source_c + result_c);
-    chunk = ceil_div(winograd_chunk_bytes / bytes + 1, std::int64_t{128}) * 128;
-    if (chunk > tiles) chunk = tiles;
-  }
-};
-
-/// Whether a problem has Winograd's form, and few enough pixels of its h x w results lie outside the tiles that fewer
-/// products are left.
-inline bool use_winograd(const Conv2dProblem& p, std::int64_t h, std::int64_t w) {
-  if (p.kernel != 3 || p.stride != 1 || p.dilation != 1 || p.in < 16 || p.out < 16) return false;
-  return 2 * ceil_div(h, 4) * ceil_div(w, 4) * winograd_planes < 9 * h * w;
-}
-
 /// Floats of workspace of winograd_gather: the packed weights, and a chunk's v and m.
 inline std::int64_t winograd_workspace(const WinogradPlan& plan, int source_c, int result_c) {
   return winograd_planes * (std::int64_t(padded_source(source_c)) * padded_result(result_c) +
@@ -264,8 +243,9 @@ inline cudaError_t winograd_gather(cudaStream_t stream, const Gather& g, bool tu
   float* const m = v + winograd_planes * plan.chunk * (ceil_div(g.source_c, 4) * 4);
   const int offset = turned ? g.row.offset - 2 : g.row.offset;  // a turned filter begins at the last tap
   const dim3 block(winograd_block);
+  static_assert(product_depth * 32 % winograd_block == 0);  // the least padded counts of channels
   cudaError_t status = launch<&winograd_weight_kernel>(
-      dim3(unsigned(ceil_div(source_c * result_c, winograd_block))), block, 0, stream, Divisor(result_c), source_c,
+      dim3(unsigned(source_c * result_c / winograd_block)), block, 0, stream, Divisor(result_c), source_c,
       g.source_c, g.result_c, g.source_stride, g.result_stride, g.tap_stride, turned, weight, u);
   for (std::int64_t first = 0; first < plan.tiles && status == cudaSuccess; first += plan.chunk) {
     const std::int64_t count = plan.tiles - first < plan.chunk ? plan.tiles - first : plan.chunk;

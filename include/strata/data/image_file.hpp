@@ -7,10 +7,15 @@
 // A file that is cut short, damaged, too large or no image is a FileError with the path and the reason.
 #pragma once
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cctype>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -49,18 +54,31 @@ namespace detail {
 
 /// The first `limit` bytes of a regular file.
 inline std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::uintmax_t limit) {
-  std::error_code failure;
-  const auto status = std::filesystem::status(path, failure);
-  if (!std::filesystem::exists(status)) throw FileError(concat(path.string(), ": there is no such file"));
-  if (!std::filesystem::is_regular_file(status)) throw FileError(concat(path.string(), ": it is not a file"));
-  std::ifstream in(path, std::ios::binary);
-  const std::uintmax_t size = std::filesystem::file_size(path, failure);
-  if (!in || failure) throw FileError(concat(path.string(), ": it cannot be opened for reading"));
+  const auto failed = [&](const char* what) {
+    return FileError(concat(path.string(), ": ", what, ": ", std::error_code(errno, std::generic_category()).message()));
+  };
+  struct Closed {
+    int number;
+    ~Closed() { ::close(number); }
+  };
+  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not block
+  if (number < 0 && errno == ENOENT) throw FileError(concat(path.string(), ": there is no such file"));
+  if (number < 0) throw failed("it cannot be opened for reading");
+  const Closed file{number};
+  struct stat status {};
+  if (::fstat(number, &status) != 0) throw failed("it cannot be examined");
+  if (!S_ISREG(status.st_mode)) throw FileError(concat(path.string(), ": it is not a file"));
+  const auto size = std::size_t(std::min(std::uintmax_t(status.st_size), limit));
   std::vector<unsigned char> bytes;
-  bytes.reserve(std::size_t(std::min(size, limit)) + inflate_padding);  // a decoder may want that much behind it
-  bytes.resize(std::size_t(std::min(size, limit)));
-  in.read(reinterpret_cast<char*>(bytes.data()), std::streamsize(bytes.size()));
-  if (std::size_t(in.gcount()) != bytes.size()) throw FileError(concat(path.string(), ": reading it failed"));
+  bytes.reserve(size + inflate_padding);  // a decoder may want that much behind it
+  bytes.resize(size);
+  for (std::size_t done = 0; done < bytes.size();) {
+    const ::ssize_t count = ::read(number, bytes.data() + done, bytes.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw failed("reading it failed");
+    if (count == 0) throw FileError(concat(path.string(), ": reading it failed: it has become shorter"));
+    done += std::size_t(count);
+  }
   return bytes;
 }
 
@@ -105,23 +123,35 @@ inline ImageInfo read_structure(Bytes file, bool whole) {
   return info;
 }
 
-/// Of files that allow it, only the first `rows` rows.
-inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t max_pixels,
-                                 std::int64_t rows = std::numeric_limits<std::int64_t>::max()) {
+/// A rectangle of pixels.
+struct ImagePart {
+  std::int64_t y, x, h, w;
+};
+
+/// The whole picture or, of files that allow it, no more than the rows and columns up to the end of `wanted`. Throws
+/// BadImage, also when `wanted` is not inside.
+inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t max_pixels, const ImagePart* wanted = nullptr) {
   if (file.size() > std::size_t(std::numeric_limits<int>::max())) throw BadImage("it is larger than 2 GiB");
   const ImageInfo info = read_structure(file, false);
   if (info.h > max_pixels / info.w)
     throw BadImage(concat("it has ", info.w, "x", info.h, " pixels, the limit is ", max_pixels,
                           " in all; raise LoadOptions::max_pixels if that is meant"));
+  if (wanted) {
+    const auto& [y, x, h, w] = *wanted;
+    if (y < 0 || x < 0 || h <= 0 || w <= 0 || h > info.h - y || w > info.w - x)
+      throw BadImage(concat("it has ", info.h, "x", info.w, " pixels (rows x columns), and ", h, "x", w, " at row ", y,
+                            ", column ", x, " are not inside"));
+  }
   if (info.format == ImageFormat::bmp) return decode_bmp(file, read_bmp_structure(file));
   read_structure(file, true);
-  if (info.format == ImageFormat::png && is_usual_png(file)) return decode_usual_png(std::move(file), info, rows);
+  if (info.format == ImageFormat::png && is_usual_png(file))
+    return decode_usual_png(std::move(file), info, wanted ? wanted->y + wanted->h : info.h, wanted ? wanted->x + wanted->w : info.w);
 
   struct Limit {  // sixteen bytes a pixel are enough for all that stb takes at once
     explicit Limit(std::size_t bytes) { stb::allocation_limit() = bytes; }
     ~Limit() { stb::allocation_limit() = std::numeric_limits<std::size_t>::max(); }
   } limit((std::size_t{1} << 20) + 16 * std::size_t(info.w) * std::size_t(info.h));
-  DecodedImage image{.info = info, .own = {}};
+  DecodedImage image{info, 0, info.w, {}};
   int w = 0, h = 0;
   if (info.bits == 16)
     image.stb.reset(stb::stbi_load_16_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
@@ -133,11 +163,6 @@ inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t m
   return image;
 }
 
-/// A rectangle of pixels.
-struct ImagePart {
-  std::int64_t y, x, h, w;
-};
-
 /// The value in [0, 1] of every sample of a part: v / 255 or v / 65535, rounded once.
 template <int C, class Sample>
 void to_floats(const DecodedImage& image, const ImagePart& part, float* out) {
@@ -145,7 +170,7 @@ void to_floats(const DecodedImage& image, const ImagePart& part, float* out) {
   const bool grey = image.info.channels <= 2;
   const int stored = image.stored_channels;
   for (std::int64_t y = part.y; y < part.y + part.h; ++y) {
-    const auto* in = static_cast<const Sample*>(image.samples()) + (y * image.info.w + part.x) * stored;
+    const auto* in = static_cast<const Sample*>(image.samples()) + (y * image.stored_w + part.x) * stored;
     if (stored == C) {
       for (std::int64_t i = 0; i < part.w * C; ++i) *out++ = float(in[i]) / scale;
       continue;
@@ -192,8 +217,7 @@ Image<C> load_part(const std::filesystem::path& path, const LoadOptions& options
                 "strata::load_image<C>: C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha)");
   try {
     auto file = read_bytes(path, std::uintmax_t{1} << 31);
-    const std::int64_t rows = wanted ? wanted->y + wanted->h : std::numeric_limits<std::int64_t>::max();
-    const DecodedImage decoded = decode_image(std::move(file), options.max_pixels, rows);
+    const DecodedImage decoded = decode_image(std::move(file), options.max_pixels, wanted);
     const ImageInfo& info = decoded.info;
     const std::string need = concat("it has ", info.channels, " channels and load_image<", C, "> wants ", C, ": ");
     if (C % 2 == 0 && info.channels != C) throw BadImage(concat(need, "use load_image<", info.channels, ">"));
@@ -202,9 +226,6 @@ Image<C> load_part(const std::filesystem::path& path, const LoadOptions& options
     if (C == 1 && info.channels >= 3 && !options.convert)
       throw BadImage(concat(need, "pass {.convert = true} for its luma, or use load_image<3>"));
     const ImagePart part = wanted ? *wanted : ImagePart{0, 0, info.h, info.w};
-    if (part.y < 0 || part.x < 0 || part.h <= 0 || part.w <= 0 || part.h > info.h - part.y || part.w > info.w - part.x)
-      throw BadImage(concat("it has ", info.h, "x", info.w, " pixels (rows x columns), and ", part.h, "x", part.w,
-                            " at row ", part.y, ", column ", part.x, " are not inside"));
     Image<C> image(1, part.h, part.w);
     if (info.bits == 16)
       to_floats<C, std::uint16_t>(decoded, part, image.data());
@@ -227,7 +248,8 @@ Image<C> load_image(const std::filesystem::path& path, const LoadOptions& option
 }
 
 /// The h x w pixels of load_image<C>(path, options) at row y, column x. Of the usual PNG files (8 bits, not interlaced) the
-/// rows below them are not decoded. Throws FileError, also when they are not all inside.
+/// rows below them and the columns to their right are not decoded: what damage leaves the file's checksums right there goes
+/// unseen. Throws FileError, also when they are not all inside.
 template <int C>
 Image<C> load_image_part(const std::filesystem::path& path, std::int64_t y, std::int64_t x, std::int64_t h,
                          std::int64_t w, const LoadOptions& options = {}) {

@@ -24,6 +24,29 @@
 
 namespace strata::inline STRATA_ABI {
 
+/// A square patch of `size` pixels from a random place of an image, in one of its eight orientations if `augment`. Throws
+/// ShapeError, naming the image, when that is smaller.
+template <int C>
+Image<C> random_patch(const AnyImages<C>& images, std::size_t index, std::int64_t size, Rng& rng, bool augment = true) {
+  const std::optional<ImageSize> known = images.size_of(index);
+  Image<C> image;  // the whole, or where parts are quicker the patch alone
+  if (!known) image = images.image(index);
+  const ImageSize whole = known.value_or(ImageSize{image.h(), image.w()});
+  if (whole.h < size || whole.w < size)
+    throw ShapeError(concat(images.name(index), ": the image has ", whole.w, "x", whole.h,
+                            " pixels, smaller than a patch of ", size, "x", size,
+                            "; lower .patch_size or remove the image"));
+  std::int64_t y = rng.below(std::uint32_t(whole.h - size + 1)), x = rng.below(std::uint32_t(whole.w - size + 1));
+  const int orientation = augment ? int(rng.below(8)) : 0;
+  if (known) {
+    image = images.part(index, y, x, size, size);
+    y = x = 0;
+  }
+  Image<C> patch(1, size, size);
+  detail::copy_dihedral<C>(&image(0, 0, y, x), image.w(), size, size, orientation, patch.data());
+  return patch;
+}
+
 struct NoisyPatchesOptions {
   std::int64_t patch_size = 40;
   std::int64_t patches_per_image = 1;     ///< size() is that times the number of images
@@ -68,24 +91,7 @@ class NoisyPatches {
 
   /// Throws ShapeError, naming the image, when it is smaller than a patch.
   Sample<C> get(std::size_t index, Rng& rng) const {
-    const std::size_t which = index % images_.size();
-    const std::int64_t patch = options_.patch_size;
-    const std::optional<ImageSize> known = images_.size_of(which);
-    Image<C> image;  // the whole, or where parts are quicker the patch alone
-    if (!known) image = images_.image(which);
-    const ImageSize size = known.value_or(ImageSize{image.h(), image.w()});
-    if (size.h < patch || size.w < patch)
-      throw ShapeError(concat(images_.name(which), ": the image has ", size.w, "x", size.h,
-                              " pixels, smaller than a patch of ", patch, "x", patch,
-                              "; lower .patch_size or remove the image"));
-    std::int64_t y = rng.below(std::uint32_t(size.h - patch + 1)), x = rng.below(std::uint32_t(size.w - patch + 1));
-    const int orientation = options_.augment ? int(rng.below(8)) : 0;
-    if (known) {
-      image = images_.part(which, y, x, patch, patch);
-      y = x = 0;
-    }
-    Image<C> clean(1, patch, patch);
-    detail::copy_dihedral<C>(&image(0, 0, y, x), image.w(), patch, patch, orientation, clean.data());
+    const Image<C> clean = random_patch(images_, index % images_.size(), options_.patch_size, rng, options_.augment);
     const float sigma = high_ > low_ ? rng.uniform(low_, high_) : low_;
     return {add_gaussian_noise(clean, sigma / 255.0f, rng), clean};
   }

@@ -28,9 +28,10 @@ struct Orientation {
   }
 };
 
-/// run(image) gives an image of the same shape or a whole multiple of it. The result does not depend on threads.
+/// run(image) gives an image of the same shape or a whole multiple of it, in the host's memory. The result does not depend on threads.
 template <int C, class Run>
 auto self_ensemble(const Image<C>& image, Run&& run) {
+  image.tensor().require_host("self_ensemble");
   decltype(run(image)) sum;
   for (int k = 0; k < 8; ++k) {
     const Orientation turn{k, image.h(), image.w()};
@@ -42,6 +43,7 @@ auto self_ensemble(const Image<C>& image, Run&& run) {
           for (int c = 0; c < C; ++c) turned(n, c, y, x) = image(n, c, row, column);
         }
     const auto result = run(std::as_const(turned));
+    result.tensor().require_host("self_ensemble");
     const Orientation back{k, k % 2 ? result.w() : result.h(), k % 2 ? result.h() : result.w()};
     if (k == 0) {
       sum = decltype(sum)(result.n(), result.h(), result.w());

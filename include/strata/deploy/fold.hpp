@@ -264,9 +264,11 @@ struct Folding<M> {
 template <class Net>
 using deploy_t = typename detail::Folding<Net>::type;
 
-/// The deploy form of a trained network of float32. Throws Error for a network converted to another type.
+/// The deploy form of a trained network of float32, which st::to(folded, device) moves as any other. Throws Error for a
+/// network converted to another type, DeviceError for one that is not in the host's memory.
 template <class Net>
 deploy_t<Net> fold(const Net& net) {
+  require_host(net, "fold");
   return detail::Folding<Net>::of(net);
 }
 

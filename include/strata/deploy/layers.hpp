@@ -50,6 +50,7 @@ class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
   template <Pass P>
   static auto forward(auto& self, P& pass, const Var<In>& x) {
     static_assert(detail::inference_only<P>());
+    check_same_device(x.device(), self.weight.device(), name);
     const float* bias_data = nullptr;
     if constexpr (has_bias) bias_data = self.bias.template value<float>().data();
     const Tensor<float>& values = std::as_const(self.weight).template value<float>();
@@ -85,17 +86,28 @@ class ChannelScale : public Layer<ChannelScale<Channels, Act>> {
   template <Pass P>
   static auto forward(auto& self, P& pass, const Var<Channels>& x) {
     static_assert(detail::inference_only<P>());
-    const float *scale = self.scale.template value<float>().data(), *shift = self.shift.template value<float>().data();
-    Image<Channels> y(x.n(), x.h(), x.w());
-    parallel_ranges(x.size() / Channels, 1024, [&](std::int64_t begin, std::int64_t end) {
-      const float* from = x.data() + begin * Channels;
-      float* to = y.data() + begin * Channels;
-      for (std::int64_t i = begin; i < end; ++i, from += Channels, to += Channels)
-        for (int c = 0; c < Channels; ++c) {
-          const float value = from[c] * scale[c] + shift[c];
-          to[c] = Act == Activation::relu && value < 0 ? 0.0f : value;
-        }
-    });
+    check_same_device(x.device(), self.scale.device(), name);
+    const float* scale = std::as_const(self.scale).template value<float>().data();
+    const float* shift = std::as_const(self.shift).template value<float>().data();
+    Image<Channels> y(x.n(), x.h(), x.w(), x.pool());
+    const std::int64_t pixels = x.size() / Channels;
+    detail::dispatch<float>(
+        x.device(),
+        [&] {
+          parallel_ranges(pixels, 1024, [&](std::int64_t begin, std::int64_t end) {
+            const float* from = x.data() + begin * Channels;
+            float* to = y.data() + begin * Channels;
+            for (std::int64_t i = begin; i < end; ++i, from += Channels, to += Channels)
+              for (int c = 0; c < Channels; ++c) {
+                const float value = from[c] * scale[c] + shift[c];
+                to[c] = Act == Activation::relu && value < 0 ? 0.0f : value;
+              }
+          });
+        },
+        [&](auto& gpu) {
+          // The device's rows are never written here, and have no const of their own.
+          gpu.batch_norm_apply(pixels, Channels, x.data(), {const_cast<float*>(scale), const_cast<float*>(shift)}, y.data(), Act);
+        });
     return pass.output(std::move(y));
   }
   static auto onnx(auto& self, const auto& x) {

@@ -96,6 +96,7 @@ double noise_variance(std::int64_t h, std::int64_t w, Value&& value) {
 /// mean over channels of its square. Throws ShapeError for an image below 16 x 16, ValueError for a batch.
 template <int C>
 float estimate_noise(const Image<C>& image) {
+  image.tensor().require_host("estimate_noise");
   if (image.n() != 1) throw ValueError(concat("estimate_noise: got a batch of ", image.n(), " images, wanted one"));
   if (image.h() < 16 || image.w() < 16)
     throw ShapeError(concat("estimate_noise: an image of ", image.h(), " x ", image.w(), " pixels is too small: wanted 16 x 16"));

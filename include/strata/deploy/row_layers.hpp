@@ -165,7 +165,8 @@ template <int In, int Out, int Kernel, Conv2dOptions Options>
 class ConvStage {
   using Conv = Conv2d<In, Out, Kernel, Options>;
   static constexpr std::int64_t pad = Conv::padding, reach = Conv::dilation * (Kernel - 1) + 1;
-  static constexpr std::int64_t most_kept = reach - 1 + row_step - 1;  // rows, but at the image's end
+  static constexpr std::int64_t step = row_step * Conv::dilation, least_size = std::max(least_extent * Conv::dilation, reach);
+  static constexpr std::int64_t most_kept = reach - 1 + step - 1;  // rows, but at the image's end
 
  public:
   static constexpr bool possible = Options.stride == 1;
@@ -174,11 +175,11 @@ class ConvStage {
       : weight_(weight), bias_(bias), activation_(activation), w_(w), out_h_(h + 2 * pad - reach + 1) {}
   std::int64_t out_h() const { return out_h_; }
   std::int64_t out_w() const { return w_ + 2 * pad - reach + 1; }
-  bool regular() const { return out_h() >= least_extent && out_w() >= least_extent; }
+  bool regular() const { return out_h() >= least_size && out_w() >= least_size; }
   /// Memory between two bands, with that of the weights in the form that the kernel reads, and rows of the input that have
   /// come for which none of the result has gone.
   std::int64_t kept_bytes() const {
-    constexpr std::int64_t tile = row_step + Kernel - 1, weights = tile * tile * In * Out;
+    constexpr std::int64_t planes = cpu::winograd::planes * cpu::winograd::FilterParts(Kernel).count, weights = planes * In * Out;
     return held_bytes(most_kept * (w_ + 2 * pad) * In * std::int64_t(sizeof(float))) + weights * std::int64_t(sizeof(float));
   }
   double lag() const { return double(most_kept - pad); }
@@ -188,7 +189,7 @@ class ConvStage {
   Image<Out> push(Image<In> rows, bool last) {
     const std::int64_t above = given_ == 0 && waiting_.size() == 0 ? pad : 0, below = last && !closed_ ? pad : 0;
     closed_ = last;
-    if (!last || above > 0) most_ = std::max(most_, (rows.h() + row_step - 1) / row_step * row_step);
+    if (!last || above > 0) most_ = std::max(most_, (rows.h() + step - 1) / step * step);
     Image<In> all(1, waiting_.size() + above + rows.h() + below, w_ + 2 * pad);
     waiting_.copy_to(all);
     fill_rows(all, waiting_.size(), above);
@@ -204,10 +205,10 @@ class ConvStage {
     rows = {};
 
     std::int64_t count = std::max<std::int64_t>(all.h() - reach + 1, 0);
-    const std::int64_t least = out_h_ % row_step == 0 ? row_step : least_extent;
-    if (!last) count = std::max<std::int64_t>(std::min(given_ + count, out_h_ - least) / row_step * row_step - given_, 0);
+    const std::int64_t least = out_h_ % step == 0 ? step : least_size;
+    if (!last) count = std::max<std::int64_t>(std::min(given_ + count, out_h_ - least) / step * step - given_, 0);
     // What was held back in all layers would come out as one thick band: it is cut into such as came in.
-    if (count > most_ && count >= least + row_step) count = std::min(most_, (count - least) / row_step * row_step);
+    if (count > most_ && count >= least + step) count = std::min(most_, (count - least) / step * step);
     Image<Out> y(1, count, out_w());
     if (count > 0) {
       const Conv2dProblem problem{.n = 1, .h = count + reach - 1, .w = all.w(), .in = In, .out = Out, .kernel = Kernel,
@@ -230,7 +231,7 @@ class ConvStage {
   cpu::PackedWeights packed_;
   std::int64_t w_, out_h_;
   std::int64_t given_ = 0;         // rows of the result
-  std::int64_t most_ = row_step;   // rows that came at a time, before the end
+  std::int64_t most_ = step;       // rows that came at a time, before the end
   bool closed_ = false;            // the padding below is there
   WaitingRows<In> waiting_;        // of the padded input, from row given_ of the result on
 };

@@ -21,6 +21,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "strata/deploy/row_stages.hpp"
@@ -36,17 +37,20 @@ namespace detail {
 
 /// How far a tile must reach beyond what is wanted of it, and where it may begin.
 struct TileSink {
-  double halo = 0, largest_jump = 1, widest = 1;  // widest: floats per pixel of the input, of the largest activation
+  double halo = 0, widest = 1;                    // widest: floats per pixel of the input, of the largest activation
+  std::int64_t align = row_step;                  // tiles begin at multiples of it
   bool whole = false;                             // a layer looks at the whole image
 
   constexpr void enter(const auto&, const Extents&) {}
   constexpr void leave() {}
   template <class M>
   constexpr void layer(const Extents& before, const Extents& after, const FusedStep&) {
-    largest_jump = std::max({largest_jump, before.jump, after.jump});
+    std::int64_t dilation = 1;
+    if constexpr (requires { M::dilation; }) dilation = M::dilation;
+    align = std::lcm(align, row_step * dilation * round_up(std::max({1.0, before.jump, after.jump})));
     const double field = (after.field - before.field) / before.jump;
-    // A 3 x 3 window may be Winograd's: its result depends, by rounding, on all pixels of its tile.
-    if (field > 0) halo += before.jump * std::max(field, double(row_step));
+    // A window may be Winograd's: its result depends, by rounding, on all pixels of its tile.
+    if (field > 0) halo += before.jump * std::max(field, field / 2 + double(dilation * (row_step - 1)));
     if (after.h == 1) whole = true;
     widest = std::max(widest, double(after.c) / (after.jump * after.jump));
   }
@@ -85,7 +89,7 @@ struct BandPlan {
 template <class Net, class Stage>
 BandPlan plan_bands(const Stage& stage, std::int64_t h, std::int64_t w) {
   constexpr TileSink facts = tile_facts<Net>();
-  constexpr std::int64_t unit = row_step * round_up(facts.largest_jump);
+  constexpr std::int64_t unit = facts.align;
   // A band goes through as input, copy with padding and result, with one more where a skip goes around; a half more is what
   // the pool's rounding and blocks of other sizes take. In the end layers hold back some rows more.
   const std::int64_t row_bytes = w * round_up(6 * facts.widest) * std::int64_t(sizeof(float));
@@ -109,7 +113,7 @@ void run_tiles(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Writ
   constexpr OutputScale scale = output_scale<Net>();
   constexpr bool proportional = output_extents<Net>(1 << 12, 1 << 12).h == scale.of(1 << 12) &&
                                 output_extents<Net>(1 << 11, 1 << 11).h == scale.of(1 << 11);
-  constexpr auto align = row_step * round_up(facts.largest_jump);
+  constexpr std::int64_t align = facts.align;
   constexpr std::int64_t halo = (round_up(facts.halo) + align - 1) / align * align;
   const auto bytes_of = [&](std::int64_t rows, std::int64_t columns) {  // three activations and what the pool has free, and the strips
     return rows * columns * round_up(6 * facts.widest) * std::int64_t(sizeof(float)) + rows * w * (in + out) * std::int64_t(sizeof(float));
@@ -168,6 +172,7 @@ template <class Net, class Read, class Write>
 void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write&& write, const TileOptions& options = {}) {
   static_assert(detail::fixes_channels<Net>, "strata: run_rows wants a network with a fixed number of channels");
   constexpr int in = Net::io::in;
+  require_host(net, "run_rows");  // bands are cut and put together in the host's memory
   if (h < 1 || w < 1) throw ShapeError(concat("run_rows: got an image of ", h, " x ", w, " pixels"));
   if (options.max_bytes < 1 || options.tile < 0)
     throw ValueError(concat("run_rows: got .max_bytes = ", options.max_bytes, ", .tile = ", options.tile,
@@ -222,6 +227,7 @@ std::int64_t least_band_bytes(const Net& net, std::int64_t h, std::int64_t w) {
 template <class Net>
 Image<Net::io::out> run_tiled(const Net& net, const Image<Net::io::in>& image, const TileOptions& options = {}) {
   constexpr int in = Net::io::in, out = Net::io::out;
+  image.tensor().require_host("run_tiled");
   const Extents extents = output_extents<Net>(image.h(), image.w());
   Image<out> result(image.n(), extents.h, extents.w);
   for (std::int64_t n = 0; n < image.n(); ++n)

@@ -30,19 +30,7 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// How far a run has come. Random numbers are keyed by seed, epoch and sample, so the seed is all of the random state.
-struct CheckpointInfo {
-  std::int64_t epoch = 0;           ///< the epoch to go on with
-  std::int64_t batch = 0;           ///< batches of that epoch that are done
-  std::int64_t step = 0;            ///< optimiser steps so far
-  std::uint64_t seed = 0;
-  std::optional<double> best = {};  ///< best value of the run's criterion so far
-  Metadata extra = {};              ///< what else the program wants to keep
-};
-
 namespace detail {
-
-inline constexpr std::string_view checkpoint_version = "1";
 
 template <class T>
 std::string number_text(T value) {
@@ -58,6 +46,32 @@ std::optional<T> parse_number(std::string_view text) {
   if (failure != std::errc{} || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
+
+}  // namespace detail
+
+/// How far a run has come. Random numbers are keyed by seed, epoch and sample, so the seed is all of the random state.
+struct CheckpointInfo {
+  std::int64_t epoch = 0;           ///< the epoch to go on with
+  std::int64_t batch = 0;           ///< batches of that epoch that are done
+  std::int64_t step = 0;            ///< optimiser steps so far
+  std::uint64_t seed = 0;
+  std::optional<double> best = {};  ///< best value of the run's criterion so far
+  Metadata extra = {};              ///< what else the program wants to keep
+
+  /// A number in `extra`, kept to the last bit. number() throws FileError where there is none under the key.
+  void set_number(const std::string& key, double value) { extra[key] = detail::number_text(value); }
+  double number(const std::string& key) const {
+    const auto entry = extra.find(key);
+    if (entry == extra.end())
+      throw FileError(concat("the checkpoint holds no '", key, "': another program saved it; resume it with that one"));
+    if (const auto value = detail::parse_number<double>(entry->second)) return *value;
+    throw FileError(concat("the checkpoint's '", key, "' is \"", entry->second, "\"; wanted a number"));
+  }
+};
+
+namespace detail {
+
+inline constexpr std::string_view checkpoint_version = "1";
 
 /// Calls f(key, number) for the numbers of an info: the one list that saving and loading follow.
 void each_number(auto& info, auto&& f) {

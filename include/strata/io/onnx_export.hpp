@@ -158,13 +158,14 @@ inline void write_whole(const std::filesystem::path& path, std::string_view byte
 
 /// Writes the network's inference as `path`. Throws FileError when a file cannot be written, ValueError for a network above
 /// the 2 GB that protobuf allows or with a parameter called "input" or "output", ShapeError when the sample's extents do not
-/// suit the network (give others, or sample = false). The network must be of float32; its numbers stay as they are.
+/// suit the network (give others, or sample = false), DeviceError for a network on an accelerator. The network must be of float32; its numbers stay as they are.
 template <class Net>
 void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions& options = {}) {
   static_assert(requires { Net::io::in; Net::io::out; },
                 "strata::export_onnx: the network must say how many channels it takes and gives: "
                 "'using io = st::maps<In, Out>'");
   constexpr int in = Net::io::in, out = Net::io::out;
+  require_host(net, "export_onnx");
   detail::OnnxGraph graph;
   for (const NamedTensor& tensor : detail::tensors_of(net, "", options.names)) {
     if (tensor.name == "input" || tensor.name == "output")

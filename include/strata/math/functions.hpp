@@ -5,7 +5,10 @@
 //     y = f(a, b)    Function::backward(a, b, y, gy, ga, gb)
 #pragma once
 
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "strata/core/config.hpp"
@@ -49,6 +52,32 @@ template <class M, class V>
   return condition ? a : b;
 }
 
+/// e^x, within 2 units in the last place; below -87.3 it is 0, as denormals are. For vectors of floats Cody and Waite's
+/// reduction to |r| <= log(2) / 2 and the polynomial of Cephes' expf. Single floats go through a vector, here and below, so
+/// that an element has the same bits wherever it lies.
+template <class V>
+[[gnu::always_inline]] inline V exponential(V x) {
+  if constexpr (!std::is_same_v<simd::Lane<V>, float>) {
+    return each(x, [](auto number) { return std::exp(number); });
+  } else if constexpr (std::is_same_v<V, float>) {
+    return exponential(simd::Vector<float>{} + x)[0];
+  } else {
+    typedef std::uint32_t Bits __attribute__((vector_size(sizeof(V))));
+    constexpr float magic = 12582912.0f;  // 1.5 * 2^23: its last bits take the whole number
+    const V shifted = x * 1.44269504088896341f + magic, n = shifted - magic;
+    const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    const V y = p * (r * r) + r + 1.0f;
+    const V scaled = std::bit_cast<V>(std::bit_cast<Bits>(y) + (std::bit_cast<Bits>(shifted) << 23));
+    const V infinite = V{} + std::numeric_limits<float>::infinity();
+    return select(x > V{} + 88.72283f, infinite, select(x < V{} - 87.33654f, V{}, select(x == x, scaled, x)));
+  }
+}
+
 struct Negate {
   template <class V> static V value(V a) { return -a; }
   template <class V> static V derivative(V, V) { return V{} - 1; }
@@ -70,8 +99,36 @@ struct Abs {
   }
 };
 struct Exp {
-  template <class V> static V value(V a) { return each(a, [](auto x) { return std::exp(x); }); }
+  template <class V> static V value(V a) { return exponential(a); }
   template <class V> static V derivative(V, V y) { return y; }
+};
+/// 1 / (1 + e^-x).
+struct Sigmoid {
+  template <class V> static V value(V a) {
+    if constexpr (std::is_same_v<V, float>)
+      return value(simd::Vector<float>{} + a)[0];
+    else
+      return (V{} + 1) / (V{} + 1 + exponential(-a));
+  }
+  template <class V> static V derivative(V, V y) { return y * (V{} + 1 - y); }
+};
+struct Tanh {
+  template <class V> static V value(V a) {
+    if constexpr (!std::is_same_v<simd::Lane<V>, float>) {
+      return each(a, [](auto x) { return std::tanh(x); });
+    } else if constexpr (std::is_same_v<V, float>) {
+      return value(simd::Vector<float>{} + a)[0];
+    } else {  // as Cephes' tanhf
+      const V size = select(a < V{}, -a, a), square = a * a;
+      const V large = V{} + 1 - (V{} + 2) / (exponential(size + size) + 1);  // cancels near 0
+      V p = square * -5.70498872745e-3f + 2.06390887954e-2f;
+      p = p * square - 5.37397155531e-2f;
+      p = p * square + 1.33314422036e-1f;
+      p = p * square - 3.33332819422e-1f;
+      return select(size < V{} + 0.625f, p * square * a + a, select(a < V{}, -large, large));
+    }
+  }
+  template <class V> static V derivative(V, V y) { return V{} + 1 - y * y; }
 };
 struct Log {
   template <class V> static V value(V a) { return each(a, [](auto x) { return std::log(x); }); }

@@ -100,6 +100,11 @@ class Tracer {
     extents_.field += double(dilation * (kernel - 1)) * extents_.jump;
     extents_.jump *= stride;
   }
+  /// A window of `kernel` taps spread over an image that becomes `stride` times as large.
+  constexpr void transposed_window(int kernel, int stride) {
+    extents_.field += double((kernel + stride - 1) / stride - 1) * extents_.jump;
+    upscale(stride);
+  }
   constexpr void upscale(int factor) {
     extents_.h *= factor;
     extents_.w *= factor;

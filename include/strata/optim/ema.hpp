@@ -9,6 +9,7 @@
 // The network must outlive the average and must not move.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -21,6 +22,9 @@ namespace strata::inline STRATA_ABI {
 
 struct ExponentialMovingAverageOptions {
   double decay = 0.999;  ///< in [0, 1]
+  /// Whether the decay begins small and grows, min(decay, (1 + n) / (10 + n)) at update n, so that an average of a short
+  /// run does not remember the weights it began with. As num_updates of TensorFlow's ExponentialMovingAverage.
+  bool warmup = false;
   /// Whether buffers of floats (BatchNorm's running statistics) are averaged too, and whole numbers copied. By default,
   /// as PyTorch's, the average uses the network's own buffers.
   bool use_buffers = false;
@@ -47,6 +51,7 @@ class ExponentialMovingAverage {
   /// Moves the averages towards the present weights; the first update copies them.
   void update() {
     if (swapped_) throw Error("ExponentialMovingAverage::update: the network holds the averages; end the swap first");
+    const double decay = this->decay();
     for (const Average& average : averages_) check(average, *average.value);
     for (Average& average : averages_)
       std::visit(
@@ -56,14 +61,14 @@ class ExponentialMovingAverage {
             if constexpr (std::is_floating_point_v<T>)
               if (updates_ > 0)
                 return detail::dispatch<T>(
-                    value.device(), [&] { cpu::average_update(value.size(), mean.data(), value.data(), options_.decay); },
+                    value.device(), [&] { cpu::average_update(value.size(), mean.data(), value.data(), decay); },
                     [&](auto& gpu) {
                       on_device_.add(gpu.device(), {.size = value.size(), .value = mean.data(), .gradient = value.data()});
                     });
             copy_numbers(mean, value);
           },
           average.average);
-    on_device_.flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.average_update(tensors, options_.decay); });
+    on_device_.flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.average_update(tensors, decay); });
     ++updates_;
   }
 
@@ -107,6 +112,10 @@ class ExponentialMovingAverage {
   }
 
   std::int64_t updates() const { return updates_; }
+  /// Of the next update.
+  double decay() const {
+    return options_.warmup ? std::min(options_.decay, double(1 + updates_) / double(10 + updates_)) : options_.decay;
+  }
 
   static constexpr std::string_view state_name = "ema";
   static void state(auto& self, auto&& f) {

@@ -96,6 +96,12 @@ class Optimizer {
     for (Slot& slot : slots_) slot.parameter->zero_grad();
   }
 
+  /// Calls f(name, parameter) for every parameter it was made for.
+  template <class F>
+  void each_parameter(F&& f) {
+    for (Slot& slot : slots_) f(std::as_const(slot.name), *slot.parameter);
+  }
+
   double lr() const { return lr_; }
   /// Throws ValueError unless lr is a finite number of at least 0.
   void set_lr(double lr) {

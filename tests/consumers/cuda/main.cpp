@@ -1,29 +1,54 @@
-// A program of somebody who links strata::cuda. On a machine without a device it starts, and says what is missing.
+// A program of somebody who links strata::cuda. On a machine without a device it starts, says what is missing, and trains on
+// the CPU.
 #include <strata/cuda.hpp>
-#include <strata/tensor/tensor.hpp>
+#include <strata/strata.hpp>
 
 #include <cstdio>
 #include <string>
 
-int main() {
-  const std::string missing = strata::cuda_missing();
-  if (!missing.empty()) {
-    std::printf("%s\n", missing.c_str());
-    if (strata::cuda_available() || missing.find("built without CUDA") != std::string::npos) return 1;
-    try {
-      (void)strata::accelerator(strata::Device::cuda());
-    } catch (const strata::DeviceError& error) {
-      return error.what() == missing ? 0 : 1;
-    }
-    return 1;
+namespace st = strata;
+
+namespace {
+
+/// Whether a small network learns on the device.
+bool trains(st::Device device) {
+  st::Sequential<st::Conv2d<1, 8>, st::ReLU, st::Conv2d<8, 1>> net;
+  st::initialize(net, 1);
+  st::to(net, device);
+  st::Adam adam(net, {.lr = 1e-2});
+  st::Image<1> x(2, 8, 8), y(2, 8, 8);
+  st::Rng rng(1);
+  for (std::int64_t i = 0; i < x.size(); ++i) y.data()[i] = 0.5f * (x.data()[i] = rng.uniform(-1, 1));
+  float first = 0, last = 0;
+  for (int step = 0; step < 40; ++step) {
+    st::Train pass;
+    const auto loss = mean(square(net(pass, x.to(device)) - y.to(device)));
+    adam.zero_grad();
+    pass.backward(loss);
+    adam.step();
+    (step == 0 ? first : last) = loss.item();
   }
-  strata::Accelerator& gpu = strata::accelerator(strata::Device::cuda());
-  std::printf("%s\n", gpu.name().c_str());
-  const float three[3] = {-1.0f, 0.0f, 2.0f};
-  strata::Tensor<> x(strata::Shape{1, 3, 1, 1}, gpu.pool());
-  gpu.upload(x.data(), three, sizeof three);
-  gpu.relu_forward(3, x.data(), x.data());
-  float result[3] = {};
-  gpu.download(result, x.data(), sizeof result);
-  return result[0] == 0.0f && result[1] == 0.0f && result[2] == 2.0f ? 0 : 1;
+  std::printf("%s: loss %g, then %g\n", device.str().c_str(), double(first), double(last));
+  return last < 0.2f * first;
+}
+
+/// Whether asking for a device that is missing gives the reason, as text and as an error.
+bool refuses(const std::string& missing) {
+  std::printf("%s\n", missing.c_str());
+  if (st::cuda_available() || missing.find("built without CUDA") != std::string::npos) return false;
+  try {
+    (void)st::accelerator(st::Device::cuda());
+  } catch (const st::DeviceError& error) {
+    return error.what() == missing;
+  }
+  return false;
+}
+
+}  // namespace
+
+int main() {
+  const std::string missing = st::cuda_missing();
+  if (!missing.empty()) return refuses(missing) && trains(st::Device::cpu()) ? 0 : 1;
+  std::printf("%s\n", st::accelerator(st::Device::cuda()).name().c_str());
+  return trains(st::Device::cuda()) && trains(st::Device::cpu()) ? 0 : 1;
 }

@@ -68,7 +68,7 @@ inline DecodedImage decode_bmp(Bytes file, const BmpLayout& layout) {
   const std::size_t w = std::size_t(layout.info.w), h = std::size_t(layout.info.h);
   const Bytes rows = part(file, layout.pixels_at, layout.row_bytes * h, "the BMP image data");
   const std::size_t channels = std::size_t(layout.info.channels);
-  DecodedImage image{layout.info, layout.info.channels, std::vector<unsigned char>(w * h * channels)};
+  DecodedImage image{layout.info, layout.info.channels, layout.info.w, std::vector<unsigned char>(w * h * channels)};
   unsigned char* out = image.own.data();
   for (std::size_t y = 0; y < h; ++y) {
     const unsigned char* row = rows.data() + (layout.top_down ? y : h - 1 - y) * layout.row_bytes;

@@ -66,14 +66,15 @@ struct FreeMemory {
   void operator()(void* memory) const { std::free(memory); }
 };
 
-/// A decoded picture: h rows of w pixels of `stored_channels` samples of info.bits bits, without padding. More samples
-/// than info.channels may be stored (a grey palette expanded to RGB): the first ones count. Samples of 16 bits have the
-/// machine's byte order.
+/// A decoded picture: rows of stored_w pixels of `stored_channels` samples of info.bits bits, without padding, the whole or
+/// the part at the top left that was asked for. More samples than info.channels may be stored (a grey palette expanded to
+/// RGB): the first ones count. Samples of 16 bits have the machine's byte order.
 struct DecodedImage {
   ImageInfo info;
   int stored_channels = 0;
-  std::vector<unsigned char> own;                  // of a decoder of Strata's
-  std::unique_ptr<void, FreeMemory> stb = nullptr; // of stb's
+  std::int64_t stored_w = 0;
+  std::vector<unsigned char> own;                   // of a decoder of Strata's
+  std::unique_ptr<void, FreeMemory> stb = nullptr;  // of stb's
 
   const void* samples() const { return stb ? stb.get() : own.data(); }
 };

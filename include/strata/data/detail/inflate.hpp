@@ -12,6 +12,7 @@
 #include <cstring>
 #include <span>
 
+#include "strata/core/simd.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
@@ -20,22 +21,35 @@ namespace strata::inline STRATA_ABI::detail {
 /// their ends by less than this before the end is noticed.
 inline constexpr std::size_t inflate_padding = 320;
 
-/// A Huffman code for decoding. An entry of the table says what the next `table_bits` bits begin with:
-/// bits 0 to 7 the length of the code or codes, 8 and 9 the number of literals (1 or 2), 10 and 11 the kind when there is
-/// none, 12 to 15 the number of extra bits, 16 to 31 the value: literals, or the base of a length or distance.
-class HuffmanTable {
- public:
+/// What the next bits of the input begin with. From the lowest bit on: 8 bits for the length of the code or codes, 2 for the
+/// number of literals (1 or 2), 2 for the kind when there is none, 4 for the number of extra bits, 16 for the value:
+/// literals, or the base of a length or distance.
+struct HuffmanEntry {
   enum Kind : std::uint32_t { longer = 0, base = 1, end = 2, invalid = 3 };
-  static constexpr int table_bits = 11;
-  static std::uint32_t bits_of(std::uint32_t entry) { return entry & 0xFF; }
-  static std::uint32_t literals_of(std::uint32_t entry) { return entry >> 8 & 3; }
-  static std::uint32_t kind_of(std::uint32_t entry) { return entry >> 10 & 3; }
-  static std::uint32_t extra_of(std::uint32_t entry) { return entry >> 12 & 15; }
-  static std::uint32_t value_of(std::uint32_t entry) { return entry >> 16; }
+  static constexpr std::uint32_t bits_of(std::uint32_t entry) { return entry & 63; }  // what a 64-bit shift looks at: costs nothing
+  static constexpr std::uint32_t literals_of(std::uint32_t entry) { return entry >> 8 & 3; }
+  static constexpr std::uint32_t kind_of(std::uint32_t entry) { return entry >> 10 & 3; }
+  static constexpr std::uint32_t extra_of(std::uint32_t entry) { return entry >> 12 & 15; }
+  static constexpr std::uint32_t value_of(std::uint32_t entry) { return entry >> 16; }
   static constexpr std::uint32_t make(std::uint32_t bits, std::uint32_t literals, Kind kind, std::uint32_t extra,
                                       std::uint32_t value) {
     return bits | literals << 8 | std::uint32_t(kind) << 10 | extra << 12 | value << 16;
   }
+  /// A literal as the second of a pair: entry + second_of(next) is the entry of both. Not joined(...) for anything else.
+  static constexpr std::uint32_t second_of(std::uint32_t entry) {
+    return literals_of(entry) == 1 ? (entry & 0xFFFF) | (entry & 0xFF0000) << 8 : make(0, 0, end, 0, 0);
+  }
+  /// Whether a sum is of two literals whose codes have `most` bits together or fewer.
+  static constexpr bool joined(std::uint32_t sum, std::uint32_t most) {
+    return (sum & 0xFFF) - make(0, 2, longer, 0, 0) <= most;
+  }
+};
+
+/// A Huffman code for decoding: a table of what any `TableBits` bits begin with.
+template <int TableBits>
+class HuffmanTable : public HuffmanEntry {
+ public:
+  static constexpr int table_bits = TableBits;
 
   /// entry_of(symbol) is the entry of a symbol with 0 bits. Throws BadImage for lengths that are no prefix code.
   template <class EntryOf>
@@ -43,36 +57,39 @@ class HuffmanTable {
     counts_.fill(0);
     for (const unsigned char length : lengths) ++counts_[length];
     counts_[0] = 0;
-    std::array<std::uint16_t, 16> next{}, place{};
+    std::array<std::uint32_t, 16> place{};  // of the next code of each length among all, and then their ends
     std::uint32_t code = 0, total = 0;
     for (std::size_t length = 1; length < 16; ++length) {
       code = (code + counts_[length - 1]) << 1;
       if (code + counts_[length] > (1u << length)) throw BadImage("it is damaged: a Huffman code has too many codes");
-      next[length] = std::uint16_t(code);
-      place[length] = std::uint16_t(total);
+      place[length] = total;
       total += counts_[length];
     }
-    table_.fill(0);  // longer codes, or none: the slow way finds out
-    for (std::size_t symbol = 0; symbol < lengths.size(); ++symbol) {
-      const std::uint32_t length = lengths[symbol];
-      if (length == 0) continue;
-      const std::uint32_t entry = entry_of(std::uint32_t(symbol)) | length;
-      sorted_[place[length]++] = entry;
-      std::uint32_t forward = next[length]++, reversed = 0;
-      if (length > table_bits) continue;
-      for (std::uint32_t bit = 0; bit < length; ++bit, forward >>= 1) reversed = reversed << 1 | (forward & 1);
-      for (std::uint32_t i = reversed; i < table_.size(); i += 1u << length) table_[i] = entry;
+    for (std::size_t symbol = 0; symbol < lengths.size(); ++symbol)
+      if (const std::uint32_t length = lengths[symbol]) sorted_[place[length]++] = entry_of(std::uint32_t(symbol)) | length;
+
+    // Codes in their order count upwards from their first bit, which is the table's lowest. A table of one more bit is the
+    // smaller one twice, and the longer codes. Places of longer codes, or of none, hold 0: the slow way finds out.
+    table_[0] = 0;
+    std::uint32_t reversed = 0, index = 0;
+    for (std::size_t length = 1; length <= table_bits; ++length) {
+      std::copy_n(table_.begin(), std::size_t{1} << (length - 1), table_.begin() + (std::ptrdiff_t{1} << (length - 1)));
+      for (; index < place[length]; ++index) {
+        table_[reversed] = sorted_[index];
+        const std::uint32_t zeros = ~reversed & ((1u << length) - 1);
+        const std::uint32_t carry = std::bit_floor(zeros);  // 0 behind the last code
+        reversed = (reversed & (carry - 1)) | carry;
+      }
     }
   }
 
   /// Joins literals whose codes are short enough to be looked up together.
   void pair_literals() {
-    std::array<std::uint32_t, 1 << table_bits> single = table_;
+    std::array<std::uint32_t, 1 << table_bits> seconds;
+    for (std::size_t i = 0; i < seconds.size(); ++i) seconds[i] = second_of(table_[i]);
     for (std::uint32_t i = 0; i < table_.size(); ++i) {
-      const std::uint32_t first = single[i], second = single[i >> bits_of(first)];
-      const std::uint32_t bits = bits_of(first) + bits_of(second);
-      if (literals_of(first) == 1 && literals_of(second) == 1 && bits <= table_bits)
-        table_[i] = make(bits, 2, longer, 0, value_of(first) | value_of(second) << 8);
+      const std::uint32_t sum = table_[i] + seconds[i >> bits_of(table_[i])];
+      table_[i] = joined(sum, table_bits) ? sum : table_[i];
     }
   }
 
@@ -162,14 +179,14 @@ class Inflater {
                                                               2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
 
   static std::uint32_t literal_or_length(std::uint32_t symbol) {
-    using T = HuffmanTable;
+    using T = HuffmanEntry;
     if (symbol < 256) return T::make(0, 1, T::longer, 0, symbol);
     if (symbol == 256) return T::make(0, 0, T::end, 0, 0);
     if (symbol > 285) return T::make(0, 0, T::invalid, 0, 0);
     return T::make(0, 0, T::base, length_extra[symbol - 257], length_base[symbol - 257]);
   }
   static std::uint32_t distance(std::uint32_t symbol) {
-    using T = HuffmanTable;
+    using T = HuffmanEntry;
     if (symbol > 29) return T::make(0, 0, T::invalid, 0, 0);
     if (symbol < 4) return T::make(0, 0, T::base, 0, symbol + 1);
     const std::uint32_t extra = symbol / 2 - 1;
@@ -213,14 +230,14 @@ class Inflater {
       if (i % 16 == 0) input_.refill();
       code_lengths[order[i]] = static_cast<unsigned char>(input_.take(3));
     }
-    literals_.build(code_lengths, [](std::uint32_t symbol) { return HuffmanTable::make(0, 0, HuffmanTable::base, 0, symbol); });
+    distances_.build(code_lengths, [](std::uint32_t symbol) { return HuffmanEntry::make(0, 0, HuffmanEntry::base, 0, symbol); });
     std::array<unsigned char, 316 + 138> lengths{};
     for (std::size_t i = 0; i < literals + distances;) {
       input_.refill();
-      const std::uint32_t entry = literals_.look_up(input_.bits);  // of 7 bits at most
-      if (HuffmanTable::kind_of(entry) != HuffmanTable::base) throw BadImage("it is damaged: a block's codes cannot be read");
-      input_.drop(HuffmanTable::bits_of(entry));
-      const std::uint32_t symbol = HuffmanTable::value_of(entry);
+      const std::uint32_t entry = distances_.look_up(input_.bits);  // of 7 bits at most
+      if (HuffmanEntry::kind_of(entry) != HuffmanEntry::base) throw BadImage("it is damaged: a block's codes cannot be read");
+      input_.drop(HuffmanEntry::bits_of(entry));
+      const std::uint32_t symbol = HuffmanEntry::value_of(entry);
       if (symbol < 16) {
         lengths[i++] = static_cast<unsigned char>(symbol);
         continue;
@@ -241,44 +258,63 @@ class Inflater {
   // One block's symbols. Every round writes less than inflate_padding bytes before it looks at the end of the output. The
   // state is in local variables, which the bytes that are written cannot overlap: it stays in registers.
   void block() {
-    using T = HuffmanTable;
+    using T = HuffmanEntry;
+    // Look-ups of a round, of which the first is made by the round before it, before the bits are filled up: that takes
+    // filling up off the chain of look-up, shift, look-up, which is what decoding takes its time for.
+    constexpr int lookups = 56 / decltype(literals_)::table_bits - 1;
     BitReader input = input_;
     unsigned char* out = out_;
+    input.refill();
+    std::uint32_t entry = literals_.look_up(input.bits);
     while (true) {
-      input.refill();
-      std::uint32_t entry = literals_.look_up(input.bits);
-      for (int lookups = 0; T::literals_of(entry) != 0; ++lookups) {  // up to seven, of 11 bits at most
+      bool all = true;
+      simd::unroll<lookups>([&](auto) STRATA_INLINED {
+        if (!all) return;
+        if (T::literals_of(entry) == 0) {
+          all = false;
+          return;
+        }
         out[0] = static_cast<unsigned char>(T::value_of(entry));
         out[1] = static_cast<unsigned char>(T::value_of(entry) >> 8);
         out += T::literals_of(entry);
         input.drop(T::bits_of(entry));
-        if (lookups == 3) input.refill();
-        if (lookups == 6) break;
         entry = literals_.look_up(input.bits);
-      }
+      });
       if (out > out_end_) break;
-      if (T::literals_of(entry) != 0) continue;
-
-      input.refill();
-      if (T::kind_of(entry) == T::longer) entry = literals_.look_up_long(input.bits);
-      input.drop(T::bits_of(entry));
-      if (T::literals_of(entry) != 0) {
-        *out++ = static_cast<unsigned char>(T::value_of(entry));
+      if (all) {
+        input.refill();
         continue;
       }
-      if (T::kind_of(entry) == T::end) break;
-      if (T::kind_of(entry) != T::base) throw BadImage("it is damaged: an unknown code");
+
+      // 20 bits are there at least: enough for a length.
+      static_assert(56 - (lookups - 1) * decltype(literals_)::table_bits >= 15 + 5);
+      if (T::kind_of(entry) == T::longer) entry = literals_.look_up_long(input.bits);
+      input.drop(T::bits_of(entry));
+      if (T::kind_of(entry) != T::base) {
+        if (T::literals_of(entry) != 0) {
+          *out++ = static_cast<unsigned char>(T::value_of(entry));
+          entry = literals_.look_up(input.bits);
+          input.refill();
+          continue;
+        }
+        if (T::kind_of(entry) == T::end) break;
+        throw BadImage("it is damaged: an unknown code");
+      }
       const std::size_t length = T::value_of(entry) + input.take(T::extra_of(entry));
 
+      input.refill();
       entry = distances_.look_up(input.bits);
       if (T::kind_of(entry) == T::longer) entry = distances_.look_up_long(input.bits);
       if (T::kind_of(entry) != T::base) throw BadImage("it is damaged: an unknown code");
       input.drop(T::bits_of(entry));
       const std::size_t distance = T::value_of(entry) + input.take(T::extra_of(entry));
+      entry = literals_.look_up(input.bits);  // of 28 bits or more
+      input.refill();
       if (distance > std::size_t(out - begin_)) throw BadImage("it is damaged: it repeats what comes before its start");
       const unsigned char* const from = out - distance;
-      if (distance >= 8) {
-        for (std::size_t i = 0; i < length; i += 8) std::memcpy(out + i, from + i, 8);
+      if (distance >= 16) {
+        std::memcpy(out, from, 16);
+        for (std::size_t i = 16; i < length; i += 16) std::memcpy(out + i, from + i, 16);
       } else {
         for (std::size_t i = 0; i < length; ++i) out[i] = from[i];
       }
@@ -299,7 +335,8 @@ class Inflater {
   unsigned char* out_;
   unsigned char* out_end_;
   bool more_;
-  HuffmanTable literals_, distances_;
+  HuffmanTable<12> literals_;
+  HuffmanTable<8> distances_;  // and the codes of the lengths
 };
 
 /// Decompresses output_size bytes: all there are or, with `more`, the first of more. inflate_padding zero bytes follow the

@@ -12,38 +12,13 @@
 #include <string>
 #include <vector>
 
+#include "strata/data/detail/crc32.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/stb.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
 inline constexpr std::array<unsigned char, 8> png_signature{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
-
-/// The checksum of PNG and zlib: CRC-32, polynomial 0xEDB88320. Eight bytes at a time: tables[k] holds the checksums of a
-/// byte that k zero bytes follow. crc32(b, crc32(a)) is that of a and b together.
-inline std::uint32_t crc32(Bytes bytes, std::uint32_t before = 0) {
-  static constexpr auto tables = [] {
-    std::array<std::array<std::uint32_t, 256>, 8> entries{};
-    for (std::uint32_t i = 0; i < 256; ++i) {
-      std::uint32_t crc = i;
-      for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1u) ? 0xEDB88320u : 0u);
-      entries[0][i] = crc;
-    }
-    for (std::size_t k = 1; k < 8; ++k)
-      for (std::size_t i = 0; i < 256; ++i)
-        entries[k][i] = (entries[k - 1][i] >> 8) ^ entries[0][entries[k - 1][i] & 0xFFu];
-    return entries;
-  }();
-  std::uint32_t crc = ~before;
-  std::size_t i = 0;
-  for (; i + 8 <= bytes.size(); i += 8) {
-    const std::uint32_t low = crc ^ little_endian(bytes.subspan(i, 4));
-    crc = tables[7][low & 0xFFu] ^ tables[6][low >> 8 & 0xFFu] ^ tables[5][low >> 16 & 0xFFu] ^ tables[4][low >> 24] ^
-          tables[3][bytes[i + 4]] ^ tables[2][bytes[i + 5]] ^ tables[1][bytes[i + 6]] ^ tables[0][bytes[i + 7]];
-  }
-  for (; i < bytes.size(); ++i) crc = tables[0][(crc ^ bytes[i]) & 0xFFu] ^ (crc >> 8);
-  return ~crc;
-}
 
 inline ImageInfo png_header(Bytes header) {
   const int bits = header[8], colour = header[9];

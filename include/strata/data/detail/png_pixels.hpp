@@ -2,7 +2,7 @@
 // faster: training that reads its images anew for every sample spends most of its time here. It takes no more memory than
 // the file and the pixels.
 //
-//     if (is_usual_png(file)) DecodedImage image = decode_usual_png(std::move(file), info, info.h);
+//     if (is_usual_png(file)) DecodedImage image = decode_usual_png(std::move(file), info, info.h, info.w);
 #pragma once
 
 #include <algorithm>
@@ -13,63 +13,103 @@
 #include <utility>
 #include <vector>
 
+#include "strata/core/simd.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/inflate.hpp"
 #include "strata/data/detail/png.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
-/// Undoes PNG's filters. `filtered` has h rows, each the byte of its filter type and row_bytes bytes; Step is the bytes of
-/// a pixel. A pixel waits for its left neighbour, so one row alone cannot use vectors: here sixteen rows go side by side,
-/// each a pixel behind the one above it, from which it takes what it needs. `out` may be `filtered`: what is written lies
-/// before what is still to be read.
+typedef unsigned char Sixteen __attribute__((vector_size(16)));
+
+/// Element j of row i becomes element i of row j.
+[[gnu::always_inline]] inline void transpose(Sixteen (&rows)[16]) {
+  // Each round puts the rows of the upper half between those of the lower one: four of them exchange i and j.
+  simd::unroll<4>([&](auto) STRATA_INLINED {
+    Sixteen mixed[16];
+    simd::unroll<8>([&](auto i) STRATA_INLINED {
+      mixed[2 * i] = __builtin_shufflevector(rows[i], rows[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      mixed[2 * i + 1] =
+          __builtin_shufflevector(rows[i], rows[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    });
+    simd::unroll<16>([&](auto i) STRATA_INLINED { rows[i] = mixed[i]; });
+  });
+}
+
+[[gnu::always_inline]] inline Sixteen smaller(Sixteen a, Sixteen b) { return a < b ? a : b; }
+/// The difference of each pair, without its sign.
+[[gnu::always_inline]] inline Sixteen distance(Sixteen a, Sixteen b) { return (a > b ? a : b) - smaller(a, b); }
+/// All ones where a <= b. In this form a register of masks takes no part, which a value would pass through slowly.
+[[gnu::always_inline]] inline Sixteen at_most(Sixteen a, Sixteen b) { return Sixteen(smaller(a, b) == a); }
+[[gnu::always_inline]] inline Sixteen select(Sixteen mask, Sixteen yes, Sixteen no) { return (yes & mask) | (no & ~mask); }
+
+/// Undoes PNG's filters in the first `wanted` bytes (whole pixels) of each row. `filtered` has h rows, each the byte of its
+/// filter type and row_bytes bytes, and inflate_padding bytes behind them; `out` has h rows of `wanted` bytes. Step is the
+/// bytes of a pixel. A pixel waits for its left neighbour, so one row alone cannot use vectors: here many rows go side by
+/// side, each a pixel behind the one above it, from which it takes what it needs. Two vectors of them, since an operation
+/// has to wait for the one before it. `out` may be `filtered`: what is written lies before what is still to be read.
 template <std::size_t Step>
-void png_unfilter(const unsigned char* filtered, std::size_t h, std::size_t row_bytes, unsigned char* out) {
-  constexpr std::size_t rows = 16;
-  typedef std::int16_t Words __attribute__((vector_size(2 * rows)));
-  typedef unsigned char Bytes16 __attribute__((vector_size(rows)));
-  const std::size_t w = row_bytes / Step;
-  std::vector<unsigned char> skewed((w + rows) * Step * rows);  // [pixel of the first row][byte of the pixel][row]
-  const std::vector<unsigned char> zeros(row_bytes);
-  const unsigned char* above = zeros.data();
+void png_unfilter(const unsigned char* filtered, std::size_t h, std::size_t row_bytes, std::size_t wanted,
+                  unsigned char* out) {
+  constexpr std::size_t vectors = 2, rows = 16 * vectors, skew = (rows - 1) * Step;  // of the last row
+  const std::size_t columns = wanted + skew, line = (columns + 15) / 16 * 16 + skew;
+  std::vector<unsigned char> lines(rows * line);  // byte i of row r at skew + i
+  std::vector<unsigned char> above(columns + 16);
+  Sixteen numbers[vectors];  // of the rows
+  for (std::size_t r = 0; r < rows; ++r) numbers[r / 16][r % 16] = static_cast<unsigned char>(r);
   for (std::size_t first = 0; first < h; first += rows) {
     const std::size_t count = std::min(rows, h - first);
-    Words is_left{}, is_above{}, is_mean{}, is_paeth{};  // all ones in the rows of that filter
-    std::fill(skewed.begin(), skewed.end(), static_cast<unsigned char>(0));
+    Sixteen filter_of[4][vectors] = {};  // all ones in the rows of left, above, mean and Paeth
+    const unsigned char* source[rows];
+    for (std::size_t r = count; r < rows; ++r) source[r] = filtered;  // anything will do
     for (std::size_t r = 0; r < count; ++r) {
       const unsigned char* row = filtered + (first + r) * (row_bytes + 1);
       if (row[0] > 4) throw BadImage("it is damaged: a row has an unknown filter");
-      if (row[0] > 0) (*std::array{&is_left, &is_above, &is_mean, &is_paeth}[row[0] - 1])[r] = -1;
-      unsigned char* to = skewed.data() + r * Step * rows + r;
-      for (std::size_t i = 0; i < row_bytes; ++i) to[i * rows] = row[i + 1];
+      if (row[0] > 0) filter_of[row[0] - 1][r / 16][r % 16] = 255;
+      source[r] = row + 1 - r * Step;
     }
-    Words last[Step] = {}, corner[Step] = {};  // the pixels to the left, and those above them
-    unsigned char* at = skewed.data();
-    for (std::size_t x = 0; x < w + count - 1; ++x)
-      for (std::size_t n = 0; n < Step; ++n, at += rows) {
-        const Words a = last[n], c = corner[n];
-        const Words from_above = {std::int16_t(x < w ? above[x * Step + n] : 0)};
-        const Words b =
-            __builtin_shufflevector(a, from_above, 16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14);
-        // Paeth: whichever of a, b, c is nearest to a + b - c; a before b before c.
-        const Words p = b - c, q = a - c, sum = p + q;
-        const Words far_a = p < 0 ? -p : p, far_b = q < 0 ? -q : q, far_c = sum < 0 ? -sum : sum;
-        const Words b_or_c = far_b <= far_c ? b : c;
-        const Words nearest = ((far_a <= far_b) & (far_a <= far_c)) ? a : b_or_c;
-        const Words guess = (a & is_left) | (b & is_above) | (((a + b) >> 1) & is_mean) | (nearest & is_paeth);
-        Bytes16 bytes;
-        std::memcpy(&bytes, at, rows);
-        const Words sample = (__builtin_convertvector(bytes, Words) + guess) & 255;
-        bytes = __builtin_convertvector(sample, Bytes16);
-        std::memcpy(at, &bytes, rows);
-        last[n] = sample;
-        corner[n] = b;
+    Sixteen last[Step][vectors] = {}, corner[Step][vectors] = {};  // the pixels to the left, and those above them
+    std::size_t n = 0;                                             // the byte of the pixel
+    for (std::size_t at = 0; at < columns; at += 16) {
+      Sixteen block[vectors][16];
+      simd::unroll<vectors>([&](auto v) STRATA_INLINED {
+        simd::unroll<16>([&](auto r) STRATA_INLINED { std::memcpy(&block[v][r], source[16 * v + r] + at, 16); });
+        transpose(block[v]);
+        if (at / Step < rows)  // zeros before the first pixel
+          for (std::size_t i = 0; i < 16; ++i)
+            block[v][i] &= at_most(numbers[v], Sixteen{} + static_cast<unsigned char>((at + i) / Step));
+      });
+      for (std::size_t i = 0; i < 16; ++i) {
+        Sixteen a[vectors], b[vectors];
+        simd::unroll<vectors>([&](auto v) STRATA_INLINED { a[v] = last[n][v]; });
+        simd::unroll<vectors>([&](auto v) STRATA_INLINED {
+          const Sixteen before = v == 0 ? Sixteen{} + above[at + i] : a[v == 0 ? 0 : v - 1];
+          b[v] = __builtin_shufflevector(before, a[v], 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30);
+        });
+        simd::unroll<vectors>([&](auto v) STRATA_INLINED {
+          // Paeth: whichever of a, b, c is nearest to a + b - c; a before b before c. Where c is not between a and b, that
+          // is a or b; where it is, c's distance is the difference of the other two.
+          const Sixteen c = corner[n][v], far_a = distance(b[v], c), far_b = distance(a[v], c);
+          const Sixteen far_c = distance(far_a, far_b) | ~(at_most(a[v], c) ^ at_most(b[v], c));
+          const Sixteen nearest =
+              select(at_most(far_a, smaller(far_b, far_c)), a[v], select(at_most(far_b, far_c), b[v], c));
+          const Sixteen mean = (a[v] & b[v]) + ((a[v] ^ b[v]) >> 1);
+          const Sixteen others = (a[v] & filter_of[0][v]) | (b[v] & filter_of[1][v]) | (mean & filter_of[2][v]);
+          block[v][i] += others | (nearest & filter_of[3][v]);
+          last[n][v] = block[v][i];
+          corner[n][v] = b[v];
+        });
+        n = n + 1 == Step ? 0 : n + 1;
       }
-    for (std::size_t r = 0; r < count; ++r, out += row_bytes) {
-      const unsigned char* from = skewed.data() + r * Step * rows + r;
-      for (std::size_t i = 0; i < row_bytes; ++i) out[i] = from[i * rows];
+      simd::unroll<vectors>([&](auto v) STRATA_INLINED {
+        transpose(block[v]);
+        simd::unroll<16>([&](auto r) STRATA_INLINED {
+          std::memcpy(lines.data() + (16 * v + r) * line + skew + at - (16 * v + r) * Step, &block[v][r], 16);
+        });
+      });
     }
-    above = out - row_bytes;
+    for (std::size_t r = 0; r < count; ++r, out += wanted) std::memcpy(out, lines.data() + r * line + skew, wanted);
+    std::memcpy(above.data(), out - wanted, wanted);
   }
 }
 
@@ -87,8 +127,10 @@ inline bool is_usual_png(Bytes file) {
   }
 }
 
-/// Decodes such a file, in its own memory as far as that goes. Only the first `rows` rows are decoded. Throws BadImage.
-inline DecodedImage decode_usual_png(std::vector<unsigned char> file, const ImageInfo& info, std::int64_t rows) {
+/// Decodes such a file, in its own memory as far as that goes. Only the first `rows` rows and `columns` columns are decoded.
+/// Throws BadImage.
+inline DecodedImage decode_usual_png(std::vector<unsigned char> file, const ImageInfo& info, std::int64_t rows,
+                                     std::int64_t columns) {
   std::size_t size = 0;  // of the compressed data, whose parts are put together at the file's beginning
   for (std::size_t at = png_signature.size();;) {
     const std::size_t length = big_endian(Bytes(file).subspan(at, 4));
@@ -104,19 +146,20 @@ inline DecodedImage decode_usual_png(std::vector<unsigned char> file, const Imag
   file.resize(size + inflate_padding);
 
   const auto h = std::size_t(std::min(rows, info.h)), step = std::size_t(info.channels) * std::size_t(info.bits / 8);
-  const std::size_t row_bytes = std::size_t(info.w) * step;
-  DecodedImage image{info, info.channels, std::vector<unsigned char>((row_bytes + 1) * h + inflate_padding)};
-  unsigned char* pixels = image.own.data();
+  const std::int64_t w = std::min(columns, info.w);
+  const std::size_t row_bytes = std::size_t(info.w) * step, wanted = std::size_t(w) * step;
+  DecodedImage image{info, info.channels, w, std::vector<unsigned char>((row_bytes + 1) * h + inflate_padding)};
+  unsigned char* const pixels = image.own.data();
   inflate_zlib(file.data(), size, pixels, (row_bytes + 1) * h, rows < info.h);
   switch (step) {
-    case 1: png_unfilter<1>(pixels, h, row_bytes, pixels); break;
-    case 2: png_unfilter<2>(pixels, h, row_bytes, pixels); break;
-    case 3: png_unfilter<3>(pixels, h, row_bytes, pixels); break;
-    case 4: png_unfilter<4>(pixels, h, row_bytes, pixels); break;
-    case 6: png_unfilter<6>(pixels, h, row_bytes, pixels); break;
-    default: png_unfilter<8>(pixels, h, row_bytes, pixels); break;
+    case 1: png_unfilter<1>(pixels, h, row_bytes, wanted, pixels); break;
+    case 2: png_unfilter<2>(pixels, h, row_bytes, wanted, pixels); break;
+    case 3: png_unfilter<3>(pixels, h, row_bytes, wanted, pixels); break;
+    case 4: png_unfilter<4>(pixels, h, row_bytes, wanted, pixels); break;
+    case 6: png_unfilter<6>(pixels, h, row_bytes, wanted, pixels); break;
+    default: png_unfilter<8>(pixels, h, row_bytes, wanted, pixels); break;
   }
-  image.own.resize(row_bytes * h);
+  image.own.resize(wanted * h);
   if (info.bits == 16) swap_big_endian(image.own);
   return image;
 }

@@ -12,7 +12,9 @@
 #include "strata/autograd/custom_op.hpp"
 #include "strata/io/detail/onnx_graph.hpp"
 #include "strata/nn/batch_norm.hpp"
+#include "strata/nn/activation.hpp"
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/pooling.hpp"
@@ -194,6 +196,8 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
       else if constexpr (std::is_same_v<Function, math::Abs>) return "Abs";
       else if constexpr (std::is_same_v<Function, math::Exp>) return "Exp";
       else if constexpr (std::is_same_v<Function, math::Log>) return "Log";
+      else if constexpr (std::is_same_v<Function, math::Sigmoid>) return "Sigmoid";
+      else if constexpr (std::is_same_v<Function, math::Tanh>) return "Tanh";
       else static_assert(never<Function>, "strata: this function of an expression has no ONNX form yet");
     }();
     x.name = graph->add(op, op, {x.name});
@@ -301,6 +305,17 @@ auto onnx_convolution(const auto& module, const Var<C, OnnxSymbol>& x) {
     return x.template node_of_other_size<M::io::out>("Conv", std::move(tensors), std::move(attributes));
 }
 
+template <class M, int C>
+auto onnx_transposed_convolution(const M& module, const Var<C, OnnxSymbol>& x) {
+  std::vector<std::string> tensors{x.tensor(module.weight)};
+  if constexpr (M::has_bias) tensors.push_back(x.tensor(module.bias));
+  std::vector<OnnxAttribute> attributes{{"kernel_shape", two(M::kernel)},
+                                        {"strides", two(M::stride)},
+                                        {"pads", std::vector<std::int64_t>(4, M::padding)},
+                                        {"output_padding", two(M::output_padding)}};
+  return x.template node_of_other_size<M::io::out>("ConvTranspose", std::move(tensors), std::move(attributes));
+}
+
 /// ONNX puts the pixels of a square before its channels, PyTorch behind: the channels are put in order afterwards.
 template <int Out, int C>
 Var<Out, OnnxSymbol> onnx_unshuffle(const Var<C, OnnxSymbol>& x, int factor) {
@@ -337,6 +352,8 @@ auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
   using Plain = std::remove_const_t<M>;
   if constexpr (detail::is_conv2d<Plain>) {
     return x.template convolution<Plain>(module);
+  } else if constexpr (detail::is_conv_transpose2d<Plain>) {
+    return detail::onnx_transposed_convolution(module, detail::image(x));
   } else if constexpr (detail::is_batch_norm<Plain>) {
     return x.template node<C>("BatchNormalization",
                               {x.tensor(module.weight), x.tensor(module.bias), x.tensor(module.running_mean),
@@ -376,6 +393,17 @@ auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
     return Plain::forward(module, pass, x);
   }
 }
+
+/// st::expand_as as a node.
+template <int C, int D>
+Var<C, OnnxSymbol> symbolic_expand_as(const Var<C, OnnxSymbol>& one_pixel, const Var<D, OnnxSymbol>& like) {
+  static_assert(C == D, "strata: expand_as between images of different channels cannot be exported");
+  detail::OnnxValue y = detail::as_image(like.symbol());
+  const std::string shape = y.graph->add("Shape", "Shape", {y.name});
+  y.name = y.graph->add("Expand", "Expand", {detail::as_image(one_pixel.symbol()).name, shape});
+  return Var<C, OnnxSymbol>(std::move(y));
+}
+
 
 template <int... C>
 auto symbolic_cat(const Var<C, OnnxSymbol>&... x) {

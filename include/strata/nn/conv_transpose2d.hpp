@@ -1,0 +1,139 @@
+// ConvTranspose2d: the adjoint of a strided convolution, which makes images `stride` times as large.
+//
+//     st::ConvTranspose2d<64, 32, 4>                                        // twice as large: stride 2, padding 1
+//     st::ConvTranspose2d<56, 1, 9, st::ConvTranspose2dOptions{.stride = 3}>
+//
+// The kernels are those of Conv2d with the roles of input and output exchanged: what is forward there goes back here.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "strata/autograd/backend.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/init.hpp"
+#include "strata/nn/module.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+struct ConvTranspose2dOptions {
+  int stride = 2;
+  bool bias = true;
+};
+
+namespace detail {
+
+/// y[pixel] += bias.
+template <class T>
+void add_channel_bias(Device device, std::int64_t pixels, int channels, const T* bias, T* y, MemoryPool& pool) {
+  const Storage memory = pool.take(std::size_t(channels) * sizeof(T));
+  T* const ones = static_cast<T*>(memory.data());
+  dispatch<T>(
+      device,
+      [&] {
+        std::fill_n(ones, channels, T(1));
+        cpu::batch_norm_apply<T>(pixels, channels, y, ones, bias, y, Activation::none);
+      },
+      [&](auto& gpu) {
+        gpu.fill(ones, channels, 1.0f);
+        gpu.batch_norm_apply(pixels, channels, y, {.scale = ones, .shift = const_cast<float*>(bias)}, y, Activation::none);
+      });
+}
+
+/// The gradient for a bias, the sum of dy over all pixels: that of a 1 x 1 convolution whose other gradient nobody wants.
+template <class T>
+void channel_bias_gradient(Device device, std::int64_t pixels, Parameter& bias, const T* dy) {
+  if (!bias.requires_grad) return;
+  const int channels = int(bias.size());
+  const Conv2dProblem problem{.n = 1, .h = pixels, .w = 1, .in = 1, .out = channels, .kernel = 1, .padding = 0};
+  dispatch<T>(
+      device,
+      [&] {
+        const auto target = bias.template grad_target<T>();
+        Scratch<T> unused{std::size_t(channels)};
+        if (target.accumulate) std::fill_n(unused.data(), channels, T(0));
+        cpu::conv2d_backward_weight<T>(problem, dy, dy, unused.data(), target.data, target.accumulate);
+      },
+      [&](auto& gpu) { gpu.conv2d_backward_weight(problem, dy, dy, {}, gradient_target(bias), Precision::fp32); });
+}
+
+}  // namespace detail
+
+/// y[o, i * stride + p - padding] += weight[c, o, p] * x[c, i] over all c, i, p, plus bias[o]; out of h x w pixels come
+/// (stride * h) x (stride * w). weight has shape (In, Out, Kernel, Kernel), bias (Out). As
+/// torch.nn.ConvTranspose2d(In, Out, Kernel, stride, padding, output_padding) with the padding that does that: padding =
+/// ceil((Kernel - stride) / 2), output_padding = stride - Kernel + 2 * padding.
+template <int In, int Out, int Kernel, ConvTranspose2dOptions Options = ConvTranspose2dOptions{}>
+class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> {
+ public:
+  using io = maps<In, Out>;
+  static constexpr int kernel = Kernel, stride = Options.stride;
+  static constexpr int padding = (Kernel - stride + 1) / 2, output_padding = stride - Kernel + 2 * padding;
+  static constexpr bool has_bias = Options.bias;
+
+  Parameter weight{Shape{In, Out, Kernel, Kernel}};
+  Parameter bias{has_bias ? Shape{Out} : Shape{0}};
+
+  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
+  ConvTranspose2d() { KaimingNormal{}(weight, Rng(0)); }
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("weight", self.weight);
+    if constexpr (has_bias) f("bias", self.bias);
+  }
+
+  static constexpr bool is_leaf_layer = true;
+  static constexpr void trace(auto& t) {
+    t.channels(Out);
+    t.parameters(std::int64_t{Out} * In * Kernel * Kernel + (has_bias ? Out : 0));
+    t.multiply_adds(t.extents().h * t.extents().w * Out * In * Kernel * Kernel);
+    t.transposed_window(Kernel, stride);
+  }
+  static std::string name() {
+    std::string text = concat("ConvTranspose2d(", In, ", ", Out, ", kernel_size=", Kernel, ", stride=", stride);
+    if (padding != 0) text += concat(", padding=", padding);
+    if (output_padding != 0) text += concat(", output_padding=", output_padding);
+    return text + (has_bias ? ")" : ", bias=False)");
+  }
+
+  template <Pass P, class T>
+  static auto forward(auto& self, P& pass, Var<In, T> x) {
+    check_same_device(x.device(), self.weight.device(), name);
+    if (x.size() == 0) throw ShapeError(concat(name(), ": the image has no pixels"));
+    const Conv2dProblem problem{.n = x.n(), .h = x.h() * stride, .w = x.w() * stride, .in = Out, .out = In, .kernel = Kernel,
+                                .stride = stride, .padding = padding};
+    const T* weight = std::as_const(self.weight).template value<T>().data();
+    Image<Out, T> image(x.n(), problem.h, problem.w, x.pool());
+    backend::conv2d_backward_input<T>(x.device(), problem, x.data(), weight, image.data(), false, pass.precision());
+    if constexpr (has_bias)
+      detail::add_channel_bias<T>(x.device(), image.size() / Out, Out, std::as_const(self.bias).template value<T>().data(),
+                                  image.data(), x.pool());
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(), precision = pass.precision()](Tape& tape) {
+        T* dy = tape.gradient<T>(id);
+        const Device device = x.device();
+        detail::conv_parameter_gradients<T>(device, problem, self.weight, nullptr, dy, const_cast<T*>(x.data()), precision);
+        if constexpr (has_bias) detail::channel_bias_gradient<T>(device, problem.input_size() / Out, self.bias, dy);
+        if (const auto dx = tape.target<T>(x.id()))
+          backend::conv2d_forward<T>(device, problem, dy, std::as_const(self.weight).template value<T>().data(), nullptr, dx.data,
+                                     Activation::none, precision, {.accumulate = dx.accumulate});
+      });
+    return y;
+  }
+
+  static_assert(In > 0 && Out > 0, "strata::ConvTranspose2d<In, Out, Kernel>: channel counts must be positive");
+  static_assert(Options.stride > 0, "strata::ConvTranspose2d: the stride must be positive");
+  static_assert(Kernel >= Options.stride, "strata::ConvTranspose2d<In, Out, Kernel>: a Kernel below the stride leaves pixels without a value");
+};
+
+namespace detail {
+template <class M>
+inline constexpr bool is_conv_transpose2d = false;
+template <int In, int Out, int Kernel, ConvTranspose2dOptions Options>
+inline constexpr bool is_conv_transpose2d<ConvTranspose2d<In, Out, Kernel, Options>> = true;
+}  // namespace detail
+
+}  // namespace strata::inline STRATA_ABI
