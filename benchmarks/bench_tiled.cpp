@@ -61,7 +61,7 @@ void compare(const char* name, std::int64_t h, std::int64_t w, std::int64_t max_
 
 int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::max(1, std::atoi(argv[1])) : 5;
-  for (const std::int64_t mb : {64, 256}) {
+  for (const std::int64_t mb : {64, 512}) {
     compare<ffdnet::FFDNet<1>>("ffdnet grey", 1024, 1024, mb << 20, rounds);
     compare<bench::FoldedDnCNN<1, 64, 17>>("dncnn17", 512, 1024, mb << 20, rounds);
   }

@@ -1,9 +1,12 @@
 // Bicubic resizing: MATLAB's weights, edges and what follows from them.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
+#include "golden/resize_golden.hpp"
 #include "strata/data/resize.hpp"
 
 namespace st = strata;
@@ -47,4 +50,26 @@ TEST_CASE("constants stay, straight lines stay inside, edges are mirrored") {
   CHECK(edge(0, 0, 0, 0) == doctest::Approx(-0.0703125 * 1 - 0.0234375 * 1).epsilon(1e-5));  // pixels 1, 0, 0, 1
   CHECK_THROWS_AS(st::resize_bicubic(st::Image<1>(), 2, 2), st::ShapeError);
   CHECK_THROWS_AS(st::resize_bicubic(row(4, [](auto) { return 0; }), 0, 2), st::ShapeError);
+}
+
+TEST_CASE("inside, Pillow's numbers") {
+  st::Image<1> image(1, golden::resize_h, golden::resize_w);
+  std::copy(golden::resize_input.begin(), golden::resize_input.end(), image.data());
+  for (const golden::Resized& wanted : golden::resized) {
+    const auto got = st::resize_bicubic(image, wanted.h, wanted.w);
+    // Results whose window of two pixels to each side, widened when shrinking, lies inside.
+    const auto inside = [](int at, int size, int from) {
+      const double scale = double(from) / size, centre = (at + 0.5) * scale, reach = 2 * std::max(scale, 1.0);
+      return centre - reach >= 0.5 && centre + reach <= from - 0.5;
+    };
+    int compared = 0;
+    for (int y = 0; y < wanted.h; ++y)
+      for (int x = 0; x < wanted.w; ++x)
+        if (inside(y, wanted.h, golden::resize_h) && inside(x, wanted.w, golden::resize_w)) {
+          // Weights of at most 2 in all, numbers below 1, rounding in two passes.
+          CHECK(std::abs(got(0, 0, y, x) - wanted.values[std::size_t(y * wanted.w + x)]) < 2e-6f);
+          ++compared;
+        }
+    CHECK(compared >= wanted.h * wanted.w / 8);
+  }
 }

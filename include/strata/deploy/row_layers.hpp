@@ -17,6 +17,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "strata/core/parallel.hpp"
 #include "strata/deploy/layers.hpp"
 #include "strata/nn/trace.hpp"
 
@@ -37,12 +38,17 @@ constexpr std::int64_t held_bytes(std::int64_t bytes) {
   return block < page ? block : (block + page - 1) / page * page;
 }
 
+/// Copies on all threads: what one copies, others would wait for.
+inline void copy_floats(const float* from, std::int64_t count, float* to) {
+  parallel_ranges(count, std::int64_t{1} << 16, [&](std::int64_t begin, std::int64_t end) {
+    std::memcpy(to + begin, from + begin, std::size_t(end - begin) * sizeof(float));
+  });
+}
+
 /// Copies rows between images of the same width and batch of one.
 template <int C>
 void copy_rows(const Image<C>& from, std::int64_t first, std::int64_t count, Image<C>& to, std::int64_t place) {
-  if (count > 0)
-    std::memcpy(to.data() + place * to.w() * C, from.data() + first * from.w() * C,
-                std::size_t(count * from.w() * C) * sizeof(float));
+  if (count > 0) copy_floats(from.data() + first * from.w() * C, count * from.w() * C, to.data() + place * to.w() * C);
 }
 
 /// Rows that wait between two bands, in memory that stays.
@@ -53,7 +59,7 @@ class WaitingRows {
 
   /// Copies all of them to the first rows of `to`.
   void copy_to(Image<C>& to) const {
-    if (size_ > 0) std::memcpy(to.data(), data(), std::size_t(size_ * row_) * sizeof(float));
+    if (size_ > 0) copy_floats(data(), size_ * row_, to.data());
   }
   /// Keeps the rows from `first` on of an image, and no others.
   void assign(const Image<C>& image, std::int64_t first) {
@@ -66,7 +72,7 @@ class WaitingRows {
     Image<C> taken(1, count, rows.w());
     const std::int64_t mine = std::min(count, size_), theirs = count - mine;
     if (mine > 0) {
-      std::memcpy(taken.data(), data(), std::size_t(mine * row_) * sizeof(float));
+      copy_floats(data(), mine * row_, taken.data());
       std::memmove(data(), data() + mine * row_, std::size_t((size_ - mine) * row_) * sizeof(float));
       size_ -= mine;
     }
@@ -89,7 +95,7 @@ class WaitingRows {
       if (size_ > 0) std::memcpy(larger.data(), memory_.data(), std::size_t(size_ * row_) * sizeof(float));
       memory_ = std::move(larger);
     }
-    std::memcpy(data() + size_ * row_, image.data() + first * row_, std::size_t(count * row_) * sizeof(float));
+    copy_floats(image.data() + first * row_, count * row_, data() + size_ * row_);
     size_ += count;
   }
 
@@ -187,12 +193,14 @@ class ConvStage {
     Image<In> all(1, waiting_.size() + above + rows.h() + below, w_ + 2 * pad);
     waiting_.copy_to(all);
     fill_rows(all, waiting_.size(), above);
-    for (std::int64_t y = 0; y < rows.h(); ++y) {
-      float* to = all.data() + (waiting_.size() + above + y) * all.w() * In;
-      std::fill_n(to, pad * In, 0.0f);
-      std::memcpy(to + pad * In, rows.data() + y * w_ * In, std::size_t(w_ * In) * sizeof(float));
-      std::fill_n(to + (pad + w_) * In, pad * In, 0.0f);
-    }
+    parallel_ranges(rows.h(), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t y = begin; y < end; ++y) {
+        float* to = all.data() + (waiting_.size() + above + y) * all.w() * In;
+        std::fill_n(to, pad * In, 0.0f);
+        std::memcpy(to + pad * In, rows.data() + y * w_ * In, std::size_t(w_ * In) * sizeof(float));
+        std::fill_n(to + (pad + w_) * In, pad * In, 0.0f);
+      }
+    });
     fill_rows(all, waiting_.size() + above + rows.h(), below);
     rows = {};
 
