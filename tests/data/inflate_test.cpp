@@ -195,18 +195,18 @@ TEST_CASE("PNG's filters are undone, any of them in any order of rows") {
     }
     filtered.resize(filtered.size() + detail::inflate_padding, 0xAA);
     Buffer out(pixels.size()), in_place = filtered;
-    detail::png_unfilter<Step>(filtered.data(), h, row_bytes, row_bytes, out.data());
+    detail::png_unfilter(Step, filtered.data(), h, row_bytes, row_bytes, out.data());
     CHECK(out == pixels);
-    detail::png_unfilter<Step>(in_place.data(), h, row_bytes, row_bytes, in_place.data());
+    detail::png_unfilter(Step, in_place.data(), h, row_bytes, row_bytes, in_place.data());
     in_place.resize(pixels.size());
     CHECK(in_place == pixels);
     const std::size_t wanted = (w + 1) / 2 * Step;
     Buffer left(h * wanted);
-    detail::png_unfilter<Step>(filtered.data(), h, row_bytes, wanted, left.data());
+    detail::png_unfilter(Step, filtered.data(), h, row_bytes, wanted, left.data());
     for (std::size_t y = 0; y < h; ++y)
       CHECK(std::memcmp(left.data() + y * wanted, pixels.data() + y * row_bytes, wanted) == 0);
     filtered[(h - 1) * (row_bytes + 1)] = 5;
-    CHECK_THROWS_AS(detail::png_unfilter<Step>(filtered.data(), h, row_bytes, row_bytes, out.data()), detail::BadImage);
+    CHECK_THROWS_AS(detail::png_unfilter(Step, filtered.data(), h, row_bytes, row_bytes, out.data()), detail::BadImage);
   };
   for (const std::size_t h : {1u, 2u, 15u, 16u, 17u, 31u, 32u, 33u, 80u})
     for (const std::size_t w : {1u, 2u, 7u, 16u, 33u}) {

@@ -30,7 +30,7 @@ void decode_pixels(const std::uint8_t* bytes, std::size_t size) {
   for (const std::size_t rows : {h, h - 3}) try {
       st::detail::inflate_zlib(input.data(), size, filtered.data(), rows * (row_bytes + 1), rows < h);
       for (std::size_t y = 0; y < h; ++y) filtered[y * (row_bytes + 1)] %= 6;
-      st::detail::png_unfilter<Step>(filtered.data(), rows, row_bytes, rows < h ? 2 * Step : row_bytes, pixels.data());
+      st::detail::png_unfilter(Step, filtered.data(), rows, row_bytes, rows < h ? 2 * Step : row_bytes, pixels.data());
     } catch (const st::detail::BadImage&) {
     }
 }

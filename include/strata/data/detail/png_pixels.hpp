@@ -43,15 +43,12 @@ typedef unsigned char Sixteen __attribute__((vector_size(16)));
 [[gnu::always_inline]] inline Sixteen at_most(Sixteen a, Sixteen b) { return Sixteen(smaller(a, b) == a); }
 [[gnu::always_inline]] inline Sixteen select(Sixteen mask, Sixteen yes, Sixteen no) { return (yes & mask) | (no & ~mask); }
 
-/// Undoes PNG's filters in the first `wanted` bytes (whole pixels) of each row. `filtered` has h rows, each the byte of its
-/// filter type and row_bytes bytes, and inflate_padding bytes behind them; `out` has h rows of `wanted` bytes. Step is the
-/// bytes of a pixel. A pixel waits for its left neighbour, so one row alone cannot use vectors: here many rows go side by
-/// side, each a pixel behind the one above it, from which it takes what it needs. Two vectors of them, since an operation
-/// has to wait for the one before it. `out` may be `filtered`: what is written lies before what is still to be read.
+/// As png_unfilter; Step is the bytes of a pixel where they are known to the compiler, or 0.
 template <std::size_t Step>
-void png_unfilter(const unsigned char* filtered, std::size_t h, std::size_t row_bytes, std::size_t wanted,
-                  unsigned char* out) {
-  constexpr std::size_t vectors = 2, rows = 16 * vectors, skew = (rows - 1) * Step;  // of the last row
+[[gnu::noinline]] void png_unfilter_by(std::size_t bytes, const unsigned char* filtered, std::size_t h, std::size_t row_bytes,
+                                       std::size_t wanted, unsigned char* out) {
+  constexpr std::size_t vectors = 2, rows = 16 * vectors, most = Step > 0 ? Step : 8;
+  const std::size_t step = Step > 0 ? Step : bytes, skew = (rows - 1) * step;  // of the last row
   const std::size_t columns = wanted + skew, line = (columns + 15) / 16 * 16 + skew;
   std::vector<unsigned char> lines(rows * line);  // byte i of row r at skew + i
   std::vector<unsigned char> above(columns + 16);
@@ -66,18 +63,18 @@ void png_unfilter(const unsigned char* filtered, std::size_t h, std::size_t row_
       const unsigned char* row = filtered + (first + r) * (row_bytes + 1);
       if (row[0] > 4) throw BadImage("it is damaged: a row has an unknown filter");
       if (row[0] > 0) filter_of[row[0] - 1][r / 16][r % 16] = 255;
-      source[r] = row + 1 - r * Step;
+      source[r] = row + 1 - r * step;
     }
-    Sixteen last[Step][vectors] = {}, corner[Step][vectors] = {};  // the pixels to the left, and those above them
+    Sixteen last[most][vectors] = {}, corner[most][vectors] = {};  // the pixels to the left, and those above them
     std::size_t n = 0;                                             // the byte of the pixel
     for (std::size_t at = 0; at < columns; at += 16) {
       Sixteen block[vectors][16];
       simd::unroll<vectors>([&](auto v) STRATA_INLINED {
         simd::unroll<16>([&](auto r) STRATA_INLINED { std::memcpy(&block[v][r], source[16 * v + r] + at, 16); });
         transpose(block[v]);
-        if (at / Step < rows)  // zeros before the first pixel
+        if (at / step < rows)  // zeros before the first pixel
           for (std::size_t i = 0; i < 16; ++i)
-            block[v][i] &= at_most(numbers[v], Sixteen{} + static_cast<unsigned char>((at + i) / Step));
+            block[v][i] &= at_most(numbers[v], Sixteen{} + static_cast<unsigned char>((at + i) / step));
       });
       for (std::size_t i = 0; i < 16; ++i) {
         Sixteen a[vectors], b[vectors];
@@ -99,17 +96,31 @@ void png_unfilter(const unsigned char* filtered, std::size_t h, std::size_t row_
           last[n][v] = block[v][i];
           corner[n][v] = b[v];
         });
-        n = n + 1 == Step ? 0 : n + 1;
+        n = n + 1 == step ? 0 : n + 1;
       }
       simd::unroll<vectors>([&](auto v) STRATA_INLINED {
         transpose(block[v]);
         simd::unroll<16>([&](auto r) STRATA_INLINED {
-          std::memcpy(lines.data() + (16 * v + r) * line + skew + at - (16 * v + r) * Step, &block[v][r], 16);
+          std::memcpy(lines.data() + (16 * v + r) * line + skew + at - (16 * v + r) * step, &block[v][r], 16);
         });
       });
     }
     for (std::size_t r = 0; r < count; ++r, out += wanted) std::memcpy(out, lines.data() + r * line + skew, wanted);
     std::memcpy(above.data(), out - wanted, wanted);
+  }
+}
+
+/// Undoes PNG's filters in the first `wanted` bytes (whole pixels) of each row. `filtered` has h rows, each the byte of its
+/// filter type and row_bytes bytes, and inflate_padding bytes behind them; `out` has h rows of `wanted` bytes. `step` is the
+/// bytes of a pixel, at most 8. A pixel waits for its left neighbour, so one row alone cannot use vectors: here many rows go
+/// side by side, each a pixel behind the one above it, from which it takes what it needs. Two vectors of them, since an
+/// operation has to wait for the one before it. `out` may be `filtered`: what is written lies before what is still to be read.
+inline void png_unfilter(std::size_t step, const unsigned char* filtered, std::size_t h, std::size_t row_bytes,
+                         std::size_t wanted, unsigned char* out) {
+  switch (step) {
+    case 1: return png_unfilter_by<1>(step, filtered, h, row_bytes, wanted, out);
+    case 3: return png_unfilter_by<3>(step, filtered, h, row_bytes, wanted, out);
+    default: return png_unfilter_by<0>(step, filtered, h, row_bytes, wanted, out);
   }
 }
 
@@ -151,14 +162,7 @@ inline DecodedImage decode_usual_png(std::vector<unsigned char> file, const Imag
   DecodedImage image{info, info.channels, w, std::vector<unsigned char>((row_bytes + 1) * h + inflate_padding)};
   unsigned char* const pixels = image.own.data();
   inflate_zlib(file.data(), size, pixels, (row_bytes + 1) * h, rows < info.h);
-  switch (step) {
-    case 1: png_unfilter<1>(pixels, h, row_bytes, wanted, pixels); break;
-    case 2: png_unfilter<2>(pixels, h, row_bytes, wanted, pixels); break;
-    case 3: png_unfilter<3>(pixels, h, row_bytes, wanted, pixels); break;
-    case 4: png_unfilter<4>(pixels, h, row_bytes, wanted, pixels); break;
-    case 6: png_unfilter<6>(pixels, h, row_bytes, wanted, pixels); break;
-    default: png_unfilter<8>(pixels, h, row_bytes, wanted, pixels); break;
-  }
+  png_unfilter(step, pixels, h, row_bytes, wanted, pixels);
   image.own.resize(wanted * h);
   if (info.bits == 16) swap_big_endian(image.own);
   return image;
