@@ -73,8 +73,10 @@ template <std::size_t Step>
         simd::unroll<16>([&](auto r) STRATA_INLINED { std::memcpy(&block[v][r], source[16 * v + r] + at, 16); });
         transpose(block[v]);
         if (at / step < rows)  // zeros before the first pixel
-          for (std::size_t i = 0; i < 16; ++i)
-            block[v][i] &= at_most(numbers[v], Sixteen{} + static_cast<unsigned char>((at + i) / step));
+          for (std::size_t i = 0; i < 16; ++i) {
+            const auto column = static_cast<unsigned char>((at + i) / step);
+            block[v][i] &= at_most(numbers[v], Sixteen{} + column);
+          }
       });
       for (std::size_t i = 0; i < 16; ++i) {
         Sixteen a[vectors], b[vectors];
