@@ -90,8 +90,9 @@ class WaitingRows {
     if (count == 0) return;
     row_ = image.w() * C;
     const auto bytes = std::size_t((size_ + count) * row_) * sizeof(float);
-    if (memory_.capacity() < bytes) {
-      Storage larger = cpu_pool().take(bytes, /*for_long=*/true);
+    if (room_ < bytes) {
+      room_ = MemoryPool::block_bytes(bytes);  // all of the block, so that a row more need not be a new one
+      Storage larger = cpu_pool().take(room_, /*for_long=*/true);
       if (size_ > 0) std::memcpy(larger.data(), memory_.data(), std::size_t(size_ * row_) * sizeof(float));
       memory_ = std::move(larger);
     }
@@ -100,6 +101,7 @@ class WaitingRows {
   }
 
   Storage memory_;
+  std::size_t room_ = 0;             // bytes
   std::int64_t size_ = 0, row_ = 0;  // rows, and floats of one
 };
 
