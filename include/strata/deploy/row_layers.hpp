@@ -91,10 +91,11 @@ class WaitingRows {
     row_ = image.w() * C;
     const auto bytes = std::size_t((size_ + count) * row_) * sizeof(float);
     if (room_ < bytes) {
-      room_ = MemoryPool::block_bytes(bytes);  // all of the block, so that a row more need not be a new one
-      Storage larger = cpu_pool().take(room_, /*for_long=*/true);
+      const std::size_t room = MemoryPool::block_bytes(bytes);  // all of the block: a row more need not be a new one
+      Storage larger = cpu_pool().take(room, /*for_long=*/true);
       if (size_ > 0) std::memcpy(larger.data(), memory_.data(), std::size_t(size_ * row_) * sizeof(float));
       memory_ = std::move(larger);
+      room_ = room;
     }
     copy_floats(image.data() + first * row_, count * row_, data() + size_ * row_);
     size_ += count;
