@@ -74,13 +74,21 @@ TEST_CASE("dead leaves look like photographs: few strong edges between much that
 }
 
 TEST_CASE("without texture leaves are flat") {
-  const auto image = st::DeadLeaves<1>({.size = 1, .h = 64, .w = 64, .oversampling = 1, .texture = 0}).image(0);
+  const auto image = st::DeadLeaves<1>({.size = 1, .h = 64, .w = 64, .oversampling = 1, .texture = 0, .blur = 0}).image(0);
   std::int64_t equal = 0;
   for (std::int64_t y = 0; y < 64; ++y)
     for (std::int64_t x = 1; x < 64; ++x) equal += image(0, 0, y, x) == image(0, 0, y, x - 1);
   CHECK(equal > 64 * 63 / 2);
   const auto values = image.span();
   CHECK(std::set<float>(values.begin(), values.end()).size() > 1);
+}
+
+TEST_CASE("every second image or so is out of focus, and the others do not depend on it") {
+  const st::DeadLeaves<1> sharp({.size = 40, .h = 24, .w = 24, .blur = 0}), soft({.size = 40, .h = 24, .w = 24});
+  int blurred = 0;
+  for (std::size_t i = 0; i < sharp.size(); ++i) blurred += !same(sharp.image(i), soft.image(i));
+  CHECK(blurred > 8);
+  CHECK(blurred < 32);
 }
 
 TEST_CASE("options that cannot be meant are refused") {
@@ -90,4 +98,5 @@ TEST_CASE("options that cannot be meant are refused") {
   CHECK_THROWS_AS(st::DeadLeaves<1>({.oversampling = 0}), st::ValueError);
   CHECK_THROWS_AS(st::DeadLeaves<1>({.texture = -1}), st::ValueError);
   CHECK_THROWS_AS(st::DeadLeaves<1>({.texture = std::nanf("")}), st::ValueError);
+  CHECK_THROWS_AS(st::DeadLeaves<1>({.blur = -1}), st::ValueError);
 }

@@ -176,3 +176,29 @@ TEST_CASE("downsample is the mean over squares") {
   CHECK_THROWS_AS(st::downsample(image, 2), st::ShapeError);
   CHECK_THROWS_AS(st::downsample(image, 0), st::ValueError);
 }
+
+TEST_CASE("a Gaussian blur is the sum over both directions, borders going on") {
+  const auto image = numbered<2>(2, 5, 7);
+  for (const float sigma : {0.3f, 0.8f, 3.0f}) {
+    const auto reach = std::int64_t(std::ceil(3 * sigma));
+    const auto weight = [&](std::int64_t i) { return std::exp(-double(i * i) / (2 * double(sigma) * double(sigma))); };
+    double sum = 0;
+    for (std::int64_t i = -reach; i <= reach; ++i) sum += weight(i);
+    const auto blurred = st::gaussian_blur(image, sigma);
+    REQUIRE(blurred.shape() == image.shape());
+    for (std::int64_t n = 0; n < 2; ++n)
+      for (int c = 0; c < 2; ++c)
+        for (std::int64_t y = 0; y < 5; ++y)
+          for (std::int64_t x = 0; x < 7; ++x) {
+            double wanted = 0;
+            for (std::int64_t i = -reach; i <= reach; ++i)
+              for (std::int64_t j = -reach; j <= reach; ++j)
+                wanted += weight(i) * weight(j) / (sum * sum) *
+                          double(image(n, c, std::clamp<std::int64_t>(y + i, 0, 4), std::clamp<std::int64_t>(x + j, 0, 6)));
+            CHECK(double(blurred(n, c, y, x)) == doctest::Approx(wanted).epsilon(1e-5));
+          }
+  }
+  CHECK(same(st::gaussian_blur(image, 0), image));
+  CHECK_THROWS_AS(st::gaussian_blur(image, -1), st::ValueError);
+  CHECK_THROWS_AS(st::gaussian_blur(image, std::nanf("")), st::ValueError);
+}

@@ -1,4 +1,6 @@
 // Parses any words, one a line, as the command line of a training program and of strata-restore.
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -8,41 +10,51 @@
 
 namespace {
 
-/// Whether the words are taken. CLI11 wants them from the back.
+/// A program's options and their parser. Making one takes as long as many parses; CLI11 remembers the options of all parses
+/// of an App, so that a new one now and then keeps that short.
 template <class Options>
-bool parse(CLI::App& app, Options& options, const std::vector<std::string>& words) {
-  options = {};
-  try {
-    app.parse(std::vector<std::string>(words));
-    return true;
-  } catch (const CLI::ParseError& error) {
-    (void)std::string(error.what());
-    return false;
+class Program {
+ public:
+  explicit Program(void (*add_options)(CLI::App&, Options&)) : add_options_(add_options) {}
+
+  /// Whether the words are taken. CLI11 wants them from the back.
+  bool parse(const std::vector<std::string>& words) {
+    if (parses_++ % 100000 == 0) {
+      app_ = std::make_unique<CLI::App>();
+      add_options_(*app_, options);
+    }
+    options = {};
+    try {
+      app_->parse(std::vector<std::string>(words));
+      return true;
+    } catch (const CLI::ParseError& error) {
+      (void)std::string(error.what());
+      return false;
+    }
   }
-}
+
+  Options options;
+
+ private:
+  void (*add_options_)(CLI::App&, Options&);
+  std::unique_ptr<CLI::App> app_;
+  std::int64_t parses_ = 0;
+};
 
 void train(const std::vector<std::string>& words) {
-  static training::Options options;
-  static CLI::App& app = [&]() -> CLI::App& {
-    static CLI::App made;
-    training::add_options(made, options);
-    return made;
-  }();
+  static Program<training::Options> program(training::add_options);
+  const training::Options& options = program.options;
   // What was taken must be what the checks promise.
-  if (parse(app, options, words) &&
+  if (program.parse(words) &&
       (options.steps < 1 || options.batch_size < 1 || options.patch_size < 16 || options.patch_size > 4096 ||
        !(options.lr > 0) || !(options.minutes >= 0) || options.threads < 0 || options.threads > 1024))
     __builtin_trap();
 }
 
 void restore_pictures(const std::vector<std::string>& words) {
-  static restore::Options options;
-  static CLI::App& app = [&]() -> CLI::App& {
-    static CLI::App made;
-    restore::add_options(made, options);
-    return made;
-  }();
-  if (!parse(app, options, words)) return;
+  static Program<restore::Options> program(restore::add_options);
+  if (!program.parse(words)) return;
+  const restore::Options& options = program.options;
   if (options.inputs.empty() || options.output.empty() || options.threads < 0 || options.threads > 1024) __builtin_trap();
   try {
     if (restore::bytes_of(options.max_memory) < 0) __builtin_trap();

@@ -9,7 +9,8 @@
 // Ladjal, Synthetic images as a regularity prior for image restoration neural networks, SSVM 2021, which trains
 // denoisers on it. Here the leaves fall twice: large ones are the objects of a scene, and on each lie small ones of its
 // own colours, dense or sparse, in disorder or combed like fur. Objects have gradients, noise or stripes. Images are
-// drawn larger and reduced, as a camera's pixels average what they see.
+// drawn larger and reduced, as a camera's pixels average what they see, and every second one is out of focus: a denoiser
+// that has seen sharp edges alone makes soft ones worse.
 #pragma once
 
 #include <algorithm>
@@ -37,6 +38,7 @@ struct DeadLeavesOptions {
   std::uint64_t seed = 0;
   std::int64_t oversampling = 2;  ///< drawn that many times larger, then averaged
   float texture = 1;              ///< scales the strength of gradients and textures; 0: flat leaves
+  float blur = 1.6f;              ///< the largest standard deviation of the blur of every second image; 0: all are sharp
 };
 
 /// A source of C-channel images in [0, 1]. Image i depends on the options, the seed and i alone.
@@ -61,6 +63,8 @@ class DeadLeaves {
     within("w times .oversampling", options.w * options.oversampling, 1, 16384);
     if (!(options.texture >= 0 && options.texture <= 10))
       throw ValueError(concat("DeadLeaves: got .texture = ", options.texture, ", wanted 0 to 10"));
+    if (!(options.blur >= 0 && options.blur <= 100))
+      throw ValueError(concat("DeadLeaves: got .blur = ", options.blur, ", wanted 0 to 100"));
   }
 
   std::size_t size() const { return options_.size; }
@@ -71,7 +75,8 @@ class DeadLeaves {
     Rng rng(options_.seed, 0x1EAFu, std::uint32_t(index));
     Image<C> large(1, options_.h * options_.oversampling, options_.w * options_.oversampling);
     draw(large, rng);
-    return clamp(options_.oversampling == 1 ? large : downsample(large, options_.oversampling));
+    const Image<C> sharp = clamp(options_.oversampling == 1 ? large : downsample(large, options_.oversampling));
+    return options_.blur > 0 && rng.coin() ? gaussian_blur(sharp, options_.blur * rng.uniform()) : sharp;
   }
 
  private:

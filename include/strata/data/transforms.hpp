@@ -1,4 +1,4 @@
-// What is done to images before they are trained on: crops, the eight orientations, noise, rounding, luma, smaller
+// What is done to images before they are trained on: crops, the eight orientations, noise, blur, rounding, luma, smaller
 // sizes.
 //
 //     auto patch = st::random_crop(image, 40, rng);
@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "strata/core/error.hpp"
 #include "strata/core/random.hpp"
@@ -143,6 +144,41 @@ Image<C> add_gaussian_noise(const Image<C>& image, float sigma, Rng& rng) {
   Image<C> out(image.n(), image.h(), image.w());
   rng.fill_normal(out.span(), 0.0f, sigma);
   for (std::int64_t i = 0; i < image.size(); ++i) out.data()[i] += image.data()[i];
+  return out;
+}
+
+/// The image under a Gaussian of standard deviation `sigma` pixels, cut off at 3 sigma; beyond the border its last pixels go
+/// on. Throws ValueError for a sigma that is negative or over 100.
+template <int C>
+Image<C> gaussian_blur(const Image<C>& image, float sigma) {
+  if (!(sigma >= 0 && sigma <= 100)) throw ValueError(concat("gaussian_blur: got sigma ", sigma, ", wanted 0 to 100"));
+  const auto reach = std::int64_t(std::ceil(3 * sigma));
+  std::vector<float> weights(std::size_t(2 * reach + 1), 1.0f);
+  float sum = 1;
+  for (std::int64_t i = 1; i <= reach; ++i) {
+    const float weight = std::exp(-float(i * i) / (2 * sigma * sigma));
+    weights[std::size_t(reach - i)] = weights[std::size_t(reach + i)] = weight;
+    sum += 2 * weight;
+  }
+  for (float& weight : weights) weight /= sum;
+  const std::int64_t h = image.h(), w = image.w();
+  Image<C> rows(1, h, w), out(image.n(), h, w);
+  for (std::int64_t n = 0; n < image.n(); ++n) {
+    rows.tensor().fill(0);
+    for (std::int64_t y = 0; y < h; ++y)
+      for (std::int64_t x = 0; x < w; ++x)
+        for (std::int64_t i = -reach; i <= reach; ++i) {
+          const float* from = &image(n, 0, y, std::clamp<std::int64_t>(x + i, 0, w - 1));
+          for (int c = 0; c < C; ++c) (&rows(0, 0, y, x))[c] += weights[std::size_t(reach + i)] * from[c];
+        }
+    std::fill_n(&out(n, 0, 0, 0), h * w * C, 0.0f);
+    for (std::int64_t y = 0; y < h; ++y)
+      for (std::int64_t i = -reach; i <= reach; ++i) {
+        const float* from = &rows(0, 0, std::clamp<std::int64_t>(y + i, 0, h - 1), 0);
+        float* to = &out(n, 0, y, 0);
+        for (std::int64_t x = 0; x < w * C; ++x) to[x] += weights[std::size_t(reach + i)] * from[x];
+      }
+  }
   return out;
 }
 

@@ -44,6 +44,9 @@ inline void* limited_realloc(void* memory, std::size_t bytes) {
   return bytes > allocation_limit() ? nullptr : std::realloc(memory, bytes);
 }
 
+/// For stb, which copies nothing to nowhere where a PNG file has an empty piece of data.
+inline void* memcpy(void* to, const void* from, std::size_t bytes) { return bytes == 0 ? to : std::memcpy(to, from, bytes); }
+
 }  // namespace strata::inline STRATA_ABI::detail::stb
 
 // What stb's two headers look at or define and a user may have set.
