@@ -65,5 +65,6 @@ int main(int argc, char** argv) {
     compare<ffdnet::FFDNet<1>>("ffdnet grey", 1024, 1024, mb << 20, rounds);
     compare<bench::FoldedDnCNN<1, 64, 17>>("dncnn17", 512, 1024, mb << 20, rounds);
   }
+  compare<ffdnet::FFDNet<1>>("ffdnet grey", 2448, 3264, std::int64_t{512} << 20, rounds);
   return 0;
 }
