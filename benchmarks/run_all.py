@@ -7,8 +7,8 @@
     benchmarks/run_all.py --render                     # table and plot of the results that are there
 
 Each piece of work is measured by peers/compare.py: all sides in turn, in one run, medians. Strata's side is compiled from
-the tree this file lies in. Results gather in build/benchmarks/results.json, so that a run can be broken off and continued
-with --only; the table goes to benchmarks/PEERS.md and the plot to benchmarks/peers.svg.
+the tree this file lies in. Results gather in build/benchmarks/results.json, each with the build and the command it is of, so that
+a run can be broken off and continued with --only; the table goes to benchmarks/PEERS.md and the plot to benchmarks/peers.svg.
 """
 import argparse
 import datetime
@@ -174,7 +174,10 @@ def title(kind, network, size, extra):
 
 
 def rows(results):
-    """(title, ours in ms, GFLOP/s, of peak, {peer: ratio}, machine) of every piece of work that was measured."""
+    """(title, ours in ms, GFLOP/s, of peak, {peer: ratio}, the better format, machine, build) of all that was measured."""
+    peaks = {}  # the most that was seen with the same instructions: the processor may have been slow while a row's was measured
+    for key, result in results["work"].items():
+        peaks[key.endswith("avx2")] = max(peaks.get(key.endswith("avx2"), 0), result.get("machine", {}).get("peak", 0))
     for kind, network, size, sides, extra in all_work(True, True):
         result = results["work"].get(key_of(kind, network, size, extra))
         ours = result and median(result, "strata")
@@ -187,7 +190,8 @@ def rows(results):
         ratios = {"PyTorch": min(formats.values())} if formats else {}
         ratios |= {"torch.compile" if side == "torch:compile" else side: r for side, r in peers.items() if side not in formats}
         best = min(formats, key=formats.get).split(":")[1] if formats else ""
-        yield title(kind, network, size, extra), ours, gflops, gflops / result["machine"]["peak"], ratios, best, result["machine"]
+        yield (title(kind, network, size, extra), ours, gflops, gflops / peaks[extra == "avx2"], ratios, best, result["machine"],
+               result["build"])
 
 
 def table(results):
@@ -195,34 +199,35 @@ def table(results):
     machines = [row[6] for row in rows_]
     span = lambda what, digits=0: "{:.{d}f} to {:.{d}f}".format(min(m[what] for m in machines), max(m[what] for m in machines), d=digits)
     peers = ["PyTorch", "torch.compile", "onnxruntime", "ncnn", "dlib"]
-    lines = ["# Strata beside its peers", "",
-             f"`{results['command']}`, {results['date']}, {results['processor']}, {results['threads']} threads, float32. "
-             f"{results['versions']}. {results.get('note', '')}".strip(), "",
+    runs = [f"- Build {name}: `{run['command']}`, {run['date']}, {run['processor']}, {run['threads']} threads, {run['versions']}. "
+            f"{run['note']}".strip() for name, run in results["runs"].items()]
+    lines = ["# Strata beside its peers", "", *runs, "",
              "Each row is one run in which the sides were timed in turn; figures are of medians. A peer's column says how many "
              "times longer it takes than Strata. PyTorch: the better of channels_last and contiguous, with its allocator tuned; "
-             "torch.compile: channels_last. Inference has batch norm folded. GFLOP/s are effective, those of a direct "
+             "torch.compile: channels_last. All in float32. Inference has batch norm folded. GFLOP/s are effective, those of a direct "
              "convolution (training: three times the forward's), which Winograd's algorithm can exceed. During the runs the "
-             f"machine reached {span('peak')} GFLOP/s of multiply-adds (rows marked AVX2: what AVX2 reaches), copied "
+             f"machine reached {span('peak')} GFLOP/s of multiply-adds (of peak: of the most; rows marked AVX2: that of AVX2), copied "
              f"{span('copy')} GB/s, and needed {span('latency')} ns from core to core.", "",
-             "| work | Strata ms | GFLOP/s | of peak | " + " | ".join(peers) + " | PyTorch's better format |",
-             "|---" + "|---:" * (len(peers) + 3) + "|---|"]
-    for name, ours, gflops, of_peak, ratios, best, _ in rows_:
+             "| work | Strata ms | GFLOP/s | of peak | " + " | ".join(peers) + " | PyTorch's better format | build |",
+             "|---" + "|---:" * (len(peers) + 3) + "|---|---|"]
+    for name, ours, gflops, of_peak, ratios, best, _, build_ in rows_:
         cells = [f"{ratios[p]:.2f}" if p in ratios else "" for p in peers]
-        lines.append(f"| {name} | {ours:.2f} | {gflops:.0f} | {of_peak:.2f} | " + " | ".join(cells) + f" | {best} |")
+        lines.append(f"| {name} | {ours:.2f} | {gflops:.0f} | {of_peak:.2f} | " + " | ".join(cells) + f" | {best} | {build_} |")
     lines += ["", "![How many times longer the peers take](peers.svg)", ""]
     alone = results.get("alone", {})
     if "peak" in alone.get("memory", {}).get("torch", {}):
         m = alone["memory"]
         lines += [f"**Memory** of training DnCNN-17×64, batch 128 of 40×40: {m['strata']['peak']:.0f} MB resident at most, PyTorch "
                   f"(channels_last) {m['torch']['peak']:.0f} MB: {m['strata']['peak'] / m['torch']['peak']:.2f} times as much. "
-                  f"Of these {m['strata']['start']:.0f} and {m['torch']['start']:.0f} MB are there after a step on 8×8 pixels.", ""]
+                  f"Of these {m['strata']['start']:.0f} and {m['torch']['start']:.0f} MB are there after a step on 8×8 pixels. (Build {m['build']}.)", ""]
     if "torch" in alone.get("start", {}):
         s = alone["start"]
-        lines += [f"**Start** of the process to the first training step (batch 128, random data): {s['strata']:.2f} s, PyTorch {s['torch']:.2f} s.", ""]
+        lines += [f"**Start** of the process to the first training step (batch 128, random data): {s['strata']:.2f} s, PyTorch {s['torch']:.2f} s. (Build {s['build']}.)", ""]
     if "error" not in alone.get("threads", {"error": ""}):
         lines += ["**Two threads** instead of one: " + "; ".join(
             f"{work.split()[0]} of DnCNN-17×64 ({work.split(maxsplit=2)[2].replace(' ', '×')}) {ratio['strata']:.2f} times faster, PyTorch {ratio['torch']:.2f}"
-            for work, ratio in alone["threads"].items()).replace("train", "training").replace("infer ", "inference ") + ".", ""]
+            for work, ratio in alone["threads"].items() if work != "build").replace("train", "training").replace("infer ", "inference ")
+            + f". (Build {alone['threads']['build']}.)", ""]
     failures = [f"- {key}, {side}: {value['error']}" for key, result in results["work"].items() for side, value in result.items()
                 if isinstance(value, dict) and "error" in value]
     return "\n".join(lines + (["Not measured:", *failures, ""] if failures else []))
@@ -238,7 +243,7 @@ def plot(results):
     left, width, bar, gap = 330, 460, 9, 10
     x = lambda ratio: left + min(ratio, cap) / cap * width
     y, body = 58, []
-    for name, *_, ratios, _, _ in rows_:
+    for name, _, _, _, ratios, *_ in rows_:
         height = bar * len(ratios)
         body.append(f'<text x="{left - 8}" y="{y + height / 2 + 4}" text-anchor="end">{name}</text>')
         for peer, ratio in ratios.items():
@@ -276,7 +281,7 @@ def main():
 
     BUILD.mkdir(parents=True, exist_ok=True)
     file = BUILD / "results.json"
-    results = json.loads(file.read_text()) if file.exists() else {"work": {}, "alone": {}}
+    results = json.loads(file.read_text()) if file.exists() else {"work": {}, "alone": {}, "runs": {}}
     if not options.render:
         options.python = options.python or make_environment(BUILD / "venv")
         include = ["-std=c++20", f"-I{HERE.parent / 'include'}", "-isystem", os.environ.get("STB_INCLUDE", "/usr/include/stb")]
@@ -289,25 +294,29 @@ def main():
         versions = subprocess.run([options.python, "-c", "import torch, onnxruntime, ncnn; print(f'PyTorch {torch.__version__}, "
                                    "onnxruntime {onnxruntime.__version__}, ncnn {ncnn.__version__}')"], capture_output=True, text=True)
         commit = subprocess.run(["git", "-C", HERE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-        results |= {"command": f"benchmarks/run_all.py --rounds {options.rounds} --seconds {options.seconds}"
-                    + (" --no-compile" if options.no_compile else ""), "note": options.note,
-                    "date": f"{datetime.date.today()}", "processor": processor(), "threads": options.threads,
-                    "versions": f"Strata {commit.stdout.strip()}, {versions.stdout.strip()}" + (", dlib" if servers["dlib"] else "")}
+        name = commit.stdout.strip()
+        results["runs"][name] = {
+            "command": f"benchmarks/run_all.py --rounds {options.rounds} --seconds {options.seconds}"
+                       + (" --no-compile" if options.no_compile else ""), "note": options.note,
+            "date": f"{datetime.date.today()}", "processor": processor(), "threads": options.threads,
+            "versions": versions.stdout.strip() + (", dlib" if servers["dlib"] else "")}
         for work in all_work(not options.no_compile, servers["dlib"]):
             key = key_of(*work[:3], work[4])
             if not re.search(options.only, key):
                 continue
             begin = time.time()
-            results["work"][key] = compare(options, servers, *work)
+            results["work"][key] = compare(options, servers, *work) | {"build": name}
             file.write_text(json.dumps(results))
             medians = {side: median(results["work"][key], side) for side in work[3]}
             print(f"{key:34} {time.time() - begin:5.0f} s  " + "  ".join(
                 f"{side} {ms:.2f}" if ms else f"{side} failed" for side, ms in medians.items()), flush=True)
-        for name in MEASUREMENTS:
-            if re.search(options.only, name):
-                results["alone"][name] = worker(options, servers, name)
+        for what in MEASUREMENTS:
+            if re.search(options.only, what):
+                results["alone"][what] = worker(options, servers, what) | {"build": name}
                 file.write_text(json.dumps(results))
-                print(name, results["alone"][name], flush=True)
+                print(what, results["alone"][what], flush=True)
+    kept = {result["build"] for part in ("work", "alone") for result in results[part].values()}
+    results["runs"] = {name: run for name, run in results["runs"].items() if name in kept}
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "PEERS.md").write_text(table(results))
     (options.output / "peers.svg").write_text(plot(results))

@@ -83,7 +83,7 @@ TEST_CASE("without texture leaves are flat") {
   CHECK(std::set<float>(values.begin(), values.end()).size() > 1);
 }
 
-TEST_CASE("every second image or so is out of focus, and the others do not depend on it") {
+TEST_CASE("about half the images are out of focus, and the others do not depend on it") {
   const st::DeadLeaves<1> sharp({.size = 40, .h = 24, .w = 24, .blur = 0}), soft({.size = 40, .h = 24, .w = 24});
   int blurred = 0;
   for (std::size_t i = 0; i < sharp.size(); ++i) blurred += !same(sharp.image(i), soft.image(i));

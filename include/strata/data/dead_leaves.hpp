@@ -9,8 +9,8 @@
 // Ladjal, Synthetic images as a regularity prior for image restoration neural networks, SSVM 2021, which trains
 // denoisers on it. Here the leaves fall twice: large ones are the objects of a scene, and on each lie small ones of its
 // own colours, dense or sparse, in disorder or combed like fur. Objects have gradients, noise or stripes. Images are
-// drawn larger and reduced, as a camera's pixels average what they see, and every second one is out of focus: a denoiser
-// that has seen sharp edges alone makes soft ones worse.
+// drawn larger and reduced, as a camera's pixels average what they see, and about half of them are out of focus, as
+// parts of photographs are.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +38,7 @@ struct DeadLeavesOptions {
   std::uint64_t seed = 0;
   std::int64_t oversampling = 2;  ///< drawn that many times larger, then averaged
   float texture = 1;              ///< scales the strength of gradients and textures; 0: flat leaves
-  float blur = 1.6f;              ///< the largest standard deviation of the blur of every second image; 0: all are sharp
+  float blur = 1.6f;              ///< the largest standard deviation of the blur, which half the images have; 0: none
 };
 
 /// A source of C-channel images in [0, 1]. Image i depends on the options, the seed and i alone.
