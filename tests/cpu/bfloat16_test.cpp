@@ -23,6 +23,7 @@ namespace {
 using Matrix = std::vector<std::vector<double>>;
 using Floats = std::vector<float>;
 using st::Precision;
+using st::cpu::Bfloat16;
 
 const double r = std::sqrt(2.0), a = r / 2;
 const Matrix from_input{{1, 0, -2.5, 0, 1, 0},      {0, -r, -2, a, 1, 0},     {0, r, -2, -a, 1, 0},
@@ -184,18 +185,18 @@ TEST_CASE("convolution in bfloat16 has the errors of its factors' rounding") {
     const Floats x = normal(p.input_size(), 1), weight = normal(p.weight_size(), 2), bias = normal(p.out, 3);
     Reference wanted = reference(p, x, weight);
     Floats y(std::size_t(p.output_size()), std::numeric_limits<float>::quiet_NaN());
-    st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::none, {}, Precision::bf16);
+    st::cpu::conv2d_forward<float, Bfloat16>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::none);
     check(y, wanted);
 
     st::cpu::PackedWeights cache;
     Floats kept(y.size()), single(y.size()), wanted_single(y.size());
-    const auto forward = [&](Floats& to, Precision precision) {
-      st::cpu::conv2d_forward_cached<float>(p, x.data(), cache, 5, [&] { return weight.data(); }, bias.data(), to.data(),
-                                            st::Activation::relu, precision);
+    const auto forward = [&]<class Factor>(Floats& to, Factor) {
+      st::cpu::conv2d_forward_cached<float, Factor>(p, x.data(), cache, 5, [&] { return weight.data(); }, bias.data(), to.data(),
+                                                    st::Activation::relu);
     };
-    for (int i = 0; i < 2; ++i) {  // with one key and another precision in between
-      forward(kept, Precision::bf16);
-      forward(single, Precision::fp32);
+    for (int i = 0; i < 2; ++i) {  // with one key and another factor in between
+      forward(kept, Bfloat16{});
+      forward(single, float{});
     }
     st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), bias.data(), wanted_single.data(), st::Activation::relu);
     CHECK(single == wanted_single);
@@ -223,9 +224,9 @@ TEST_CASE("the gradient for the input in bfloat16 has the errors of its factors'
           turned[std::size_t((c * taps + taps - 1 - t) * p.out + o)] = weight[std::size_t((o * taps + t) * p.in + c)];
     Reference wanted = reference(back, dy, turned);
     Floats dx(std::size_t(p.input_size()), std::numeric_limits<float>::quiet_NaN());
-    st::cpu::conv2d_backward_input<float>(p, dy.data(), weight.data(), dx.data(), false, {}, Precision::bf16);
+    st::cpu::conv2d_backward_input<float, Bfloat16>(p, dy.data(), weight.data(), dx.data(), false);
     check(dx, wanted);
-    st::cpu::conv2d_backward_input<float>(p, dy.data(), weight.data(), dx.data(), true, {}, Precision::bf16);
+    st::cpu::conv2d_backward_input<float, Bfloat16>(p, dy.data(), weight.data(), dx.data(), true);
     for (float& value : dx) value /= 2;
     check(dx, wanted);
   }
@@ -238,9 +239,9 @@ TEST_CASE("convolution in bfloat16 reads through a batch norm and gathers statis
   Floats applied(x.size()), y(std::size_t(p.output_size())), same(y.size());
   st::cpu::batch_norm_apply(p.n * p.h * p.w, p.in, x.data(), scale.data(), shift.data(), applied.data(), st::Activation::relu);
   std::vector<double> mean(std::size_t(p.out)), variance(mean.size()), wanted_mean(mean.size()), wanted_variance(mean.size());
-  st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::none,
-                                 {affine, {mean.data(), variance.data()}}, Precision::bf16);
-  st::cpu::conv2d_forward<float>(p, applied.data(), weight.data(), nullptr, same.data(), st::Activation::none, {}, Precision::bf16);
+  st::cpu::conv2d_forward<float, Bfloat16>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::none,
+                                           {affine, {mean.data(), variance.data()}});
+  st::cpu::conv2d_forward<float, Bfloat16>(p, applied.data(), weight.data(), nullptr, same.data(), st::Activation::none);
   CHECK(y == same);
   st::cpu::batch_norm_statistics(p.n * p.h * p.w, int(p.out), y.data(), wanted_mean.data(), wanted_variance.data());
   for (std::size_t c = 0; c < mean.size(); ++c) {
@@ -258,8 +259,8 @@ TEST_CASE("convolution in bfloat16 gives the same bits for any number of threads
   for (int threads = 1; threads <= 3; ++threads) {
     st::set_num_threads(threads);
     Floats both(std::size_t(p.output_size() + p.input_size()));
-    st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), nullptr, both.data(), st::Activation::none, {}, Precision::bf16);
-    st::cpu::conv2d_backward_input<float>(p, dy.data(), weight.data(), both.data() + p.output_size(), false, {}, Precision::bf16);
+    st::cpu::conv2d_forward<float, Bfloat16>(p, x.data(), weight.data(), nullptr, both.data(), st::Activation::none);
+    st::cpu::conv2d_backward_input<float, Bfloat16>(p, dy.data(), weight.data(), both.data() + p.output_size(), false);
     results.push_back(both);
   }
   st::set_num_threads(threads_before);
@@ -267,7 +268,7 @@ TEST_CASE("convolution in bfloat16 gives the same bits for any number of threads
   CHECK(results[0] == results[2]);
   x[std::size_t((4 * p.w + 4) * p.in)] = std::numeric_limits<float>::quiet_NaN();
   Floats y(std::size_t(p.output_size()));
-  st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::relu, {}, Precision::bf16);
+  st::cpu::conv2d_forward<float, Bfloat16>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::relu);
   CHECK(std::isnan(y[std::size_t((4 * p.w + 4) * p.out)]));
 }
 

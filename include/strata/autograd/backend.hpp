@@ -13,9 +13,7 @@
 #include "strata/autograd/parameter.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/random.hpp"
-#include "strata/cpu/conv2d.hpp"
-#include "strata/cpu/pointwise.hpp"
-#include "strata/cpu/pooling.hpp"
+#include "strata/cpu/compiled_kernels.hpp"
 #include "strata/kernels/accelerator.hpp"
 #include "strata/kernels/transfer.hpp"
 #include "strata/math/precision.hpp"
@@ -42,13 +40,16 @@ void dispatch(Device device, OnCpu&& on_cpu, OnDevice&& on_device) {
     throw_not_float(device);
 }
 
-template <class T>
-void check_cpu_precision(Precision precision) {
-  if (precision == Precision::fp32) return;
+/// f.operator()<Factor>() with what the CPU's convolutions of T multiply in.
+template <class T, class F>
+void with_cpu_factor(Precision precision, F&& f) {
+  if (precision == Precision::fp32) return f.template operator()<T>();
   if (precision != Precision::bf16)
     throw ValueError("conv2d: the cpu computes in fp32 or bf16; other precisions need an accelerator");
   if (!std::is_same_v<T, float>) throw ValueError("conv2d: bf16 is for networks of float32; this one is of float64");
-  if (!cpu::bfloat16_instructions)
+  if constexpr (std::is_same_v<T, float> && cpu::bfloat16_instructions)
+    f.template operator()<cpu::Bfloat16>();
+  else
     throw ValueError("conv2d: bf16 on the cpu wants a program compiled for a processor with AVX512-BF16 (-march=native on one); "
                      "this one is compiled for " STRATA_ISA " without it, where fp32 is faster");
 }
@@ -84,8 +85,9 @@ void conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, con
   detail::dispatch<T>(
       device,
       [&] {
-        detail::check_cpu_precision<T>(precision);
-        cpu::conv2d_forward<T>(problem, x, weight, bias, y, activation, fusion, precision);
+        detail::with_cpu_factor<T>(precision, [&]<class Factor> {
+          cpu::conv2d_forward<T, Factor>(problem, x, weight, bias, y, activation, fusion);
+        });
       },
       [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, fusion.accumulate, precision); });
 }
@@ -98,8 +100,9 @@ void conv2d_forward_cached(Device device, const Conv2dProblem& problem, const T*
   detail::dispatch<T>(
       device,
       [&] {
-        detail::check_cpu_precision<T>(precision);
-        cpu::conv2d_forward_cached<T>(problem, x, cache, key(), weights, bias, y, activation, precision);
+        detail::with_cpu_factor<T>(precision, [&]<class Factor> {
+          cpu::conv2d_forward_cached<T, Factor>(problem, x, cache, key(), weights, bias, y, activation);
+        });
       },
       [&](auto& gpu) { gpu.conv2d_forward(problem, x, weights(), bias, y, activation, false, precision); });
 }
@@ -108,7 +111,12 @@ template <class T>
 void conv2d_backward_input(Device device, const Conv2dProblem& problem, const T* dy, const T* weight, T* dx,
                            bool accumulate, Precision precision, const NormGradientSums<T>& sums = {}) {
   detail::dispatch<T>(
-      device, [&] { cpu::conv2d_backward_input<T>(problem, dy, weight, dx, accumulate, sums, precision); },
+      device,
+      [&] {
+        detail::with_cpu_factor<T>(precision, [&]<class Factor> {
+          cpu::conv2d_backward_input<T, Factor>(problem, dy, weight, dx, accumulate, sums);
+        });
+      },
       [&](auto& gpu) { gpu.conv2d_backward_input(problem, dy, weight, dx, accumulate, precision); });
 }
 

@@ -23,7 +23,6 @@
 #include "strata/math/activation.hpp"
 #include "strata/math/channel_affine.hpp"
 #include "strata/math/conv2d_problem.hpp"
-#include "strata/math/precision.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
 
@@ -64,16 +63,6 @@ const T* apply_affine(const Conv2dProblem& p, const T* x, const ChannelAffine<T>
 
 }  // namespace detail
 
-namespace detail {
-
-/// Calls f with what Winograd's products multiply in: as asked for, float32 unless that is bf16.
-template <class F>
-decltype(auto) with_factor(Precision precision, F&& f) {
-  return precision == Precision::bf16 ? f.template operator()<Bfloat16>() : f.template operator()<float>();
-}
-
-}  // namespace detail
-
 /// What a convolution does besides, in the same pass over memory where its method allows.
 template <class T>
 struct Conv2dForwardFusion {
@@ -82,20 +71,17 @@ struct Conv2dForwardFusion {
   bool accumulate = false;            ///< y += the sums, without bias, activation and statistics
 };
 
-/// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros. bf16 is for Winograd's products of
-/// float32 images; everything else is computed in T whatever the precision.
+/// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros. Winograd's products of float32 images
+/// multiply in Factor, which may be Bfloat16; everything else is computed in T.
 /// Throws ShapeError if the problem's extents make no convolution.
-template <class T>
+template <class T, class Factor = T>
 void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
-                    Activation activation = Activation::none, const Conv2dForwardFusion<T>& fusion = {},
-                    Precision precision = Precision::fp32) {
+                    Activation activation = Activation::none, const Conv2dForwardFusion<T>& fusion = {}) {
   check_conv2d(problem);
   const Epilogue<T> epilogue{.bias = bias, .activation = activation, .accumulate = fusion.accumulate};
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem))
-      return detail::with_factor(precision, [&]<class Factor> {
-        winograd_forward<Factor>(problem, x, weight, y, epilogue, fusion.input, fusion.statistics);
-      });
+      return winograd_forward<Factor>(problem, x, weight, y, epilogue, fusion.input, fusion.statistics);
   std::optional<Scratch<T>> input;
   direct_forward(problem, detail::apply_affine(problem, x, fusion.input, input), weight, y, epilogue);
   if (fusion.statistics)
@@ -105,36 +91,33 @@ void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, c
 
 /// The same for weights that stay, as in inference: `cache` keeps the form that the kernel reads under `key`, a checksum of
 /// what the weights come from. weight() gives them, and is not called when the cache holds them.
-template <class T, class Weight>
+template <class T, class Factor = T, class Weight>
 void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeights& cache, std::uint64_t key, Weight&& weight,
-                           const T* bias, T* y, Activation activation, Precision precision = Precision::fp32) {
+                           const T* bias, T* y, Activation activation) {
   check_conv2d(problem);
   const Epilogue<T> epilogue{.bias = bias, .activation = activation};
   if constexpr (std::is_same_v<T, float>)
-    if (detail::use_winograd(problem))
-      return detail::with_factor(precision, [&]<class Factor> {
-        const std::uint64_t form = std::is_same_v<Factor, float> ? 0 : ~std::uint64_t{0};  // another, under another key
-        const auto packed = cache.get(key ^ form, winograd_packed_size<Factor>(problem),
-                                      [&](float* to) { winograd_pack(problem, weight(), reinterpret_cast<Factor*>(to)); });
-        winograd_forward_packed(problem, x, reinterpret_cast<const Factor*>(packed->data()), y, epilogue);
-      });
+    if (detail::use_winograd(problem)) {
+      const std::uint64_t form = std::is_same_v<Factor, float> ? 0 : ~std::uint64_t{0};  // another, under another key
+      const auto packed = cache.get(key ^ form, winograd_packed_size<Factor>(problem),
+                                    [&](float* to) { winograd_pack(problem, weight(), reinterpret_cast<Factor*>(to)); });
+      return winograd_forward_packed(problem, x, reinterpret_cast<const Factor*>(packed->data()), y, epilogue);
+    }
   direct_forward(problem, x, weight(), y, epilogue);
 }
 
 /// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`. With `sums`, x is the
 /// result of a batch norm (and activation): gathers its sums of dx, which may on the way be set to 0 where the activation
-/// did not let the value through. The precision is as in conv2d_forward; the gradient for the weights is always of T.
-template <class T>
+/// did not let the value through. Factor is as in conv2d_forward; the gradient for the weights is always of T.
+template <class T, class Factor = T>
 void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate,
-                           const NormGradientSums<T>& sums = {}, Precision precision = Precision::fp32) {
+                           const NormGradientSums<T>& sums = {}) {
   check_conv2d(problem);
   bool gathered = false;
   if constexpr (std::is_same_v<T, float>) {
     if (detail::use_winograd_backward_input(problem)) {
       gathered = !accumulate;  // what is added to has its sums elsewhere
-      detail::with_factor(precision, [&]<class Factor> {
-        winograd_backward_input<Factor>(problem, dy, weight, dx, accumulate, gathered ? sums : NormGradientSums<T>{});
-      });
+      winograd_backward_input<Factor>(problem, dy, weight, dx, accumulate, gathered ? sums : NormGradientSums<T>{});
     } else {
       direct_backward_input(problem, dy, weight, dx, accumulate);
     }

@@ -1,0 +1,21 @@
+// The CPU's kernels, all of them. A program compiles those that it uses. Where STRATA_COMPILED_KERNELS is defined it leaves
+// those of float32 to kernels.cpp, which a project then compiles once instead of in each of its programs, and again whenever
+// one changes:
+//
+//     target_link_libraries(program PRIVATE strata::strata strata::kernels)               # CMake does both
+//     g++ -std=c++20 -O3 -march=native -I include -c include/strata/cpu/kernels.cpp       # by hand; both with the same flags
+//     g++ -std=c++20 -O3 -march=native -I include -DSTRATA_COMPILED_KERNELS program.cpp kernels.o -pthread
+#pragma once
+
+#include "strata/cpu/batch_norm.hpp"
+#include "strata/cpu/conv2d.hpp"
+#include "strata/cpu/optimizer.hpp"
+#include "strata/cpu/pixel_shuffle.hpp"
+#include "strata/cpu/pointwise.hpp"
+#include "strata/cpu/pooling.hpp"
+
+#ifdef STRATA_COMPILED_KERNELS
+#define STRATA_KERNEL extern template
+#include "strata/cpu/compiled_kernels.inc"
+#undef STRATA_KERNEL
+#endif
