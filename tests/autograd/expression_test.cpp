@@ -70,6 +70,7 @@ TEST_CASE("operators of one image") {
   check("sigmoid", [](auto&, const auto& a, const auto& b) { return sigmoid(a * b); },
         [](double a, double b) { return 1 / (1 + std::exp(-a * b)); });
   check("tanh", [](auto&, const auto& a, const auto& b) { return tanh(a - b); }, [](double a, double b) { return std::tanh(a - b); });
+  check("erf", [](auto&, const auto& a, const auto& b) { return erf(a - b); }, [](double a, double b) { return std::erf(a - b); });
   check("log", [](auto&, const auto& a, const auto& b) { return log(a) * b; }, [](double a, double b) { return std::log(a) * b; });
   check("clamp", [](auto&, const auto& a, const auto& b) { return clamp(a, 0.9, 1.4) * b; },
         [](double a, double b) { return std::clamp(a, 0.9, 1.4) * b; });

@@ -66,6 +66,11 @@ struct Opaque {
   }
 };
 using Strided = st::Sequential<st::Conv2d<1, 8>, st::ReLU, st::Conv2d<8, 16, 3, st::Conv2dOptions{.stride = 2}>, st::Conv2d<16, 16>>;
+/// Made larger by interpolation, and pixels normalised over their channels.
+using Interpolated = st::Sequential<st::Conv2d<1, 8>, st::LayerNorm2d<8>, st::Upsample<3, st::UpsampleMode::bilinear>, st::Conv2d<8, 8>,
+                                    st::GELU, st::Upsample<2>, st::Conv2d<8, 1>>;
+using Repeated = st::Sequential<st::Conv2d<1, 8>, st::Upsample<2>, st::Conv2d<8, 9>, st::LayerNorm2d<9>, st::Hardswish, st::Conv2d<9, 1>>;
+using Normalised = st::Sequential<st::Conv2d<1, 8>, st::GroupNorm<2, 8>, st::ReLU, st::Conv2d<8, 1>>;
 using Whole = st::Sequential<st::Conv2d<1, 8>, st::GlobalAvgPool2d>;
 
 template <class Net>
@@ -131,6 +136,8 @@ TEST_CASE("by rows: the same bits") {
   SUBCASE("twice the size, dilation") { check(made<Twice>(3)); }
   SUBCASE("pooling, no padding") { check(made<Smaller>(4)); }
   SUBCASE("large kernels and dilations") { check(made<Large>(9)); }
+  CHECK(st::detail::RowStage<Repeated, 1>::possible);
+  SUBCASE("pixels repeated") { check(made<Repeated>(14)); }
 }
 
 TEST_CASE("by tiles: the same bits") {
@@ -140,6 +147,8 @@ TEST_CASE("by tiles: the same bits") {
   SUBCASE("batch norm not folded") { check(made<DnCNN>(6)); }
   SUBCASE("strides") { check(made<Strided>(7), 2); }
   SUBCASE("transposed convolutions") { check(made<Transposed>(10)); }
+  SUBCASE("interpolation") { check(made<Interpolated>(12)); }
+  SUBCASE("statistics of the image cannot be cut") { check(made<Normalised>(13)); }
   SUBCASE("a look at the whole image cannot be cut") { check(made<Whole>(8)); }
 }
 

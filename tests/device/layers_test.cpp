@@ -33,6 +33,7 @@ TEST_CASE("device: layers") {
   compare<3>(host_accelerator().device(), st::Sigmoid(), 2, 5, 7);
   compare<3>(host_accelerator().device(), st::Tanh(), 2, 5, 7);
   compare<3>(host_accelerator().device(), st::SiLU(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::GELU(), 2, 5, 7);
   compare<3>(host_accelerator().device(), st::ConvTranspose2d<3, 5, 4>(), 2, 5, 7);
   compare<9>(host_accelerator().device(), st::ConvTranspose2d<9, 10, 3, st::ConvTranspose2dOptions{.stride = 1, .bias = false}>(), 1, 9, 8);
 }
@@ -182,6 +183,8 @@ TEST_CASE("device: mistakes are told") {
                        st::DeviceError);
   CHECK_THROWS_WITH_AS(mean(x - there), doctest::Contains("different devices: cpu and cuda:0"), st::DeviceError);
   CHECK_THROWS_AS(st::cat(pass, x, there), st::DeviceError);
+  CHECK_THROWS_WITH_AS((void)st::Upsample<2>()(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
+  CHECK_THROWS_WITH_AS((void)st::InstanceNorm2d<2>()(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
   CHECK_THROWS_WITH_AS(st::psnr(there, there), doctest::Contains("psnr: the numbers are on cuda:0"), st::DeviceError);
   CHECK_THROWS_AS(st::to<double>(conv), st::DeviceError);
   st::BatchNorm2d<2> norm;

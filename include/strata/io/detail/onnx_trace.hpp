@@ -198,6 +198,7 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
       else if constexpr (std::is_same_v<Function, math::Log>) return "Log";
       else if constexpr (std::is_same_v<Function, math::Sigmoid>) return "Sigmoid";
       else if constexpr (std::is_same_v<Function, math::Tanh>) return "Tanh";
+      else if constexpr (std::is_same_v<Function, math::Erf>) return "Erf";
       else static_assert(never<Function>, "strata: this function of an expression has no ONNX form yet");
     }();
     x.name = graph->add(op, op, {x.name});
@@ -404,6 +405,13 @@ Var<C, OnnxSymbol> symbolic_expand_as(const Var<C, OnnxSymbol>& one_pixel, const
   return Var<C, OnnxSymbol>(std::move(y));
 }
 
+/// st::narrow as a node.
+template <int Start, int Length, int C>
+Var<Length, OnnxSymbol> symbolic_narrow(const Var<C, OnnxSymbol>& x) {
+  static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
+  const auto number = [&](std::int64_t value) { return x.constant({1}, std::vector<std::int64_t>{value}); };
+  return x.template node<Length>("Slice", {number(Start), number(Start + Length), number(1)});  // from, to, axis
+}
 
 template <int... C>
 auto symbolic_cat(const Var<C, OnnxSymbol>&... x) {
