@@ -57,6 +57,8 @@
 #include "strata/optim/grad_scaler.hpp"
 #include "strata/optim/lr_scheduler.hpp"
 #include "strata/optim/optimizer.hpp"
+#include "strata/optim/reduce_lr_on_plateau.hpp"
+#include "strata/optim/rmsprop.hpp"
 #include "strata/optim/sgd.hpp"
 #include "strata/data/collate.hpp"
 #include "strata/data/data_loader.hpp"
