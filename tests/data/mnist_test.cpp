@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include "strata/data/cifar10.hpp"
 #include "strata/data/data_loader.hpp"
 #include "strata/data/image_source.hpp"
+#include "strata/data/transforms.hpp"
 #include "temporary_folder.hpp"
 
 namespace st = strata;
@@ -127,6 +129,17 @@ TEST_CASE("MNIST and FashionMNIST from plain and compressed files, in the folder
   for (const auto& [images, labels] : loader.epoch(0)) {
     CHECK(images.shape() == st::Shape{5, 1, 4, 3});
     CHECK(labels.data()[3] == 1);
+  }
+  const st::Map moved(test, [](const st::LabelledSample<1>& sample, st::Rng& random) {
+    const auto part = st::random_crop(sample.input, 3, random, {.padding = 1, .padding_mode = st::CropPadding::reflect});
+    return st::LabelledSample<1>{st::normalize(st::random_horizontal_flip(part, random), {0.5f}, {0.25f}), sample.target};
+  });
+  const auto [train, validation] = st::random_split(moved, {0.6, 0.4}, 1);
+  const st::DataLoader shuffled(train, {.batch_size = 3, .shuffle = true});
+  CHECK(validation.size() == 2);
+  for (const auto& [images, labels] : shuffled.epoch(0)) {
+    CHECK(images.shape() == st::Shape{3, 1, 3, 3});
+    for (const float value : images.span()) CHECK(std::abs(value) <= 2);  // [0, 1] to [-2, 2]
   }
 }
 

@@ -3,6 +3,9 @@
 //     const st::MNIST train({.root = "data"}), test({.root = "data", .train = false});
 //     auto [image, label] = train.get(0, rng);            // Image<1> of shape (1, 1, 28, 28) in [0, 1]; 0 to 9
 //     st::FashionMNIST::classes[std::size_t(label)];      // "Sneaker"
+//     const st::Map moved(train, [](const st::LabelledSample<1>& sample, st::Rng& random) {
+//       return st::LabelledSample<1>{st::random_crop(sample.input, 28, random, {.padding = 2}), sample.target};
+//     });
 //
 // The files are those of the data sets' authors, train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
 // t10k-labels-idx1-ubyte, as they are or with .gz at the end, in `root` or where torchvision puts them below it
