@@ -44,14 +44,14 @@ template <class T>
 constexpr double tolerance = sizeof(T) == 8 ? 1e-14 : 4e-7;
 
 template <class T, std::size_t N>
-void check_values(Net& net, const double (&wanted)[N]) {
+void check_values(Net& net, const double (&wanted)[N], double error = tolerance<T>) {
   std::size_t i = 0;
   st::for_each_parameter(net, [&](const std::string& name, st::Parameter& parameter) {
     for (const T x : parameter.value<T>().span()) {
       CAPTURE(name);
       CAPTURE(i);
       REQUIRE(i < N);
-      CHECK(std::abs(double(x) - wanted[i]) <= tolerance<T> * (1 + std::abs(wanted[i])));
+      CHECK(std::abs(double(x) - wanted[i]) <= error * (1 + std::abs(wanted[i])));
       ++i;
     }
   });
@@ -59,7 +59,7 @@ void check_values(Net& net, const double (&wanted)[N]) {
 }
 
 template <class T, class Optimizer, std::size_t N>
-void check_run(const auto& options, const double (&wanted)[N], int steps = 12) {
+void check_run(const auto& options, const double (&wanted)[N], int steps = 12, double error = tolerance<T>) {
   Net net;
   optim_test::start<T>(net);
   Optimizer optimizer(net, options);
@@ -69,7 +69,7 @@ void check_run(const auto& options, const double (&wanted)[N], int steps = 12) {
     optim_test::set_gradients<T>(net, t);
     optimizer.step();
   }
-  check_values<T>(net, wanted);
+  check_values<T>(net, wanted, error);
 }
 
 std::string message_of(auto&& call) {
@@ -117,9 +117,11 @@ TEST_CASE("twenty steps of RMSprop give torch's numbers, in float64 and float32"
   check_run<double, st::RMSprop>(momentum, golden::rmsprop_momentum_float64, 20);
   check_run<float, st::RMSprop>(momentum, golden::rmsprop_momentum_float32, 20);
   check_run<double, st::RMSprop>(centered, golden::rmsprop_centered_float64, 20);
-  check_run<float, st::RMSprop>(centered, golden::rmsprop_centered_float32, 20);
+  // The gradients of weight 8 are close to each other: their variance comes down to a hundredth of their squares, so where the
+  // compiler joins a product and a difference into one rounding, that one counts a hundred times.
+  check_run<float, st::RMSprop>(centered, golden::rmsprop_centered_float32, 20, 2e-5);
   check_run<double, st::RMSprop>(all, golden::rmsprop_all_float64, 20);
-  check_run<float, st::RMSprop>(all, golden::rmsprop_all_float32, 20);
+  check_run<float, st::RMSprop>(all, golden::rmsprop_all_float32, 20, 2e-5);
 }
 
 TEST_CASE("RMSprop of equal gradients: a variance that rounds below 0 is 0") {

@@ -160,7 +160,8 @@ struct OneCycleSchedule {
                               ": make total_steps the number of all steps (epochs times batches, where each batch is one)"));
     const double first = max_lr / div_factor, top = pct_start * double(total_steps) - 1, end = double(total_steps) - 1;
     const auto between = [&](double from, double to, double begin, double stop) {
-      const double part = stop > begin ? std::min((double(step) - begin) / (stop - begin), 1.0) : 1.0;
+      // A part that is empty but for rounding, as the first of pct_start * total_steps = 1, is at its end.
+      const double part = stop - begin > 1e-9 ? std::min((double(step) - begin) / (stop - begin), 1.0) : 1.0;
       return to + (from - to) / 2 * (1 + std::cos(std::numbers::pi * part));
     };
     return double(step) <= top ? between(first, max_lr, 0, top) : between(max_lr, first / final_div_factor, top, end);
