@@ -151,6 +151,10 @@ TEST_CASE("device: losses") {
   both(st::MSELoss({.reduction = st::Reduction::half_sum}));
   both(st::L1Loss());
   both(st::CharbonnierLoss());
+  both(st::HuberLoss({.delta = 0.3}));
+  both(st::SmoothL1Loss({.beta = 0.3}));
+  both(st::SmoothL1Loss({.beta = 0}));
+  both(st::BCEWithLogitsLoss({.pos_weight = 2}));
 
   st::Tensor<st::Label> labels(st::Shape{30});
   for (std::int64_t i = 0; i < 30; ++i) labels.data()[i] = i % 3;
@@ -165,6 +169,8 @@ TEST_CASE("device: losses") {
     there.backward(there_loss);
     check_close(there.gradient(ta), here.gradient(ha), "gradient");
   }
+  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss({.label_smoothing = 0.1})(a.to(device), labels),
+                       doctest::Contains("there is no label smoothing on cuda:0"), st::DeviceError);
   labels.data()[7] = 3;
   CHECK_THROWS_AS(cross_entropy(a.to(device), labels), st::ValueError);
   CHECK(std::isnan(cross_entropy(a.to(device), labels.to(device)).item()));
