@@ -100,7 +100,8 @@ void rmsprop_update(std::int64_t count, T* w, const T* g, T* s, T* a, T* b, cons
     simd::store<V>(s + i, squares);
     V variance = squares;
     if (a != nullptr) {
-      const V average = alpha * simd::load<V>(a + i) + fresh * gradient;
+      // As a step towards the gradient: alpha and fresh are rounded and need not add up to 1, which s - a^2 would show.
+      const V before = simd::load<V>(a + i), average = before + fresh * (gradient - before);
       simd::store<V>(a + i, average);
       variance = squares - average * average;
       variance = math::select(variance < V{}, V{}, variance);
