@@ -125,6 +125,10 @@ record("conv_transpose", nn.ConvTranspose2d(3, 5, 4, stride=2, padding=1), numbe
 record("conv_transpose_odd", nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1), numbers(1, 3, 1, 6))
 record("conv_transpose_large", nn.ConvTranspose2d(8, 1, 9, stride=3, padding=3), numbers(1, 8, 5, 4))
 record("conv_transpose_same", nn.ConvTranspose2d(9, 10, 3, padding=1, bias=False), numbers(2, 9, 9, 10))
+record("depthwise", nn.Conv2d(5, 5, 3, padding=1, groups=5), numbers(2, 5, 7, 6))
+record("depthwise_stride", nn.Conv2d(19, 19, 3, stride=2, padding=1, groups=19, bias=False), numbers(1, 19, 9, 8))
+record("depthwise_dilated", nn.Conv2d(8, 8, 5, padding=3, dilation=2, groups=8), numbers(2, 8, 11, 9))
+record("depthwise_large", nn.Conv2d(17, 17, 7, padding=3, groups=17), numbers(1, 17, 10, 13))
 
 path = pathlib.Path(__file__).with_suffix(".safetensors")
 save_file({key: tensor.contiguous().clone() for key, tensor in out.items()}, path, metadata={"torch": torch.__version__})

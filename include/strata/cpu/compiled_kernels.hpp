@@ -9,6 +9,7 @@
 
 #include "strata/cpu/batch_norm.hpp"
 #include "strata/cpu/conv2d.hpp"
+#include "strata/cpu/depthwise_conv2d.hpp"
 #include "strata/cpu/optimizer.hpp"
 #include "strata/cpu/pixel_shuffle.hpp"
 #include "strata/cpu/pointwise.hpp"
