@@ -267,7 +267,8 @@ TEST_CASE("a depthwise convolution is one with groups") {
   CHECK(model.nodes[0].whole.at("pads") == std::vector<std::int64_t>{2, 2, 2, 2});
   CHECK(model.tensors.at("0.weight").shape == std::vector<std::int64_t>{3, 1, 5, 5});
   CHECK(model.tensors.at("0.weight").numbers == st::to_nchw(net.layer<0>().weight.value()));
-  st::export_onnx(folder / "deployed.onnx", st::fold(net));
+  auto deployed = st::fold(net);
+  st::export_onnx(folder / "deployed.onnx", deployed);
   model = read_model(folder / "deployed.onnx");
   CHECK(model.ops() == "Conv Relu ");
   CHECK(model.nodes[0].inputs.size() == 3);

@@ -97,10 +97,10 @@ TEST_CASE("the summary's text") {
         "total: 365 parameters, 720,000 multiply-adds, receptive field 11 x 11\n");
   using Separable = st::Sequential<st::DepthwiseConv2d<4, 5, st::Conv2dOptions{.stride = 2, .bias = false}>, st::ReLU, st::Conv2d<4, 8, 1>>;
   CHECK(st::summary(Separable(), {.height = 10, .width = 20}) ==
-        "name  layer                                                                           output (N x C x H x W)  parameters  multiply-adds\n"
+        "name  layer                                                                         output (N x C x H x W)  parameters  multiply-adds\n"
         "0     DepthwiseConv2d(4, kernel_size=5, stride=2, padding=2, groups=4, bias=False)  1x4x5x10                       100          5,000\n"
-        "1     + ReLU()                                                                        1x4x5x10                         0              0\n"
-        "2     Conv2d(4, 8, kernel_size=1)                                                     1x8x5x10                        40          1,600\n"
+        "1     + ReLU()                                                                      1x4x5x10                         0              0\n"
+        "2     Conv2d(4, 8, kernel_size=1)                                                   1x8x5x10                        40          1,600\n"
         "total: 140 parameters, 6,600 multiply-adds, receptive field 5 x 5\n");
   CHECK(st::summary(Classifier(), {.height = 28, .width = 28}).find("5     Flatten(16x12x12)") != std::string::npos);
   CHECK_THROWS_WITH_AS(st::summary(Classifier(), {.height = 5, .width = 5}), doctest::Contains("too few for it"), st::ShapeError);
