@@ -61,106 +61,140 @@ struct DepthwiseTap {
   std::int64_t offset;
 };
 
-/// The sums of `Pixels` neighbours, of which the first tap of the first is in column `first` of x. With Edge a column need
-/// not exist.
+/// What a group of neighbours is computed from. Kernels get it by value: what they write cannot be part of it.
+template <class T>
+struct DepthwiseGroup {
+  const DepthwiseRow<T>* rows;
+  const DepthwiseTap* taps;
+  int row_count, tap_count;
+  std::int64_t first;            ///< the column of x from which the first pixel's taps count
+  std::int64_t x_step, x_width;  ///< columns of x: from pixel to pixel, and in all
+  T* y;                          ///< the first pixel
+  std::int64_t y_step, count;    ///< numbers from pixel to pixel, and how many of the pixels there are
+  std::int64_t channels;
+  DepthwiseEpilogue<T> epilogue;
+};
+
+/// The sums of `Pixels` neighbours for the vector of channels at c. With Edge a column of x need not exist.
 template <int Kernel, int Stride, int Pixels, bool Edge, class V, class T>
-[[gnu::always_inline]] inline void depthwise_sums(const DepthwiseRow<T>* rows, int count, std::int64_t first, std::int64_t width,
-                                                  std::int64_t channels, std::int64_t c, V* sums) {
-  for (int k = 0; k < count; ++k) {
+[[gnu::always_inline]] inline void depthwise_sums(const DepthwiseGroup<T>& group, std::int64_t c, V* sums) {
+  const std::int64_t first = group.first + group.taps[0].offset;
+  for (const DepthwiseRow<T>* row = group.rows; row != group.rows + group.row_count; ++row) {
     V weight[Kernel];
-    const T* from = rows[k].weight + c;
-    simd::unroll<Kernel>([&](auto r) STRATA_INLINED { weight[r] = simd::load<V>(from + r * channels); });
-    const T* x = rows[k].x + c + (Edge ? 0 : first * channels);
+    const T* from = row->weight + c;
+    simd::unroll<Kernel>([&](auto r) STRATA_INLINED { weight[r] = simd::load<V>(from + r * group.channels); });
+    const T* x = row->x + c + (Edge ? 0 : first * group.channels);
     simd::unroll<(Pixels - 1) * Stride + Kernel>([&](auto column) STRATA_INLINED {
       if constexpr (Edge)
-        if (first + column < 0 || first + column >= width) return;
-      const V value = simd::load<V>(Edge ? x + (first + column) * channels : x);
+        if (first + column < 0 || first + column >= group.x_width) return;
+      const V value = simd::load<V>(Edge ? x + (first + column) * group.channels : x);
       simd::unroll<Kernel>([&](auto r) STRATA_INLINED {
         constexpr int place = column - r;
         if constexpr (place >= 0 && place % Stride == 0 && place / Stride < Pixels) sums[place / Stride] += weight[r] * value;
       });
-      if constexpr (!Edge) x += channels;
+      if constexpr (!Edge) x += group.channels;
     });
   }
 }
 
-/// The same for any kernel, stride and dilation: `step` is the distance of neighbours in x.
+/// The same for any kernel, stride and dilation.
 template <int Pixels, bool Edge, class V, class T>
-[[gnu::always_inline]] inline void depthwise_sums(const DepthwiseRow<T>* rows, int count, const DepthwiseTap* taps, int tap_count,
-                                                  std::int64_t first, std::int64_t step, std::int64_t width,
-                                                  std::int64_t channels, std::int64_t c, V* sums) {
-  for (int k = 0; k < count; ++k)
-    for (int r = 0; r < tap_count; ++r) {
-      const V weight = simd::load<V>(rows[k].weight + taps[r].column * channels + c);
-      const std::int64_t column = first + taps[r].offset;
-      const T* x = rows[k].x + c;
+[[gnu::always_inline]] inline void depthwise_sums_of_any(const DepthwiseGroup<T>& group, std::int64_t c, V* sums) {
+  const std::int64_t channels = group.channels, step = group.x_step * channels;
+  for (const DepthwiseRow<T>* row = group.rows; row != group.rows + group.row_count; ++row)
+    for (const DepthwiseTap* tap = group.taps; tap != group.taps + group.tap_count; ++tap) {
+      const V weight = simd::load<V>(row->weight + tap->column * channels + c);
+      std::int64_t column = group.first + tap->offset;
+      const T* x = row->x + c + (Edge ? 0 : column * channels);
       simd::unroll<Pixels>([&](auto p) STRATA_INLINED {
-        const std::int64_t at = column + p * step;
-        if (!Edge || (at >= 0 && at < width)) sums[p] += weight * simd::load<V>(x + at * channels);
+        if constexpr (Edge) {
+          if (column >= 0 && column < group.x_width) sums[p] += weight * simd::load<V>(x + column * channels);
+          column += group.x_step;
+        } else {
+          sums[p] += weight * simd::load<V>(x);
+          x += step;
+        }
       });
     }
 }
 
+/// Computes and writes a group, all channels of it.
+template <int Kernel, int Stride, int Pixels, bool Edge, class T>
+[[gnu::noinline]] void depthwise_group(DepthwiseGroup<T> group) {
+  over_channels<T>(int(group.channels), [group]<class V>(int c) STRATA_INLINED {
+    V sums[Pixels] = {};
+    if constexpr (Kernel == 0)
+      depthwise_sums_of_any<Pixels, Edge>(group, c, sums);
+    else
+      depthwise_sums<Kernel, Stride, Pixels, Edge>(group, c, sums);
+    const V bias = group.epilogue.bias != nullptr ? simd::load<V>(group.epilogue.bias + c) : V{};
+    const V floor = simd::broadcast<V>(group.epilogue.floor);
+    T* to = group.y + c;
+    const auto write = [&](auto finish) STRATA_INLINED {
+      simd::unroll<Pixels>([&](auto p) STRATA_INLINED {
+        if (Edge && p >= group.count) return;
+        simd::store<V>(to, finish(simd::max(floor, sums[p] + bias)));
+        to += group.y_step;
+      });
+    };
+    if (group.epilogue.accumulate)
+      write([&](V value) STRATA_INLINED { return simd::load<V>(to) + value; });
+    else
+      write([](V value) STRATA_INLINED { return value; });
+  });
+}
+
 /// A kernel of 0 and a stride of 0 stand for any; others have no dilation, and down = 1.
 template <int Kernel, int Stride, class T>
-void depthwise_gather(const DepthwiseGather& g, const T* x, const T* weight, T* y, const DepthwiseEpilogue<T>& epilogue) {
-  constexpr bool any = Kernel == 0;
+void depthwise_gather(const DepthwiseGather& extents, const T* x, const T* weight, T* y, const DepthwiseEpilogue<T>& epilogue) {
   constexpr int pixels = Kernel == 7 && simd::registers < 32 ? 6 : 8;  // with a row of the kernel they fill the registers
-  const std::int64_t channels = g.channels, row_size = g.in_w * channels;
   // Which columns of the kernel a pixel of each phase has: those whose number, modulo `down`, is the phase.
-  Scratch<DepthwiseTap> taps(std::size_t(g.down * g.kernel));
-  Scratch<int> tap_counts(std::size_t(g.down));
-  for (int phase = 0; phase < g.down; ++phase) {
+  Scratch<DepthwiseTap> taps(std::size_t(extents.down * extents.kernel));
+  Scratch<int> tap_counts(std::size_t(extents.down));
+  for (int phase = 0; phase < extents.down; ++phase) {
     int& count = tap_counts.data()[phase] = 0;
-    for (int r = 0; r < g.kernel; ++r) {
-      const std::int64_t place = phase + std::int64_t{r} * g.dilation - g.padding;
-      if (place % g.down == 0) taps.data()[phase * g.kernel + count++] = {r, place / g.down};
+    for (int r = 0; r < extents.kernel; ++r) {
+      const std::int64_t place = phase + std::int64_t{r} * extents.dilation - extents.padding;
+      if (place % extents.down == 0) taps.data()[phase * extents.kernel + count++] = {r, place / extents.down};
     }
   }
   // A strip of so many columns goes down the image, so that the rows above are still in the first-level cache.
-  const std::int64_t strip =
-      std::max<std::int64_t>(6144 * 4 / std::int64_t(sizeof(T)) / (channels * g.kernel) / pixels, 1) * pixels * g.down;
+  const std::int64_t strip_size = 6144 * 4 / std::int64_t(sizeof(T)) / (std::int64_t{extents.channels} * extents.kernel);
+  const std::int64_t strip = std::max<std::int64_t>(strip_size / pixels, 1) * pixels * extents.down;
   const std::int64_t rows_of_task = std::clamp<std::int64_t>(
-      std::min((std::int64_t{1} << 18) / (g.out_w * channels), g.n * g.out_h / 16), 1, g.out_h);
-  const std::int64_t bands = (g.out_h + rows_of_task - 1) / rows_of_task;
-  WorkerScratch<DepthwiseRow<T>> row_scratch(g.kernel);
+      std::min((std::int64_t{1} << 18) / (extents.out_w * extents.channels), extents.n * extents.out_h / 16), 1, extents.out_h);
+  const std::int64_t bands = (extents.out_h + rows_of_task - 1) / rows_of_task;
+  WorkerScratch<DepthwiseRow<T>> row_scratch(extents.kernel);
 
-  parallel_for(g.n * bands, [&](std::int64_t task, int worker) {
+  parallel_for(extents.n * bands, [&](std::int64_t task, int worker) {
+    const DepthwiseGather g = extents;
+    const std::int64_t channels = g.channels, image = task / bands;
+    const std::int64_t top = task % bands * rows_of_task, bottom = std::min(g.out_h, top + rows_of_task);
     DepthwiseRow<T>* const rows = row_scratch[worker];
-    const std::int64_t image = task / bands, top = task % bands * rows_of_task, bottom = std::min(g.out_h, top + rows_of_task);
     for (std::int64_t left = 0; left < g.out_w; left += strip)
       for (std::int64_t i = top; i < bottom; ++i) {
         int row_count = 0;
         for (int q = 0; q < g.kernel; ++q)
           if (const std::int64_t at = g.source(i, q, g.in_h); at >= 0)
-            rows[row_count++] = {x + (image * g.in_h + at) * row_size, weight + q * g.kernel * channels};
+            rows[row_count++] = {x + (image * g.in_h + at) * g.in_w * channels, weight + q * g.kernel * channels};
         T* const to = y + (image * g.out_h + i) * g.out_w * channels;
         for (int phase = 0; phase < g.down; ++phase) {
           const std::int64_t end = (std::min(g.out_w, left + strip) - phase + g.down - 1) / g.down;  // in columns of the phase
-          const DepthwiseTap* const own = taps.data() + phase * g.kernel;
-          const int own_count = tap_counts.data()[phase];
+          DepthwiseGroup<T> group{.rows = rows, .taps = taps.data() + phase * g.kernel, .row_count = row_count,
+                                  .tap_count = tap_counts.data()[phase], .first = 0, .x_step = g.up, .x_width = g.in_w, .y = nullptr,
+                                  .y_step = g.down * channels, .count = 0, .channels = channels, .epilogue = epilogue};
           for (std::int64_t j = left / g.down; j < end; j += pixels) {
-            const std::int64_t first = j * g.up, reach = first + (pixels - 1) * g.up;
-            const bool edge = j + pixels > end || (own_count > 0 && (first + own[0].offset < 0 || reach + own[own_count - 1].offset >= g.in_w));
-            const auto group = [&]<class V, bool Edge>(std::int64_t c) STRATA_INLINED {
-              V sums[pixels] = {};
-              if constexpr (any)
-                depthwise_sums<pixels, Edge>(rows, row_count, own, own_count, first, g.up, g.in_w, channels, c, sums);
-              else
-                depthwise_sums<Kernel, Stride, pixels, Edge>(rows, row_count, first - g.padding, g.in_w, channels, c, sums);
-              const V bias = epilogue.bias != nullptr ? simd::load<V>(epilogue.bias + c) : V{};
-              const V floor = simd::broadcast<V>(epilogue.floor);
-              simd::unroll<pixels>([&](auto p) STRATA_INLINED {
-                if (Edge && j + p >= end) return;
-                T* const at = to + (phase + (j + p) * g.down) * channels + c;
-                const V value = simd::max(floor, sums[p] + bias);
-                simd::store<V>(at, epilogue.accumulate ? simd::load<V>(at) + value : value);
-              });
-            };
-            if (edge)
-              over_channels<T>(g.channels, [&]<class V>(int c) { group.template operator()<V, true>(c); });
+            group.first = j * g.up;
+            group.y = to + (phase + j * g.down) * channels;
+            group.count = end - j;
+            const bool inside = group.count >= pixels &&
+                                (group.tap_count == 0 ||
+                                 (group.first + group.taps[0].offset >= 0 &&
+                                  group.first + (pixels - 1) * g.up + group.taps[group.tap_count - 1].offset < g.in_w));
+            if (inside)
+              depthwise_group<Kernel, Stride, pixels, false>(group);
             else
-              over_channels<T>(g.channels, [&]<class V>(int c) { group.template operator()<V, false>(c); });
+              depthwise_group<Kernel, Stride, pixels, true>(group);
           }
         }
       }

@@ -33,7 +33,7 @@ template <int Kernel, int Rows, class V, class T>
                                                          ColumnRange inner, const T* dy, const T* const* x, T* sums, T* bias) {
   const std::int64_t channels = p.channels, step = p.stride * channels, tap = p.dilation * channels;
   V total{}, products[Rows * Kernel] = {};
-  const auto edge = [&](std::int64_t j) {
+  const auto edge = [&](std::int64_t j) STRATA_INLINED {
     const V g = simd::load<V>(dy + j * channels);
     total += g;
     simd::unroll<Kernel>([&](auto r) STRATA_INLINED {
@@ -81,6 +81,9 @@ template <int Kernel, class T>
 void depthwise_weight_piece(const DepthwiseConv2dProblem& p, std::int64_t left, std::int64_t right, const T* dy,
                             const T* const* x, T* sums) {
   T* const bias = sums + p.weight_size();
+  // Columns that have all taps.
+  ColumnRange inner{depthwise_columns(p, 0, left, right).begin, depthwise_columns(p, p.kernel - 1, left, right).end};
+  inner.end = std::max(inner.begin, inner.end);
   over_channels<T>(p.channels, [&]<class V>(int c) {
     if constexpr (Kernel == 0) {
       for (int q = 0; q < p.kernel; ++q)
@@ -92,8 +95,6 @@ void depthwise_weight_piece(const DepthwiseConv2dProblem& p, std::int64_t left, 
       simd::store<V>(bias + c, total);
     } else {
       constexpr int together = std::min(Kernel, (simd::registers - 2) / Kernel), rest = Kernel % together;
-      ColumnRange inner{depthwise_columns(p, 0, left, right).begin, depthwise_columns(p, Kernel - 1, left, right).end};
-      inner.end = std::max(inner.begin, inner.end);
       const auto rows = [&]<int Rows>(int q) STRATA_INLINED {
         const T* at[Rows];
         for (int i = 0; i < Rows; ++i) at[i] = x[q + i] + c;
