@@ -135,7 +135,8 @@ TEST_CASE_TEMPLATE("depthwise convolution and its gradients match their definiti
       for (const int stride : {1, 2, 3})
         for (const int dilation : {1, 2, 3})
           for (const int padding : {0, 1, dilation * (kernel - 1) / 2, dilation * (kernel - 1) + 2})
-            for (const auto& [h, w] : {std::pair{1, 1}, {5, 9}, {12, 23}}) {
+            for (const std::pair<int, int>& size : {std::pair{1, 1}, {5, 9}, {12, 23}}) {
+              const int h = size.first, w = size.second;
               const Problem p{.n = 2, .h = h, .w = w, .channels = channels, .kernel = kernel, .stride = stride, .padding = padding,
                               .dilation = dilation};
               const int reach = dilation * (kernel - 1) + 1;
