@@ -195,6 +195,14 @@ TEST_CASE("device: mistakes are told") {
   CHECK_THROWS_AS(st::to<double>(conv), st::DeviceError);
   st::BatchNorm2d<2> norm;
   CHECK_THROWS_AS(norm(pass, there), st::DeviceError);
+  st::DepthwiseConv2d<2> depthwise;
+  CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("runs on the cpu alone: the images are on cuda:0, the weights on cpu"),
+                       st::DeviceError);
+  st::to(depthwise, device);
+  CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("DepthwiseConv2d(2, kernel_size=3, padding=1, groups=2) runs on the cpu alone"),
+                       st::DeviceError);
+  st::Train train;
+  CHECK_THROWS_AS(depthwise(train, x), st::DeviceError);
 
   const st::Tensor<double> doubles = st::Tensor<double>::full(st::Shape{1, 2, 4, 4}, 1.0).to(device);
   CHECK_THROWS_WITH_AS(mean(st::Image<2, double>(doubles)), doctest::Contains("float64 on cuda:0"), st::DeviceError);

@@ -13,6 +13,7 @@
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
+#include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/group_norm.hpp"
 #include "strata/nn/linear.hpp"
@@ -118,6 +119,13 @@ TEST_CASE("convolutions equal PyTorch's") {
   check<st::Conv2d<3, 4, 4, st::Conv2dOptions{.stride = 2, .padding = 1}>>("conv_even");
   check<st::Conv2d<7, 9, 1>>("conv_1x1");
   check<st::Conv2d<16, 16>>("conv_wide");
+}
+
+TEST_CASE("depthwise convolutions equal PyTorch's") {
+  check<st::DepthwiseConv2d<5>>("depthwise");
+  check<st::DepthwiseConv2d<19, 3, st::Conv2dOptions{.stride = 2, .bias = false}>>("depthwise_stride");
+  check<st::DepthwiseConv2d<8, 5, st::Conv2dOptions{.padding = 3, .dilation = 2}>>("depthwise_dilated");
+  check<st::DepthwiseConv2d<17, 7>>("depthwise_large");
 }
 
 TEST_CASE("transposed convolutions equal PyTorch's") {

@@ -15,6 +15,7 @@
 #include "strata/nn/activation.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
+#include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/pooling.hpp"
@@ -88,8 +89,8 @@ class Var<C, OnnxSymbol> {
     return Var<Out, OnnxSymbol>(std::move(y));
   }
 
-  /// A convolution: `module` has a weight of shape (Out, In, Kernel, Kernel) and, where M::has_bias, a bias, and M is or has
-  /// the constants of a Conv2d.
+  /// A convolution: `module` has a weight of shape (Out, In, Kernel, Kernel), or (C, 1, Kernel, Kernel) where M::groups is C,
+  /// and, where M::has_bias, a bias, and M is or has the constants of a Conv2d or a DepthwiseConv2d.
   template <class M>
   auto convolution(const auto& module) const;
 
@@ -300,6 +301,7 @@ auto onnx_convolution(const auto& module, const Var<C, OnnxSymbol>& x) {
                                         {"strides", two(M::stride)},
                                         {"pads", std::vector<std::int64_t>(4, M::padding)},
                                         {"dilations", two(M::dilation)}};
+  if constexpr (requires { M::groups; }) attributes.push_back({"group", std::int64_t{M::groups}});
   if constexpr (M::stride == 1 && 2 * M::padding == M::dilation * (M::kernel - 1))
     return x.template node<M::io::out>("Conv", std::move(tensors), std::move(attributes));
   else
@@ -351,7 +353,7 @@ Var<E::channels, OnnxSymbol> symbolic_value(const E& expression) {
 template <class M, class P, int C>
 auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
   using Plain = std::remove_const_t<M>;
-  if constexpr (detail::is_conv2d<Plain>) {
+  if constexpr (detail::is_conv2d<Plain> || detail::is_depthwise_conv2d<Plain>) {
     return x.template convolution<Plain>(module);
   } else if constexpr (detail::is_conv_transpose2d<Plain>) {
     return detail::onnx_transposed_convolution(module, detail::image(x));
