@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What a network costs the compiler: processor seconds and peak memory of compiling three programs.
+"""What a network costs the compiler: processor seconds and peak memory of compiling some programs.
 
     benchmarks/compile_cost.py                                  # g++ and clang++, -O2 -march=native
     benchmarks/compile_cost.py --compiler g++ --flags "-O0"
     benchmarks/compile_cost.py --layers 50 100 200 400          # how the cost grows with the number of layers
 
 The programs: the training of the 17-layer DnCNN (Repeat: one block, whatever the depth), and a pack of distinct layers,
-no two convolutions alike, forward in Infer, and in Train with backward.
+no two convolutions alike, forward in Infer, and in Train with backward. The training once more with the kernels left out
+(STRATA_COMPILED_KERNELS), and those kernels.
 """
 import argparse
 import os
@@ -79,6 +80,8 @@ def main():
     folders = options.include or ["/usr/include/stb"]
 
     programs = {"empty program with strata.hpp": HEAD + "int main() {}\n", "DnCNN-17, training": DNCNN}
+    programs["DnCNN-17, compiled kernels"] = "#define STRATA_COMPILED_KERNELS\n" + DNCNN
+    programs["the kernels by themselves"] = '#include "strata/cpu/kernels.cpp"\n'
     for layers in options.layers:
         programs[f"{layers} distinct layers, Infer"] = pack(layers, training=False)
         programs[f"{layers} distinct layers, Train"] = pack(layers, training=True)

@@ -5,8 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <utility>
-#include <vector>
 
 #include "../common/residual_block.hpp"
 #include "strata/strata.hpp"
@@ -14,36 +12,6 @@
 namespace ffdnet {
 
 namespace st = strata;
-
-/// The first Channels channels of an image: an operation of its own, which a device leaves to the CPU.
-template <int Channels, st::Pass P, int All>
-auto first_channels(P& pass, const st::Var<All>& x) {
-  return st::custom_op(
-      pass,
-      [](const st::Image<All>& image) {
-        const st::Image<All> here = image.to(st::Device::cpu());
-        st::Image<Channels> out(here.n(), here.h(), here.w());
-        for (std::int64_t i = 0, pixels = out.size() / Channels; i < pixels; ++i)
-          std::copy_n(here.data() + i * All, Channels, out.data() + i * Channels);
-        return out.to(image.device());
-      },
-      [](const st::Image<Channels>& gy, const st::Image<Channels>&, const st::Image<All>& image) {
-        const st::Image<Channels> here = gy.to(st::Device::cpu());
-        st::Image<All> gx(image.n(), image.h(), image.w());
-        gx.tensor().fill(0);
-        for (std::int64_t i = 0, pixels = here.size() / Channels; i < pixels; ++i)
-          std::copy_n(here.data() + i * Channels, Channels, gx.data() + i * All);
-        return gx.to(image.device());
-      },
-      x);
-}
-
-/// The same in an ONNX graph.
-template <int Channels>
-auto first_channels(st::Infer&, const st::Symbolic auto& x) {
-  const auto number = [&](std::int64_t value) { return x.constant({1}, std::vector<std::int64_t>{value}); };
-  return x.template node<Channels>("Slice", {number(0), number(Channels), number(1)});  // from, to, axis
-}
 
 /// y = image - body(image, noise map).
 template <int Channels, class Body>
@@ -53,7 +21,7 @@ struct NoiseMapDenoiser {
 
   static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
 
-  auto join(auto& pass, const auto& x, const auto& noise) const { return first_channels<Channels>(pass, st::as_var(x)) - noise; }
+  auto join(auto& pass, const auto& x, const auto& noise) const { return st::narrow<0, Channels>(pass, x) - noise; }
   auto operator()(st::Train& pass, const auto& x) { return join(pass, x, body(pass, x)); }
   auto operator()(st::Infer& pass, const auto& x) const { return join(pass, x, body(pass, x)); }
   /// The deploy form.

@@ -70,6 +70,7 @@ TEST_CASE("operators of one image") {
   check("sigmoid", [](auto&, const auto& a, const auto& b) { return sigmoid(a * b); },
         [](double a, double b) { return 1 / (1 + std::exp(-a * b)); });
   check("tanh", [](auto&, const auto& a, const auto& b) { return tanh(a - b); }, [](double a, double b) { return std::tanh(a - b); });
+  check("erf", [](auto&, const auto& a, const auto& b) { return erf(a - b); }, [](double a, double b) { return std::erf(a - b); });
   check("log", [](auto&, const auto& a, const auto& b) { return log(a) * b; }, [](double a, double b) { return std::log(a) * b; });
   check("clamp", [](auto&, const auto& a, const auto& b) { return clamp(a, 0.9, 1.4) * b; },
         [](double a, double b) { return std::clamp(a, 0.9, 1.4) * b; });
@@ -186,7 +187,7 @@ TEST_CASE("an expression's value") {
   CHECK(y.data()[5] == 2 * a.data()[5] + 1);
 }
 
-TEST_CASE("exp, sigmoid and tanh of floats: nearly exact, right at the ends, the same alone and in a vector") {
+TEST_CASE("exp, log, sigmoid, tanh and erf of floats: nearly exact, right at the ends, the same alone and in a vector") {
   using V = st::simd::Vector<float>;
   const auto check = [](auto function, auto exact, float low, float high, double ulps) {
     for (int i = 0; i <= 100000; ++i) {
@@ -201,6 +202,14 @@ TEST_CASE("exp, sigmoid and tanh of floats: nearly exact, right at the ends, the
   check(st::math::Exp(), [](double x) { return std::exp(x); }, -87, 88.7f, 1.5);
   check(st::math::Sigmoid(), [](double x) { return 1 / (1 + std::exp(-x)); }, -80, 80, 3);
   check(st::math::Tanh(), [](double x) { return std::tanh(x); }, -10, 10, 2);
+  check(st::math::Log(), [](double x) { return std::log(x); }, 1e-3f, 3, 2);
+  check(st::math::Log(), [](double x) { return std::log(x); }, 1e-30f, 1e30f, 1);
+  check(st::math::Log(), [](double x) { return std::log(x); }, 1e-44f, 1e-37f, 1);
+  for (int i = -60000; i <= 60000; ++i)
+    CHECK(std::abs(double(st::math::Erf::value(float(i) / 10000)) - std::erf(double(float(i) / 10000))) <= 4.1e-7);
+  CHECK(st::math::Log::value(0.0f) == -infinity);
+  CHECK(std::isnan(st::math::Log::value(-1.0f)));
+  CHECK(st::math::Log::value(float(infinity)) == infinity);
   for (const float large : {89.0f, 1e30f, float(infinity)}) {
     CHECK(std::isinf(st::math::Exp::value(large)));
     CHECK(st::math::Exp::value(-large) == 0);
@@ -209,5 +218,5 @@ TEST_CASE("exp, sigmoid and tanh of floats: nearly exact, right at the ends, the
     CHECK(st::math::Tanh::value(-large) == -1);
   }
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (const float y : {st::math::Exp::value(nan), st::math::Sigmoid::value(nan), st::math::Tanh::value(nan)}) CHECK(std::isnan(y));
+  for (const float y : {st::math::Exp::value(nan), st::math::Sigmoid::value(nan), st::math::Tanh::value(nan), st::math::Log::value(nan), st::math::Erf::value(nan)}) CHECK(std::isnan(y));
 }

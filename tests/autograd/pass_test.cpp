@@ -202,6 +202,27 @@ TEST_CASE("cat joins channels and takes gradients apart") {
   CHECK_THROWS_WITH_AS(st::cat(infer, a, random_image<1>(2, 3, 5, 1)), doctest::Contains("2x1x3x4 and 2x1x3x5"), st::ShapeError);
 }
 
+TEST_CASE("narrow and chunk take channels out and put their gradients back") {
+  const auto x = random_image<6>(2, 3, 4, 1);
+  st::Infer infer;
+  const auto y = st::narrow<1, 3>(infer, x);
+  static_assert(decltype(y)::channels == 3);
+  const auto [first, second] = st::chunk<2>(infer, x);
+  for (std::int64_t i = 0; i < 24; ++i)
+    for (std::int64_t c = 0; c < 3; ++c) {
+      CHECK(y.data()[3 * i + c] == x.data()[6 * i + 1 + c]);
+      CHECK(first.data()[3 * i + c] == x.data()[6 * i + c]);
+      CHECK(second.data()[3 * i + c] == x.data()[6 * i + 3 + c]);
+    }
+  const auto report = st::gradient_check(
+      [](auto& pass, const auto& p) {
+        const auto parts = st::chunk<3>(pass, p);  // overlapping readers, and a channel that nobody reads
+        return parts[0] * square(parts[2]) + st::narrow<1, 2>(pass, p) * 2.0;
+      },
+      x);
+  CHECK_MESSAGE(report.ok(), report.str());
+}
+
 TEST_CASE("custom_op: gradients for each input, checked shapes") {
   const auto multiply = [](const auto& a, const auto& b) {
     auto y = a.clone();

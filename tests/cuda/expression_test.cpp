@@ -46,6 +46,7 @@ const Case cases[] = {
     unary<math::Log>("log", write_unary<Operation::log>),
     unary<math::Sigmoid>("sigmoid", write_unary<Operation::sigmoid>),
     unary<math::Tanh>("tanh", write_unary<Operation::tanh>),
+    unary<math::Erf>("erf", write_unary<Operation::erf>),
     {"clamp", [](ExpressionProgram& p, const float* a, const float*) { p.push_leaf(a), p.push_clamp(0.4f, 0.9f); },
      [](double a, double) { return clamp.value(a); },
      [](double a, double, double g, double& ga, double& gb) { ga = g * clamp.derivative(a, 0.0), gb = 0; }},

@@ -93,6 +93,72 @@ TEST_CASE("random_crop reaches every place and none beyond") {
   CHECK_THROWS_AS(st::random_crop(image, 6, rng), st::ShapeError);
 }
 
+TEST_CASE("pad is numpy.pad of rows and columns, with zeros and with reflection") {
+  const auto image = numbered<2>(2, 4, 5);
+  const std::int64_t rows[] = {2, 1, 0, 1, 2, 3, 2, 1}, columns[] = {2, 1, 0, 1, 2, 3, 4, 3, 2};  // numpy.pad(range, 2, "reflect")
+  const auto reflected = st::pad(image, 2, st::CropPadding::reflect), zeros = st::pad(image, 2);
+  REQUIRE(reflected.shape() == st::Shape{2, 2, 8, 9});
+  REQUIRE(zeros.shape() == reflected.shape());
+  for (std::int64_t n = 0; n < 2; ++n)
+    for (int c = 0; c < 2; ++c)
+      for (std::int64_t y = 0; y < 8; ++y)
+        for (std::int64_t x = 0; x < 9; ++x) {
+          REQUIRE(reflected(n, c, y, x) == image(n, c, rows[y], columns[x]));
+          const bool inside = y >= 2 && y < 6 && x >= 2 && x < 7;
+          REQUIRE(zeros(n, c, y, x) == (inside ? image(n, c, y - 2, x - 2) : 0.0f));
+        }
+  CHECK(same(st::pad(image, 0), image));
+  CHECK(st::pad(image, 3, st::CropPadding::reflect).shape() == st::Shape{2, 2, 10, 11});
+  CHECK_THROWS_AS(st::pad(image, 4, st::CropPadding::reflect), st::ShapeError);
+  CHECK_THROWS_AS(st::pad(image, -1), st::ValueError);
+  CHECK_THROWS_AS(st::pad(image, std::numeric_limits<std::int64_t>::max()), st::ValueError);
+}
+
+TEST_CASE("random_crop with padding reaches every place of the padded image") {
+  auto image = numbered<1>(1, 4, 4);
+  for (float& value : image.span()) value += 1;
+  for (const auto mode : {st::CropPadding::zeros, st::CropPadding::reflect}) {
+    const auto padded = st::pad(image, 1, mode);
+    std::set<std::vector<float>> seen, wanted;
+    const auto values = [](const st::Image<1>& part) { return std::vector<float>(part.span().begin(), part.span().end()); };
+    for (std::int64_t y = 0; y < 3; ++y)
+      for (std::int64_t x = 0; x < 3; ++x) wanted.insert(values(st::crop(padded, y, x, 4, 4)));
+    st::Rng rng(5);
+    for (int i = 0; i < 300; ++i) seen.insert(values(st::random_crop(image, 4, rng, {.padding = 1, .padding_mode = mode})));
+    CHECK(wanted.size() == 9);
+    CHECK(seen == wanted);
+  }
+  st::Rng rng;
+  CHECK_THROWS_AS(st::random_crop(image, 5, rng, {}), st::ShapeError);
+}
+
+TEST_CASE("random_horizontal_flip mirrors with its probability, input and target alike") {
+  const auto image = numbered<2>(2, 2, 3);
+  st::Rng rng(6);
+  int flips = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const auto turned = st::random_horizontal_flip(image, rng, 0.3f);
+    const bool flipped = !same(turned, image);
+    if (flipped) REQUIRE(same(turned, mirrored(image)));
+    flips += flipped;
+    const auto both = st::random_horizontal_flip(st::Sample<2>{image, image}, rng);
+    REQUIRE(same(both.input, both.target));
+  }
+  CHECK(std::abs(flips - 300) < 4 * std::sqrt(1000 * 0.3 * 0.7));
+  CHECK(same(st::random_horizontal_flip(image, rng, 0), image));
+  CHECK(same(st::random_horizontal_flip(image, rng, 1), mirrored(image)));
+  CHECK_THROWS_AS(st::random_horizontal_flip(image, rng, 1.5f), st::ValueError);
+}
+
+TEST_CASE("normalize") {
+  const auto image = numbered<3>(1, 1, 2);
+  const auto out = st::normalize(image, {1, 2, 3}, {2, 4, 0.5f});
+  const float wanted[] = {-0.5f, -0.25f, -2, 1, 0.5f, 4};
+  for (int i = 0; i < 6; ++i) CHECK(out.data()[i] == wanted[i]);
+  CHECK_THROWS_WITH_AS(st::normalize(image, {1, 2, 3}, {2, 0, 1}), doctest::Contains("channel 1 has mean 2 and std 0"), st::ValueError);
+  CHECK_THROWS_AS(st::normalize(image, {1, 2, std::nanf("")}, {2, 1, 1}), st::ValueError);
+}
+
 TEST_CASE("random_crop of a sample takes the same place of both") {
   const auto input = numbered<1>(1, 6, 7);
   st::Image<1> target(1, 12, 14);

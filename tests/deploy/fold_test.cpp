@@ -82,6 +82,15 @@ using Folded = st::FoldedConv2d<In, Out, 3, Options, Act>;
 }  // namespace
 
 TEST_CASE("the deploy form of a type") {
+  using Separable = st::Sequential<st::DepthwiseConv2d<4, 5, st::no_bias>, st::BatchNorm2d<4>, st::ReLU, st::DepthwiseConv2d<4, 3, st::no_bias>,
+                                   st::Conv2d<4, 8, 1>, st::ReLU>;
+  CHECK(std::is_same_v<st::deploy_t<Separable>,
+                       st::Sequential<st::FoldedDepthwiseConv2d<4, 5, st::Conv2dOptions{}, relu>,
+                                      st::FoldedDepthwiseConv2d<4, 3, st::no_bias, none>, st::FoldedConv2d<4, 8, 1, st::Conv2dOptions{}, relu>>>);
+  CHECK(std::is_same_v<st::deploy_t<st::DepthwiseConv2d<3>>, st::FoldedDepthwiseConv2d<3, 3, st::Conv2dOptions{}, none>>);
+  CHECK(st::deploy_t<Separable>::size == 3);
+  CHECK(st::FoldedDepthwiseConv2d<3, 3, st::no_bias, relu>::name() ==
+        "FoldedDepthwiseConv2d(3, kernel_size=3, padding=1, groups=3, bias=False), relu");
   CHECK(std::is_same_v<st::deploy_t<st::Conv2d<1, 8>>, Folded<1, 8, none>>);
   CHECK(std::is_same_v<st::deploy_t<st::Conv2d<1, 8, 3, st::no_bias>>, Folded<1, 8, none, st::no_bias>>);
   CHECK(std::is_same_v<st::deploy_t<DnCNN>,
@@ -116,6 +125,8 @@ TEST_CASE("a folded network computes the same") {
   check(st::Sequential<st::Conv2d<1, 8>, Unruled, st::Repeat<2, Ruled<Block<8>>>, st::PixelShuffle<8, 2>>());
   check(st::Sequential<st::Conv2d<1, 4>, st::BatchNorm2d<4>, st::ReLU, st::GlobalAvgPool2d, st::Linear<4, 3>>());
   check(st::Sequential<st::PixelShuffle<8, 2>, st::Dropout>());
+  check(st::Sequential<st::DepthwiseConv2d<3, 5>, st::BatchNorm2d<3>, st::BatchNorm2d<3>, st::ReLU, st::Conv2d<3, 17, 1>, st::BatchNorm2d<17>,
+                       st::DepthwiseConv2d<17, 3, strided>, st::BatchNorm2d<17>, st::DepthwiseConv2d<17, 7, st::no_bias>, st::ReLU>());
 }
 
 TEST_CASE("the deploy form has files of its own, and cannot be trained by mistake") {

@@ -44,6 +44,12 @@ using Large = st::Sequential<st::Conv2d<1, 16, 9>, st::ReLU, st::Conv2d<16, 8, 5
 using Transposed = st::Sequential<st::Conv2d<1, 8>, st::SiLU, st::ConvTranspose2d<8, 8, 4>, st::Conv2d<8, 8, 5>, st::Tanh,
                                   st::ConvTranspose2d<8, 1, 5, st::ConvTranspose2dOptions{.stride = 1}>>;
 
+/// Depthwise convolutions between others.
+using Separable = Add<st::Sequential<st::DepthwiseConv2d<2, 5>, st::Conv2d<2, 19, 1>, st::ReLU, st::DepthwiseConv2d<19, 7, st::no_bias>,
+                                     st::BatchNorm2d<19>, st::ReLU, st::Conv2d<19, 16>,
+                                     st::DepthwiseConv2d<16, 3, st::Conv2dOptions{.dilation = 3}>, st::DepthwiseConv2d<16>, st::ReLU, st::Conv2d<16, 2, 1>>>;
+using Halved = st::Sequential<st::DepthwiseConv2d<3, 3, st::Conv2dOptions{.stride = 2}>, st::Conv2d<3, 8>, st::DepthwiseConv2d<8>>;
+
 /// Modules whose inside nobody knows.
 struct Opaque {
   using io = st::maps<1, 1>;
@@ -66,6 +72,11 @@ struct Opaque {
   }
 };
 using Strided = st::Sequential<st::Conv2d<1, 8>, st::ReLU, st::Conv2d<8, 16, 3, st::Conv2dOptions{.stride = 2}>, st::Conv2d<16, 16>>;
+/// Made larger by interpolation, and pixels normalised over their channels.
+using Interpolated = st::Sequential<st::Conv2d<1, 8>, st::LayerNorm2d<8>, st::Upsample<3, st::UpsampleMode::bilinear>, st::Conv2d<8, 8>,
+                                    st::GELU, st::Upsample<2>, st::Conv2d<8, 1>>;
+using Repeated = st::Sequential<st::Conv2d<1, 8>, st::Upsample<2>, st::Conv2d<8, 9>, st::LayerNorm2d<9>, st::Hardswish, st::Conv2d<9, 1>>;
+using Normalised = st::Sequential<st::Conv2d<1, 8>, st::GroupNorm<2, 8>, st::ReLU, st::Conv2d<8, 1>>;
 using Whole = st::Sequential<st::Conv2d<1, 8>, st::GlobalAvgPool2d>;
 
 template <class Net>
@@ -126,11 +137,17 @@ TEST_CASE("by rows: the same bits") {
   CHECK(st::detail::RowStage<Twice, 1>::possible);
   CHECK(st::detail::RowStage<Smaller, 1>::possible);
   CHECK(st::detail::RowStage<Large, 1>::possible);
+  CHECK(st::detail::RowStage<st::deploy_t<Separable>, 2>::possible);
+  CHECK(st::detail::RowStage<st::Sequential<st::DepthwiseConv2d<3>, st::ReLU, st::DepthwiseConv2d<3>>, 3>::possible);
   SUBCASE("folded batch norm") { check(st::fold(made<DnCNN>(1))); }
   SUBCASE("half the size and back, skips in skips") { check(st::fold(made<Half>(2)), 2); }
   SUBCASE("twice the size, dilation") { check(made<Twice>(3)); }
   SUBCASE("pooling, no padding") { check(made<Smaller>(4)); }
   SUBCASE("large kernels and dilations") { check(made<Large>(9)); }
+  CHECK(st::detail::RowStage<Repeated, 1>::possible);
+  SUBCASE("pixels repeated") { check(made<Repeated>(14)); }
+  SUBCASE("depthwise convolutions") { check(st::fold(made<Separable>(11))); }
+  SUBCASE("depthwise convolutions, not folded") { check(made<st::Sequential<st::DepthwiseConv2d<3>, st::ReLU, st::DepthwiseConv2d<3, 5>>>(12)); }
 }
 
 TEST_CASE("by tiles: the same bits") {
@@ -139,7 +156,11 @@ TEST_CASE("by tiles: the same bits") {
   SUBCASE("a module that does not say what it does") { check(made<Opaque>(5), 2); }
   SUBCASE("batch norm not folded") { check(made<DnCNN>(6)); }
   SUBCASE("strides") { check(made<Strided>(7), 2); }
+  SUBCASE("depthwise convolutions, not folded") { check(made<Separable>(13)); }
+  SUBCASE("strides of depthwise convolutions") { check(made<Halved>(14), 2); }
   SUBCASE("transposed convolutions") { check(made<Transposed>(10)); }
+  SUBCASE("interpolation") { check(made<Interpolated>(12)); }
+  SUBCASE("statistics of the image cannot be cut") { check(made<Normalised>(13)); }
   SUBCASE("a look at the whole image cannot be cut") { check(made<Whole>(8)); }
 }
 

@@ -461,6 +461,8 @@ class HostAccelerator final : public st::Accelerator {
           return f(m::Sigmoid(), std::false_type());
         case st::Operation::tanh:
           return f(m::Tanh(), std::false_type());
+        case st::Operation::erf:
+          return f(m::Erf(), std::false_type());
         case st::Operation::clamp:
           return f(m::Clamp{double(program_[i].a), double(program_[i].b)}, std::false_type());
         case st::Operation::subtract:

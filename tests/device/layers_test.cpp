@@ -33,6 +33,7 @@ TEST_CASE("device: layers") {
   compare<3>(host_accelerator().device(), st::Sigmoid(), 2, 5, 7);
   compare<3>(host_accelerator().device(), st::Tanh(), 2, 5, 7);
   compare<3>(host_accelerator().device(), st::SiLU(), 2, 5, 7);
+  compare<3>(host_accelerator().device(), st::GELU(), 2, 5, 7);
   compare<3>(host_accelerator().device(), st::ConvTranspose2d<3, 5, 4>(), 2, 5, 7);
   compare<9>(host_accelerator().device(), st::ConvTranspose2d<9, 10, 3, st::ConvTranspose2dOptions{.stride = 1, .bias = false}>(), 1, 9, 8);
 }
@@ -150,6 +151,10 @@ TEST_CASE("device: losses") {
   both(st::MSELoss({.reduction = st::Reduction::half_sum}));
   both(st::L1Loss());
   both(st::CharbonnierLoss());
+  both(st::HuberLoss({.delta = 0.3}));
+  both(st::SmoothL1Loss({.beta = 0.3}));
+  both(st::SmoothL1Loss({.beta = 0}));
+  both(st::BCEWithLogitsLoss({.pos_weight = 2}));
 
   st::Tensor<st::Label> labels(st::Shape{30});
   for (std::int64_t i = 0; i < 30; ++i) labels.data()[i] = i % 3;
@@ -164,6 +169,8 @@ TEST_CASE("device: losses") {
     there.backward(there_loss);
     check_close(there.gradient(ta), here.gradient(ha), "gradient");
   }
+  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss({.label_smoothing = 0.1})(a.to(device), labels),
+                       doctest::Contains("there is no label smoothing on cuda:0"), st::DeviceError);
   labels.data()[7] = 3;
   CHECK_THROWS_AS(cross_entropy(a.to(device), labels), st::ValueError);
   CHECK(std::isnan(cross_entropy(a.to(device), labels.to(device)).item()));
@@ -182,10 +189,20 @@ TEST_CASE("device: mistakes are told") {
                        st::DeviceError);
   CHECK_THROWS_WITH_AS(mean(x - there), doctest::Contains("different devices: cpu and cuda:0"), st::DeviceError);
   CHECK_THROWS_AS(st::cat(pass, x, there), st::DeviceError);
+  CHECK_THROWS_WITH_AS((void)st::Upsample<2>()(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
+  CHECK_THROWS_WITH_AS((void)st::InstanceNorm2d<2>()(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
   CHECK_THROWS_WITH_AS(st::psnr(there, there), doctest::Contains("psnr: the numbers are on cuda:0"), st::DeviceError);
   CHECK_THROWS_AS(st::to<double>(conv), st::DeviceError);
   st::BatchNorm2d<2> norm;
   CHECK_THROWS_AS(norm(pass, there), st::DeviceError);
+  st::DepthwiseConv2d<2> depthwise;
+  CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("runs on the cpu alone: the images are on cuda:0, the weights on cpu"),
+                       st::DeviceError);
+  st::to(depthwise, device);
+  CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("DepthwiseConv2d(2, kernel_size=3, padding=1, groups=2) runs on the cpu alone"),
+                       st::DeviceError);
+  st::Train train;
+  CHECK_THROWS_AS(depthwise(train, x), st::DeviceError);
 
   const st::Tensor<double> doubles = st::Tensor<double>::full(st::Shape{1, 2, 4, 4}, 1.0).to(device);
   CHECK_THROWS_WITH_AS(mean(st::Image<2, double>(doubles)), doctest::Contains("float64 on cuda:0"), st::DeviceError);

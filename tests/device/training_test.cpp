@@ -21,6 +21,14 @@ TEST_CASE("device: training equals the CPU's") {
   compare_training<st::AdamW>(host_accelerator().device(), st::AdamWOptions{.lr = 1e-3, .eps = 1e-4});
 }
 
+TEST_CASE("device: RMSprop says that it runs on the CPU only") {
+  Net net;
+  st::initialize(net, 1);
+  st::RMSprop rmsprop(net);
+  st::to(net, host_accelerator().device());
+  CHECK_THROWS_WITH_AS(rmsprop.step(), doctest::Contains("is on cuda:0, and RMSprop runs on the CPU only"), st::DeviceError);
+}
+
 TEST_CASE("device: a network moved between steps takes its optimiser along") {
   const st::Device device = host_accelerator().device();
   Net here;

@@ -5,10 +5,12 @@
 The pickles are those of tests/golden/pytorch/. The fuzzers of pictures and of torch.save's files begin with
 tests/golden/images/ and tests/golden/pytorch/ themselves.
 """
+import gzip
 import pathlib
 import struct
 import sys
 import zipfile
+import zlib
 
 corpus, golden = pathlib.Path(sys.argv[1]), pathlib.Path(__file__).parent.parent / "golden"
 
@@ -42,3 +44,12 @@ for number, words in enumerate([
         "denoise photo.png other.jpg -o out --sigma 12.5 --max-memory 1.5G --overwrite --compare both --isa avx2 --threads 3",
         "--help", "--lr -1", "--patch-size 15", "--seed -1", "--steps 0x10 --images 1e3", "-- --steps", "--unknown 1 word"]):
     write(f"command_line/{number}", words.replace(" ", "\n").encode())
+images = struct.pack(">IIII", 0x803, 3, 4, 5) + bytes(range(60))
+labels = struct.pack(">II", 0x801, 5) + bytes([5, 0, 4, 1, 9])
+for name, data in {"images": images, "labels": labels, "matrix": struct.pack(">III", 0x802, 2, 3) + bytes(6)}.items():
+    write(f"dataset/{name}", data)
+    write(f"dataset/{name}.gz", gzip.compress(data, mtime=0))
+packed = gzip.compress(labels, mtime=0)
+header = packed[:3] + b"\x1e" + packed[4:10] + b"\x02\x00abname\x00comment\x00"  # all of the optional fields
+write("dataset/fields.gz", header + struct.pack("<H", zlib.crc32(header) & 0xFFFF) + packed[10:])
+write("dataset/cifar", bytes([3]) + bytes([255]) * 1024 + bytes(2048))

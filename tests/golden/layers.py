@@ -125,6 +125,31 @@ record("conv_transpose", nn.ConvTranspose2d(3, 5, 4, stride=2, padding=1), numbe
 record("conv_transpose_odd", nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1), numbers(1, 3, 1, 6))
 record("conv_transpose_large", nn.ConvTranspose2d(8, 1, 9, stride=3, padding=3), numbers(1, 8, 5, 4))
 record("conv_transpose_same", nn.ConvTranspose2d(9, 10, 3, padding=1, bias=False), numbers(2, 9, 9, 10))
+for name, layer in {"gelu": nn.GELU(), "elu": nn.ELU(), "elu_half": nn.ELU(0.5), "softplus": nn.Softplus(), "mish": nn.Mish(),
+                    "relu6": nn.ReLU6(), "hardsigmoid": nn.Hardsigmoid(), "hardswish": nn.Hardswish()}.items():
+    record(name, layer, 4 * numbers(2, 3, 4, 5))
+record("upsample", nn.Upsample(scale_factor=2), numbers(2, 3, 4, 5))
+record("upsample_3", nn.Upsample(scale_factor=3), numbers(1, 2, 1, 3))
+record("upsample_bilinear", nn.Upsample(scale_factor=2, mode="bilinear"), numbers(2, 3, 4, 5))
+record("upsample_bilinear_3", nn.Upsample(scale_factor=3, mode="bilinear"), numbers(1, 5, 2, 1))
+record("upsample_bilinear_4", nn.Upsample(scale_factor=4, mode="bilinear"), numbers(1, 2, 3, 4))
+
+
+class LayerNorm2d(nn.LayerNorm):
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+record("group_norm", nn.GroupNorm(2, 6), 2 * numbers(3, 6, 4, 5) + 1)
+record("group_norm_all", nn.GroupNorm(1, 20, eps=1e-2), numbers(1, 20, 5, 7))
+record("group_norm_each", nn.GroupNorm(9, 9), numbers(2, 9, 3, 2))
+record("instance_norm", nn.InstanceNorm2d(5), numbers(2, 5, 6, 3) - 2)
+record("layer_norm", LayerNorm2d(5, eps=1e-6), numbers(2, 5, 4, 3))
+record("layer_norm_wide", LayerNorm2d(35, eps=1e-3), 3 * numbers(1, 35, 3, 2) + 2)
+record("depthwise", nn.Conv2d(5, 5, 3, padding=1, groups=5), numbers(2, 5, 7, 6))
+record("depthwise_stride", nn.Conv2d(19, 19, 3, stride=2, padding=1, groups=19, bias=False), numbers(1, 19, 9, 8))
+record("depthwise_dilated", nn.Conv2d(8, 8, 5, padding=3, dilation=2, groups=8), numbers(2, 8, 11, 9))
+record("depthwise_large", nn.Conv2d(17, 17, 7, padding=3, groups=17), numbers(1, 17, 10, 13))
 
 path = pathlib.Path(__file__).with_suffix(".safetensors")
 save_file({key: tensor.contiguous().clone() for key, tensor in out.items()}, path, metadata={"torch": torch.__version__})

@@ -4,7 +4,7 @@
 
 The network is two parameters, a weight of 4 x 3 and a bias of 5. Value i starts as sin(i + 1), i counted over both, and
 the gradient of step t is cos(0.7 * (t + 1) * (i + 1)): the test makes the same numbers. Printed are the values after
-12 steps, in float64 and in float32. lr is 0.05 for the first 6 steps and 0.02 then.
+12 steps (20 of RMSprop), in float64 and in float32. lr is 0.05 for the first 6 steps and 0.02 then.
 """
 import math
 
@@ -28,10 +28,10 @@ def set_gradients(params, t):
         first += p.numel()
 
 
-def run(make, dtype):
+def run(make, dtype, steps=STEPS):
     params = parameters(dtype)
     optimizer = make(params)
-    for t in range(STEPS):
+    for t in range(steps):
         if t == 6:
             for group in optimizer.param_groups:
                 group["lr"] = 0.02
@@ -56,6 +56,13 @@ OPTIMIZERS = {
     "adam_decay": lambda p: torch.optim.Adam(p, lr=0.05, weight_decay=0.1),
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.05, weight_decay=0.1),
 }
+# Twenty steps of these.
+LONG_OPTIMIZERS = {
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.05),
+    "rmsprop_momentum": lambda p: torch.optim.RMSprop(p, lr=0.05, alpha=0.9, eps=1e-6, momentum=0.8, weight_decay=0.01),
+    "rmsprop_centered": lambda p: torch.optim.RMSprop(p, lr=0.05, alpha=0.8, centered=True),
+    "rmsprop_all": lambda p: torch.optim.RMSprop(p, lr=0.05, alpha=0.95, momentum=0.5, weight_decay=0.1, centered=True),
+}
 
 
 def lrs(make, count):
@@ -79,6 +86,39 @@ SCHEDULERS = {
         o, [S.LinearLR(o, start_factor=0.1, total_iters=4), S.CosineAnnealingLR(o, T_max=8),
             S.StepLR(o, step_size=2, gamma=0.5)], milestones=[4, 10]),
 }
+# Printed over a hundred steps.
+LONG_SCHEDULERS = {
+    "exponential_lr": lambda o: S.ExponentialLR(o, gamma=0.95),
+    "polynomial_lr": lambda o: S.PolynomialLR(o, total_iters=80, power=1.7),
+    "cosine_restarts_lr": lambda o: S.CosineAnnealingWarmRestarts(o, T_0=7, eta_min=0.01),
+    "cosine_restarts_longer_lr": lambda o: S.CosineAnnealingWarmRestarts(o, T_0=5, T_mult=3),
+    "one_cycle_lr": lambda o: S.OneCycleLR(o, max_lr=0.5, total_steps=100, cycle_momentum=False),
+    "one_cycle_other_lr": lambda o: S.OneCycleLR(o, max_lr=0.2, total_steps=101, pct_start=0.123, div_factor=4,
+                                                 final_div_factor=50, cycle_momentum=False),
+}
+
+
+def metric(i):
+    """What ReduceLROnPlateau looks at after epoch i: multiples of 1/64, so that the test's are the same."""
+    return round(64 * (math.cos(0.3 * i) / (1 + 0.05 * i) + 0.2)) / 64
+
+
+PLATEAUS = {
+    "plateau_min_rel": dict(mode="min", factor=0.5, patience=3, threshold=0.1, cooldown=2, min_lr=0.001),
+    "plateau_max_rel": dict(mode="max", factor=0.3, patience=5, threshold=0.01, threshold_mode="rel"),
+    "plateau_min_abs": dict(mode="min", factor=0.7, patience=0, threshold=0.05, threshold_mode="abs", cooldown=4),
+    "plateau_max_abs": dict(mode="max", factor=0.9, patience=2, threshold=0.0, threshold_mode="abs", min_lr=0.05, eps=0.002),
+}
+
+
+def plateau_lrs(options):
+    optimizer = torch.optim.SGD(parameters(torch.float64), lr=0.1)
+    scheduler = S.ReduceLROnPlateau(optimizer, **options)
+    out = []
+    for i in range(100):
+        scheduler.step(metric(i))
+        out.append(optimizer.param_groups[0]["lr"])
+    return out
 
 
 def clip(dtype, max_norm):
@@ -128,8 +168,15 @@ print("#pragma once\n\nnamespace golden {\n")
 for name, make in OPTIMIZERS.items():
     row(name + "_float64", run(make, torch.float64))
     row(name + "_float32", run(make, torch.float32))
+for name, make in LONG_OPTIMIZERS.items():
+    row(name + "_float64", run(make, torch.float64, 20))
+    row(name + "_float32", run(make, torch.float32, 20))
 for name, make in SCHEDULERS.items():
     row(name, lrs(make, 16))
+for name, make in LONG_SCHEDULERS.items():
+    row(name, lrs(make, 100))
+for name, options in PLATEAUS.items():
+    row(name, plateau_lrs(options))
 row("clip_norm_float64", clip(torch.float64, 0.5))
 row("clip_norm_float32", clip(torch.float32, 0.5))
 row("ema_float64", ema(torch.float64))

@@ -16,7 +16,7 @@ import tempfile
 NEEDS = {"pytorch": ["torch", "safetensors"], "onnxruntime": ["onnx", "onnxruntime", "safetensors", "numpy"],
          "opencv": ["cv2", "safetensors", "numpy"]}
 DEPLOYED = ["denoiser", "classifier", "ffdnet", "super_resolution", "norms"]
-NETWORKS = ["denoiser", "upscaler", "classifier", "fixed_classifier", "ffdnet", "super_resolution", "norms",
+NETWORKS = ["denoiser", "upscaler", "classifier", "fixed_classifier", "gated", "ffdnet", "super_resolution", "norms",
             *("deployed_" + name for name in DEPLOYED)]
 TOLERANCE = 1e-5
 
@@ -137,6 +137,24 @@ def check_pytorch(folder, program):
             c = torch.minimum(torch.maximum(a, b), a.abs() + 0.1) / (torch.exp(-b.square()) + torch.sqrt(a.square() + 1e-3))
             return self.join(torch.cat([c - b * self.gate(b), torch.log(b.abs() + 1)], 1)).clamp(-0.5, 1.5) * 2
 
+    class LayerNorm2d(nn.LayerNorm):
+        def forward(self, x):
+            return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.GroupNorm(3, 12), nn.GELU())
+            self.left = nn.Sequential(LayerNorm2d(12, eps=1e-6), nn.Conv2d(12, 12, 1), nn.ELU(), nn.Upsample(scale_factor=2))
+            self.right = nn.Sequential(nn.InstanceNorm2d(12), nn.Hardswish(), nn.Softplus(),
+                                       nn.Upsample(scale_factor=2, mode="bilinear"))
+            self.tail = nn.Conv2d(6, 2, 3, padding=1)
+
+        def forward(self, x):
+            y = self.head(x)
+            a, b = (0.25 * (self.left(y) + self.right(y))).chunk(2, dim=1)
+            return self.tail(a * b)
+
     torch.manual_seed(0)
     def load_by_order(twin, state):
         """For twins with a layer more, as Flatten before Linear, so that the numbers behind it are higher."""
@@ -150,7 +168,7 @@ def check_pytorch(folder, program):
 
     for name, kind, twin in [("denoiser", "", nested("body")), ("denoiser", ".spliced", spliced("body")),
                              ("upscaler", "", Upscaler(False)), ("upscaler", ".spliced", Upscaler(True)),
-                             ("classifier", "", classifier()), ("fixed_classifier", "", fixed_classifier())]:
+                             ("gated", "", Gated()), ("classifier", "", classifier()), ("fixed_classifier", "", fixed_classifier())]:
         state = load_file(folder / f"{name}{kind}.safetensors")
         if isinstance(twin, nn.Sequential):
             load_by_order(twin, state)

@@ -78,6 +78,9 @@ int write_all(const fs::path& folder) {
   interchange::FixedClassifier fixed;
   randomise(fixed, 4);
   write(folder, "fixed_classifier", fixed, {{1, 8, 12}, {2, 8, 12}, {5, 8, 12}});
+  interchange::Gated gated;
+  randomise(gated, 8);
+  write(folder, "gated", gated, {{1, 16, 12}, {2, 3, 30}, {3, 37, 10}});
   interchange::ColourDenoiser ffdnet;
   randomise(ffdnet, 5);
   write(folder, "ffdnet", ffdnet, {{1, 16, 12}, {2, 2, 30}, {3, 38, 10}});

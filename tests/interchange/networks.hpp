@@ -62,6 +62,28 @@ using Classifier = st::Sequential<st::Conv2d<1, 6, 3, st::Conv2dOptions{.stride 
 using FixedClassifier = st::Sequential<st::PixelUnshuffle<1, 2>, st::Conv2d<4, 5>, st::ReLU, st::Flatten<5, 4, 6>,
                                        st::Linear<120, 7, false>, st::ReLU, st::Conv2d<7, 3, 1>>;
 
+/// Blocks with normalisation of each image, a gate between halves of the channels, pixels repeated and interpolated.
+struct Gated {
+  using io = st::maps<3, 2>;
+  st::Sequential<st::Conv2d<3, 12>, st::GroupNorm<3, 12>, st::GELU> head;
+  st::Sequential<st::LayerNorm2d<12>, st::Conv2d<12, 12, 1>, st::ELU, st::Upsample<2>> left;
+  st::Sequential<st::InstanceNorm2d<12>, st::Hardswish, st::Softplus, st::Upsample<2, st::UpsampleMode::bilinear>> right;
+  st::Conv2d<6, 2> tail;
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("head", self.head);
+    f("left", self.left);
+    f("right", self.right);
+    f("tail", self.tail);
+  }
+  auto operator()(st::Infer& pass, const auto& x) const {
+    const auto y = head(pass, x);
+    const auto sum = 0.25f * (left(pass, y) + right(pass, y));
+    const auto halves = st::chunk<2>(pass, sum);
+    return tail(pass, halves[0] * halves[1]);
+  }
+};
+
 /// Networks of the examples, smaller: a noise map as a channel, half the resolution; pixels from channels.
 using ColourDenoiser = ffdnet::FFDNet<3, 16, 2>;
 using Resolution = super_resolution::SuperResolution<12, 2>;

@@ -12,6 +12,8 @@
 #include "strata/optim/adam.hpp"
 #include "strata/optim/ema.hpp"
 #include "strata/optim/lr_scheduler.hpp"
+#include "strata/optim/reduce_lr_on_plateau.hpp"
+#include "strata/optim/rmsprop.hpp"
 #include "strata/optim/sgd.hpp"
 
 namespace st = strata;
@@ -94,6 +96,35 @@ TEST_CASE("stop and resume equals never having stopped, bit for bit") {
   check_resume<st::SGD>(st::SGDOptions{.lr = 0.1});
   check_resume<st::Adam>(st::AdamOptions{.lr = 0.1});
   check_resume<st::AdamW>(st::AdamWOptions{.lr = 0.1});
+  check_resume<st::RMSprop>(st::RMSpropOptions{.lr = 0.1});
+  check_resume<st::RMSprop>(st::RMSpropOptions{.lr = 0.1, .momentum = 0.9, .centered = true});
+}
+
+TEST_CASE("ReduceLROnPlateau resumes wherever it is stopped: waiting, just lowered, cooling down") {
+  const io_test::Folder folder;
+  const auto path = folder / "plateau.safetensors";
+  const st::ReduceLROnPlateauOptions options{.factor = 0.5, .patience = 1, .cooldown = 2};
+  const double metrics[] = {3, 2, 2.5, 2.5, 2.5, 2.5, 2.5, 2.5, 1, 1, 1, 1};
+  const auto run = [&](int stop) {
+    std::vector<double> lrs;
+    io_test::Net net, other;
+    st::SGD sgd(net, {.lr = 0.1}), other_sgd(other, {.lr = 0.7});
+    st::ReduceLROnPlateau first(sgd, options), second(other_sgd, options);
+    for (int i = 0; i < 12; ++i) {
+      if (i == stop) {
+        st::save_checkpoint(path, {}, net, sgd, first);
+        st::load_checkpoint(path, other, other_sgd, second);
+        CHECK(second.best() == first.best());
+        CHECK(second.step_count() == i);
+      }
+      (i < stop ? first : second).step(metrics[i]);
+      lrs.push_back(i < stop ? sgd.lr() : other_sgd.lr());
+    }
+    return lrs;
+  };
+  const auto straight = run(12);
+  CHECK(straight.back() == 0.1 / 8);
+  for (int stop = 0; stop < 12; ++stop) CHECK(run(stop) == straight);
 }
 
 TEST_CASE("the info comes back") {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "io/io_test_net.hpp"
+#include "strata/deploy/fold.hpp"
 #include "strata/io/onnx_export.hpp"
 
 namespace st = strata;
@@ -252,6 +253,26 @@ TEST_CASE("an exported network of other sizes and ranks says so") {
   st::Sequential<st::Repeat<1, st::Dropout>, st::Residual<st::Conv2d<1, 1>>, st::Dropout> dropped;
   st::export_onnx(folder / "dropped.onnx", dropped);
   CHECK(read_model(folder / "dropped.onnx").ops() == "Conv Sub ");
+}
+
+TEST_CASE("a depthwise convolution is one with groups") {
+  const io_test::Folder folder;
+  st::Sequential<st::DepthwiseConv2d<3, 5, st::Conv2dOptions{.stride = 2, .bias = false}>, st::BatchNorm2d<3>, st::ReLU> net;
+  io_test::number(net);
+  st::export_onnx(folder / "net.onnx", net);
+  Model model = read_model(folder / "net.onnx");
+  CHECK(model.ops() == "Conv BatchNormalization Relu ");
+  CHECK(model.nodes[0].whole.at("group") == std::vector<std::int64_t>{3});
+  CHECK(model.nodes[0].whole.at("strides") == std::vector<std::int64_t>{2, 2});
+  CHECK(model.nodes[0].whole.at("pads") == std::vector<std::int64_t>{2, 2, 2, 2});
+  CHECK(model.tensors.at("0.weight").shape == std::vector<std::int64_t>{3, 1, 5, 5});
+  CHECK(model.tensors.at("0.weight").numbers == st::to_nchw(net.layer<0>().weight.value()));
+  auto deployed = st::fold(net);
+  st::export_onnx(folder / "deployed.onnx", deployed);
+  model = read_model(folder / "deployed.onnx");
+  CHECK(model.ops() == "Conv Relu ");
+  CHECK(model.nodes[0].inputs.size() == 3);
+  CHECK(model.nodes[0].whole.at("group") == std::vector<std::int64_t>{3});
 }
 
 TEST_CASE("what cannot be exported is an error") {

@@ -13,7 +13,9 @@
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
+#include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/dropout.hpp"
+#include "strata/nn/group_norm.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
 #include "strata/nn/pooling.hpp"
@@ -21,6 +23,8 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
+#include "strata/nn/summary.hpp"
+#include "strata/nn/upsample.hpp"
 #include "test_data.hpp"
 
 namespace st = strata;
@@ -117,6 +121,13 @@ TEST_CASE("convolutions equal PyTorch's") {
   check<st::Conv2d<16, 16>>("conv_wide");
 }
 
+TEST_CASE("depthwise convolutions equal PyTorch's") {
+  check<st::DepthwiseConv2d<5>>("depthwise");
+  check<st::DepthwiseConv2d<19, 3, st::Conv2dOptions{.stride = 2, .bias = false}>>("depthwise_stride");
+  check<st::DepthwiseConv2d<8, 5, st::Conv2dOptions{.padding = 3, .dilation = 2}>>("depthwise_dilated");
+  check<st::DepthwiseConv2d<17, 7>>("depthwise_large");
+}
+
 TEST_CASE("transposed convolutions equal PyTorch's") {
   check<st::ConvTranspose2d<3, 5, 4>>("conv_transpose");
   check<st::ConvTranspose2d<3, 2, 3>>("conv_transpose_odd");
@@ -127,10 +138,43 @@ TEST_CASE("transposed convolutions equal PyTorch's") {
   CHECK(st::ConvTranspose2d<3, 2, 3>::name() == "ConvTranspose2d(3, 2, kernel_size=3, stride=2, padding=1, output_padding=1)");
 }
 
-TEST_CASE("smooth activations equal PyTorch's") {
+TEST_CASE("activations equal PyTorch's") {
   check<st::Sigmoid>("sigmoid");
   check<st::Tanh>("tanh");
   check<st::SiLU>("silu");
+  check<st::GELU>("gelu");
+  check<st::ELU>("elu");
+  check<st::ELUOf<std::ratio<1, 2>>>("elu_half");
+  check<st::Softplus>("softplus");
+  check<st::Mish>("mish");
+  check<st::ReLU6>("relu6");
+  check_as<float, st::Hardsigmoid>("hardsigmoid");  // PyTorch's gradient has 1/6 in float32
+  check<st::Hardswish>("hardswish");
+}
+
+TEST_CASE("upsampling equals PyTorch's") {
+  using st::UpsampleMode;
+  check<st::Upsample<2>>("upsample");
+  check<st::Upsample<3>>("upsample_3");
+  check<st::Upsample<2, UpsampleMode::bilinear>>("upsample_bilinear");
+  check<st::Upsample<3, UpsampleMode::bilinear>>("upsample_bilinear_3");
+  check<st::Upsample<4, UpsampleMode::bilinear>>("upsample_bilinear_4");
+  using Net = st::Sequential<st::Conv2d<1, 8>, st::Upsample<2>, st::Conv2d<8, 1>>;
+  static_assert(st::output_extents<Net>(10, 7).h == 20 && st::receptive_field<Net> == 4);
+  using Smooth = st::Sequential<st::Conv2d<1, 8>, st::Upsample<2, UpsampleMode::bilinear>>;
+  static_assert(st::output_extents<Smooth>(10, 7).w == 14 && st::receptive_field<Smooth> == 4);
+}
+
+TEST_CASE("normalisations of each image equal PyTorch's") {
+  check<st::GroupNorm<2, 6>>("group_norm");
+  check<st::GroupNorm<1, 20, std::ratio<1, 100>>>("group_norm_all");
+  check<st::GroupNorm<9, 9>>("group_norm_each");
+  check<st::InstanceNorm2d<5>>("instance_norm");
+  check<st::LayerNorm2d<5>>("layer_norm");
+  check<st::LayerNorm2d<35, std::ratio<1, 1000>>>("layer_norm_wide");
+  st::InstanceNorm2d<2> norm;
+  st::Train pass;
+  CHECK_THROWS_WITH_AS((void)norm(pass, st::Image<2>(3, 1, 1)), doctest::Contains("2 or more"), st::ShapeError);
 }
 
 TEST_CASE("batch norm equals PyTorch's") {

@@ -25,6 +25,13 @@ template <int Width>
 using ReluFirst = st::Sequential<st::Conv2d<1, Width>, st::ReLU, st::BatchNorm2d<Width>, st::Conv2d<Width, Width>, st::ReLU,
                                  st::BatchNorm2d<Width>, st::Conv2d<Width, 1>>;
 
+template <int Width>
+using Separable = st::Sequential<
+    st::Conv2d<1, Width>, st::ReLU,
+    st::Repeat<3, st::Sequential<st::DepthwiseConv2d<Width>, st::ReLU, st::Conv2d<Width, Width, 1, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU,
+                                 st::DepthwiseConv2d<Width, 5, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU>>,
+    st::Conv2d<Width, 1>>;
+
 template <class Net>
 void check(std::int64_t n, std::int64_t h, std::int64_t w) {
   constexpr int c = Net::io::in;
@@ -68,6 +75,7 @@ TEST_CASE("the memory of a network is known before it runs") {
   check<DnCNN<3, 32, 3>>(4, 96, 128);
   check<Vdsr<48>>(8, 64, 64);
   check<ReluFirst<32>>(8, 64, 64);
+  check<Separable<32>>(8, 64, 64);
 }
 
 TEST_CASE("impossible images are refused") {

@@ -74,12 +74,13 @@ TEST_CASE("the parameters counted from the type are those that are there") {
 }
 
 TEST_CASE("the receptive field is what an output depends on") {
-  using st::Conv2d, st::Conv2dOptions, st::Sequential, st::MaxPool2d, st::AvgPool2d, st::PixelShuffle;
+  using st::Conv2d, st::Conv2dOptions, st::DepthwiseConv2d, st::Sequential, st::MaxPool2d, st::AvgPool2d, st::PixelShuffle;
   const auto check = []<class Net>(Net, int size) { CHECK(empirical_field<Net>(size) == st::receptive_field<Net>); };
   check(DnCNN<1, 2, 5>(), 19);
   check(Sequential<Conv2d<1, 1, 5>, Conv2d<1, 1, 1>, Conv2d<1, 1, 3, Conv2dOptions{.dilation = 3}>>(), 21);
   check(Sequential<Conv2d<1, 1, 3, Conv2dOptions{.stride = 2}>, Conv2d<1, 1>, Conv2d<1, 1>>(), 31);
   check(Sequential<Conv2d<1, 1>, AvgPool2d<2>, Conv2d<1, 1>, AvgPool2d<3, 2>, Conv2d<1, 1>>(), 49);
+  check(Sequential<DepthwiseConv2d<1, 5, Conv2dOptions{.stride = 2}>, DepthwiseConv2d<1, 3, Conv2dOptions{.dilation = 2}>>(), 41);
   check(Sequential<Conv2d<1, 2, 3, Conv2dOptions{.stride = 2}>, Conv2d<2, 4>, PixelShuffle<4, 2>, Conv2d<1, 1>>(), 31);
 }
 
@@ -94,6 +95,13 @@ TEST_CASE("the summary's text") {
         "body.2.1  Conv2d(4, 4, kernel_size=3, padding=1, bias=False)  2x4x10x100                     144        288,000\n"
         "body.3    Conv2d(4, 1, kernel_size=3, padding=2, dilation=2)  2x1x10x100                      37         72,000\n"
         "total: 365 parameters, 720,000 multiply-adds, receptive field 11 x 11\n");
+  using Separable = st::Sequential<st::DepthwiseConv2d<4, 5, st::Conv2dOptions{.stride = 2, .bias = false}>, st::ReLU, st::Conv2d<4, 8, 1>>;
+  CHECK(st::summary(Separable(), {.height = 10, .width = 20}) ==
+        "name  layer                                                                         output (N x C x H x W)  parameters  multiply-adds\n"
+        "0     DepthwiseConv2d(4, kernel_size=5, stride=2, padding=2, groups=4, bias=False)  1x4x5x10                       100          5,000\n"
+        "1     + ReLU()                                                                      1x4x5x10                         0              0\n"
+        "2     Conv2d(4, 8, kernel_size=1)                                                   1x8x5x10                        40          1,600\n"
+        "total: 140 parameters, 6,600 multiply-adds, receptive field 5 x 5\n");
   CHECK(st::summary(Classifier(), {.height = 28, .width = 28}).find("5     Flatten(16x12x12)") != std::string::npos);
   CHECK_THROWS_WITH_AS(st::summary(Classifier(), {.height = 5, .width = 5}), doctest::Contains("too few for it"), st::ShapeError);
   CHECK_THROWS_AS(st::summary(Net(), {.batch = 0}), st::ValueError);

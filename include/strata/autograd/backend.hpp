@@ -61,6 +61,14 @@ inline GradientTarget gradient_target(Parameter& parameter) {
   return {target.data, target.accumulate};
 }
 
+/// For what accelerators have no kernel for.
+template <class Name>
+void check_on_cpu(Device images, Name&& name) {
+  if (on_accelerator(images))
+    throw DeviceError(concat(name(), " runs on the cpu, and its images are on ", images.str(),
+                             ": keep the network there, or bring them with x.to(st::Device::cpu())"));
+}
+
 inline RandomStream stream_of(const Rng& rng) {
   return {.seed = rng.seed(), .a = rng.stream()[0], .b = rng.stream()[1], .word = rng.position()};
 }

@@ -1,4 +1,5 @@
-// Operations with a gradient of their own, joining images along their channels, and repeating one pixel over an image.
+// Operations with a gradient of their own, joining and dividing images along their channels, and repeating one pixel over
+// an image.
 //
 //     auto y = st::custom_op(pass,
 //         [](const st::Image<1>& x) { return my_filter(x); },                                            // y = f(x)
@@ -6,9 +7,13 @@
 //         x);
 //
 //     auto both = st::cat(pass, a, b);                          // Var<A + B>: the channels of a, then those of b
+//     auto first = st::narrow<0, A>(pass, both);                // Var<A>: A channels from number 0 on
+//     auto [u, v] = st::chunk<2>(pass, both);                   // two halves
 //     auto weighted = x * st::expand_as(pass, gate, x);         // gate has one pixel: a factor for each channel
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <tuple>
 #include <utility>
 
@@ -35,6 +40,11 @@ void copy_channels(Device device, const T* from, int from_stride, T* to, int to_
         });
       },
       [&](auto& gpu) { gpu.copy_channels(count, channels, from, from_stride, 0, to, to_stride, 0, accumulate); });
+}
+
+template <class T>
+void fill_zero(Device device, T* to, std::int64_t count) {
+  dispatch<T>(device, [&] { std::fill_n(to, count, T(0)); }, [&](auto& gpu) { gpu.fill(to, count, 0); });
 }
 
 /// Adds an image to the gradient of value `id`.
@@ -129,6 +139,45 @@ auto cat(P& pass, const Xs&... inputs) {
 template <Pass P, Symbolic... Xs>
 auto cat(P&, const Xs&... inputs) {
   return symbolic_cat(detail::var_in<P>(inputs)...);  // io/onnx_export.hpp
+}
+
+/// Length channels of x, from number Start on, as torch.narrow along dimension 1.
+template <int Start, int Length, Pass P, class X>
+auto narrow(P& pass, const X& input) {
+  return [&]<int C, class T>(const Var<C, T>& x) {
+    static_assert(Start >= 0 && Length > 0 && Start + Length <= C,
+                  "strata::narrow<Start, Length>: the image has no such channels: Start + Length must not exceed its number of channels");
+    check_pass(pass, x, "narrow");
+    const Device device = x.device();
+    const std::int64_t pixels = x.n() * x.h() * x.w();
+    Image<Length, T> out(x.n(), x.h(), x.w(), x.pool());
+    detail::copy_channels<T>(device, x.data() + Start, C, out.data(), Length, Length, pixels, false);
+    auto y = pass.output(std::move(out));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [id = y.id(), x_id = x.id(), pixels, device](Tape& tape) {
+        const auto gx = tape.target<T>(x_id);
+        if (!gx) return;
+        if (!gx.accumulate) detail::fill_zero<T>(device, gx.data, pixels * C);  // the other channels get nothing from here
+        detail::copy_channels<T>(device, tape.gradient<T>(id), Length, gx.data + Start, C, Length, pixels, true);
+      });
+    return y;
+  }(detail::var_in<P>(input));
+}
+
+template <int Start, int Length, Pass P, Symbolic X>
+auto narrow(P&, const X& input) {
+  return symbolic_narrow<Start, Length>(detail::var_in<P>(input));  // io/onnx_export.hpp
+}
+
+/// x in N parts of equally many channels, one after another, as torch.chunk along dimension 1: a std::array.
+template <int N, Pass P, class X>
+auto chunk(P& pass, const X& input) {
+  const auto x = detail::var_in<P>(input);
+  constexpr int channels = decltype(x)::channels;
+  static_assert(N > 0 && channels % N == 0, "strata::chunk<N>: the number of channels must be a multiple of N");
+  return [&]<int... I>(std::integer_sequence<int, I...>) {
+    return std::array{narrow<I * (channels / N), channels / N>(pass, x)...};
+  }(std::make_integer_sequence<int, N>());
 }
 
 /// Images of one pixel, repeated to the height and width of x, as torch.Tensor.expand_as. ShapeError for other images.

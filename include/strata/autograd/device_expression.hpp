@@ -35,6 +35,8 @@ inline constexpr Operation operation_of = [] {
     return Operation::sigmoid;
   else if constexpr (std::is_same_v<Function, math::Tanh>)
     return Operation::tanh;
+  else if constexpr (std::is_same_v<Function, math::Erf>)
+    return Operation::erf;
   else if constexpr (std::is_same_v<Function, math::Add>)
     return Operation::add;
   else if constexpr (std::is_same_v<Function, math::Subtract>)

@@ -4,7 +4,7 @@
 //     auto charbonnier = mean(sqrt(square(prediction - target) + 1e-6f));
 //     st::Var<3> y = x + 0.1f * body(pass, x);
 //
-// Operands are variables, images and numbers: + - * / negate square sqrt abs exp log sigmoid tanh clamp maximum minimum
+// Operands are variables, images and numbers: + - * / negate square sqrt abs exp log sigmoid tanh erf clamp maximum minimum
 // mean sum.
 #pragma once
 
@@ -373,6 +373,8 @@ template <detail::variable_operand A>
 auto sigmoid(const A& a) { return detail::unary<math::Sigmoid>(a); }
 template <detail::variable_operand A>
 auto tanh(const A& a) { return detail::unary<math::Tanh>(a); }
+template <detail::variable_operand A>
+auto erf(const A& a) { return detail::unary<math::Erf>(a); }
 /// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high.
 template <detail::variable_operand A>
 auto clamp(const A& a, double low, double high) {

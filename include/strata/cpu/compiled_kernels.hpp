@@ -9,10 +9,14 @@
 
 #include "strata/cpu/batch_norm.hpp"
 #include "strata/cpu/conv2d.hpp"
+#include "strata/cpu/depthwise_conv2d.hpp"
+#include "strata/cpu/group_norm.hpp"
+#include "strata/cpu/layer_norm.hpp"
 #include "strata/cpu/optimizer.hpp"
 #include "strata/cpu/pixel_shuffle.hpp"
 #include "strata/cpu/pointwise.hpp"
 #include "strata/cpu/pooling.hpp"
+#include "strata/cpu/upsample.hpp"
 
 #ifdef STRATA_COMPILED_KERNELS
 #define STRATA_KERNEL extern template

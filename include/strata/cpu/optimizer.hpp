@@ -33,7 +33,7 @@ void update_elements(std::int64_t count, F&& f) {
 
 }  // namespace detail
 
-using strata::SgdUpdate, strata::AdamUpdate;
+using strata::SgdUpdate, strata::AdamUpdate, strata::RmspropUpdate;
 
 /// torch.optim.SGD:
 ///     g += weight_decay * w;   v = first ? g : momentum * v + (1 - dampening) * g
@@ -79,6 +79,39 @@ void adam_update(std::int64_t count, T* w, const T* g, T* m, T* v, const AdamUpd
     simd::store<V>(m + i, first);
     simd::store<V>(v + i, second);
     simd::store<V>(w + i, keep * x - rate * first / (math::square_root(second) * scale + eps));
+  });
+}
+
+/// torch.optim.RMSprop (Tieleman and Hinton, 2012):
+///     g += weight_decay * w;   s = alpha * s + (1 - alpha) * g^2
+///     centered: a = alpha * a + (1 - alpha) * g, and s - a^2 stands for s in the next line
+///     d = g / (sqrt(s) + eps);   b = momentum * b + d
+///     w -= lr * (momentum above 0 ? b : d)
+/// s, a and b start as zeros. `a` is null unless centered, `b` where momentum is 0. A variance s - a^2 that rounding made
+/// negative counts as 0.
+template <class T>
+void rmsprop_update(std::int64_t count, T* w, const T* g, T* s, T* a, T* b, const RmspropUpdate& update) {
+  const T lr = T(update.lr), decay = T(update.weight_decay), momentum = T(update.momentum), eps = T(update.eps);
+  const T alpha = T(update.alpha), fresh = T(1 - update.alpha);
+  detail::update_elements<T>(count, [=]<class V>(std::int64_t i) {
+    const V x = simd::load<V>(w + i);
+    const V gradient = simd::load<V>(g + i) + decay * x;
+    const V squares = alpha * simd::load<V>(s + i) + fresh * (gradient * gradient);
+    simd::store<V>(s + i, squares);
+    V variance = squares;
+    if (a != nullptr) {
+      // As a step towards the gradient: alpha and fresh are rounded and need not add up to 1, which s - a^2 would show.
+      const V before = simd::load<V>(a + i), average = before + fresh * (gradient - before);
+      simd::store<V>(a + i, average);
+      variance = squares - average * average;
+      variance = math::select(variance < V{}, V{}, variance);
+    }
+    V change = gradient / (math::square_root(variance) + eps);
+    if (b != nullptr) {
+      change = momentum * simd::load<V>(b + i) + change;
+      simd::store<V>(b + i, change);
+    }
+    simd::store<V>(w + i, x - lr * change);
   });
 }
 

@@ -56,6 +56,7 @@ STRATA_DEVICE float unary_value(const Instruction& instruction, float x) {
     case Operation::log: return logf(x);
     case Operation::sigmoid: return 1.0f / (1.0f + expf(-x));
     case Operation::tanh: return tanhf(x);
+    case Operation::erf: return erff(x);
     default: return x < instruction.a ? instruction.a : x > instruction.b ? instruction.b : x;  // clamp
   }
 }
@@ -70,6 +71,7 @@ STRATA_DEVICE float unary_derivative(const Instruction& instruction, float x, fl
     case Operation::log: return 1.0f / x;
     case Operation::sigmoid: return y * (1.0f - y);
     case Operation::tanh: return 1.0f - y * y;
+    case Operation::erf: return 1.12837917f * expf(-x * x);
     default: return x < instruction.a || x > instruction.b ? 0.0f : 1.0f;  // clamp
   }
 }

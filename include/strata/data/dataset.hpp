@@ -4,7 +4,7 @@
 //       std::size_t size() const { return 100; }
 //       st::Sample<1> get(std::size_t index, st::Rng& rng) const;
 //     };
-//     auto [train, validation] = st::random_split(dataset, 0.9, seed);
+//     auto [train, validation] = st::random_split(dataset, 0.9, seed);        // or {0.8, 0.1, 0.1}, or {800, 100, 100}
 //     st::Map darker(train, [](st::Sample<1> sample, st::Rng& rng) { ...; return sample; });
 //
 // get() is called from several threads at once, so it is const. Its rng is the sample's own, keyed by (seed, epoch,
@@ -15,10 +15,13 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <numeric>
 #include <tuple>
@@ -66,6 +69,35 @@ inline std::vector<std::size_t> random_order(std::size_t count, Rng rng) {
   std::iota(order.begin(), order.end(), std::size_t{0});
   for (std::size_t i = count; i > 1; --i) std::swap(order[i - 1], order[rng.below(std::uint32_t(i))]);
   return order;
+}
+
+/// The lengths that random_split's numbers mean.
+template <class Number, std::size_t N>
+std::array<std::size_t, N> split_lengths(const Number (&parts)[N], std::size_t size) {
+  std::array<std::size_t, N> lengths{};
+  for (const Number part : parts)
+    if (!(part > 0)) throw ValueError(concat("random_split: a part of ", part, " of ", size, " samples is empty"));
+  std::size_t sum = 0;
+  if constexpr (std::is_floating_point_v<Number>) {
+    const double total = std::accumulate(std::begin(parts), std::end(parts), 0.0);
+    if (!(std::abs(total - 1) <= 1e-6)) throw ValueError(concat("random_split: the fractions add up to ", total, ", wanted 1"));
+    for (std::size_t i = 0; i < N; ++i) {
+      // A product that rounding put below a whole number, as 0.29 * 100, means that number.
+      lengths[i] = std::min(std::size_t(double(parts[i]) * double(size) * (1 + 1e-12)), size - sum);
+      sum += lengths[i];
+    }
+    for (std::size_t i = 0; sum < size; ++i, ++sum) ++lengths[i % N];
+  } else {
+    for (std::size_t i = 0; i < N; ++i) {
+      lengths[i] = std::size_t(parts[i]);
+      if (lengths[i] > size - sum) throw ValueError(concat("random_split: the lengths add up to more than the ", size, " samples"));
+      sum += lengths[i];
+    }
+    if (sum != size) throw ValueError(concat("random_split: the lengths add up to ", sum, ", and there are ", size, " samples"));
+  }
+  for (std::size_t i = 0; i < N; ++i)
+    if (lengths[i] == 0) throw ValueError(concat("random_split: part number ", i, " of ", size, " samples is empty"));
+  return lengths;
 }
 
 }  // namespace detail
@@ -165,6 +197,29 @@ auto random_split(D&& dataset, double share, std::uint64_t seed) {
   const std::vector<std::size_t> order = detail::random_order(size, Rng(seed, 0, 0xFFFFFFFEu));
   const auto cut = order.begin() + std::ptrdiff_t(first);
   return std::pair(Subset<Whole>(held, {order.begin(), cut}), Subset<Whole>(held, {cut, order.end()}));
+}
+
+/// Splits a dataset at random into as many parts as there are numbers, always the same for a seed: numbers of samples,
+/// which add up to all of them, or fractions, which add up to 1 (each is rounded down, and what is left goes to the first
+/// parts, one each, as in torch.utils.data.random_split). Returns an array of Subsets. Throws ValueError for other sums, and
+/// for a part that would be empty.
+///
+///     const auto [train, validation, test] = st::random_split(dataset, {0.8, 0.1, 0.1}, seed);
+template <class D, class Number, std::size_t N>
+  requires(Dataset<std::remove_cvref_t<D>> && std::is_arithmetic_v<Number>)
+auto random_split(D&& dataset, const Number (&parts)[N], std::uint64_t seed) {
+  using Whole = std::remove_cvref_t<D>;
+  const detail::Held<Whole> held(std::forward<D>(dataset));
+  const std::array<std::size_t, N> lengths = detail::split_lengths(parts, std::size_t(held->size()));
+  const std::vector<std::size_t> order = detail::random_order(held->size(), Rng(seed, 0, 0xFFFFFFFEu));
+  auto from = order.begin();
+  const auto next = [&](std::size_t length) {
+    const auto begin = std::exchange(from, from + std::ptrdiff_t(length));
+    return Subset<Whole>(held, {begin, from});
+  };
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    return std::array<Subset<Whole>, N>{next(lengths[I])...};  // braces: in their order
+  }(std::make_index_sequence<N>{});
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -1,15 +1,21 @@
-// What is done to images before they are trained on: crops, the eight orientations, noise, blur, rounding, luma, smaller
-// sizes.
+// What is done to images before they are trained on: crops, padding, the eight orientations, noise, blur, rounding, luma,
+// smaller sizes.
 //
 //     auto patch = st::random_crop(image, 40, rng);
 //     auto turned = st::dihedral(patch, int(rng.below(8)));
 //     auto noisy = st::add_gaussian_noise(turned, 25.0f / 255, rng);
 //
+//     auto moved = st::random_crop(image, 32, rng, {.padding = 4});     // a classifier's usual ones
+//     auto mirrored = st::random_horizontal_flip(moved, rng);
+//     auto input = st::normalize(mirrored, {0.49f, 0.48f, 0.45f}, {0.25f, 0.24f, 0.26f});
+//
 // Every function returns a new image and leaves its argument alone; a batch of n images gives n images.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -66,6 +72,48 @@ Image<C> random_crop(const Image<C>& image, std::int64_t h, std::int64_t w, Rng&
 template <int C>
 Image<C> random_crop(const Image<C>& image, std::int64_t size, Rng& rng) {
   return random_crop(image, size, size, rng);
+}
+
+/// What lies beyond an image's border: zeros, or the image mirrored at its last pixels, which are not repeated.
+enum class CropPadding { zeros, reflect };
+
+/// The image with `padding` pixels more on each side. Throws ValueError for a negative padding, ShapeError where reflect finds
+/// no pixel to mirror: padding must be less than height and width then.
+template <int C>
+Image<C> pad(const Image<C>& image, std::int64_t padding, CropPadding mode = CropPadding::zeros) {
+  constexpr std::int64_t most = std::int64_t{1} << 24;
+  if (padding < 0 || padding > most) throw ValueError(concat("pad: got a padding of ", padding, ", wanted 0 to ", most));
+  const std::int64_t h = image.h(), w = image.w();
+  if (mode == CropPadding::reflect && (padding >= h || padding >= w))
+    throw ShapeError(concat("pad: ", padding, " pixels cannot be mirrored beyond an image of ", h, "x", w, " (rows x columns)"));
+  Image<C> out(image.n(), h + 2 * padding, w + 2 * padding);
+  const auto mirrored = [](std::int64_t i, std::int64_t size) { return i < 0 ? -i : i < size ? i : 2 * (size - 1) - i; };
+  for (std::int64_t n = 0; n < image.n(); ++n)
+    for (std::int64_t y = -padding; y < h + padding; ++y) {
+      float* to = &out(n, 0, y + padding, 0);
+      if (mode == CropPadding::zeros && (y < 0 || y >= h)) {
+        std::fill_n(to, out.w() * C, 0.0f);
+        continue;
+      }
+      const float* row = &image(n, 0, mirrored(y, h), 0);
+      for (std::int64_t x = -padding; x < w + padding; ++x, to += C)
+        if (mode == CropPadding::zeros && (x < 0 || x >= w))
+          std::fill_n(to, C, 0.0f);
+        else
+          std::copy_n(row + mirrored(x, w) * C, C, to);
+    }
+  return out;
+}
+
+struct RandomCropOptions {
+  std::int64_t padding = 0;  ///< pixels put beyond each border before the crop
+  CropPadding padding_mode = CropPadding::zeros;
+};
+
+/// random_crop of the padded image: the picture moves by up to `padding` pixels, as classifiers of small images are trained.
+template <int C>
+Image<C> random_crop(const Image<C>& image, std::int64_t size, Rng& rng, const RandomCropOptions& options) {
+  return random_crop(pad(image, options.padding, options.padding_mode), size, size, rng);
 }
 
 /// The same place of input and target. Where the target is larger (super-resolution) its height and width are a whole
@@ -135,6 +183,35 @@ Sample<C> dihedral(const Sample<C>& sample, int k) {
 
 /// The orientation that undoes k: dihedral(dihedral(x, k), dihedral_inverse(k)) is x.
 constexpr int dihedral_inverse(int k) { return k >= 4 ? k : (4 - k) % 4; }
+
+/// The image mirrored left to right with probability p, all images of a batch alike. Throws ValueError for a p outside [0, 1].
+template <int C>
+Image<C> random_horizontal_flip(const Image<C>& image, Rng& rng, float p = 0.5f) {
+  if (!(p >= 0 && p <= 1)) throw ValueError(concat("random_horizontal_flip: got p ", p, ", wanted 0 to 1"));
+  return dihedral(image, rng.uniform() < p ? 4 : 0);
+}
+/// Input and target alike.
+template <int C>
+Sample<C> random_horizontal_flip(const Sample<C>& sample, Rng& rng, float p = 0.5f) {
+  if (!(p >= 0 && p <= 1)) throw ValueError(concat("random_horizontal_flip: got p ", p, ", wanted 0 to 1"));
+  return dihedral(sample, rng.uniform() < p ? 4 : 0);
+}
+
+/// (image - mean) / std, a mean and a standard deviation for each channel. Throws ValueError unless all are finite and
+/// every deviation is above 0.
+template <int C>
+Image<C> normalize(const Image<C>& image, const std::array<float, std::size_t(C)>& mean,
+                   const std::array<float, std::size_t(C)>& deviation) {
+  for (std::size_t c = 0; c < std::size_t(C); ++c)
+    if (!std::isfinite(mean[c]) || !(deviation[c] > 0) || !std::isfinite(deviation[c]))
+      throw ValueError(concat("normalize: channel ", c, " has mean ", mean[c], " and std ", deviation[c],
+                              "; wanted finite numbers, std above 0"));
+  Image<C> out(image.n(), image.h(), image.w());
+  for (std::int64_t i = 0; i < image.size(); i += C)
+    for (int c = 0; c < C; ++c)
+      out.data()[i + c] = (image.data()[i + c] - mean[std::size_t(c)]) / deviation[std::size_t(c)];
+  return out;
+}
 
 /// image + sigma * n, n standard normal; sigma in the image's units (25 / 255 for "sigma 25"). Neither clamped nor
 /// rounded, as is usual for training. Throws ValueError for a negative sigma.

@@ -31,6 +31,7 @@
 #include "strata/deploy/layers.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/relu.hpp"
@@ -114,7 +115,7 @@ struct FoldPlan {
 template <class... Ms>
 constexpr FoldPlan<sizeof...(Ms)> fold_plan() {
   constexpr std::size_t size = sizeof...(Ms);
-  constexpr bool conv[size + 1] = {is_conv2d<Ms>..., false}, norm[size + 1] = {is_batch_norm<Ms>..., false};
+  constexpr bool conv[size + 1] = {(is_conv2d<Ms> || is_depthwise_conv2d<Ms>)..., false}, norm[size + 1] = {is_batch_norm<Ms>..., false};
   constexpr bool relu[size + 1] = {std::is_same_v<Ms, ReLU>..., false};
   FoldPlan<size> plan;
   for (std::size_t i = 0; i < size;) {
@@ -145,18 +146,23 @@ void each_scale(const BatchNorm2d<C, Eps, Momentum>& norm, F&& f) {
   }
 }
 
+/// What a batch norm adds goes into a bias.
+constexpr Conv2dOptions folded_options(Conv2dOptions options, bool has_norms) {
+  options.bias = options.bias || has_norms;
+  return options;
+}
+
 template <class M, Activation Act, bool HasNorms>
 struct Joined {
   using type = typename Folding<M>::type;
 };
 template <int In, int Out, int Kernel, Conv2dOptions Options, Activation Act, bool HasNorms>
 struct Joined<Conv2d<In, Out, Kernel, Options>, Act, HasNorms> {
-  static constexpr Conv2dOptions options() {
-    Conv2dOptions with_bias = Options;
-    with_bias.bias = Options.bias || HasNorms;
-    return with_bias;
-  }
-  using type = FoldedConv2d<In, Out, Kernel, options(), Act>;
+  using type = FoldedConv2d<In, Out, Kernel, folded_options(Options, HasNorms), Act>;
+};
+template <int C, int Kernel, Conv2dOptions Options, Activation Act, bool HasNorms>
+struct Joined<DepthwiseConv2d<C, Kernel, Options>, Act, HasNorms> {
+  using type = FoldedDepthwiseConv2d<C, Kernel, folded_options(Options, HasNorms), Act>;
 };
 template <int C, class Eps, class Momentum, Activation Act, bool HasNorms>
 struct Joined<BatchNorm2d<C, Eps, Momentum>, Act, HasNorms> {
@@ -166,7 +172,7 @@ struct Joined<BatchNorm2d<C, Eps, Momentum>, Act, HasNorms> {
 /// layer and the batch norms behind it as one layer; the sums are in double and rounded once.
 template <class Result, class Layer, class... Norms>
 Result join_layers(const Layer& layer, const Norms&... norms) {
-  if constexpr (is_conv2d<Layer>) {
+  if constexpr (is_conv2d<Layer> || is_depthwise_conv2d<Layer>) {
     constexpr int out = Layer::io::out;
     const std::int64_t taps = layer.weight.size() / out;
     std::vector<double> scales(std::size_t(out), 1.0), shifts(std::size_t(out), 0.0);
@@ -252,7 +258,7 @@ struct Folding<Sequential<Ms...>> {
 };
 // A convolution or a batch norm that stands alone, as a member of a module with a fold() of its own.
 template <class M>
-  requires(is_conv2d<M> || is_batch_norm<M>)
+  requires(is_conv2d<M> || is_depthwise_conv2d<M> || is_batch_norm<M>)
 struct Folding<M> {
   using type = typename Joined<M, Activation::none, false>::type;
   static type of(const M& module) { return join_layers<type>(module); }

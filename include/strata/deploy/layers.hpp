@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/depthwise_conv2d.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -62,6 +63,46 @@ class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
     const auto y = x.template convolution<Conv>(self);
     if constexpr (Act == Activation::relu)
       return y.template node<Out>("Relu");
+    else
+      return y;
+  }
+};
+
+/// activation(convolution + bias): a DepthwiseConv2d with the batch norms and the ReLU behind it.
+template <int C, int Kernel, Conv2dOptions Options, Activation Act>
+class FoldedDepthwiseConv2d : public Layer<FoldedDepthwiseConv2d<C, Kernel, Options, Act>> {
+  using Conv = DepthwiseConv2d<C, Kernel, Options>;
+
+ public:
+  using io = maps<C, C>;
+  static constexpr bool has_bias = Options.bias;
+  static constexpr int dilation = Options.dilation;
+  static constexpr Activation activation = Act;
+
+  Buffer weight{Shape{C, 1, Kernel, Kernel}};
+  Buffer bias{has_bias ? Shape{C} : Shape{0}};
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("weight", self.weight);
+    if constexpr (has_bias) f("bias", self.bias);
+  }
+  static constexpr bool is_leaf_layer = true;
+  static constexpr void trace(auto& t) { Conv::trace(t); }
+  static std::string name() { return concat("Folded", Conv::name(), detail::activation_text(Act)); }
+
+  template <Pass P>
+  static auto forward(auto& self, P& pass, const Var<C>& x) {
+    static_assert(detail::inference_only<P>());
+    Conv::check_device(x, self.weight.device());
+    const float* bias_data = nullptr;
+    if constexpr (has_bias) bias_data = std::as_const(self.bias).template value<float>().data();
+    return pass.output(Conv::convolve(x, std::as_const(self.weight).template value<float>().data(), bias_data, Act));
+  }
+  /// What io/onnx_export.hpp asks for.
+  static auto onnx(auto& self, const auto& x) {
+    const auto y = x.template convolution<Conv>(self);
+    if constexpr (Act == Activation::relu)
+      return y.template node<C>("Relu");
     else
       return y;
   }

@@ -2,7 +2,7 @@
 // are complete. Every row has the bits that a run on the whole image gives it, since a convolution sees the same numbers
 // in the same order: bands end where Winograd's tiles end, and padding is written out as zeros.
 //
-//     strata::detail::ConvStage<1, 64, 3, {}> stage(weight, bias, strata::Activation::relu, h, w);
+//     strata::detail::ConvStage<Conv2d<1, 64>> stage(weight, bias, strata::Activation::relu, h, w);
 //     Image<64> out = stage.push(std::move(band), /*last=*/false);      // none, some or more rows than came in
 //     ...
 //     while (!stage.done()) out = stage.push(none, /*last=*/true);
@@ -19,6 +19,7 @@
 
 #include "strata/core/parallel.hpp"
 #include "strata/deploy/layers.hpp"
+#include "strata/nn/fuse.hpp"
 #include "strata/nn/trace.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
@@ -163,16 +164,18 @@ class BlockStage {
   WaitingRows<C> waiting_;
 };
 
-/// A convolution of stride 1.
-template <int In, int Out, int Kernel, Conv2dOptions Options>
+/// A convolution of stride 1: Conv is a Conv2d or a DepthwiseConv2d, whose rows do not depend on each other.
+template <class Conv>
 class ConvStage {
-  using Conv = Conv2d<In, Out, Kernel, Options>;
+  static constexpr bool depthwise = is_depthwise_conv2d<Conv>;
+  static constexpr int In = Conv::io::in, Out = Conv::io::out, Kernel = Conv::kernel;
   static constexpr std::int64_t pad = Conv::padding, reach = Conv::dilation * (Kernel - 1) + 1;
-  static constexpr std::int64_t step = row_step * Conv::dilation, least_size = std::max(least_extent * Conv::dilation, reach);
+  static constexpr std::int64_t step = depthwise ? 1 : row_step * Conv::dilation;
+  static constexpr std::int64_t least_size = depthwise ? 1 : std::max(least_extent * Conv::dilation, reach);
   static constexpr std::int64_t most_kept = reach - 1 + step - 1;  // rows, but at the image's end
 
  public:
-  static constexpr bool possible = Options.stride == 1;
+  static constexpr bool possible = Conv::stride == 1;
 
   ConvStage(const float* weight, const float* bias, Activation activation, std::int64_t h, std::int64_t w)
       : weight_(weight), bias_(bias), activation_(activation), w_(w), out_h_(h + 2 * pad - reach + 1) {}
@@ -182,7 +185,8 @@ class ConvStage {
   /// Memory between two bands, with that of the weights in the form that the kernel reads, and rows of the input that have
   /// come for which none of the result has gone.
   std::int64_t kept_bytes() const {
-    constexpr std::int64_t planes = cpu::winograd::planes * cpu::winograd::FilterParts(Kernel).count, weights = planes * In * Out;
+    constexpr std::int64_t planes = cpu::winograd::planes * cpu::winograd::FilterParts(Kernel).count;
+    constexpr std::int64_t weights = depthwise ? Kernel * Kernel * Out : planes * In * Out;
     return held_bytes(most_kept * (w_ + 2 * pad) * In * std::int64_t(sizeof(float))) + weights * std::int64_t(sizeof(float));
   }
   double lag() const { return double(most_kept - pad); }
@@ -213,7 +217,11 @@ class ConvStage {
     // What was held back in all layers would come out as one thick band: it is cut into such as came in.
     if (count > most_ && count >= least + step) count = std::min(most_, (count - least) / step * step);
     Image<Out> y(1, count, out_w());
-    if (count > 0) {
+    if constexpr (depthwise) {
+      const DepthwiseConv2dProblem problem{.n = 1, .h = count + reach - 1, .w = all.w(), .channels = Out, .kernel = Kernel,
+                                           .stride = 1, .padding = 0, .dilation = Conv::dilation};
+      if (count > 0) cpu::depthwise_conv2d_forward<float>(problem, all.data(), weight_, bias_, y.data(), activation_);
+    } else if (count > 0) {
       const Conv2dProblem problem{.n = 1, .h = count + reach - 1, .w = all.w(), .in = In, .out = Out, .kernel = Kernel,
                                   .stride = 1, .padding = 0, .dilation = Conv::dilation};
       cpu::conv2d_forward_cached<float>(problem, all.data(), packed_, /*key=*/1, [&] { return weight_; }, bias_, y.data(),

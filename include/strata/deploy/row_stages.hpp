@@ -55,19 +55,31 @@ struct RowStage : decltype(row_stage_of<M, C>())::type {
   static constexpr int out = channels_after<M, C>();
 };
 
+/// The stage of a layer with the weights of the convolution Conv.
+template <class Conv>
+struct ConvRowStage : ConvStage<Conv> {
+  static constexpr int out = Conv::io::out;
+  ConvRowStage(const auto& layer, std::int64_t h, std::int64_t w, Activation activation = Activation::none)
+      : ConvStage<Conv>(layer.weight.template value<float>().data(),
+                        Conv::has_bias ? layer.bias.template value<float>().data() : nullptr, activation, h, w) {}
+};
 template <int C, int Out, int Kernel, Conv2dOptions Options>
-struct RowStage<Conv2d<C, Out, Kernel, Options>, C> : ConvStage<C, Out, Kernel, Options> {
-  static constexpr int out = Out;
-  RowStage(const Conv2d<C, Out, Kernel, Options>& conv, std::int64_t h, std::int64_t w, Activation activation = Activation::none)
-      : ConvStage<C, Out, Kernel, Options>(conv.weight.template value<float>().data(),
-                                           Options.bias ? conv.bias.template value<float>().data() : nullptr, activation, h, w) {}
+struct RowStage<Conv2d<C, Out, Kernel, Options>, C> : ConvRowStage<Conv2d<C, Out, Kernel, Options>> {
+  using ConvRowStage<Conv2d<C, Out, Kernel, Options>>::ConvRowStage;
+};
+template <int C, int Kernel, Conv2dOptions Options>
+struct RowStage<DepthwiseConv2d<C, Kernel, Options>, C> : ConvRowStage<DepthwiseConv2d<C, Kernel, Options>> {
+  using ConvRowStage<DepthwiseConv2d<C, Kernel, Options>>::ConvRowStage;
 };
 template <int C, int Out, int Kernel, Conv2dOptions Options, Activation Act>
-struct RowStage<FoldedConv2d<C, Out, Kernel, Options, Act>, C> : ConvStage<C, Out, Kernel, Options> {
-  static constexpr int out = Out;
-  RowStage(const FoldedConv2d<C, Out, Kernel, Options, Act>& conv, std::int64_t h, std::int64_t w)
-      : ConvStage<C, Out, Kernel, Options>(conv.weight.template value<float>().data(),
-                                           Options.bias ? conv.bias.template value<float>().data() : nullptr, Act, h, w) {}
+struct RowStage<FoldedConv2d<C, Out, Kernel, Options, Act>, C> : ConvRowStage<Conv2d<C, Out, Kernel, Options>> {
+  RowStage(const FoldedConv2d<C, Out, Kernel, Options, Act>& layer, std::int64_t h, std::int64_t w)
+      : ConvRowStage<Conv2d<C, Out, Kernel, Options>>(layer, h, w, Act) {}
+};
+template <int C, int Kernel, Conv2dOptions Options, Activation Act>
+struct RowStage<FoldedDepthwiseConv2d<C, Kernel, Options, Act>, C> : ConvRowStage<DepthwiseConv2d<C, Kernel, Options>> {
+  RowStage(const FoldedDepthwiseConv2d<C, Kernel, Options, Act>& layer, std::int64_t h, std::int64_t w)
+      : ConvRowStage<DepthwiseConv2d<C, Kernel, Options>>(layer, h, w, Act) {}
 };
 
 /// The layers of a Sequential from place I on, in the groups that it runs as one step.
@@ -96,7 +108,7 @@ template <std::size_t I, int C, class... Ms>
 struct RowStages<I, C, Sequential<Ms...>> {
   using First = std::tuple_element_t<I, std::tuple<Ms...>>;
   static constexpr std::size_t group = fused_length<false, I, Ms...>();
-  static constexpr bool relu = group == 2 && is_conv2d<First> && !is_batch_norm<typename decltype(type_at<I + 1, Ms...>())::type>;
+  static constexpr bool relu = group == 2 && (is_conv2d<First> || is_depthwise_conv2d<First>) && !is_batch_norm<typename decltype(type_at<I + 1, Ms...>())::type>;
   using Head = RowStage<First, C>;
   using Tail = RowStages<I + group, Head::out, Sequential<Ms...>>;
   static constexpr bool possible = (group == 1 || relu) && Head::possible && Tail::possible;

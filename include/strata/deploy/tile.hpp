@@ -9,7 +9,7 @@
 // Two ways lead there. A network of library layers and of modules y = join(x, body(x)) runs by bands of rows, and nothing
 // is computed twice (deploy/row_stages.hpp). Any other network runs on tiles that overlap: by more than its receptive
 // field, because a Winograd tile's rounding errors depend on all of the six by six pixels it reads. A network that looks
-// at the whole image (GlobalAvgPool2d) cannot be cut.
+// at the whole image (GlobalAvgPool2d, GroupNorm) cannot be cut.
 //
 // A module of your own runs by rows when it says how its output follows from its input and its body's output:
 //
@@ -51,7 +51,7 @@ struct TileSink {
     const double field = (after.field - before.field) / before.jump;
     // A window may be Winograd's: its result depends, by rounding, on all pixels of its tile.
     if (field > 0) halo += before.jump * std::max(field, field / 2 + double(dilation * (row_step - 1)));
-    if (after.h == 1) whole = true;
+    whole = whole || after.whole || after.h == 1;
     widest = std::max(widest, double(after.c) / (after.jump * after.jump));
   }
 };

@@ -15,10 +15,10 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// leaf and constant push a value, the next nine replace the topmost, the last six take two (the right one on top).
+/// leaf and constant push a value, the next ten replace the topmost, the last six take two (the right one on top).
 enum class Operation : std::uint8_t {
   leaf, constant,
-  negate, square, sqrt, abs, exp, log, sigmoid, tanh, clamp,
+  negate, square, sqrt, abs, exp, log, sigmoid, tanh, erf, clamp,
   add, subtract, multiply, divide, maximum, minimum
 };
 

@@ -78,6 +78,40 @@ template <class V>
   }
 }
 
+/// log x, within 2 units in the last place; -infinity at 0, NaN below. For vectors of floats x = m 2^e with m from sqrt(1/2) to
+/// sqrt(2), and the polynomial of Cephes' logf in m - 1.
+template <class V>
+[[gnu::always_inline]] inline V logarithm(V x) {
+  if constexpr (!std::is_same_v<simd::Lane<V>, float>) {
+    return each(x, [](auto number) { return std::log(number); });
+  } else if constexpr (std::is_same_v<V, float>) {
+    return logarithm(simd::Vector<float>{} + x)[0];
+  } else {
+    typedef std::uint32_t Bits __attribute__((vector_size(sizeof(V))));
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    const auto small = x < V{} + std::numeric_limits<float>::min();  // denormal: made larger first
+    const Bits bits = std::bit_cast<Bits>(select(small, x * 8388608.0f, x));
+    const Bits exponent = (bits >> 23) | 0x4B000000, fraction = (bits & 0x7FFFFF) | 0x3F000000;  // the first: 2^23 and a whole number
+    V e = std::bit_cast<V>(exponent) - 8388734.0f - select(small, V{} + 23.0f, V{});
+    V m = std::bit_cast<V>(fraction);  // from 1/2 to 1
+    const auto low = m < V{} + 0.707106781186547524f;
+    e = select(low, e - 1.0f, e);
+    m = select(low, m + m, m) - 1.0f;
+    const V square = m * m;
+    V p = m * 7.0376836292e-2f - 1.1514610310e-1f;
+    p = p * m + 1.1676998740e-1f;
+    p = p * m - 1.2420140846e-1f;
+    p = p * m + 1.4249322787e-1f;
+    p = p * m - 1.6668057665e-1f;
+    p = p * m + 2.0000714765e-1f;
+    p = p * m - 2.4999993993e-1f;
+    p = p * m + 3.3333331174e-1f;
+    const V y = m + (p * m * square - e * 2.12194440e-4f - square * 0.5f) + e * 0.693359375f;
+    const V below = select(x == V{}, V{} - infinity, V{} + std::numeric_limits<float>::quiet_NaN());
+    return select(x > V{}, select(x == V{} + infinity, x, y), select(x == x, below, x));
+  }
+}
+
 struct Negate {
   template <class V> static V value(V a) { return -a; }
   template <class V> static V derivative(V, V) { return V{} - 1; }
@@ -130,8 +164,33 @@ struct Tanh {
   }
   template <class V> static V derivative(V, V y) { return V{} + 1 - y * y; }
 };
+/// The error function, within 4e-7 for floats: Eigen's rational approximation on [-4, 4].
+struct Erf {
+  template <class V> static V value(V a) {
+    if constexpr (!std::is_same_v<simd::Lane<V>, float>) {
+      return each(a, [](auto x) { return std::erf(x); });
+    } else if constexpr (std::is_same_v<V, float>) {
+      return value(simd::Vector<float>{} + a)[0];
+    } else {
+      const V x = select(a < V{} - 4, V{} - 4, select(a > V{} + 4, V{} + 4, a)), square = x * x;
+      V p = square * -2.72614225801306e-10f + 2.77068142495902e-8f;
+      p = p * square - 2.10102402082508e-6f;
+      p = p * square - 5.69250639462346e-5f;
+      p = p * square - 7.34990630326855e-4f;
+      p = p * square - 2.95459980854025e-3f;
+      p = p * square - 1.60960333262415e-2f;
+      V q = square * -1.45660718464996e-5f - 2.13374055278905e-4f;
+      q = q * square - 1.68282697438203e-3f;
+      q = q * square - 7.37332916720468e-3f;
+      q = q * square - 1.42647390514189e-2f;
+      const V y = x * p / q;
+      return select(y > V{} + 1, V{} + 1, select(y < V{} - 1, V{} - 1, y));
+    }
+  }
+  template <class V> static V derivative(V a, V) { return exponential(-(a * a)) * simd::Lane<V>(1.12837916709551257390); }
+};
 struct Log {
-  template <class V> static V value(V a) { return each(a, [](auto x) { return std::log(x); }); }
+  template <class V> static V value(V a) { return logarithm(a); }
   template <class V> static V derivative(V a, V) { return (V{} + 1) / a; }
 };
 /// Between low and high; the gradient passes inside, the ends included, as in PyTorch.

@@ -26,4 +26,13 @@ struct AdamUpdate {
   std::int64_t step = 1;   ///< counted from 1
 };
 
+/// torch.optim.RMSprop (Tieleman and Hinton, 2012):
+///     g += weight_decay * w;   s = alpha * s + (1 - alpha) * g^2
+///     centered: a = alpha * a + (1 - alpha) * g, and s - a^2 stands for s in the next line
+///     d = g / (sqrt(s) + eps);   b = momentum * b + d
+///     w -= lr * (momentum above 0 ? b : d)
+struct RmspropUpdate {
+  double lr = 0, alpha = 0, eps = 0, weight_decay = 0, momentum = 0;
+};
+
 }  // namespace strata::inline STRATA_ABI

@@ -1,10 +1,12 @@
-// Smooth activations: Sigmoid, Tanh, SiLU. The rectifiers are in nn/relu.hpp.
+// Activations that are an expression: Sigmoid, Tanh, SiLU, GELU, ELU, Softplus, Mish, ReLU6, Hardsigmoid, Hardswish. The
+// other rectifiers are in nn/relu.hpp.
 //
 //     st::Sequential<st::GlobalAvgPool2d, st::Conv2d<64, 4, 1>, st::ReLU, st::Conv2d<4, 64, 1>, st::Sigmoid>
 //
 // In an expression of your own write st::sigmoid(x) and st::tanh(x): it is still one pass over memory.
 #pragma once
 
+#include <ratio>
 #include <string>
 
 #include "strata/autograd/expression.hpp"
@@ -52,6 +54,59 @@ class SiLU : public detail::ExpressionLayer<SiLU> {
  public:
   static std::string name() { return "SiLU()"; }
   static auto apply(const auto& x) { return x * sigmoid(x); }
+};
+
+/// y = x * Phi(x), with Phi the normal distribution's: (1 + erf(x / sqrt(2))) / 2. What PyTorch computes unless told
+/// otherwise.
+class GELU : public detail::ExpressionLayer<GELU> {
+ public:
+  static std::string name() { return "GELU()"; }
+  static auto apply(const auto& x) { return x * (erf(x * 0.70710678118654752440) * 0.5 + 0.5); }
+};
+
+/// y = x above 0, Alpha * (e^x - 1) otherwise.
+template <class Alpha>
+class ELUOf : public detail::ExpressionLayer<ELUOf<Alpha>> {
+ public:
+  static constexpr double alpha = double(Alpha::num) / double(Alpha::den);
+  static std::string name() { return concat("ELU(alpha=", alpha, ")"); }
+  static auto apply(const auto& x) { return maximum(x, 0.0) + (exp(minimum(x, 0.0)) - 1.0) * alpha; }
+};
+using ELU = ELUOf<std::ratio<1>>;
+
+/// y = log(1 + e^x).
+class Softplus : public detail::ExpressionLayer<Softplus> {
+ public:
+  static std::string name() { return "Softplus()"; }
+  static auto apply(const auto& x) { return maximum(x, 0.0) + log(exp(-abs(x)) + 1.0); }
+};
+
+/// y = x * tanh(log(1 + e^x)).
+class Mish : public detail::ExpressionLayer<Mish> {
+ public:
+  static std::string name() { return "Mish()"; }
+  static auto apply(const auto& x) { return x * tanh(Softplus::apply(x)); }
+};
+
+/// y = x between 0 and 6, those outside.
+class ReLU6 : public detail::ExpressionLayer<ReLU6> {
+ public:
+  static std::string name() { return "ReLU6()"; }
+  static auto apply(const auto& x) { return clamp(x, 0.0, 6.0); }
+};
+
+/// y = (x + 3) / 6 between 0 and 1, those outside.
+class Hardsigmoid : public detail::ExpressionLayer<Hardsigmoid> {
+ public:
+  static std::string name() { return "Hardsigmoid()"; }
+  static auto apply(const auto& x) { return clamp(x + 3.0, 0.0, 6.0) * (1.0 / 6.0); }
+};
+
+/// y = x * hardsigmoid(x).
+class Hardswish : public detail::ExpressionLayer<Hardswish> {
+ public:
+  static std::string name() { return "Hardswish()"; }
+  static auto apply(const auto& x) { return x * Hardsigmoid::apply(x); }
 };
 
 }  // namespace strata::inline STRATA_ABI

@@ -1,6 +1,6 @@
 // Which neighbours inside a Sequential run as one step. Decided from the types, at compile time:
 //
-//     Conv2d, ReLU                    the convolution's last step is the ReLU; its output is stored once
+//     Conv2d, ReLU                    (and DepthwiseConv2d, ReLU) the convolution's last step is the ReLU; its output is stored once
 //     BatchNorm2d, ReLU               one step
 //     Conv2d(, ReLU), BatchNorm2d(, ReLU)
 //                                     training: the convolution gathers the batch's statistics while it writes, and what
@@ -22,6 +22,7 @@
 #include "strata/math/activation.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/relu.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
@@ -30,6 +31,10 @@ template <class M>
 inline constexpr bool is_conv2d = false;
 template <int In, int Out, int Kernel, Conv2dOptions Options>
 inline constexpr bool is_conv2d<Conv2d<In, Out, Kernel, Options>> = true;
+template <class M>
+inline constexpr bool is_depthwise_conv2d = false;
+template <int C, int Kernel, Conv2dOptions Options>
+inline constexpr bool is_depthwise_conv2d<DepthwiseConv2d<C, Kernel, Options>> = true;
 template <class M>
 inline constexpr bool is_batch_norm = false;
 template <int C, class Eps, class Momentum>
@@ -55,7 +60,7 @@ constexpr std::size_t fused_length() {
     return std::is_same_v<Third, ReLU> ? 3 : 2;
   else if constexpr (Training && is_conv2d<First> && std::is_same_v<Second, ReLU> && is_batch_norm<Third>)
     return std::is_same_v<Fourth, ReLU> ? 4 : 3;
-  else if constexpr ((is_conv2d<First> || is_batch_norm<First>) && std::is_same_v<Second, ReLU>)
+  else if constexpr ((is_conv2d<First> || is_depthwise_conv2d<First> || is_batch_norm<First>) && std::is_same_v<Second, ReLU>)
     return 2;
   else
     return 1;

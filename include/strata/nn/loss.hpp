@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 #include <utility>
 
 #include "strata/autograd/backend.hpp"
@@ -26,10 +27,18 @@ struct LossOptions {
 
 namespace detail {
 template <class E>
-auto reduce_as(const E& expression, Reduction reduction) {
+auto reduce_as(const E& expression, Reduction reduction, double scale = 1) {
   const std::int64_t size = expression.shape().size();
   if (size == 0) throw ShapeError("loss: the images are empty");
-  return reduce(expression, reduction == Reduction::mean ? 1.0 / double(size) : reduction == Reduction::sum ? 1.0 : 0.5);
+  return reduce(expression, scale * (reduction == Reduction::mean ? 1.0 / double(size) : reduction == Reduction::sum ? 1.0 : 0.5));
+}
+
+/// d^2 / 2 of the difference d where |d| < delta, delta * (|d| - delta / 2) elsewhere. With e = d limited to [-delta, delta]
+/// that is e * (d - e / 2) in both parts, so nothing cancels and the gradient is e.
+auto huber(const auto& prediction, const auto& target, double delta) {
+  const auto difference = prediction - target;
+  const auto limited = clamp(difference, -delta, delta);
+  return limited * (difference - 0.5 * limited);
 }
 }  // namespace detail
 
@@ -77,12 +86,93 @@ class CharbonnierLoss {
   CharbonnierOptions options_;
 };
 
+struct HuberOptions {
+  double delta = 1;  ///< above 0, in the images' units
+  Reduction reduction = Reduction::mean;
+};
+
+/// Of d^2 / 2 where |d| = |prediction - target| is below delta, of delta * (|d| - delta / 2) elsewhere, as
+/// torch.nn.HuberLoss: squares for small errors, and outliers count no more than in L1 (Huber, 1964).
+class HuberLoss {
+ public:
+  /// Throws ValueError unless delta is above 0.
+  explicit HuberLoss(HuberOptions options = {}) : options_(options) {
+    if (!(options_.delta > 0 && std::isfinite(options_.delta)))
+      throw ValueError(concat("HuberLoss: delta is ", options_.delta, ", wanted a number above 0"));
+  }
+  auto operator()(const auto& prediction, const auto& target) const {
+    return detail::reduce_as(detail::huber(prediction, target, options_.delta), options_.reduction);
+  }
+
+ private:
+  HuberOptions options_;
+};
+
+struct SmoothL1Options {
+  double beta = 1;  ///< at least 0, in the images' units
+  Reduction reduction = Reduction::mean;
+};
+
+/// Of d^2 / (2 beta) where |d| = |prediction - target| is below beta, of |d| - beta / 2 elsewhere, as torch.nn.SmoothL1Loss:
+/// HuberLoss with delta = beta, divided by beta. With beta = 0 it is L1Loss.
+class SmoothL1Loss {
+ public:
+  /// Throws ValueError for a negative beta.
+  explicit SmoothL1Loss(SmoothL1Options options = {}) : options_(options) {
+    if (!(options_.beta >= 0 && std::isfinite(options_.beta)))
+      throw ValueError(concat("SmoothL1Loss: beta is ", options_.beta, ", wanted a number of at least 0"));
+  }
+  auto operator()(const auto& prediction, const auto& target) const {
+    if (options_.beta == 0) return detail::reduce_as(abs(prediction - target), options_.reduction);
+    return detail::reduce_as(detail::huber(prediction, target, options_.beta), options_.reduction, 1 / options_.beta);
+  }
+
+ private:
+  SmoothL1Options options_;
+};
+
+struct BCEWithLogitsOptions {
+  double pos_weight = 1;  ///< what the positive part counts for, at least 0: above 1 where positives are rare
+  Reduction reduction = Reduction::mean;
+};
+
+/// Of -(pos_weight * y * log sigmoid(x) + (1 - y) * log(1 - sigmoid(x))), x the logit and y the target in [0, 1] of each
+/// element, as torch.nn.BCEWithLogitsLoss: yes or no for every pixel and channel. Logits are what a network gives without a
+/// Sigmoid at its end. Computed as (1 - y) * x + (1 + (pos_weight - 1) * y) * (log(1 + e^-|x|) + max(-x, 0)), which
+/// overflows for no logit.
+class BCEWithLogitsLoss {
+ public:
+  /// Throws ValueError for a negative pos_weight.
+  explicit BCEWithLogitsLoss(BCEWithLogitsOptions options = {}) : options_(options) {
+    if (!(options_.pos_weight >= 0 && std::isfinite(options_.pos_weight)))
+      throw ValueError(concat("BCEWithLogitsLoss: pos_weight is ", options_.pos_weight, ", wanted a number of at least 0"));
+  }
+  auto operator()(const auto& logits, const auto& target) const {
+    return detail::reduce_as((1 - target) * logits + (1 + (options_.pos_weight - 1) * target) *
+                                                         (log(1 + exp(-abs(logits))) + maximum(-logits, 0)),
+                             options_.reduction);
+  }
+
+ private:
+  BCEWithLogitsOptions options_;
+};
+
+struct CrossEntropyOptions {
+  double label_smoothing = 0;  ///< in [0, 1]: how much of the target is shared among all classes. On the CPU only
+  Reduction reduction = Reduction::mean;
+};
+
 /// Mean or sum over pixels of -log softmax(logits)[label] (half_sum: half the sum). logits has a channel for each class;
-/// labels has N*H*W elements, one for each pixel in row order, so N for images of one pixel. Throws ValueError for a label
-/// that is no class.
+/// labels has N*H*W elements, one for each pixel in row order, so N for images of one pixel. With label smoothing s the
+/// target is 1 - s + s / C at the label and s / C at the other classes, as torch.nn.CrossEntropyLoss's (Szegedy et al.,
+/// 2016). Throws ValueError for a label that is no class, DeviceError for label smoothing on an accelerator.
 class CrossEntropyLoss {
  public:
-  explicit CrossEntropyLoss(LossOptions options = {}) : options_(options) {}
+  /// Throws ValueError for a label_smoothing outside [0, 1].
+  explicit CrossEntropyLoss(CrossEntropyOptions options = {}) : options_(options) {
+    if (!(options_.label_smoothing >= 0 && options_.label_smoothing <= 1))
+      throw ValueError(concat("CrossEntropyLoss: label_smoothing is ", options_.label_smoothing, ", wanted [0, 1]"));
+  }
 
   template <detail::variable_operand X>
   auto operator()(const X& logits, const Tensor<Label>& labels) const {
@@ -103,15 +193,22 @@ class CrossEntropyLoss {
         throw ValueError(concat("CrossEntropyLoss: label ", label, " is no class; there are ", C, ", counted from 0"));
     const double factor = options_.reduction == Reduction::mean ? 1.0 / double(count)
                           : options_.reduction == Reduction::sum ? 1.0 : 0.5;
-    if (on_accelerator(x.device())) return on_device(x, labels.to(x.device()), factor);
+    if (on_accelerator(x.device())) {
+      if (options_.label_smoothing != 0)
+        throw DeviceError(concat("CrossEntropyLoss: there is no label smoothing on ", x.device().str(),
+                                 " (label_smoothing is ", options_.label_smoothing, "): leave it at 0, or train on the CPU"));
+      return on_device(x, labels.to(x.device()), factor);
+    }
+    const double shared = options_.label_smoothing / C, own = 1 - options_.label_smoothing;  // of the target
     double total = 0;
     for (std::int64_t i = 0; i < count; ++i) {
       const T* row = x.data() + i * C;
-      total += log_sum_exp<C>(row) - double(row[labels.data()[i]]);
+      total += log_sum_exp<C>(row) - own * double(row[labels.data()[i]]);
+      if (shared != 0) total -= shared * std::accumulate(row, row + C, 0.0);
     }
     Scalar<T> loss(T(total * factor), x.tape());
     if (loss.tape() != nullptr)
-      loss.tape()->record(loss.id(), [x, labels, id = loss.id(), factor, count](Tape& tape) {
+      loss.tape()->record(loss.id(), [x, labels, id = loss.id(), factor, count, shared, own](Tape& tape) {
         const double g = double(*tape.gradient<T>(id)) * factor;
         const auto dx = tape.target<T>(x.id());
         if (!dx) return;
@@ -122,7 +219,7 @@ class CrossEntropyLoss {
             for (int c = 0; c < C; ++c) {
               const double probability = std::exp(double(row[c]) - log_total);
               T& to = dx.data[i * C + c];
-              to = (dx.accumulate ? to : T(0)) + T(g * (probability - (c == labels.data()[i] ? 1.0 : 0.0)));
+              to = (dx.accumulate ? to : T(0)) + T(g * (probability - shared - (c == labels.data()[i] ? own : 0.0)));
             }
           }
         });
@@ -160,7 +257,7 @@ class CrossEntropyLoss {
     return largest + std::log(total);
   }
 
-  LossOptions options_;
+  CrossEntropyOptions options_;
 };
 
 }  // namespace strata::inline STRATA_ABI

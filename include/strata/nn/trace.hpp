@@ -30,6 +30,7 @@ struct Extents {
   std::int64_t multiply_adds = 0;  ///< for one image
   double field = 1;                ///< pixels of the input, in one direction, that a pixel here depends on
   double jump = 1;                 ///< pixels of the input between two neighbours here
+  bool whole = false;              ///< a pixel here depends on all of the image
   bool valid = true;               ///< false once an extent has fallen below 1
 };
 
@@ -110,9 +111,15 @@ class Tracer {
     extents_.w *= factor;
     extents_.jump /= factor;
   }
+  /// All pixels become one.
   constexpr void whole_image() {
-    extents_.field += double(extents_.h > extents_.w ? extents_.h - 1 : extents_.w - 1) * extents_.jump;
+    looks_at_whole_image();
     extents_.h = extents_.w = 1;
+  }
+  /// Every pixel depends on all others.
+  constexpr void looks_at_whole_image() {
+    extents_.field += double(extents_.h > extents_.w ? extents_.h - 1 : extents_.w - 1) * extents_.jump;
+    extents_.whole = true;
   }
 
  private:

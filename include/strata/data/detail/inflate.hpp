@@ -1,5 +1,5 @@
-// Decompression of zlib streams (RFC 1950, RFC 1951) into a buffer of known size, made for PNG images: photographs
-// compress to codes of few bits, two of which are looked up at once.
+// Decompression of zlib and deflate streams (RFC 1950, RFC 1951) into a buffer of known size, made for PNG images:
+// photographs compress to codes of few bits, two of which are looked up at once.
 //
 //     inflate_zlib(padded_input, size, output, output_size);      // throws BadImage unless it has output_size bytes
 #pragma once
@@ -152,12 +152,18 @@ class Inflater {
         out_end_(output + output_size),
         more_(more) {}
 
+  /// A zlib stream.
   void run() {
     input_.refill();
     const std::uint32_t header = input_.take(16);
     if ((header & 0x0F) != 8 || (header >> 4 & 0x0F) > 7 || (header & 0x2000) != 0 ||
         ((header & 0xFF) << 8 | header >> 8) % 31 != 0)
       throw BadImage("it is damaged: its compressed data does not start as zlib's does");
+    run_deflate();
+  }
+
+  /// A deflate stream, without zlib's header.
+  void run_deflate() {
     for (bool last = false; !last && !full();) {
       input_.refill();
       last = input_.take(1) != 0;
@@ -171,6 +177,9 @@ class Inflater {
     if (input_.in - input_.count / 8 > input_.end) BitReader::ends_early();
     if (out_ != out_end_ && !full()) throw BadImage("it is damaged: its compressed data is too short");
   }
+
+  /// The first byte behind the deflate stream, when all of it was decompressed.
+  const unsigned char* rest() const { return input_.in - input_.count / 8; }
 
  private:
   static constexpr std::array<std::uint16_t, 29> length_base{3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,

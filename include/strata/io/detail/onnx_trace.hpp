@@ -15,6 +15,7 @@
 #include "strata/nn/activation.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
+#include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/pooling.hpp"
@@ -88,8 +89,8 @@ class Var<C, OnnxSymbol> {
     return Var<Out, OnnxSymbol>(std::move(y));
   }
 
-  /// A convolution: `module` has a weight of shape (Out, In, Kernel, Kernel) and, where M::has_bias, a bias, and M is or has
-  /// the constants of a Conv2d.
+  /// A convolution: `module` has a weight of shape (Out, In, Kernel, Kernel), or (C, 1, Kernel, Kernel) where M::groups is C,
+  /// and, where M::has_bias, a bias, and M is or has the constants of a Conv2d or a DepthwiseConv2d.
   template <class M>
   auto convolution(const auto& module) const;
 
@@ -198,6 +199,7 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
       else if constexpr (std::is_same_v<Function, math::Log>) return "Log";
       else if constexpr (std::is_same_v<Function, math::Sigmoid>) return "Sigmoid";
       else if constexpr (std::is_same_v<Function, math::Tanh>) return "Tanh";
+      else if constexpr (std::is_same_v<Function, math::Erf>) return "Erf";
       else static_assert(never<Function>, "strata: this function of an expression has no ONNX form yet");
     }();
     x.name = graph->add(op, op, {x.name});
@@ -299,6 +301,7 @@ auto onnx_convolution(const auto& module, const Var<C, OnnxSymbol>& x) {
                                         {"strides", two(M::stride)},
                                         {"pads", std::vector<std::int64_t>(4, M::padding)},
                                         {"dilations", two(M::dilation)}};
+  if constexpr (requires { M::groups; }) attributes.push_back({"group", std::int64_t{M::groups}});
   if constexpr (M::stride == 1 && 2 * M::padding == M::dilation * (M::kernel - 1))
     return x.template node<M::io::out>("Conv", std::move(tensors), std::move(attributes));
   else
@@ -350,7 +353,7 @@ Var<E::channels, OnnxSymbol> symbolic_value(const E& expression) {
 template <class M, class P, int C>
 auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
   using Plain = std::remove_const_t<M>;
-  if constexpr (detail::is_conv2d<Plain>) {
+  if constexpr (detail::is_conv2d<Plain> || detail::is_depthwise_conv2d<Plain>) {
     return x.template convolution<Plain>(module);
   } else if constexpr (detail::is_conv_transpose2d<Plain>) {
     return detail::onnx_transposed_convolution(module, detail::image(x));
@@ -404,6 +407,13 @@ Var<C, OnnxSymbol> symbolic_expand_as(const Var<C, OnnxSymbol>& one_pixel, const
   return Var<C, OnnxSymbol>(std::move(y));
 }
 
+/// st::narrow as a node.
+template <int Start, int Length, int C>
+Var<Length, OnnxSymbol> symbolic_narrow(const Var<C, OnnxSymbol>& x) {
+  static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
+  const auto number = [&](std::int64_t value) { return x.constant({1}, std::vector<std::int64_t>{value}); };
+  return x.template node<Length>("Slice", {number(Start), number(Start + Length), number(1)});  // from, to, axis
+}
 
 template <int... C>
 auto symbolic_cat(const Var<C, OnnxSymbol>&... x) {

@@ -1,0 +1,138 @@
+// A depthwise 2-D convolution: each channel has a kernel of its own, as in PyTorch's nn.Conv2d with groups = channels.
+//
+//     st::DepthwiseConv2d<64>                                                  // 3x3, keeps the image's size, with bias
+//     st::DepthwiseConv2d<64, 7, st::no_bias>
+//     st::Sequential<st::DepthwiseConv2d<64>, st::Conv2d<64, 128, 1>>          // a depthwise separable convolution
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include "strata/autograd/backend.hpp"
+#include "strata/cpu/depthwise_conv2d.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/init.hpp"
+#include "strata/nn/module.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+/// dweight and dbias (+)= ..., for those of the two that want one. `bias` may be nullptr.
+template <class T>
+void depthwise_parameter_gradients(const DepthwiseConv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, const T* dy) {
+  const bool wants_bias = bias != nullptr && bias->requires_grad;
+  if (!weight.requires_grad && !wants_bias) return;
+  Parameter unused;
+  if (!weight.requires_grad) unused = Parameter(weight.shape());
+  const auto dw = (weight.requires_grad ? weight : unused).grad_target<T>();
+  typename Parameter::GradTarget<T> db{nullptr, dw.accumulate};
+  if (wants_bias) db = bias->grad_target<T>();
+  if (dw.accumulate != db.accumulate) {  // one of them starts anew: from zeros, so that both add
+    if (dw.accumulate)
+      std::fill_n(db.data, problem.channels, T(0));
+    else
+      std::fill_n(dw.data, problem.weight_size(), T(0));
+  }
+  cpu::depthwise_conv2d_backward_weight<T>(problem, x, dy, dw.data, db.data, dw.accumulate || db.accumulate);
+}
+
+}  // namespace detail
+
+/// y[c] = bias[c] + sum over p, q of weight[c, 0, p, q] * x[c, i + p, j + q]: cross-correlation, as in PyTorch. weight has
+/// shape (C, 1, Kernel, Kernel), bias (C). It runs on the CPU: DeviceError for images on an accelerator.
+template <int C, int Kernel = 3, Conv2dOptions Options = Conv2dOptions{}>
+class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
+ public:
+  using io = maps<C, C>;
+  static constexpr int kernel = Kernel, stride = Options.stride, dilation = Options.dilation, groups = C;
+  static constexpr int padding = Options.padding >= 0 ? Options.padding : Options.dilation * (Kernel - 1) / 2;
+  static constexpr bool has_bias = Options.bias;
+
+  Parameter weight{Shape{C, 1, Kernel, Kernel}};
+  Parameter bias{has_bias ? Shape{C} : Shape{0}};
+
+  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
+  DepthwiseConv2d() { KaimingNormal{}(weight, Rng(0)); }
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("weight", self.weight);
+    if constexpr (has_bias) f("bias", self.bias);
+  }
+
+  static constexpr bool is_leaf_layer = true;
+  static constexpr void trace(auto& t) {
+    t.channels(C);
+    t.window(Kernel, stride, padding, dilation);
+    t.parameters(std::int64_t{C} * Kernel * Kernel + (has_bias ? C : 0));
+    t.multiply_adds(t.extents().h * t.extents().w * C * Kernel * Kernel);
+  }
+  static std::string name() {
+    std::string text = concat("DepthwiseConv2d(", C, ", kernel_size=", Kernel);
+    if (stride != 1) text += concat(", stride=", stride);
+    if (padding != 0) text += concat(", padding=", padding);
+    if (dilation != 1) text += concat(", dilation=", dilation);
+    return text + concat(", groups=", C) + (has_bias ? ")" : ", bias=False)");
+  }
+
+  /// Throws DeviceError unless images and a layer's weights are where the kernels are.
+  template <class T>
+  static void check_device(const Var<C, T>& x, Device weights) {
+    for (const Device device : {x.device(), weights})
+      if (on_accelerator(device))
+        throw DeviceError(concat(name(), " runs on the cpu alone: the images are on ", x.device().str(), ", the weights on ",
+                                 weights.str(), ": keep its network and its images on the cpu"));
+  }
+
+  /// The image that `weight` (C, KH, KW in memory) and `bias` (or nullptr) make of x.
+  template <class T>
+  static Image<C, T> convolve(const Var<C, T>& x, const T* weight, const T* bias, Activation activation) {
+    const DepthwiseConv2dProblem problem = problem_for(x);
+    Image<C, T> image(problem.n, problem.out_h(), problem.out_w());
+    cpu::depthwise_conv2d_forward<T>(problem, x.data(), weight, bias, image.data(), activation);
+    return image;
+  }
+
+  template <Pass P, class T>
+  static auto forward(auto& self, P& pass, Var<C, T> x, Activation activation = Activation::none) {
+    check_device(x, self.weight.device());
+    const T* weight = std::as_const(self.weight).template value<T>().data();
+    const T* bias = nullptr;
+    if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
+    auto y = pass.output(convolve(x, weight, bias, activation));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
+                                   kept = activation == Activation::relu ? y.value() : Image<C, T>()](Tape& tape) {
+        T* dy = tape.gradient<T>(id);
+        if (kept.size() != 0) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
+        detail::depthwise_parameter_gradients<T>(problem, self.weight, has_bias ? &self.bias : nullptr, x.data(), dy);
+        if (const auto dx = tape.target<T>(x.id()))
+          cpu::depthwise_conv2d_backward_input<T>(problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
+                                                  dx.accumulate);
+      });
+    return y;
+  }
+
+ private:
+  template <class T>
+  static DepthwiseConv2dProblem problem_for(const Var<C, T>& x) {
+    constexpr int reach = dilation * (Kernel - 1) + 1;
+    if (x.n() < 1 || x.h() + 2 * padding < reach || x.w() + 2 * padding < reach)
+      throw ShapeError(concat(name(), ": an image of ", x.h(), " x ", x.w(), " pixels (batch of ", x.n(),
+                              ") is too small: padded, it must reach ", reach, " x ", reach));
+    return {.n = x.n(), .h = x.h(), .w = x.w(), .channels = C, .kernel = Kernel, .stride = stride, .padding = padding,
+            .dilation = dilation};
+  }
+
+  static_assert(C > 0, "strata::DepthwiseConv2d<C, Kernel>: the channel count must be positive");
+  static_assert(Kernel > 0, "strata::DepthwiseConv2d<C, Kernel>: Kernel must be positive");
+  static_assert(Options.stride > 0 && Options.dilation > 0, "strata::DepthwiseConv2d: stride and dilation must be positive");
+  static_assert(Options.padding >= 0 || Options.padding == Conv2dOptions::same,
+                "strata::DepthwiseConv2d: padding must be 0 or more, or Conv2dOptions::same");
+  static_assert(Kernel <= 0 || Options.padding >= 0 || (Options.dilation * (Kernel - 1)) % 2 == 0,
+                "strata::DepthwiseConv2d<C, Kernel>: an even Kernel cannot keep the image's size: give a padding");
+};
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,63 @@
+// Upsample: images a whole number of times as large.
+//
+//     st::Upsample<2>                                        // every pixel becomes 2 x 2
+//     st::Upsample<4, st::UpsampleMode::bilinear>            // linear in between, as PyTorch's with align_corners=False
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "strata/autograd/backend.hpp"
+#include "strata/nn/module.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+/// Runs on the CPU; on an accelerator it is a DeviceError.
+template <int Factor, UpsampleMode Mode = UpsampleMode::nearest>
+class Upsample : public Layer<Upsample<Factor, Mode>> {
+ public:
+  using io = keeps;
+  static constexpr bool has_state = false, is_leaf_layer = true;
+  static constexpr void visit(auto&, auto&&) {}
+  static constexpr void trace(auto& t) {
+    if constexpr (Mode == UpsampleMode::nearest)
+      t.upscale(Factor);
+    else
+      t.transposed_window(2 * Factor, Factor);
+  }
+  static std::string name() {
+    return concat("Upsample(scale_factor=", Factor, ", mode=", Mode == UpsampleMode::nearest ? "nearest" : "bilinear", ")");
+  }
+
+  template <Pass P, int C, class T>
+  static auto forward(auto&, P& pass, const Var<C, T>& x) {
+    detail::check_on_cpu(x.device(), name);
+    const UpsampleProblem problem{.n = x.n(), .h = x.h(), .w = x.w(), .channels = C, .factor = Factor, .mode = Mode};
+    Image<C, T> image(x.n(), x.h() * Factor, x.w() * Factor, x.pool());
+    cpu::upsample_forward(problem, x.data(), image.data());
+    auto y = pass.output(std::move(image));
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [problem, x_id = x.id(), id = y.id()](Tape& tape) {
+        if (const auto dx = tape.target<T>(x_id))
+          cpu::upsample_backward<T>(problem, tape.gradient<T>(id), dx.data, dx.accumulate);
+      });
+    return y;
+  }
+
+  /// For io/onnx_export.hpp.
+  template <int C, class Symbol>
+  static auto onnx(auto&, const Var<C, Symbol>& x) {
+    const std::string no_region;
+    return x.template node_of_other_size<C>(
+        "Resize", {no_region, x.constant({4}, std::vector<float>{1, 1, float(Factor), float(Factor)})},
+        {{"mode", Mode == UpsampleMode::nearest ? "nearest" : "linear"},
+         {"coordinate_transformation_mode", Mode == UpsampleMode::nearest ? "asymmetric" : "half_pixel"},
+         {"nearest_mode", "floor"}});
+  }
+
+  static_assert(Factor > 0, "strata::Upsample<Factor>: Factor must be positive");
+};
+
+}  // namespace strata::inline STRATA_ABI

@@ -1,0 +1,87 @@
+// RMSprop, as torch.optim.RMSprop (formula: cpu/optimizer.hpp): the gradient over the root of a moving average of its squares.
+//
+//     st::RMSprop rmsprop(net, {.lr = 1e-3, .momentum = 0.9});
+//
+// It runs on the CPU only.
+#pragma once
+
+#include "strata/cpu/optimizer.hpp"
+#include "strata/optim/optimizer.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+struct RMSpropOptions {
+  double lr = 1e-2;
+  double alpha = 0.99;      ///< in [0, 1): how much of the average of the squares is kept at each step
+  double eps = 1e-8;        ///< at least 0
+  double weight_decay = 0;  ///< at least 0; added to the gradient, times the weight
+  double momentum = 0;      ///< in [0, 1)
+  bool centered = false;    ///< whether the gradient's variance is divided by instead of its square
+  /// Whether step() passes over trainable parameters that got no gradient; else that is an Error.
+  bool allow_unused = false;
+};
+
+class RMSprop : public Optimizer {
+ public:
+  /// Throws ValueError for options out of their range and for a network without parameters.
+  template <class Net>
+  explicit RMSprop(Net& net, const RMSpropOptions& options = {})
+      : Optimizer(net, "RMSprop", options.lr, options.allow_unused), options_(options), averages_(slots().size()) {
+    using detail::check_option;
+    check_option(options.alpha >= 0 && options.alpha < 1, "RMSprop", "alpha", options.alpha, "[0, 1)");
+    check_option(detail::finite_and_not_negative(options.eps), "RMSprop", "eps", options.eps, "a number of at least 0");
+    check_option(detail::finite_and_not_negative(options.weight_decay), "RMSprop", "weight_decay", options.weight_decay,
+                 "a number of at least 0");
+    check_option(options.momentum >= 0 && options.momentum < 1, "RMSprop", "momentum", options.momentum, "[0, 1)");
+  }
+
+  /// Changes every trainable parameter by its gradient. Throws Error, naming the parameter, when one got no gradient, and
+  /// DeviceError when one is on an accelerator; then none is changed.
+  void step() {
+    for (const Slot& slot : slots())
+      if (slot.parameter->requires_grad && on_accelerator(slot.parameter->device()))
+        throw DeviceError(concat("RMSprop::step: '", slot.name, "' is on ", slot.parameter->device().str(),
+                                 ", and RMSprop runs on the CPU only: use SGD, Adam or AdamW there"));
+    update_parameters(
+        [&](std::size_t i, const AnyTensor& value) {
+          return detail::empty_or_like(averages_[i].square, value) && detail::empty_or_like(averages_[i].gradient, value) &&
+                 detail::empty_or_like(averages_[i].momentum, value);
+        },
+        [&]<class T>(std::size_t i, Tensor<T>& value, Tensor<T>& grad) {
+          const auto data_of = [&](AnyTensor& state) {
+            const bool fresh = detail::shape_of(state) != value.shape();
+            Tensor<T>& tensor = detail::state_beside(state, value);
+            if (fresh) tensor.fill(0);
+            return tensor.data();
+          };
+          Averages& averages = averages_[i];
+          cpu::rmsprop_update<T>(value.size(), value.data(), grad.data(), data_of(averages.square),
+                                 options_.centered ? data_of(averages.gradient) : nullptr,
+                                 options_.momentum > 0 ? data_of(averages.momentum) : nullptr,
+                                 {.lr = lr_, .alpha = options_.alpha, .eps = options_.eps,
+                                  .weight_decay = options_.weight_decay, .momentum = options_.momentum});
+        });
+  }
+
+  static constexpr std::string_view state_name = "rmsprop";
+  static void state(auto& self, auto&& f) {
+    f("lr", self.lr_);
+    for (std::size_t i = 0; i < self.slots().size(); ++i) {
+      const std::string& parameter = self.slots()[i].name;
+      const AnyTensor& like = self.slots()[i].parameter->any_value();
+      f(parameter + ".square_avg", self.averages_[i].square, like);
+      f(parameter + ".grad_avg", self.averages_[i].gradient, like);
+      f(parameter + ".momentum_buffer", self.averages_[i].momentum, like);
+    }
+  }
+
+ private:
+  struct Averages {
+    AnyTensor square, gradient, momentum;  // shape (0) until the first step, and where the options want none
+  };
+
+  RMSpropOptions options_;
+  std::vector<Averages> averages_;
+};
+
+}  // namespace strata::inline STRATA_ABI
