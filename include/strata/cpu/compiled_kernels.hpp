@@ -5,6 +5,8 @@
 //     target_link_libraries(program PRIVATE strata::strata strata::kernels)               # CMake does both
 //     g++ -std=c++20 -O3 -march=native -I include -c include/strata/cpu/kernels.cpp       # by hand; both with the same flags
 //     g++ -std=c++20 -O3 -march=native -I include -DSTRATA_COMPILED_KERNELS program.cpp kernels.o -pthread
+//
+// Such a program carries all kernels, those of training too. One that is to be shipped does better without.
 #pragma once
 
 #include "strata/cpu/batch_norm.hpp"
