@@ -85,11 +85,11 @@ class DeadLeaves {
 
   // The colours of one image: a few, most of them close to grey.
   struct Palette {
-    explicit Palette(Rng& rng) : chroma(0.25f * rng.uniform() * rng.uniform()) {
+    explicit Palette(Rng& rng) : chroma(0.15f * rng.uniform() * rng.uniform()) {
       const float middle = rng.uniform(0.25f, 0.7f), contrast = rng.uniform(0.15f, 0.5f);
       colours.resize(3 + rng.below(6));
       for (Colour& colour : colours)
-        colour = around(grey(middle + contrast * rng.uniform(-1, 1)), 0, 1.2f * chroma, rng);
+        colour = around(Colour{}, middle + contrast * rng.uniform(-1, 1), 1.2f * chroma, rng);
     }
     Colour draw(Rng& rng) const {
       return around(colours[rng.below(std::uint32_t(colours.size()))], 0.08f * rng.normal(), 0.3f * chroma, rng);
@@ -97,12 +97,6 @@ class DeadLeaves {
     std::vector<Colour> colours;
     float chroma;
   };
-
-  static Colour grey(float level) {
-    Colour colour;
-    colour.fill(level);
-    return colour;
-  }
 
   // base, lighter by `light`, its hue (Cb, Cr) moved by about `hue`.
   static Colour around(const Colour& base, float light, float hue, Rng& rng) {
@@ -113,17 +107,8 @@ class DeadLeaves {
       shift[1] = -0.344f * blue - 0.714f * red;
       shift[2] = 1.772f * blue;
     }
-    Colour colour = lit(base, light);
-    for (int c = 0; c < C; ++c) colour[std::size_t(c)] += shift[c];
-    return colour;
-  }
-
-  // The colour in more light, or less: as on a surface, its channels keep their ratios.
-  static Colour lit(Colour colour, float light) {
-    if constexpr (C == 1) return {colour[0] + light};
-    const float luminance = 0.299f * colour[0] + 0.587f * colour[1] + 0.114f * colour[2];
-    const float more = light / std::max(luminance, 0.05f);
-    for (float& channel : colour) channel += more * channel;
+    Colour colour = base;
+    for (int c = 0; c < C; ++c) colour[std::size_t(c)] += light + shift[c];
     return colour;
   }
 
@@ -258,8 +243,7 @@ class DeadLeaves {
   }
 
   static void put(float* pixel, const Colour& colour, float light) {
-    const Colour shown = lit(colour, light);
-    for (std::size_t c = 0; c < C; ++c) pixel[c] = std::clamp(shown[c], 0.0f, 1.0f);
+    for (std::size_t c = 0; c < C; ++c) pixel[c] = std::clamp(colour[c] + light, 0.0f, 1.0f);
   }
 
   // Which pixels are free. Covered stretches of a row are passed in one step: next[y][x] is the first free column from
