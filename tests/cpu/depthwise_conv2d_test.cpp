@@ -157,6 +157,7 @@ TEST_CASE_TEMPLATE("depthwise convolution of images that are cut into strips and
       CHECK(right<T>({.n = 3, .h = 37, .w = 61, .channels = 64, .kernel = kernel, .stride = stride, .padding = kernel / 2}));
     }
   CHECK(right<T>({.n = 1, .h = 9, .w = 300, .channels = 129}));
+  CHECK(right<T>({.n = 1, .h = 18, .w = 130, .channels = 160, .kernel = 5, .stride = 2, .padding = 2}));
   CHECK(right<T>({.n = 20, .h = 6, .w = 5, .channels = 9}));
 }
 

@@ -158,8 +158,8 @@ void depthwise_gather(const DepthwiseGather& extents, const T* x, const T* weigh
       if (place % extents.down == 0) taps.data()[phase * extents.kernel + count++] = {r, place / extents.down};
     }
   }
-  // A strip of so many columns goes down the image, so that the rows above are still in the first-level cache.
-  const std::int64_t strip_size = 6144 * 4 / std::int64_t(sizeof(T)) / (std::int64_t{extents.channels} * extents.kernel);
+  // A strip of so many columns (some 100 KB of rows) goes down the image, so that the rows above are still in the second-level cache.
+  const std::int64_t strip_size = 24576 * 4 / std::int64_t(sizeof(T)) / (std::int64_t{extents.channels} * extents.kernel);
   const std::int64_t strip = std::max<std::int64_t>(strip_size / pixels, 1) * pixels * extents.down;
   const std::int64_t rows_of_task = std::clamp<std::int64_t>(
       std::min((std::int64_t{1} << 18) / (extents.out_w * extents.channels), extents.n * extents.out_h / 16), 1, extents.out_h);

@@ -118,9 +118,9 @@ void depthwise_conv2d_backward_weight(const DepthwiseConv2dProblem& p, const T* 
   const std::int64_t all_rows = p.n * p.out_h(), columns = p.out_w(), row_size = p.w * channels;
   const std::int64_t rows_of_task = std::max<std::int64_t>(std::min((std::int64_t{1} << 14) / columns, all_rows / 16), 1);
   const std::int64_t tasks = (all_rows + rows_of_task - 1) / rows_of_task;
-  // A strip of so many columns goes down the image, so that it stays in the first-level cache.
+  // A strip of so many columns (some 100 KB of rows) goes down the image, so that it stays in the second-level cache.
   const std::int64_t strip =
-      std::max<std::int64_t>(6144 * 4 / std::int64_t(sizeof(T)) / (channels * (p.kernel + 1)), 16);
+      std::max<std::int64_t>(24576 * 4 / std::int64_t(sizeof(T)) / (channels * (p.kernel + 1)), 16);
   Scratch<T> zeros{std::size_t(row_size)}, partial{std::size_t(tasks * count)};
   std::fill_n(zeros.data(), row_size, T(0));  // a row that is not there
   Scratch<const T*> rows(std::size_t(tasks * p.kernel));

@@ -108,7 +108,8 @@ template <std::size_t I, int C, class... Ms>
 struct RowStages<I, C, Sequential<Ms...>> {
   using First = std::tuple_element_t<I, std::tuple<Ms...>>;
   static constexpr std::size_t group = fused_length<false, I, Ms...>();
-  static constexpr bool relu = group == 2 && (is_conv2d<First> || is_depthwise_conv2d<First>) && !is_batch_norm<typename decltype(type_at<I + 1, Ms...>())::type>;
+  static constexpr bool relu = group == 2 && (is_conv2d<First> || is_depthwise_conv2d<First>) &&
+                               !is_batch_norm<typename decltype(type_at<I + 1, Ms...>())::type>;
   using Head = RowStage<First, C>;
   using Tail = RowStages<I + group, Head::out, Sequential<Ms...>>;
   static constexpr bool possible = (group == 1 || relu) && Head::possible && Tail::possible;
