@@ -145,7 +145,8 @@ def check_pytorch(folder, program):
         def __init__(self):
             super().__init__()
             self.head = nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.GroupNorm(3, 12), nn.GELU())
-            self.left = nn.Sequential(LayerNorm2d(12, eps=1e-6), nn.Conv2d(12, 12, 1), nn.ELU(), nn.Upsample(scale_factor=2))
+            self.left = nn.Sequential(nn.Conv2d(12, 12, 5, padding=2, groups=12), LayerNorm2d(12, eps=1e-6), nn.Conv2d(12, 12, 1),
+                                      nn.ELU(), nn.Upsample(scale_factor=2))
             self.right = nn.Sequential(nn.InstanceNorm2d(12), nn.Hardswish(), nn.Softplus(),
                                        nn.Upsample(scale_factor=2, mode="bilinear"))
             self.tail = nn.Conv2d(6, 2, 3, padding=1)

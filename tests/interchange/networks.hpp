@@ -66,7 +66,7 @@ using FixedClassifier = st::Sequential<st::PixelUnshuffle<1, 2>, st::Conv2d<4, 5
 struct Gated {
   using io = st::maps<3, 2>;
   st::Sequential<st::Conv2d<3, 12>, st::GroupNorm<3, 12>, st::GELU> head;
-  st::Sequential<st::LayerNorm2d<12>, st::Conv2d<12, 12, 1>, st::ELU, st::Upsample<2>> left;
+  st::Sequential<st::DepthwiseConv2d<12, 5>, st::LayerNorm2d<12>, st::Conv2d<12, 12, 1>, st::ELU, st::Upsample<2>> left;
   st::Sequential<st::InstanceNorm2d<12>, st::Hardswish, st::Softplus, st::Upsample<2, st::UpsampleMode::bilinear>> right;
   st::Conv2d<6, 2> tail;
 
