@@ -2,10 +2,10 @@
 """Compiles every host header by itself, with warnings as errors, and with CUDA headers that stop the compiler in front of
 the include path.
 
-    headers_alone.py COMPILER include/strata [--umbrella-flag FLAG...] [--stamps FOLDER] -- FLAGS...
+    headers_alone.py COMPILER include/strata [--umbrella-flag FLAG...] [--only HEADER...] [--stamps FOLDER] -- FLAGS...
 
 strata.hpp, which reaches all the others, is compiled once more with each --umbrella-flag: code for instruction sets that
-this machine does not have is compiled too. FOLDER remembers what was well, so that a header is compiled again only when
+this machine does not have is compiled too. With --only the headers named (strata/strata.hpp) stand for all. FOLDER remembers what was well, so that a header is compiled again only when
 it, or one it includes, has changed. Returns 77, which CTest shows as skipped, when COMPILER is empty.
 """
 import argparse
@@ -50,6 +50,7 @@ def main():
     parser.add_argument("compiler")
     parser.add_argument("root", type=pathlib.Path)
     parser.add_argument("--umbrella-flag", action="append", default=[])
+    parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--stamps", type=pathlib.Path)
     arguments = sys.argv[1:]
     split = arguments.index("--") if "--" in arguments else len(arguments)
@@ -59,8 +60,8 @@ def main():
         return 77
 
     headers = [f"strata/{path.relative_to(options.root)}" for path in sorted(options.root.rglob("*.hpp"))]
-    if not headers:
-        print(f"no headers in {options.root}")
+    if not headers or not set(options.only) <= set(headers):
+        print(f"no headers in {options.root}, or not those of --only: {options.only}")
         return 1
     version = subprocess.run([options.compiler, "--version"], text=True, stdout=subprocess.PIPE).stdout
     if options.stamps:
@@ -68,6 +69,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for name in POISONED:
             pathlib.Path(folder, name).write_text(f'#error "a host header of Strata included <{name}>"\n')
+        headers = options.only or headers
         jobs = [("strata/strata.hpp", flag) for flag in options.umbrella_flag] + [(header, "") for header in headers]
 
         def work(job):
