@@ -164,7 +164,7 @@ struct Tanh {
   }
   template <class V> static V derivative(V, V y) { return V{} + 1 - y * y; }
 };
-/// The error function, within 4e-7 for floats: Eigen's rational approximation on [-4, 4].
+/// The error function, within 5e-7 for floats: Eigen's rational approximation on [-4, 4].
 struct Erf {
   template <class V> static V value(V a) {
     if constexpr (!std::is_same_v<simd::Lane<V>, float>) {
