@@ -196,10 +196,10 @@ TEST_CASE("device: mistakes are told") {
   st::BatchNorm2d<2> norm;
   CHECK_THROWS_AS(norm(pass, there), st::DeviceError);
   st::DepthwiseConv2d<2> depthwise;
-  CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("runs on the cpu alone: the images are on cuda:0, the weights on cpu"),
+  CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("the images are on cuda:0 and the layer's weights on cpu"),
                        st::DeviceError);
   st::to(depthwise, device);
-  CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("DepthwiseConv2d(2, kernel_size=3, padding=1, groups=2) runs on the cpu alone"),
+  CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("DepthwiseConv2d(2, kernel_size=3, padding=1, groups=2) runs on the cpu, and the network and its images are on cuda:0"),
                        st::DeviceError);
   st::Train train;
   CHECK_THROWS_AS(depthwise(train, x), st::DeviceError);

@@ -6,11 +6,13 @@
 // Accelerators compute in float32: anything else on one is a DeviceError.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <type_traits>
 
 #include "strata/autograd/parameter.hpp"
+#include "strata/autograd/tape.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/random.hpp"
 #include "strata/cpu/compiled_kernels.hpp"
@@ -61,12 +63,21 @@ inline GradientTarget gradient_target(Parameter& parameter) {
   return {target.data, target.accumulate};
 }
 
-/// For what accelerators have no kernel for.
-template <class Name>
-void check_on_cpu(Device images, Name&& name) {
-  if (on_accelerator(images))
-    throw DeviceError(concat(name(), " runs on the cpu, and its images are on ", images.str(),
-                             ": keep the network there, or bring them with x.to(st::Device::cpu())"));
+/// Where a parameter's gradient goes on the CPU; nowhere when it wants none.
+template <class T>
+Parameter::GradTarget<T> cpu_gradient_target(Parameter& parameter) {
+  if (!parameter.requires_grad) return {nullptr, false};
+  return parameter.grad_target<T>();
+}
+
+/// The gradient target for a value that is added to in any order: zeros when nobody has written to it yet.
+template <class T>
+T* zeroed_target(Device device, Tape& tape, std::int64_t id, std::int64_t size) {
+  const auto target = tape.target<T>(id);
+  if (target && !target.accumulate)
+    dispatch<T>(
+        device, [&] { std::fill_n(target.data, size, T(0)); }, [&](auto& gpu) { gpu.fill(target.data, size, 0); });
+  return target.data;
 }
 
 inline RandomStream stream_of(const Rng& rng) {
@@ -81,6 +92,16 @@ void check_same_device(Device images, Device layer, Name&& name) {
   if (images != layer)
     throw DeviceError(concat(name(), ": the images are on ", images.str(), " and the layer's weights on ", layer.str(),
                              ": move one with st::to(net, device) or x.to(device)"));
+}
+
+/// For layers that accelerators have no kernel for: throws DeviceError unless the images, and the layer's weights, are on the
+/// CPU.
+template <class Name>
+void check_on_cpu(Device images, Device layer, Name&& name) {
+  check_same_device(images, layer, name);
+  if (on_accelerator(images))
+    throw DeviceError(concat(name(), " runs on the cpu, and the network and its images are on ", images.str(),
+                             ": bring them back with st::to(net, st::Device::cpu()) and x.to(st::Device::cpu())"));
 }
 
 namespace backend {

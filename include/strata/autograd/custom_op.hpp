@@ -12,7 +12,6 @@
 //     auto weighted = x * st::expand_as(pass, gate, x);         // gate has one pixel: a factor for each channel
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <tuple>
 #include <utility>
@@ -40,11 +39,6 @@ void copy_channels(Device device, const T* from, int from_stride, T* to, int to_
         });
       },
       [&](auto& gpu) { gpu.copy_channels(count, channels, from, from_stride, 0, to, to_stride, 0, accumulate); });
-}
-
-template <class T>
-void fill_zero(Device device, T* to, std::int64_t count) {
-  dispatch<T>(device, [&] { std::fill_n(to, count, T(0)); }, [&](auto& gpu) { gpu.fill(to, count, 0); });
 }
 
 /// Adds an image to the gradient of value `id`.
@@ -155,10 +149,8 @@ auto narrow(P& pass, const X& input) {
     auto y = pass.output(std::move(out));
     if constexpr (P::training)
       pass.tape()->record(y.id(), [id = y.id(), x_id = x.id(), pixels, device](Tape& tape) {
-        const auto gx = tape.target<T>(x_id);
-        if (!gx) return;
-        if (!gx.accumulate) detail::fill_zero<T>(device, gx.data, pixels * C);  // the other channels get nothing from here
-        detail::copy_channels<T>(device, tape.gradient<T>(id), Length, gx.data + Start, C, Length, pixels, true);
+        if (T* gx = detail::zeroed_target<T>(device, tape, x_id, pixels * C))
+          detail::copy_channels<T>(device, tape.gradient<T>(id), Length, gx + Start, C, Length, pixels, true);
       });
     return y;
   }(detail::var_in<P>(input));
@@ -174,10 +166,12 @@ template <int N, Pass P, class X>
 auto chunk(P& pass, const X& input) {
   const auto x = detail::var_in<P>(input);
   constexpr int channels = decltype(x)::channels;
-  static_assert(N > 0 && channels % N == 0, "strata::chunk<N>: the number of channels must be a multiple of N");
+  constexpr bool divides = N > 0 && channels % N == 0;
+  static_assert(divides, "strata::chunk<N>: the number of channels must be a multiple of N");
+  constexpr int count = divides ? N : 1;  // nothing else fails after the sentence above
   return [&]<int... I>(std::integer_sequence<int, I...>) {
-    return std::array{narrow<I * (channels / N), channels / N>(pass, x)...};
-  }(std::make_integer_sequence<int, N>());
+    return std::array{narrow<I * (channels / count), channels / count>(pass, x)...};
+  }(std::make_integer_sequence<int, count>());
 }
 
 /// Images of one pixel, repeated to the height and width of x, as torch.Tensor.expand_as. ShapeError for other images.

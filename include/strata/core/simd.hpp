@@ -107,6 +107,15 @@ inline void store_first(Lane<V>* to, V value, std::int64_t count) {
   for (int i = 0; i < count; ++i) to[i] = value[i];
 }
 
+/// Calls f.template operator()<V>(i) for all i below `count`: whole vectors first, then single numbers.
+template <class T, class Index, class F>
+[[gnu::always_inline]] inline void over_vectors(Index count, F&& f) {
+  using V = Vector<T>;
+  Index i = 0;
+  for (; i + lanes<V> <= count; i += lanes<V>) f.template operator()<V>(i);
+  for (; i < count; ++i) f.template operator()<T>(i);
+}
+
 template <class V>
 [[gnu::always_inline]] inline V broadcast(Lane<V> value) {
   return value - V{};  // x - 0 is x for every x, so that only the broadcast is left of this

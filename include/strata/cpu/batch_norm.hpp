@@ -22,14 +22,6 @@ namespace detail {
 
 inline std::int64_t chunk_pixels(int channels) { return std::clamp<std::int64_t>((1 << 15) / channels, 16, 4096); }
 
-/// Calls f.template operator()<V>(c) for every channel, whole vectors first, then single ones.
-template <class T, class F>
-void over_channels(int channels, F&& f) {
-  using V = simd::Vector<T>;
-  int c = 0;
-  for (; c + simd::lanes<V> <= channels; c += simd::lanes<V>) f.template operator()<V>(c);
-  for (; c < channels; ++c) f.template operator()<T>(c);
-}
 /// Adds the columns of `rows` rows of `count` numbers, in order, in double.
 template <class T>
 void sum_rows(const T* rows, std::int64_t row_count, std::int64_t count, double* out) {
@@ -71,7 +63,7 @@ void batch_norm_statistics(std::int64_t pixels, int channels, const T* x, double
   parallel_for(chunks, [&](std::int64_t index) {
     const std::int64_t begin = index * chunk, count = std::min(chunk, pixels - begin);
     T* means = partial.data() + index * 2 * channels;
-    detail::over_channels<T>(channels, [&]<class V>(int c) {
+    simd::over_vectors<T>(channels, [&]<class V>(int c) {
       const T* column = x + begin * channels + c;
       V total{};
       for (std::int64_t p = 0; p < count; ++p) total += simd::load<V>(column + p * channels);
@@ -99,7 +91,7 @@ void batch_norm_apply(std::int64_t pixels, int channels, const T* x, const T* sc
   const std::int64_t chunk = detail::chunk_pixels(channels);
   parallel_ranges(pixels, chunk, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p)
-      detail::over_channels<T>(channels, [&]<class V>(int c) {
+      simd::over_vectors<T>(channels, [&]<class V>(int c) {
         V value = simd::load<V>(x + p * channels + c) * simd::load<V>(scale + c) + simd::load<V>(shift + c);
         if (activation == Activation::relu) value = value < V{} ? V{} : value;  // NaN stays NaN
         simd::store<V>(y + p * channels + c, value);
@@ -117,7 +109,7 @@ void batch_norm_backward_sums(std::int64_t pixels, int channels, const T* x, con
   parallel_for(chunks, [&](std::int64_t index) {
     const std::int64_t begin = index * chunk, count = std::min(chunk, pixels - begin);
     T* sums = partial.data() + index * 2 * channels;
-    detail::over_channels<T>(channels, [&]<class V>(int c) {
+    simd::over_vectors<T>(channels, [&]<class V>(int c) {
       const T *xs = x + begin * channels + c, *gs = dy + begin * channels + c;
       const V center = simd::load<V>(mean + c), a = simd::load<V>(scale + c), b = simd::load<V>(shift + c);
       V total{}, products{};
@@ -146,7 +138,7 @@ void batch_norm_backward_input(std::int64_t pixels, int channels, const NormGrad
   const std::int64_t chunk = detail::chunk_pixels(channels);
   parallel_ranges(pixels, chunk, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p)
-      detail::over_channels<T>(channels, [&]<class V>(int c) {
+      simd::over_vectors<T>(channels, [&]<class V>(int c) {
         const V value = simd::load<V>(norm.x + p * channels + c), a = simd::load<V>(norm.affine.scale + c);
         V g = simd::load<V>(dy + p * channels + c);
         if (norm.affine.activation == Activation::relu)

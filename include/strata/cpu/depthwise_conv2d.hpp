@@ -18,7 +18,6 @@
 
 #include "strata/core/parallel.hpp"
 #include "strata/core/simd.hpp"
-#include "strata/cpu/batch_norm.hpp"
 #include "strata/cpu/depthwise_conv2d_weight.hpp"
 #include "strata/cpu/worker_scratch.hpp"
 #include "strata/math/activation.hpp"
@@ -121,7 +120,7 @@ template <int Pixels, bool Edge, class V, class T>
 /// Computes and writes a group, all channels of it.
 template <int Kernel, int Stride, int Pixels, bool Edge, class T>
 [[gnu::noinline]] void depthwise_group(DepthwiseGroup<T> group) {
-  over_channels<T>(int(group.channels), [group]<class V>(int c) STRATA_INLINED {
+  simd::over_vectors<T>(int(group.channels), [group]<class V>(int c) STRATA_INLINED {
     V sums[Pixels] = {};
     if constexpr (Kernel == 0)
       depthwise_sums_of_any<Pixels, Edge>(group, c, sums);

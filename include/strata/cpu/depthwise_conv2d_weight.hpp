@@ -84,7 +84,7 @@ void depthwise_weight_piece(const DepthwiseConv2dProblem& p, std::int64_t left, 
   // Columns that have all taps.
   ColumnRange inner{depthwise_columns(p, 0, left, right).begin, depthwise_columns(p, p.kernel - 1, left, right).end};
   inner.end = std::max(inner.begin, inner.end);
-  over_channels<T>(p.channels, [&]<class V>(int c) {
+  simd::over_vectors<T>(p.channels, [&]<class V>(int c) {
     if constexpr (Kernel == 0) {
       for (int q = 0; q < p.kernel; ++q)
         for (int r = 0; r < p.kernel; ++r)

@@ -28,14 +28,6 @@ template <class T, class F>
   return total;
 }
 
-template <class T, class F>
-[[gnu::always_inline]] inline void each_channel(int channels, F&& f) {
-  using V = simd::Vector<T>;
-  int c = 0;
-  for (; c + simd::lanes<V> <= channels; c += simd::lanes<V>) f.template operator()<V>(c);
-  for (; c < channels; ++c) f.template operator()<T>(c);
-}
-
 }  // namespace detail
 
 /// y = (x - mean) / sqrt(variance + eps) * weight + bias, the mean and variance over a pixel's channels. `numbers` gets the
@@ -52,7 +44,7 @@ void layer_norm_forward(std::int64_t pixels, int channels, double eps, const T* 
                            return deviation * deviation;
                          }) / T(channels);
       const T inverse = T(1 / std::sqrt(double(variance) + eps));
-      detail::each_channel<T>(channels, [&]<class V>(int c) STRATA_INLINED {
+      simd::over_vectors<T>(channels, [&]<class V>(int c) STRATA_INLINED {
         const V normal = (simd::load<V>(from + c) - mean) * inverse;
         simd::store<V>(to + c, normal * simd::load<V>(weight + c) + simd::load<V>(bias + c));
       });
@@ -61,7 +53,7 @@ void layer_norm_forward(std::int64_t pixels, int channels, double eps, const T* 
   });
 }
 
-/// dx (+)= the gradient for x (nullptr: not wanted), and dweight, dbias (+)= those for weight and bias.
+/// dx (+)= the gradient for x, and dweight, dbias (+)= those for weight and bias; nullptr: not wanted.
 template <class T>
 void layer_norm_backward(std::int64_t pixels, int channels, const T* x, const T* numbers, const T* weight, const T* dy, T* dx,
                          bool accumulate, T* dweight, bool accumulate_weight, T* dbias, bool accumulate_bias) {
@@ -74,7 +66,7 @@ void layer_norm_backward(std::int64_t pixels, int channels, const T* x, const T*
       const T *const from = x + pixel * channels, *const g = dy + pixel * channels;
       const T mean = numbers[2 * pixel], inverse = numbers[2 * pixel + 1];
       const auto normal = [&]<class V>(int c) STRATA_INLINED { return (simd::load<V>(from + c) - mean) * inverse; };
-      detail::each_channel<T>(channels, [&]<class V>(int c) STRATA_INLINED {
+      simd::over_vectors<T>(channels, [&]<class V>(int c) STRATA_INLINED {
         simd::store<V>(for_weight + c, simd::load<V>(for_weight + c) + simd::load<V>(g + c) * normal.template operator()<V>(c));
         simd::store<V>(for_bias + c, simd::load<V>(for_bias + c) + simd::load<V>(g + c));
       });
@@ -85,7 +77,7 @@ void layer_norm_backward(std::int64_t pixels, int channels, const T* x, const T*
                           return scaled.template operator()<V>(c) * normal.template operator()<V>(c);
                         }) / T(channels);
       T* const to = dx + pixel * channels;
-      detail::each_channel<T>(channels, [&]<class V>(int c) STRATA_INLINED {
+      simd::over_vectors<T>(channels, [&]<class V>(int c) STRATA_INLINED {
         const V result = (scaled.template operator()<V>(c) - mean_g - normal.template operator()<V>(c) * mean_gx) * inverse;
         simd::store<V>(to + c, accumulate ? simd::load<V>(to + c) + result : result);
       });
@@ -97,8 +89,8 @@ void layer_norm_backward(std::int64_t pixels, int channels, const T* x, const T*
       for_weight += double(partial[std::size_t(task * 2 * channels + c)]);
       for_bias += double(partial[std::size_t(task * 2 * channels + channels + c)]);
     }
-    dweight[c] = (accumulate_weight ? dweight[c] : T(0)) + T(for_weight);
-    dbias[c] = (accumulate_bias ? dbias[c] : T(0)) + T(for_bias);
+    if (dweight != nullptr) dweight[c] = (accumulate_weight ? dweight[c] : T(0)) + T(for_weight);
+    if (dbias != nullptr) dbias[c] = (accumulate_bias ? dbias[c] : T(0)) + T(for_bias);
   }
 }
 

@@ -29,15 +29,6 @@ void for_windows(const PoolProblem& p, bool disjoint, F&& f) {
   });
 }
 
-/// Calls f.template operator()<V>(c) for all channels, whole vectors first.
-template <class T, class F>
-[[gnu::always_inline]] inline void for_channels(int channels, F&& f) {
-  using V = simd::Vector<T>;
-  int c = 0;
-  for (; c + simd::lanes<V> <= channels; c += simd::lanes<V>) f.template operator()<V>(c);
-  for (; c < channels; ++c) f.template operator()<T>(c);
-}
-
 }  // namespace detail
 
 /// y = the largest value in each window; `from` gets the place of each in x, for the way back. The first of equals counts,
@@ -45,7 +36,7 @@ template <class T, class F>
 template <class T>
 void max_pool_forward(const PoolProblem& p, const T* x, T* y, std::int64_t* from) {
   detail::for_windows(p, false, [&](std::int64_t corner, std::int64_t out) {
-    detail::for_channels<T>(p.channels, [&]<class V>(std::int64_t c) {
+    simd::over_vectors<T>(std::int64_t{p.channels}, [&]<class V>(std::int64_t c) {
       V best = simd::load<V>(x + corner + c);
       auto place = V{} > V{};  // integers of the elements' width: the distance from the corner; zeros
       for (int q = 0; q < p.kernel; ++q)
@@ -86,7 +77,7 @@ template <class T>
 void avg_pool_forward(const PoolProblem& p, const T* x, T* y) {
   const T share = T(1) / T(p.kernel * p.kernel);
   detail::for_windows(p, false, [&](std::int64_t corner, std::int64_t out) {
-    detail::for_channels<T>(p.channels, [&]<class V>(std::int64_t c) {
+    simd::over_vectors<T>(std::int64_t{p.channels}, [&]<class V>(std::int64_t c) {
       V total{};
       for (int q = 0; q < p.kernel; ++q)
         for (int r = 0; r < p.kernel; ++r) total += simd::load<V>(x + corner + (q * p.w + r) * p.channels + c);
@@ -100,7 +91,7 @@ template <class T>
 void avg_pool_backward(const PoolProblem& p, const T* dy, T* dx) {
   const T share = T(1) / T(p.kernel * p.kernel);
   detail::for_windows(p, true, [&](std::int64_t corner, std::int64_t out) {
-    detail::for_channels<T>(p.channels, [&]<class V>(std::int64_t c) {
+    simd::over_vectors<T>(std::int64_t{p.channels}, [&]<class V>(std::int64_t c) {
       const V g = simd::load<V>(dy + out + c) * share;
       for (int q = 0; q < p.kernel; ++q)
         for (int r = 0; r < p.kernel; ++r) {
@@ -122,7 +113,7 @@ void global_avg_pool_forward(std::int64_t n, std::int64_t pixels, int channels, 
     std::fill_n(totals, channels, 0.0);
     const std::int64_t end = std::min(pixels, (task % chunks + 1) * chunk);
     for (std::int64_t begin = task % chunks * chunk; begin < end; begin += run)
-      detail::for_channels<T>(channels, [&]<class V>(std::int64_t c) {
+      simd::over_vectors<T>(std::int64_t{channels}, [&]<class V>(std::int64_t c) {
         const T* from = x + (task / chunks * pixels + begin) * channels + c;
         V even{}, odd{};  // two sums, so that an addition need not wait for the last
         std::int64_t left = std::min(run, end - begin);
@@ -155,7 +146,7 @@ void global_avg_pool_backward(std::int64_t n, std::int64_t pixels, int channels,
   parallel_for(n * chunks, [&](std::int64_t task) {
     const std::int64_t image = task / chunks, end = std::min(pixels, (task % chunks + 1) * chunk);
     for (std::int64_t p = task % chunks * chunk; p < end; ++p)
-      detail::for_channels<T>(channels, [&]<class V>(std::int64_t c) {
+      simd::over_vectors<T>(std::int64_t{channels}, [&]<class V>(std::int64_t c) {
         T* const to = dx + (image * pixels + p) * channels + c;
         const V g = simd::load<V>(dy + image * channels + c) * share;
         simd::store<V>(to, accumulate ? simd::load<V>(to) + g : g);

@@ -93,7 +93,7 @@ class FoldedDepthwiseConv2d : public Layer<FoldedDepthwiseConv2d<C, Kernel, Opti
   template <Pass P>
   static auto forward(auto& self, P& pass, const Var<C>& x) {
     static_assert(detail::inference_only<P>());
-    Conv::check_device(x, self.weight.device());
+    check_on_cpu(x.device(), self.weight.device(), name);
     const float* bias_data = nullptr;
     if constexpr (has_bias) bias_data = std::as_const(self.bias).template value<float>().data();
     return pass.output(Conv::convolve(x, std::as_const(self.weight).template value<float>().data(), bias_data, Act));

@@ -51,7 +51,7 @@ struct TileSink {
     const double field = (after.field - before.field) / before.jump;
     // A window may be Winograd's: its result depends, by rounding, on all pixels of its tile.
     if (field > 0) halo += before.jump * std::max(field, field / 2 + double(dilation * (row_step - 1)));
-    whole = whole || after.whole || after.h == 1;
+    whole = whole || after.whole;
     widest = std::max(widest, double(after.c) / (after.jump * after.jump));
   }
 };

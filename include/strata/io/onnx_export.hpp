@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "strata/core/random.hpp"
+#include "strata/io/detail/onnx_layers.hpp"
 #include "strata/io/detail/onnx_trace.hpp"
 #include "strata/io/file.hpp"
 #include "strata/io/names.hpp"

@@ -22,9 +22,6 @@ struct UpsampleProblem {
   int channels = 0, factor = 1;
   UpsampleMode mode = UpsampleMode::nearest;
 
-  constexpr std::int64_t input_size() const { return n * h * w * channels; }
-  constexpr std::int64_t output_size() const { return input_size() * factor * factor; }
-
   /// What pixel index * factor + part of the large image is made of, along a side of `size` small pixels.
   constexpr UpsampleTap tap(std::int64_t index, int part, std::int64_t size) const {
     if (mode == UpsampleMode::nearest) return {index, index, 0};

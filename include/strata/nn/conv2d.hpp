@@ -39,30 +39,43 @@ inline void conv_parameter_gradients(Accelerator& gpu, const Conv2dProblem& prob
   if (dweight || dbias) gpu.conv2d_backward_weight(problem, x, dy, dweight, dbias, precision);
 }
 
+/// Where the gradients of a convolution's weight and bias (nullptr: none) go, for kernels that give the first always and add to
+/// both or to neither.
+template <class T>
+class ConvGradientTargets {
+ public:
+  ConvGradientTargets(Parameter& weight_leaf, Parameter* bias_leaf) {
+    if (!weight_leaf.requires_grad) unused_ = Parameter(weight_leaf.shape());
+    const auto dw = (weight_leaf.requires_grad ? weight_leaf : unused_).grad_target<T>();
+    Parameter::GradTarget<T> db{nullptr, dw.accumulate};
+    if (wants(bias_leaf)) db = bias_leaf->grad_target<T>();
+    // Where one begins anew it does so from zeros, so that both add.
+    if (dw.accumulate && !db.accumulate) std::fill_n(db.data, bias_leaf->size(), T(0));
+    if (!dw.accumulate && db.accumulate) std::fill_n(dw.data, weight_leaf.size(), T(0));
+    weight = dw.data, bias = db.data, accumulate = dw.accumulate || db.accumulate;
+  }
+  static bool wants(const Parameter* leaf) { return leaf != nullptr && leaf->requires_grad; }
+
+  T *weight = nullptr, *bias = nullptr;  ///< bias: nullptr where it wants no gradient
+  bool accumulate = false;
+
+ private:
+  Parameter unused_;  // takes the weight's where it wants none
+};
+
 /// dweight and dbias (+)= ..., for those of the two that want one. dy is completed as the fusion says.
 template <class T>
 void conv_parameter_gradients(Device device, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, T* dy,
                               Precision precision, const cpu::Conv2dBackwardFusion<T>& fusion = {}) {
   if (on_accelerator(device))
     return dispatch<T>(device, [] {}, [&](auto& gpu) { conv_parameter_gradients(gpu, problem, weight, bias, x, dy, precision); });
-  const bool wants_bias = bias != nullptr && bias->requires_grad;
-  if (!weight.requires_grad && !wants_bias) {
+  if (!weight.requires_grad && !ConvGradientTargets<T>::wants(bias)) {
     if (fusion.output)
       cpu::batch_norm_backward_input(problem.output_size() / problem.out, problem.out, fusion.output, dy, dy, false);
     return;
   }
-  Parameter unused;
-  if (!weight.requires_grad) unused = Parameter(weight.shape());
-  const auto dw = (weight.requires_grad ? weight : unused).grad_target<T>();
-  typename Parameter::GradTarget<T> db{nullptr, dw.accumulate};
-  if (wants_bias) db = bias->grad_target<T>();
-  if (dw.accumulate != db.accumulate) {  // one of them starts anew: from zeros, so that both add
-    if (dw.accumulate)
-      std::fill_n(db.data, problem.out, T(0));
-    else
-      std::fill_n(dw.data, problem.weight_size(), T(0));
-  }
-  cpu::conv2d_backward_weight<T>(problem, x, dy, dw.data, db.data, dw.accumulate || db.accumulate, fusion);
+  const ConvGradientTargets<T> to(weight, bias);
+  cpu::conv2d_backward_weight<T>(problem, x, dy, to.weight, to.bias, to.accumulate, fusion);
 }
 
 }  // namespace detail

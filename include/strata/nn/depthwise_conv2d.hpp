@@ -5,7 +5,6 @@
 //     st::Sequential<st::DepthwiseConv2d<64>, st::Conv2d<64, 128, 1>>          // a depthwise separable convolution
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -17,29 +16,6 @@
 #include "strata/nn/module.hpp"
 
 namespace strata::inline STRATA_ABI {
-
-namespace detail {
-
-/// dweight and dbias (+)= ..., for those of the two that want one. `bias` may be nullptr.
-template <class T>
-void depthwise_parameter_gradients(const DepthwiseConv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, const T* dy) {
-  const bool wants_bias = bias != nullptr && bias->requires_grad;
-  if (!weight.requires_grad && !wants_bias) return;
-  Parameter unused;
-  if (!weight.requires_grad) unused = Parameter(weight.shape());
-  const auto dw = (weight.requires_grad ? weight : unused).grad_target<T>();
-  typename Parameter::GradTarget<T> db{nullptr, dw.accumulate};
-  if (wants_bias) db = bias->grad_target<T>();
-  if (dw.accumulate != db.accumulate) {  // one of them starts anew: from zeros, so that both add
-    if (dw.accumulate)
-      std::fill_n(db.data, problem.channels, T(0));
-    else
-      std::fill_n(dw.data, problem.weight_size(), T(0));
-  }
-  cpu::depthwise_conv2d_backward_weight<T>(problem, x, dy, dw.data, db.data, dw.accumulate || db.accumulate);
-}
-
-}  // namespace detail
 
 /// y[c] = bias[c] + sum over p, q of weight[c, 0, p, q] * x[c, i + p, j + q]: cross-correlation, as in PyTorch. weight has
 /// shape (C, 1, Kernel, Kernel), bias (C). It runs on the CPU: DeviceError for images on an accelerator.
@@ -77,15 +53,6 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
     return text + concat(", groups=", C) + (has_bias ? ")" : ", bias=False)");
   }
 
-  /// Throws DeviceError unless images and a layer's weights are where the kernels are.
-  template <class T>
-  static void check_device(const Var<C, T>& x, Device weights) {
-    for (const Device device : {x.device(), weights})
-      if (on_accelerator(device))
-        throw DeviceError(concat(name(), " runs on the cpu alone: the images are on ", x.device().str(), ", the weights on ",
-                                 weights.str(), ": keep its network and its images on the cpu"));
-  }
-
   /// The image that `weight` (C, KH, KW in memory) and `bias` (or nullptr) make of x.
   template <class T>
   static Image<C, T> convolve(const Var<C, T>& x, const T* weight, const T* bias, Activation activation) {
@@ -97,7 +64,7 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<C, T> x, Activation activation = Activation::none) {
-    check_device(x, self.weight.device());
+    check_on_cpu(x.device(), self.weight.device(), name);
     const T* weight = std::as_const(self.weight).template value<T>().data();
     const T* bias = nullptr;
     if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
@@ -107,7 +74,12 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
                                    kept = activation == Activation::relu ? y.value() : Image<C, T>()](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         if (kept.size() != 0) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
-        detail::depthwise_parameter_gradients<T>(problem, self.weight, has_bias ? &self.bias : nullptr, x.data(), dy);
+        using Targets = detail::ConvGradientTargets<T>;
+        Parameter* const bias_leaf = has_bias ? &self.bias : nullptr;
+        if (self.weight.requires_grad || Targets::wants(bias_leaf)) {
+          const Targets to(self.weight, bias_leaf);
+          cpu::depthwise_conv2d_backward_weight<T>(problem, x.data(), dy, to.weight, to.bias, to.accumulate);
+        }
         if (const auto dx = tape.target<T>(x.id()))
           cpu::depthwise_conv2d_backward_input<T>(problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                                   dx.accumulate);

@@ -28,7 +28,10 @@ class GroupNormalisation : public Layer<Self> {
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, const Var<Channels, T>& x) {
-    check_on_cpu(x.device(), Self::name);
+    if constexpr (Affine)
+      check_on_cpu(x.device(), self.weight.device(), Self::name);
+    else
+      check_on_cpu(x.device(), x.device(), Self::name);
     const cpu::GroupNormProblem problem{.n = x.n(), .pixels = x.h() * x.w(), .channels = Channels, .groups = Self::groups, .eps = Self::eps};
     const std::int64_t count = problem.pixels * Channels / Self::groups;
     if (count == 0 || (P::training && count < 2))
@@ -42,26 +45,13 @@ class GroupNormalisation : public Layer<Self> {
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
       pass.tape()->record(y.id(), [&self, problem, x, numbers, id = y.id()](Tape& tape) {
-        ParameterGradient<T> dweight, dbias;
-        if constexpr (Affine) dweight = parameter_gradient<T>(self.weight), dbias = parameter_gradient<T>(self.bias);
+        Parameter::GradTarget<T> dweight{nullptr, false}, dbias = dweight;
+        if constexpr (Affine) dweight = cpu_gradient_target<T>(self.weight), dbias = cpu_gradient_target<T>(self.bias);
         const auto dx = tape.target<T>(x.id());
         cpu::group_norm_backward(problem, x.data(), numbers.data(), tape.gradient<T>(id), dx.data, dx.accumulate, dweight.data,
                                  dweight.accumulate, dbias.data, dbias.accumulate);
       });
     return y;
-  }
-
- private:
-  template <class T>
-  struct ParameterGradient {
-    T* data = nullptr;
-    bool accumulate = false;
-  };
-  template <class T>
-  static ParameterGradient<T> parameter_gradient(Parameter& parameter) {
-    if (!parameter.requires_grad) return {};
-    const auto target = parameter.grad_target<T>();
-    return {target.data, target.accumulate};
   }
 };
 
@@ -144,7 +134,7 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, const Var<Channels, T>& x) {
-    detail::check_on_cpu(x.device(), name);
+    check_on_cpu(x.device(), self.weight.device(), name);
     const std::int64_t pixels = x.size() / Channels;
     Image<Channels, T> image(x.n(), x.h(), x.w());
     const T* weight = std::as_const(self.weight).template value<T>().data();
@@ -157,7 +147,7 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
       cpu::layer_norm_forward(pixels, Channels, eps, x.data(), weight, bias, image.data(), numbers.data());
       auto y = pass.output(std::move(image));
       pass.tape()->record(y.id(), [&self, pixels, x, numbers, id = y.id()](Tape& tape) {
-        const auto dweight = self.weight.template grad_target<T>(), dbias = self.bias.template grad_target<T>();
+        const auto dweight = detail::cpu_gradient_target<T>(self.weight), dbias = detail::cpu_gradient_target<T>(self.bias);
         const auto dx = tape.target<T>(x.id());
         cpu::layer_norm_backward(pixels, Channels, x.data(), numbers.data(), std::as_const(self.weight).template value<T>().data(),
                                  tape.gradient<T>(id), dx.data, dx.accumulate, dweight.data, dweight.accumulate, dbias.data,

@@ -18,14 +18,6 @@ namespace strata::inline STRATA_ABI {
 
 namespace detail {
 
-/// The gradient target for a value that is added to in any order: zeros when nobody has written to it yet.
-template <class T>
-T* zeroed_target(Tape& tape, std::int64_t id, std::int64_t size) {
-  const auto target = tape.target<T>(id);
-  if (target && !target.accumulate) std::fill_n(target.data, size, T(0));
-  return target.data;
-}
-
 template <int Kernel, int Stride>
 struct Pooling {
   static_assert(Kernel > 0 && Stride > 0, "strata: pooling windows and strides must be positive");
@@ -67,7 +59,7 @@ class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride>>, public detail::Poolin
       cpu::max_pool_forward(problem, x.data(), out, from.data());
       auto y = pass.output(std::move(image));
       pass.tape()->record(y.id(), [problem, from, x_id = x.id(), size = x.size(), id = y.id()](Tape& tape) {
-        if (T* dx = detail::zeroed_target<T>(tape, x_id, size))
+        if (T* dx = detail::zeroed_target<T>(Device::cpu(), tape, x_id, size))
           cpu::max_pool_backward(problem, from.data(), tape.gradient<T>(id), dx);
       });
       return y;
@@ -111,7 +103,7 @@ class AvgPool2d : public Layer<AvgPool2d<Kernel, Stride>>, public detail::Poolin
         detail::dispatch<T>(
             device,
             [&] {
-              if (T* dx = detail::zeroed_target<T>(tape, x_id, size))
+              if (T* dx = detail::zeroed_target<T>(Device::cpu(), tape, x_id, size))
                 cpu::avg_pool_backward(problem, tape.gradient<T>(id), dx);
             },
             [&](auto& gpu) {

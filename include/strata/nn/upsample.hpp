@@ -33,7 +33,7 @@ class Upsample : public Layer<Upsample<Factor, Mode>> {
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
-    detail::check_on_cpu(x.device(), name);
+    check_on_cpu(x.device(), x.device(), name);
     const UpsampleProblem problem{.n = x.n(), .h = x.h(), .w = x.w(), .channels = C, .factor = Factor, .mode = Mode};
     Image<C, T> image(x.n(), x.h() * Factor, x.w() * Factor, x.pool());
     cpu::upsample_forward(problem, x.data(), image.data());
