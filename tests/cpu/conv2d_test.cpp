@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/numbers.hpp"
 #include "strata/core/random.hpp"
 #include "strata/cpu/conv2d.hpp"
 
@@ -20,14 +21,6 @@ namespace st = strata;
 std::string describe(const st::Conv2dProblem& p) {
   return st::concat(p.n, "x", p.in, "x", p.h, "x", p.w, " -> ", p.out, ", kernel ", p.kernel, ", stride ", p.stride,
                     ", padding ", p.padding, ", dilation ", p.dilation);
-}
-
-template <class T>
-std::vector<T> normal(std::int64_t count, std::uint32_t stream) {
-  st::Rng rng(7, stream);
-  std::vector<T> values(static_cast<std::size_t>(count));
-  for (T& value : values) value = T(rng.normal());
-  return values;
 }
 
 /// A result and the sum of magnitudes behind each of its elements.

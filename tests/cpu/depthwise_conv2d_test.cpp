@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/numbers.hpp"
 #include "strata/core/parallel.hpp"
 #include "strata/core/random.hpp"
 #include "strata/cpu/depthwise_conv2d.hpp"
@@ -16,18 +17,6 @@ namespace {
 
 namespace st = strata;
 using Problem = st::DepthwiseConv2dProblem;
-
-template <class T>
-std::vector<T> normal(std::int64_t count, std::uint32_t stream) {
-  st::Rng rng(5, stream);
-  std::vector<T> values(static_cast<std::size_t>(count));
-  for (T& value : values) value = T(rng.normal());
-  return values;
-}
-template <class T>
-std::vector<T> unwritten(std::int64_t count) {
-  return std::vector<T>(std::size_t(count), std::numeric_limits<T>::quiet_NaN());
-}
 
 /// All that a convolution computes.
 template <class T>

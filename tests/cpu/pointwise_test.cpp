@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/numbers.hpp"
 #include "strata/core/random.hpp"
 #include "strata/cpu/optimizer.hpp"
 #include "strata/cpu/pointwise.hpp"
@@ -14,14 +15,6 @@
 namespace {
 
 namespace st = strata;
-
-template <class T>
-std::vector<T> normal(std::int64_t count, std::uint32_t stream) {
-  st::Rng rng(6, stream);
-  std::vector<T> values(static_cast<std::size_t>(count));
-  for (T& value : values) value = T(rng.normal());
-  return values;
-}
 
 }  // namespace
 

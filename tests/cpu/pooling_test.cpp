@@ -7,25 +7,13 @@
 #include <limits>
 #include <vector>
 
+#include "cpu/numbers.hpp"
 #include "strata/core/random.hpp"
 #include "strata/cpu/pooling.hpp"
 
 namespace {
 
 namespace st = strata;
-
-template <class T>
-std::vector<T> normal(std::int64_t count, std::uint32_t stream) {
-  st::Rng rng(5, stream);
-  std::vector<T> values(static_cast<std::size_t>(count));
-  for (T& value : values) value = T(rng.normal());
-  return values;
-}
-
-template <class T>
-std::vector<T> unwritten(std::int64_t count) {
-  return std::vector<T>(std::size_t(count), std::numeric_limits<T>::quiet_NaN());
-}
 
 const std::vector<st::cpu::PoolProblem>& problems() {
   static const std::vector<st::cpu::PoolProblem> all = {

@@ -195,6 +195,13 @@ TEST_CASE("device: mistakes are told") {
   CHECK_THROWS_AS(st::to<double>(conv), st::DeviceError);
   st::BatchNorm2d<2> norm;
   CHECK_THROWS_AS(norm(pass, there), st::DeviceError);
+  st::GroupNorm<1, 2> group_norm;
+  st::LayerNorm2d<2> layer_norm;
+  st::to(group_norm, device);
+  st::to(layer_norm, device);
+  CHECK_THROWS_WITH_AS(group_norm(pass, x), doctest::Contains("layer's weights on cuda:0"), st::DeviceError);
+  CHECK_THROWS_WITH_AS(layer_norm(pass, x), doctest::Contains("layer's weights on cuda:0"), st::DeviceError);
+  CHECK_THROWS_WITH_AS(layer_norm(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
   st::DepthwiseConv2d<2> depthwise;
   CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("the images are on cuda:0 and the layer's weights on cpu"),
                        st::DeviceError);

@@ -172,6 +172,17 @@ TEST_CASE("normalisations of each image equal PyTorch's") {
   check<st::InstanceNorm2d<5>>("instance_norm");
   check<st::LayerNorm2d<5>>("layer_norm");
   check<st::LayerNorm2d<35, std::ratio<1, 1000>>>("layer_norm_wide");
+  const auto frozen = []<class Norm>(Norm layer) {
+    layer.weight.requires_grad = false;
+    st::Image<6> x(2, 3, 4);
+    st::Rng(1).fill_normal(x.span(), 0, 1);
+    st::Train step;
+    step.backward(sum(square(layer(step, x))));
+    CHECK_FALSE(layer.weight.has_grad());
+    CHECK(layer.bias.has_grad());
+  };
+  frozen(st::GroupNorm<2, 6>());
+  frozen(st::LayerNorm2d<6>());
   st::InstanceNorm2d<2> norm;
   st::Train pass;
   CHECK_THROWS_WITH_AS((void)norm(pass, st::Image<2>(3, 1, 1)), doctest::Contains("2 or more"), st::ShapeError);
