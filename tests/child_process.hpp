@@ -1,6 +1,7 @@
 // Runs something in a child of fork(), and says how that ended.
 #pragma once
 
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -53,5 +54,17 @@ inline bool forbid_new_threads() {
   const rlimit none{0, 0};
   return setrlimit(RLIMIT_NPROC, &none) == 0 && (geteuid() != 0 || setreuid(65534, 65534) == 0);
 }
+
+#if defined(__linux__)
+/// One of the processors it may use now, and no other, for this thread and those it makes.
+inline bool allow_one_processor() {
+  cpu_set_t allowed, one;
+  CPU_ZERO(&one);
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return false;
+  for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++i)
+    if (CPU_ISSET(i, &allowed)) CPU_SET(i, &one);
+  return sched_setaffinity(0, sizeof one, &one) == 0;
+}
+#endif
 
 }  // namespace strata_test

@@ -24,10 +24,11 @@ constexpr double none = st::detail::no_quota;
 class System {
  public:
   System(std::initializer_list<std::pair<std::string, std::string>> files) {
-    for (const auto& [path, text] : files) {
-      std::filesystem::create_directories((root_ / path).parent_path());
-      std::ofstream(root_ / path, std::ios::binary) << text;
-    }
+    for (const auto& [path, text] : files) write(path, text);
+  }
+  void write(const std::string& path, const std::string& text) {
+    std::filesystem::create_directories((root_ / path).parent_path());
+    std::ofstream(root_ / path, std::ios::binary) << text;
   }
   double quota() const { return st::detail::cgroup_quota(root_.path().string() + "/"); }
 
@@ -40,19 +41,6 @@ const std::string v1_mounts =
     "25 30 0:21 / /sys/fs/cgroup ro shared:9 - tmpfs tmpfs ro,mode=755\n"
     "33 25 0:30 / /sys/fs/cgroup/cpuset rw shared:12 - cgroup cgroup rw,cpuset\n"
     "36 25 0:33 / /sys/fs/cgroup/cpu,cpuacct rw shared:16 - cgroup cgroup rw,cpu,cpuacct\n";
-
-double v2_quota(const std::string& text) {
-  return System({{"proc/self/cgroup", "0::/a\n"},
-                 {"proc/self/mountinfo", v2_mount},
-                 {"sys/fs/cgroup/a/cpu.max", text}}).quota();
-}
-
-double v1_quota(const std::string& quota, const std::string& period) {
-  return System({{"proc/self/cgroup", "7:cpu,cpuacct:/a\n"},
-                 {"proc/self/mountinfo", v1_mounts},
-                 {"sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", quota},
-                 {"sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", period}}).quota();
-}
 
 }  // namespace
 
@@ -108,6 +96,11 @@ TEST_CASE("inside of containers: a mount of a part, names of the host, both vers
 }
 
 TEST_CASE("what makes no sense in those files is no quota") {
+  System v2({{"proc/self/cgroup", "0::/a\n"}, {"proc/self/mountinfo", v2_mount}});
+  const auto v2_quota = [&](const std::string& text) {
+    v2.write("sys/fs/cgroup/a/cpu.max", text);
+    return v2.quota();
+  };
   CHECK(v2_quota("150000 100000") == 1.5);
   CHECK(v2_quota("150000\n") == 1.5);  // the period's default
   for (const char* text : {"", "\n", " ", "max", "max 100000\n", "0 100000\n", "-5 100000\n", "100000 0\n", "100000 -1\n",
@@ -119,6 +112,12 @@ TEST_CASE("what makes no sense in those files is no quota") {
   CHECK(v2_quota(std::string("1000\0 1000", 10)) == none);
   CHECK(v2_quota(std::string(5000, '1')) == none);
 
+  System v1({{"proc/self/cgroup", "7:cpu,cpuacct:/a\n"}, {"proc/self/mountinfo", v1_mounts}});
+  const auto v1_quota = [&](const char* quota, const char* period) {
+    v1.write("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", quota);
+    v1.write("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", period);
+    return v1.quota();
+  };
   CHECK(v1_quota("400000\n", "100000\n") == 4);
   for (const auto& [quota, period] : {std::pair<const char*, const char*>{"-1\n", "100000\n"}, {"0", "100000"}, {"", ""},
                                       {"100000", ""}, {"100000", "0"}, {"100000", "-100000"}, {"max", "100000"}})
@@ -132,15 +131,19 @@ TEST_CASE("files that are missing, cut or odd") {
   CHECK(System({{"proc/self/cgroup", "0::/a"}, {"proc/self/mountinfo", v2_mount}}).quota() == none);
   CHECK(System({{"proc/self/cgroup", "0::/a"}, {"proc/self/mountinfo", v2_mount}, {"sys/fs/cgroup/a/cpu.max/x", ""}})
             .quota() == none);  // a folder
-  const std::string whole = "0::/a\n", quota = "200000 100000\n";
+  const std::string quota = "200000 100000\n";
+  System cut({{"proc/self/cgroup", "0::/a\n"}, {"sys/fs/cgroup/a/cpu.max", quota}});
   for (std::size_t length = 0; length <= v2_mount.size(); ++length) {
-    const System cut({{"proc/self/cgroup", whole}, {"proc/self/mountinfo", v2_mount.substr(0, length)},
-                      {"sys/fs/cgroup/a/cpu.max", quota}});
+    cut.write("proc/self/mountinfo", v2_mount.substr(0, length));
     const double got = cut.quota();
     CHECK((got == none || got == 2));
   }
-  for (const char* line : {"", "::", "0:", "0::", "0::a", ":::/", "0:cpu", "cpu:cpu:cpu", "\n\n", "0::/\n0::/a"})
-    CHECK(System({{"proc/self/cgroup", line}, {"proc/self/mountinfo", "\n- -\n1 2 3\n - \n" + v1_mounts}}).quota() == none);
+  CHECK(cut.quota() == 2);
+  cut.write("proc/self/mountinfo", "\n- -\n1 2 3\n - \n" + v1_mounts);
+  for (const char* line : {"", "::", "0:", "0::", "0::a", ":::/", "0:cpu", "cpu:cpu:cpu", "\n\n", "0::/\n0::/a"}) {
+    cut.write("proc/self/cgroup", line);
+    CHECK(cut.quota() == none);
+  }
   const std::string deep(100000, '/');
   CHECK(System({{"proc/self/cgroup", "0::" + deep + "\n"}, {"proc/self/mountinfo", v2_mount},
                 {"sys/fs/cgroup/cpu.max", quota}}).quota() == 2);
@@ -181,14 +184,6 @@ TEST_CASE("threads for a mask and a quota") {
 
 #if defined(__linux__)
 TEST_CASE("a process that may use one processor") {
-  CHECK(strata_test::in_child([] {
-          cpu_set_t allowed, one;
-          CPU_ZERO(&one);
-          if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 7;
-          for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++i)
-            if (CPU_ISSET(i, &allowed)) CPU_SET(i, &one);
-          if (sched_setaffinity(0, sizeof one, &one) != 0) return 8;
-          return st::usable_processors() == 1 ? 0 : 1;
-        }) == 0);
+  CHECK(strata_test::in_child([] { return strata_test::allow_one_processor() && st::usable_processors() == 1 ? 0 : 1; }) == 0);
 }
 #endif
