@@ -56,59 +56,30 @@ class MemorySource {
   virtual void trim() noexcept {}
 };
 
-/// Large blocks are mapped one by one, so that freeing one returns it to the system whatever lies beside it.
 class HostMemory final : public MemorySource {
  public:
   Device device() const override { return Device::cpu(); }
 
   void* allocate(std::size_t bytes) override {
-    void* memory = bytes >= mapped_from ? map(bytes) : std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    constexpr std::size_t huge_page = std::size_t{1} << 21;
+    const std::size_t alignment = bytes >= huge_page ? huge_page : 64;
+    void* memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     if (memory == nullptr) throw std::bad_alloc();
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (bytes >= huge_page) madvise(memory, bytes, MADV_HUGEPAGE);  // fewer page faults; a refusal costs only time
+#endif
     return memory;
   }
 
-  void deallocate(void* memory, std::size_t bytes) noexcept override {
-    if (bytes >= mapped_from)
-      unmap(memory, bytes);
-    else
-      std::free(memory);
-  }
+  void deallocate(void* memory, std::size_t) noexcept override { std::free(memory); }
 
+  // What the C library keeps is soon used again while sizes change, and taking it anew from the system costs some percent of
+  // a small network's time: so it is returned here and not by deallocate.
   void trim() noexcept override {
 #if defined(__GLIBC__)
     malloc_trim(0);
 #endif
   }
-
- private:
-  static constexpr std::size_t huge_page = std::size_t{1} << 21, largest_page = std::size_t{1} << 16;
-  static constexpr std::size_t rounded(std::size_t bytes) { return (bytes + largest_page - 1) / largest_page * largest_page; }
-
-#if defined(__linux__) && !defined(STRATA_ADDRESS_SANITIZER)  // which watches the edges of blocks from malloc
-  static constexpr std::size_t mapped_from = std::size_t{1} << 20;
-
-  static void* map(std::size_t bytes) {
-    const std::size_t size = rounded(bytes), spare = size >= huge_page ? huge_page : 0;
-    void* const mapped = mmap(nullptr, size + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped == MAP_FAILED) return nullptr;
-    if (spare == 0) return mapped;
-    char* const begin = static_cast<char*>(mapped);
-    const std::size_t before = (huge_page - reinterpret_cast<std::uintptr_t>(begin) % huge_page) % huge_page;
-    if (before != 0) munmap(begin, before);
-    if (before != spare) munmap(begin + before + size, spare - before);
-#if defined(MADV_HUGEPAGE)
-    madvise(begin + before, size, MADV_HUGEPAGE);  // fewer page faults; a refusal costs only time
-#endif
-    return begin + before;
-  }
-  static void unmap(void* memory, std::size_t bytes) {
-    if (munmap(memory, rounded(bytes)) != 0) madvise(memory, rounded(bytes), MADV_DONTNEED);  // too many mappings to cut one
-  }
-#else
-  static constexpr std::size_t mapped_from = SIZE_MAX;
-  static void* map(std::size_t) { return nullptr; }
-  static void unmap(void*, std::size_t) {}
-#endif
 };
 
 class MemoryPool;
