@@ -14,23 +14,10 @@
 #include <utility>
 
 #include "strata/core/config.hpp"
+#include "strata/core/rounded.hpp"
 #include "strata/core/simd.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
-
-/// x itself, as a value the compiler knows nothing of: a product that passes through here is rounded before it is added
-/// to something, also on processors with fused multiply-add.
-template <class V>
-[[gnu::always_inline]] inline V rounded(V x) {
-#if defined(__AVX512F__)
-  asm("" : "+v"(x));
-#elif defined(__x86_64__)
-  asm("" : "+x"(x));
-#elif defined(__aarch64__)
-  asm("" : "+w"(x));
-#endif
-  return x;
-}
 
 template <class V>
 struct Int64s {
