@@ -111,14 +111,14 @@ auto cat(P& pass, const Xs&... inputs) {
     using Value = std::common_type_t<T...>;
     constexpr int total = (C + ...);
     const auto& first = std::get<0>(std::tie(x...));
-    const auto check = [&](const Shape& s) {
+    const auto check_extents = [&](const Shape& s) {
       if (s.n() != first.n() || s.h() != first.h() || s.w() != first.w())
         throw ShapeError(concat("cat: images of shapes ", first.shape().str(), " and ", s.str(),
                                 " (N x C x H x W) differ in more than their channels"));
     };
     const Device device = first.device();
     (check_pass(pass, x, "cat"), ...);
-    (check(x.shape()), ...);
+    (check_extents(x.shape()), ...);
     (check_same_device(device, x.device(), [] { return "cat"; }), ...);
     Image<total, Value> out(first.n(), first.h(), first.w(), first.pool());
     const std::int64_t pixels = first.n() * first.h() * first.w();

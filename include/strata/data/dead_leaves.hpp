@@ -142,7 +142,7 @@ class DeadLeaves {
     float x = 0, y = 0;
     Colour colour{};
     Shading shading;
-    float small = 0, large = 0;  // 1 / r^2 of its smallest and largest small leaf
+    float of_smallest = 0, of_largest = 0;  // 1 / r^2 of its smallest and largest small leaf
     float cover = 0;             // small leaves' area over the object's area, before overlaps
     float spread = 0;            // deviation of their lightness
     bool aligned = false;        // all turned alike: fur, grass, bark
@@ -180,8 +180,8 @@ class DeadLeaves {
     }
     const float smallest = scale * 0.4f * std::pow(6.0f, rng.uniform());
     const float largest = std::max(2 * smallest, 0.5f * radius);
-    object.small = 1 / (smallest * smallest);
-    object.large = 1 / (largest * largest);
+    object.of_smallest = 1 / (smallest * smallest);
+    object.of_largest = 1 / (largest * largest);
     object.cover = rng.uniform() < chaos ? std::pow(10.0f, rng.uniform(-1.5f, 0.5f)) : 0.0f;
     object.spread = strength * 0.22f * std::abs(rng.normal());
     object.aligned = rng.coin();
@@ -201,11 +201,11 @@ class DeadLeaves {
     std::vector<std::int32_t> shown(std::size_t(h * w));
     {
       const float smallest = scale * 5 * std::pow(10.0f, rng.uniform()), largest = 0.7f * float(std::max(h, w));
-      const float small = 1 / (smallest * smallest), large = std::min(1 / (largest * largest), 0.25f * small);
+      const float of_smallest = 1 / (smallest * smallest), of_largest = std::min(1 / (largest * largest), 0.25f * of_smallest);
       Canvas canvas(h, w);
       for (int fallen = 0; canvas.uncovered > 0; ++fallen) {
         const bool last = fallen == 2000;  // what is left in between is one object in the far back
-        const float radius = last ? 4 * float(std::max(h, w)) : 1 / std::sqrt(rng.uniform(large, small));
+        const float radius = last ? 4 * float(std::max(h, w)) : 1 / std::sqrt(rng.uniform(of_largest, of_smallest));
         const float y = last ? float(h) / 2 : rng.uniform(-radius, float(h) + radius);
         const float x = last ? float(w) / 2 : rng.uniform(-radius, float(w) + radius);
         const detail::Leaf leaf(x, y, radius, rng);
@@ -222,8 +222,8 @@ class DeadLeaves {
     Canvas canvas(h, w);
     float densest = 0;
     const auto density = [](const Object& object) {  // leaves per pixel
-      return object.cover * (object.small - object.large) /
-             (std::numbers::pi_v<float> * std::log(object.small / object.large));
+      return object.cover * (object.of_smallest - object.of_largest) /
+             (std::numbers::pi_v<float> * std::log(object.of_smallest / object.of_largest));
     };
     for (const Object& object : objects) densest = std::max(densest, density(object));
     const auto falls = std::int64_t(densest * float(h * w));
@@ -232,7 +232,7 @@ class DeadLeaves {
       const std::int32_t id = shown[std::size_t(y * w + x)];
       const Object& object = objects[std::size_t(id)];
       if (rng.uniform() * densest >= density(object)) continue;
-      const float radius = 1 / std::sqrt(rng.uniform(object.large, object.small));
+      const float radius = 1 / std::sqrt(rng.uniform(object.of_largest, object.of_smallest));
       const detail::Leaf leaf(float(x), float(y), radius, rng, object.aligned ? &object.angle : nullptr);
       const float light = object.light_at(float(y), float(x)) + rounded(object.spread * rng.normal());
       const Colour colour = around(object.colour, light, 0.2f * palette.chroma, rng);

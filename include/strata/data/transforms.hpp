@@ -122,16 +122,16 @@ Image<C> random_crop(const Image<C>& image, std::int64_t size, Rng& rng, const R
 /// multiple of the input's, and `size` counts pixels of the input.
 template <int C>
 Sample<C> random_crop(const Sample<C>& sample, std::int64_t size, Rng& rng) {
-  const Image<C>&small = sample.input, &large = sample.target;
-  const std::int64_t scale = small.h() > 0 ? large.h() / small.h() : 0;
-  if (large.h() != scale * small.h() || large.w() != scale * small.w())
+  const Image<C>&input = sample.input, &target = sample.target;
+  const std::int64_t scale = input.h() > 0 ? target.h() / input.h() : 0;
+  if (target.h() != scale * input.h() || target.w() != scale * input.w())
     throw ShapeError(
-        concat("random_crop: the target ", large.shape().str(), " is no multiple of the input ", small.shape().str()));
-  if (size > small.h() || size > small.w() || size <= 0)
-    throw ShapeError(concat("random_crop: wanted ", size, "x", size, " of an image of ", small.h(), "x", small.w()));
-  const std::int64_t y = rng.below(std::uint32_t(small.h() - size + 1));
-  const std::int64_t x = rng.below(std::uint32_t(small.w() - size + 1));
-  return {crop(small, y, x, size, size), crop(large, y * scale, x * scale, size * scale, size * scale)};
+        concat("random_crop: the target ", target.shape().str(), " is no multiple of the input ", input.shape().str()));
+  if (size > input.h() || size > input.w() || size <= 0)
+    throw ShapeError(concat("random_crop: wanted ", size, "x", size, " of an image of ", input.h(), "x", input.w()));
+  const std::int64_t y = rng.below(std::uint32_t(input.h() - size + 1));
+  const std::int64_t x = rng.below(std::uint32_t(input.w() - size + 1));
+  return {crop(input, y, x, size, size), crop(target, y * scale, x * scale, size * scale, size * scale)};
 }
 
 namespace detail {

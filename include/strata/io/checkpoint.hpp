@@ -203,7 +203,7 @@ class CheckpointReader {
     for (const auto& [name, tensor] : tensors_left_) mismatch_.unexpected(describe(*tensor));
     for (const auto& [key, value] : numbers_left_)
       if (key.starts_with("state.")) mismatch_.unexpected(key);
-    mismatch_.check(file_.path(), "the network and the objects given");
+    mismatch_.throw_if_any(file_.path(), "the network and the objects given");
     for (Staged& weight : weights_) weight.value = file_.read_like(*weight.info, *weight.target);
     for (Staged& state : states_)
       state.value = state.info == nullptr ? AnyTensor() : file_.read_like(*state.info, state.value);
