@@ -12,8 +12,8 @@
 #include <type_traits>
 
 #include "strata/core/config.hpp"
+#include "strata/core/rounded.hpp"
 #include "strata/core/simd.hpp"
-
 
 namespace strata::inline STRATA_ABI::math {
 
@@ -64,7 +64,7 @@ template <class V>
   } else {
     typedef std::uint32_t Bits __attribute__((vector_size(sizeof(V))));
     constexpr float magic = 12582912.0f;  // 1.5 * 2^23: its last bits take the whole number
-    const V shifted = x * 1.44269504088896341f + magic, n = shifted - magic;
+    const V shifted = strata::detail::rounded(x * 1.44269504088896341f + magic), n = shifted - magic;
     const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
