@@ -58,7 +58,7 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--lr", options.lr, "learning rate at the start")->check(CLI::PositiveNumber);
   app.add_option("--clip", options.clip, "largest norm of the gradient")->check(CLI::PositiveNumber);
   app.add_option("--num-workers", options.num_workers, "threads that make batches")->check(CLI::Range(0, 256));
-  app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints and log");

@@ -260,7 +260,7 @@ int main(int argc, char** argv) {
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints, log and pictures");
   app.add_option("--resume", options.resume, "go on from this checkpoint [latest of --checkpoint-dir]")->expected(0, 1);
-  app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   device::add_precision(app, options.precision);
   CLI11_PARSE(app, argc, argv);

@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
   app.add_option("--weights", weights, "safetensors file, or a checkpoint")->required();
   app.add_option("--data", data, "folder of large images, or dead-leaves")->required();
   app.add_flag("--ensemble", ensemble, "mean of eight orientations");
-  app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", threads, "[all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", device_name, "cpu, cuda or cuda:N");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -288,19 +288,15 @@ inline void Storage::release() noexcept {
   block_ = nullptr;
 }
 
-/// The process's pool of host memory. It is never destroyed, so that tensors with static lifetime stay valid.
-inline MemoryPool& cpu_pool() {
-  static MemoryPool& pool = *[] {
-    static HostMemory source;
-    return new MemoryPool(source);
-  }();
-  return pool;
-}
-
 namespace detail {
-// Made before main and before any thread, so that no child of a fork finds it half made.
-inline const MemoryPool& cpu_pool_made = cpu_pool();
+struct HostPool {
+  HostMemory source;
+  MemoryPool pool{source};
+};
 }  // namespace detail
+
+/// The process's pool of host memory. It is never destroyed, so that tensors with static lifetime stay valid.
+inline MemoryPool& cpu_pool() { return detail::lasting<detail::HostPool>().pool; }
 
 inline MemoryPool& Storage::pool() const { return block_ ? *block_->pool : cpu_pool(); }
 
