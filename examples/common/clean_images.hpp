@@ -23,4 +23,20 @@ st::AnyImages<Channels> clean_images(const std::string& source, std::size_t gene
   return st::ImageFolder<Channels>(source, {.convert = true});
 }
 
+/// Throws ShapeError, naming it, where an image has fewer than `least` rows or columns: before anything is computed.
+template <int Channels>
+const st::AnyImages<Channels>& at_least(const st::AnyImages<Channels>& images, std::int64_t least, const char* wanted_for) {
+  for (std::size_t i = 0; i < images.size(); ++i)
+    if (const st::Image<Channels> image = images.image(i); image.h() < least || image.w() < least)
+      throw st::ShapeError(st::concat(images.name(i), ": the image has ", image.w(), "x", image.h(), " pixels; ", wanted_for,
+                                      " wants ", least, "x", least, " at least. Remove it, or choose another folder"));
+  return images;
+}
+
+/// The same for images that are to be measured: SSIM's window must fit.
+template <int Channels>
+const st::AnyImages<Channels>& measurable(const st::AnyImages<Channels>& images, std::int64_t border = 0) {
+  return at_least(images, 11 + 2 * border, "SSIM's window");
+}
+
 }  // namespace sources
