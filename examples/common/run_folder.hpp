@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "console.hpp"
 #include "curve.hpp"
 #include "recipe.hpp"
 #include "strata/strata.hpp"
@@ -34,8 +35,10 @@ class RunFolder {
  public:
   /// Makes the folder if need be, and locks it. `columns` is the first line of the log: it begins with what a run counts,
   /// "epoch" or "step", and loss and psnr are its third and fourth. `resume` is empty for a new run, "" for one that goes on
-  /// from the latest checkpoint, or names one. Throws FileError, and ValueError for a new run where there is one already.
-  RunFolder(fs::path path, std::string columns, const std::optional<std::string>& resume)
+  /// from the latest checkpoint, or names one; settle(info, file) then hears what that says before anything else is done.
+  /// Throws FileError, and ValueError for a new run where there is one already.
+  template <class Settle>
+  RunFolder(fs::path path, std::string columns, const std::optional<std::string>& resume, Settle&& settle)
       : path_(std::move(path)), columns_(std::move(columns)), unit_(columns_.substr(0, columns_.find(','))), lock_(made(path_)) {
     if (!lock_.held())
       std::printf("note: there are no locks in %s: see to it that no other run works there\n", path_.c_str());
@@ -55,13 +58,17 @@ class RunFolder {
       from_ = previous;
     else
       std::printf("note: there is no checkpoint in %s yet: the run starts at its beginning\n", path_.c_str());
-    if (!from_.empty()) start_ = st::read_checkpoint_info(from_);
+    if (from_.empty()) return;
+    start_ = st::read_checkpoint_info(from_);
+    settle(*start_, from_);
   }
 
   fs::path latest() const { return path_ / "latest.safetensors"; }
   fs::path best() const { return path_ / "best.safetensors"; }
   fs::path curve() const { return path_ / "curve.svg"; }
   const fs::path& path() const { return path_; }
+  /// Whether the run is to stop: asked since the folder was opened.
+  const console::Interrupt& interrupt() const { return interrupt_; }
 
   /// The checkpoint to go on from, and what it says; or nothing.
   const std::optional<st::CheckpointInfo>& start() const { return start_; }
@@ -152,8 +159,10 @@ class RunFolder {
 
  private:
   static bool is_there(const fs::path& path) {
-    std::error_code unknown;
-    return fs::status(path, unknown).type() != fs::file_type::not_found;  // what cannot be seen may be there
+    std::error_code failure;
+    const fs::file_type type = fs::status(path, failure).type();
+    if (type == fs::file_type::none) throw st::FileError(st::concat(path.string(), ": cannot be examined: ", failure.message()));
+    return type != fs::file_type::not_found;
   }
 
   static const fs::path& made(const fs::path& folder) {
@@ -210,6 +219,7 @@ class RunFolder {
     return rows;
   }
 
+  console::Interrupt interrupt_;  // before the lock
   fs::path path_;
   std::string columns_, unit_;
   st::FolderLock lock_;

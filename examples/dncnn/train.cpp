@@ -2,7 +2,7 @@
 //
 //     dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --checkpoint-dir out --epochs 10
 //     dncnn_train --train-dir Train400 --valid-dir Set12 --sigma 25 --depth 17 --epochs 50 --checkpoint-dir out
-//     dncnn_train ... --resume                            # goes on from out/latest.safetensors, bit for bit
+//     dncnn_train --checkpoint-dir out --resume           # goes on from out/latest.safetensors, bit for bit
 //     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales the loss
 #include <CLI/CLI.hpp>
 
@@ -76,7 +76,7 @@ struct Options {
 template <class Net, class Optimizer>
 int train(const Options& options, const training::Recipe& recipe, training::RunFolder& folder, Net& net, Optimizer& optimizer) {
   const st::Device device = st::device_of(net);
-  const console::Interrupt interrupt;
+  const console::Interrupt& interrupt = folder.interrupt();
   st::GradScaler scaler({.enabled = options.precision == st::Precision::fp16});
   st::MultiStepLR scheduler(optimizer, {.milestones = options.milestones, .gamma = options.gamma});
   const st::NoisyPatches<1> patches = dncnn::training_data<1>(
@@ -173,7 +173,7 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
   }
   if (interrupt.requested()) {
     save();
-    std::printf("stopped after epoch %lld, step %lld; go on with: dncnn_train ... --checkpoint-dir %s --resume\n",
+    std::printf("stopped after epoch %lld, step %lld; go on with: dncnn_train --checkpoint-dir %s --resume\n",
                 static_cast<long long>(at.epoch), static_cast<long long>(at.batch), folder.path().c_str());
   } else {
     std::printf("%s; curve: %s\n", folder.conclusion(at).c_str(), folder.curve().c_str());
@@ -201,9 +201,9 @@ int run(const Options& options, const training::Recipe& recipe, training::RunFol
 }
 
 int run(Options& options, const CLI::App& app, st::Device device) {
-  training::RunFolder folder(options.checkpoint_dir, "epoch,lr,loss,psnr,ssim,seconds", options.resume);
   training::Recipe recipe = options.recipe();
-  if (folder.start()) recipe.go_on_from(folder.start()->extra, folder.from(), app);
+  training::RunFolder folder(options.checkpoint_dir, "epoch,lr,loss,psnr,ssim,seconds", options.resume,
+                             [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
   if (options.depth == 8)
     return options.width == 32 ? run<32, 8>(options, recipe, folder, device) : run<64, 8>(options, recipe, folder, device);
   return options.width == 32 ? run<32, 17>(options, recipe, folder, device) : run<64, 17>(options, recipe, folder, device);
