@@ -61,6 +61,10 @@ class RunFolder {
     if (from_.empty()) return;
     start_ = st::read_checkpoint_info(from_);
     settle(*start_, from_);
+    std::error_code unknown;
+    if (is_there(latest()) && !fs::equivalent(path_, from_.has_parent_path() ? from_.parent_path() : ".", unknown))
+      throw st::ValueError(st::concat(latest().string(), " is of another run, and going on from ", from_.string(),
+                                      " would write over it; choose another --checkpoint-dir"));
   }
 
   fs::path latest() const { return path_ / "latest.safetensors"; }

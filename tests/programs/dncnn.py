@@ -103,7 +103,11 @@ def start(command, folder, **how):
 
 def stopping(folder):
     """Asked to stop in any polite way, a run saves its state before all else; two at a time do not work in one folder."""
-    long = {"steps_per_epoch": 100000, "save_interval": 0, "threads": 1}
+    images = folder / "images"
+    images.mkdir()
+    write_png(images / "a.png", 128, 128, 1)
+    here = {"train_dir": images, "valid_dir": images, "threads": 1}
+    long = here | {"steps_per_epoch": 100000, "save_interval": 0}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         out = folder / number.name
         process = start(training(**long, checkpoint_dir=out), out)
@@ -121,20 +125,20 @@ def stopping(folder):
     check(process.returncode == 1 and "before_after.png: is a folder" in errors, f"not told: {errors}")
 
     out = folder / "nohup"  # whose terminal may end
-    process = start(training(epochs=1, checkpoint_dir=out), out, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = start(training(**here, checkpoint_dir=out), out, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)
     said, errors = process.communicate()
     check(process.returncode == 0, f"under nohup SIGHUP ended it with {process.returncode}: {errors}")
 
     out = folder / "unread"  # as when tee ends at Ctrl-C, before the run has saved its state
-    process = start(training(steps_per_epoch=2, epochs=100000, checkpoint_dir=out), out)
+    process = start(training(**here | {"steps_per_epoch": 2, "epochs": 100000}, checkpoint_dir=out), out)
     process.stdout.close()
     process.wait()
     check(process.returncode == 128 + signal.SIGPIPE, f"without a reader it ended with {process.returncode}")
     check((out / "latest.safetensors").exists(), "without a reader nothing was saved")
 
     out = folder / "twice"
-    process = start(training(batch_size=64, patch_size=128, depth=17, width=64, checkpoint_dir=out), out)
+    process = start(training(**here, batch_size=64, patch_size=128, depth=17, width=64, checkpoint_dir=out), out)
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
@@ -144,11 +148,11 @@ def stopping(folder):
     out = folder / "shared"
     process = start(training(**long, checkpoint_dir=out), out)
     for resume in ({}, {"resume": None}):
-        done = run(*training(checkpoint_dir=out, **resume))
+        done = run(*training(**here, checkpoint_dir=out, **resume))
         check(done.returncode == 1 and f"another run works in this folder (process {process.pid} on " in done.stderr, f"two runs in a folder: {done.stderr}")
     process.kill()
     process.communicate()
-    done = run(*training(checkpoint_dir=out, resume=None))
+    done = run(*training(**here, checkpoint_dir=out, resume=None))
     check(done.returncode == 0 and "starts at its beginning" in done.stdout, f"after a kill: {done.stdout}{done.stderr}")
 
 
@@ -163,14 +167,14 @@ def going_on(folder):
     images.mkdir()
     write_png(images / "a.png", 64, 48, 1)
     first = folder / "first"
-    done = run(*training(epochs=2, milestones=1, init_lr=0.002, valid_dir=images, train_dir=images, checkpoint_dir=first))
+    done = run(*training(epochs=2, milestones=1, init_lr=0.002, valid_dir=images, train_dir=images, threads=1, checkpoint_dir=first))
     check(done.returncode == 0, f"training: {done.stderr}")
 
     def go_on(name, *args, prepare=lambda out: None, code=0):
         out = folder / name
         shutil.copytree(first, out)
         prepare(out)
-        done = run("dncnn_train", "--checkpoint-dir", out, "--resume", *args)
+        done = run("dncnn_train", "--checkpoint-dir", out, "--threads", 1, "--resume", *args)
         check(done.returncode == code, f"{name}: {done.returncode}: {done.stdout}{done.stderr}")
         if code == 0:
             last = next(line for line in reversed(done.stdout.splitlines()) if line.startswith("best PSNR"))
@@ -194,6 +198,9 @@ def going_on(folder):
         out, done = go_on(f"refused{args[0]}", "--epochs", 3, *args, code=1)
         check(f"{args[0]} {args[1]}" in done.stderr and tensors(out / "latest.safetensors") == tensors(first / "latest.safetensors"),
               f"{args}: {done.stderr}")
+
+    done = run(*training(checkpoint_dir=folder / "rate", resume=first / "latest.safetensors"))
+    check(done.returncode == 1 and "is of another run" in done.stderr, f"another run was written over: {done.stderr}")
 
     # Stopped between latest and best, and before the log: put right from latest alone.
     second = int(metadata(first / "best.safetensors")["info.epoch"]) == 2

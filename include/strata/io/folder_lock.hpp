@@ -78,7 +78,11 @@ class FolderLock {
       const int cut = ::ftruncate(file_.number(), 0);
       return cut != 0 ? ::ssize_t(cut) : ::pwrite(file_.number(), text.data(), text.size(), 0);
     });
-    if (written != ::ssize_t(text.size())) detail::file_failed(path_, "cannot be written");
+    if (written == ::ssize_t(text.size())) return;
+    const int reason = errno;
+    ::unlink(path_.c_str());
+    errno = written < 0 ? reason : ENOSPC;
+    detail::file_failed(path_, "cannot be written");
   }
 
   std::string holder() const {
