@@ -41,8 +41,6 @@ std::string option_text(const T& value) {
     std::string text;
     for (const std::int64_t number : value) text += (text.empty() ? "" : ",") + std::to_string(number);
     return text;
-  } else if constexpr (std::is_enum_v<T>) {
-    return std::to_string(int(value));
   } else {
     return st::detail::number_text(value);
   }
@@ -64,10 +62,6 @@ bool read_option(const std::string& text, T& value) {
       begin = end + 1;
     }
     return true;
-  } else if constexpr (std::is_enum_v<T>) {
-    const auto number = st::detail::parse_number<int>(text);
-    if (number) value = static_cast<T>(*number);
-    return number.has_value();
   } else {
     const auto number = st::detail::parse_number<T>(text);
     if (number) value = *number;

@@ -97,7 +97,8 @@ class RunFolder {
   void begin(st::CheckpointInfo& at, const std::string& measured_by, Write&& write) {
     const std::string before = std::exchange(at.extra["validation"], measured_by);
     if (at.best && before != measured_by) {
-      forget_best(at, st::concat("validations of now (", measured_by, ") are not comparable with those before (", before, ")"));
+      forget_best(at, st::concat("validations of now (", measured_by, ") are not comparable with those before (",
+                                 before.empty() ? "of unknown images" : before, ")"));
     } else if (at.best && mark_in_best() != at.extra["best"]) {
       const bool just_now = at.extra["best"] == mark(count(at), *at.best) && (unit_ == "step" || at.batch == 0);
       if (just_now) {

@@ -107,8 +107,10 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
     at = folder.load(net, adam, scheduler, ema);
     if (recipe.changed({"lr", "steps"})) scheduler.set_base_lr(options.lr);
     seconds_before = at.number("seconds");
-    loss_sum = at.number("loss_sum");
-    losses = at.number("losses");
+    if (at.extra.contains("losses")) {  // not in checkpoints of before
+      loss_sum = at.number("loss_sum");
+      losses = at.number("losses");
+    }
     std::printf("resumed %s: %lld steps done; %s\n", folder.from().c_str(), static_cast<long long>(at.step), recipe.str().c_str());
   }
   at.seed = options.seed;

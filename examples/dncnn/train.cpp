@@ -66,7 +66,8 @@ struct Options {
     recipe.add("clip", clip);
     recipe.add("milestones", milestones);
     recipe.add("gamma", gamma);
-    recipe.add("precision", precision);
+    recipe.add("precision", Change::counts, [this] { return ::device::name_of(precision); },
+               [this](const std::string& text) { return ::device::find_precision(text, precision); });
     recipe.add("seed", seed);
     recipe.add("device", device, Change::of_machine);
     return recipe;

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import struct
@@ -137,6 +138,16 @@ def stopping(folder):
     check(process.returncode == 128 + signal.SIGPIPE, f"without a reader it ended with {process.returncode}")
     check((out / "latest.safetensors").exists(), "without a reader nothing was saved")
 
+    out = folder / "full"  # as a disk that is
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+    done = subprocess.run([PROGRAMS / part if i == 0 else part for i, part in enumerate(training(**here, checkpoint_dir=out))],
+                          capture_output=True, text=True, preexec_fn=limit)
+    check(done.returncode == 1 and done.stderr == f"dncnn_train: {out}/latest.safetensors: cannot be written: File too large\n",
+          f"a full disk: {done.returncode}: {done.stderr}")
+    check(not list(out.iterdir()), f"a full disk: left {list(out.iterdir())}")
+    done = run(*training(**here, checkpoint_dir=out, resume=None))
+    check(done.returncode == 0, f"after a full disk: {done.stderr}")
+
     out = folder / "twice"
     process = start(training(**here, batch_size=64, patch_size=128, depth=17, width=64, checkpoint_dir=out), out)
     process.send_signal(signal.SIGINT)
@@ -166,6 +177,9 @@ def going_on(folder):
     images = folder / "images"
     images.mkdir()
     write_png(images / "a.png", 64, 48, 1)
+    others = folder / "others"
+    others.mkdir()
+    write_png(others / "b.png", 40, 40, 1)
     first = folder / "first"
     done = run(*training(epochs=2, milestones=1, init_lr=0.002, valid_dir=images, train_dir=images, threads=1, checkpoint_dir=first))
     check(done.returncode == 0, f"training: {done.stderr}")
@@ -192,8 +206,8 @@ def going_on(folder):
         out, done = go_on(name, "--epochs", 3, *args)
         check(f"from here on {args[0][2:]}={args[1].replace('1e-5', '1e-05')}, before it was " in done.stdout, f"{name}: {done.stdout}")
         check(math.isclose(log(out)[2][1], rate, rel_tol=1e-6), f"{name}: trained at {log(out)[2][1]}, wanted {rate}")
-    out, done = go_on("other_validation", "--epochs", 3, "--valid-dir", "dead-leaves")
-    check("not comparable" in done.stdout and "valid-dir=dead-leaves, before it was" in done.stdout, f"said: {done.stdout}")
+    out, done = go_on("other_validation", "--epochs", 3, "--valid-dir", others)
+    check("not comparable" in done.stdout and f"valid-dir={others}, before it was {images}" in done.stdout, f"said: {done.stdout}")
     for args in (("--width", 64), ("--depth", 17), ("--optimizer", "sgd")):
         out, done = go_on(f"refused{args[0]}", "--epochs", 3, *args, code=1)
         check(f"{args[0]} {args[1]}" in done.stderr and tensors(out / "latest.safetensors") == tensors(first / "latest.safetensors"),
@@ -223,7 +237,7 @@ def going_on(folder):
     check(done.returncode == 0 and "latest.safetensors.previous" in done.stdout, f"said: {done.stdout}{done.stderr}")
     check(tensors(folder / "kept") == tensors(first / "latest.safetensors"), "other numbers from the checkpoint before")
 
-    done = run(*training(steps_per_epoch=100000, minutes=0.0001, checkpoint_dir=folder / "short", epochs=1))
+    done = run(*training(train_dir=images, valid_dir=images, steps_per_epoch=100000, minutes=0.0001, checkpoint_dir=folder / "short"))
     check(done.returncode == 0, f"a run of no time: {done.stderr}")
     check(("best PSNR" in done.stdout) == (folder / "short" / "best.safetensors").exists(), f"said: {done.stdout}")
 
