@@ -196,7 +196,7 @@ class CheckpointReader {
   }
 
   /// Throws FileError when a number that every checkpoint has is not there.
-  void check_info() const { mismatch_.check(file_.path(), "a checkpoint"); }
+  void check_info() const { mismatch_.throw_if_any(file_.path(), "a checkpoint"); }
 
   template <class Net>
   void add_network(Net& net) {
