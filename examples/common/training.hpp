@@ -1,5 +1,5 @@
-// A training run: Adam under a cosine schedule with a moving average of the weights, checkpoints that resume bit for bit,
-// a log and its curve. The program gives the network, the data, the loss and what "good" means.
+// A training run: Adam under a cosine schedule with a moving average of the weights, checkpoints that resume bit for
+// bit, a log and its curve. The program gives the network, the data, the loss and what "good" means.
 //
 //     training::Options options;                     // from the command line: training::add_options(app, options)
 //     training::Recipe recipe = training::recipe_of(options);
@@ -88,10 +88,11 @@ inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& ap
                    [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
 }
 
-/// Trains, on the device where the network is, until options.steps are done, the run is asked to stop, or the minutes are
-/// over, and returns the program's exit status. `data` gives (input, target) for any index; loss(prediction, target) is a
-/// scalar expression; evaluate(const net&) a Score over `valid_images` images. Leaves in the folder: latest.safetensors to
-/// go on from, best.safetensors with the averaged weights that validated best (and nothing else), log.csv, curve.svg.
+/// Trains, on the device where the network is, until options.steps are done, the run is asked to stop, or the minutes
+/// are over, and returns the program's exit status. `data` gives (input, target) for any index; loss(prediction,
+/// target) is a scalar expression; evaluate(const net&) a Score over `valid_images` images. Leaves in the folder:
+/// latest.safetensors to go on from, best.safetensors with the averaged weights that validated best (and nothing else),
+/// log.csv, curve.svg.
 template <class Net, class Data, class Loss, class Evaluate>
 int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data, const Loss& loss_of,
         std::size_t valid_images, const Evaluate& evaluate) {

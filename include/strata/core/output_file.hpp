@@ -5,11 +5,11 @@
 //     file.write(bytes);
 //     file.commit();                              // on disk, under its name; until then the old file stays
 //
-// The bytes go to a new file beside the old one, which takes its place when they are on the disk. The permissions of the
-// old file are kept, and its owner where that is allowed. A symbolic link at the path is replaced by the file; what it
-// names is left alone. A path that is, or leads to, a pipe, a terminal or a device (/dev/stdout, say) gets the bytes
-// directly. What goes wrong is a FileError with the path and the system's reason, and leaves nothing behind; what a killed
-// program left behind goes with the next writing of the same file.
+// The bytes go to a new file beside the old one, which takes its place when they are on the disk. The permissions of
+// the old file are kept, and its owner where that is allowed. A symbolic link at the path is replaced by the file; what
+// it names is left alone. A path that is, or leads to, a pipe, a terminal or a device (/dev/stdout, say) gets the bytes
+// directly. What goes wrong is a FileError with the path and the system's reason, and leaves nothing behind; what a
+// killed program left behind goes with the next writing of the same file.
 #pragma once
 
 #if __has_include(<unistd.h>)
@@ -274,8 +274,8 @@ class AtomicFile {
       detail::file_failed(path_, "cannot be given the permissions of the file before");
   }
 
-  /// A second name for the old file, so that there is a whole file at `path` at every moment; where the file system has no
-  /// hard links, a copy.
+  /// A second name for the old file, so that there is a whole file at `path` at every moment; where the file system has
+  /// no hard links, a copy.
   void keep_old() {
     const std::filesystem::path previous = previous_path(path_);
     if (detail::uninterrupted([&] { return ::unlink(previous.c_str()); }) != 0 && errno != ENOENT)

@@ -236,8 +236,8 @@ class CheckpointReader {
       state.value = state.info == nullptr ? AnyTensor() : file_.read_like(*state.info, state.value);
   }
 
-  /// Changes the objects. Does not fail, unless an accelerator does: DeviceError. An optimiser's state is brought to its
-  /// parameters' device by its next step.
+  /// Changes the objects. Does not fail, unless an accelerator does: DeviceError. An optimiser's state is brought to
+  /// its parameters' device by its next step.
   void apply() {
     for (Staged& weight : weights_) copy_into(*weight.target, weight.value);
     for (Staged& state : states_) *state.target = std::move(state.value);
@@ -350,9 +350,9 @@ inline CheckpointInfo read_checkpoint_info(const std::filesystem::path& path) {
   }
 }
 
-/// The name of the first tensor or number of the network (running statistics included) and of the objects that is NaN or
-/// infinite; empty when none is. A run that has diverged looks healthy where batch norm divides by an infinite variance:
-/// ask before a checkpoint replaces a good one.
+/// The name of the first tensor or number of the network (running statistics included) and of the objects that is NaN
+/// or infinite; empty when none is. A run that has diverged looks healthy where batch norm divides by an infinite
+/// variance: ask before a checkpoint replaces a good one.
 template <class Net, class... Objects>
 std::string first_not_finite(const Net& net, const Objects&... objects) {
   detail::CheckpointWriter writer;

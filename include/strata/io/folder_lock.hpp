@@ -2,10 +2,10 @@
 //
 //     const st::FolderLock lock("out");    // or an error that says who works there
 //
-// The lock is the system's (flock) on the file run.lock of the folder, so it goes with the process, however that ends; what
-// is left of the file after a kill or a power cut locks nobody out. The file says who holds the lock. On NFS the lock holds
-// among all machines that mount the folder; one that crashes keeps it until the server notices. Where a file system has no
-// locks there is none, and held() says so.
+// The lock is the system's (flock) on the file run.lock of the folder, so it goes with the process, however that ends;
+// what is left of the file after a kill or a power cut locks nobody out. The file says who holds the lock. On NFS the
+// lock holds among all machines that mount the folder; one that crashes keeps it until the server notices. Where a file
+// system has no locks there is none, and held() says so.
 #pragma once
 
 #include <fcntl.h>
