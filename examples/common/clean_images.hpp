@@ -31,7 +31,8 @@ st::AnyImages<Channels> at_least(st::AnyImages<Channels> images, std::int64_t le
   for (std::size_t i = 0; i < images.size(); ++i)
     if (const st::Image<Channels> image = images.image(i); image.h() < least || image.w() < least)
       throw st::ShapeError(st::concat(images.name(i), ": the image has ", image.w(), "x", image.h(), " pixels; ",
-                                      wanted_for, " wants ", least, "x", least, " at least. Remove it, or choose another folder"));
+                                      wanted_for, " wants ", least, "x", least,
+                                      " at least. Remove it, or choose another folder"));
   return images;
 }
 

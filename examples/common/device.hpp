@@ -29,10 +29,14 @@ int with(const char* program, const std::string& name, Run&& run) {
 
 inline std::string name_of(st::Precision precision) {
   switch (precision) {
-    case st::Precision::fp32: return "fp32";
-    case st::Precision::tf32: return "tf32";
-    case st::Precision::bf16: return "bf16";
-    case st::Precision::fp16: return "fp16";
+    case st::Precision::fp32:
+      return "fp32";
+    case st::Precision::tf32:
+      return "tf32";
+    case st::Precision::bf16:
+      return "bf16";
+    case st::Precision::fp16:
+      return "fp16";
   }
   return "unknown";
 }

@@ -76,7 +76,8 @@ class Recipe {
   /// The option --name, which is kept in `value`; that must outlive the recipe.
   template <class T>
   void add(std::string name, T& value, Change change = Change::counts) {
-    add(std::move(name), change, [&value] { return detail::option_text(value); },
+    add(
+        std::move(name), change, [&value] { return detail::option_text(value); },
         [&value](const std::string& text) { return detail::read_option(text, value); });
   }
   void add(std::string name, Change change, std::function<std::string()> text,
@@ -130,9 +131,9 @@ class Recipe {
 
   /// Whether one of these options was changed when the run was resumed, or may have been.
   bool changed(std::initializer_list<std::string_view> names) const {
-    return all_changed_ ||
-           std::any_of(names.begin(), names.end(),
-                       [&](std::string_view name) { return std::ranges::find(changed_, name) != changed_.end(); });
+    return all_changed_ || std::any_of(names.begin(), names.end(), [&](std::string_view name) {
+             return std::ranges::find(changed_, name) != changed_.end();
+           });
   }
 
  private:

@@ -50,8 +50,9 @@ class RunFolder {
     if (!resume) {
       for (const fs::path& file : {latest(), previous})
         if (is_there(file))
-          throw st::ValueError(st::concat(file.string(), " is there already: go on from it with --resume, or choose "
-                                                         "another --checkpoint-dir"));
+          throw st::ValueError(st::concat(file.string(),
+                                          " is there already: go on from it with --resume, or choose "
+                                          "another --checkpoint-dir"));
       return;
     }
     if (!resume->empty())

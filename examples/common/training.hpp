@@ -4,8 +4,9 @@
 //     training::Options options;                     // from the command line: training::add_options(app, options)
 //     training::Recipe recipe = training::recipe_of(options);
 //     recipe.add("channels", channels, training::Change::refused);                  // the program's own options
-//     training::RunFolder folder = training::open(options, recipe, app);            // from here on the options are settled
-//     return training::run(options, recipe, folder, net, patches, loss, images, [&](const auto& net) { return score; });
+//     training::RunFolder folder = training::open(options, recipe, app);            // from here on the options are
+//     settled return training::run(options, recipe, folder, net, patches, loss, images, [&](const auto& net) { return
+//     score; });
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -94,8 +95,8 @@ inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& ap
 /// latest.safetensors to go on from, best.safetensors with the averaged weights that validated best (and nothing else),
 /// log.csv, curve.svg.
 template <class Net, class Data, class Loss, class Evaluate>
-int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data, const Loss& loss_of,
-        std::size_t valid_images, const Evaluate& evaluate) {
+int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data,
+        const Loss& loss_of, std::size_t valid_images, const Evaluate& evaluate) {
   const st::Device device = st::device_of(net);
   const console::Interrupt& interrupt = folder.interrupt();
   st::Adam adam(net, {.lr = options.lr});
@@ -112,7 +113,8 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
       loss_sum = at.number("loss_sum");
       losses = at.number("losses");
     }
-    std::printf("resumed %s: %lld steps done; %s\n", folder.from().c_str(), static_cast<long long>(at.step), recipe.str().c_str());
+    std::printf("resumed %s: %lld steps done; %s\n", folder.from().c_str(), static_cast<long long>(at.step),
+                recipe.str().c_str());
   }
   at.seed = options.seed;
   recipe.write(at.extra);
@@ -126,7 +128,8 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
   };
   const auto save_best = [&] {
     const auto swapped = ema.swap();
-    st::save_weights(folder.best(), net, {{"recipe", recipe.str()}, {"best", at.extra.at("best")}, {"step", st::concat(at.step)}});
+    st::save_weights(folder.best(), net,
+                     {{"recipe", recipe.str()}, {"best", at.extra.at("best")}, {"step", st::concat(at.step)}});
   };
   const auto stop = [&] { return interrupt.requested() || (options.minutes > 0 && total.seconds() > 60 * options.minutes); };
   folder.begin(at, st::concat(recipe.str(/*measures_alone=*/true), " images=", valid_images), save_best);
@@ -149,8 +152,8 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
     if (is_best) save_best();
     folder.write_log();
     std::printf("step %6lld  lr %.2e  loss %.6f  PSNR %.3f dB (baseline %.2f, gain %.2f)  SSIM %.4f  %s\n",
-                static_cast<long long>(at.step), adam.lr(), mean_loss, score.psnr, score.baseline, score.psnr - score.baseline,
-                score.ssim, console::clock_text(seconds).c_str());
+                static_cast<long long>(at.step), adam.lr(), mean_loss, score.psnr, score.baseline,
+                score.psnr - score.baseline, score.ssim, console::clock_text(seconds).c_str());
     std::fflush(stdout);
   };
 

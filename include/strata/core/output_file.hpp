@@ -115,7 +115,8 @@ inline int standard_stream(std::filesystem::path path) {
 inline bool remove_abandoned(const std::filesystem::path& path) {
   const FileDescriptor old = open_file(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
   if (old.number() < 0) return errno == ENOENT;
-  struct stat opened {}, named {};
+  struct stat opened {
+  }, named{};
   if (::fstat(old.number(), &opened) != 0 || !S_ISREG(opened.st_mode) || opened.st_uid != ::geteuid()) return false;
   if (::flock(old.number(), LOCK_EX | LOCK_NB) != 0) return false;
   if (::lstat(path.c_str(), &named) != 0) return errno == ENOENT;  // the name may be another file's by now
@@ -231,7 +232,8 @@ class AtomicFile {
         if (errno == ENAMETOOLONG && !brief)
           brief = true;
         else if (std::error_code none; errno == ENOENT && !std::filesystem::exists(path_.parent_path(), none))
-          throw FileError(concat(path_.string(), ": cannot be written: there is no folder ", path_.parent_path().string()));
+          throw FileError(
+              concat(path_.string(), ": cannot be written: there is no folder ", path_.parent_path().string()));
         else if (errno != EEXIST)
           detail::file_failed(path_, "cannot be written");
         else if (!detail::remove_abandoned(name))
@@ -327,7 +329,8 @@ class AtomicFile {
   }
   void write(std::span<const std::byte> bytes) {
     errno = 0;
-    if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) detail::file_failed(path_, "cannot be written");
+    if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size())
+      detail::file_failed(path_, "cannot be written");
   }
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     errno = 0;
@@ -340,7 +343,8 @@ class AtomicFile {
     if (std::fclose(std::exchange(file_, nullptr)) != 0) detail::file_failed(path_, "cannot be written");
     std::error_code failure;
     if (keep_previous && std::filesystem::exists(path_))
-      std::filesystem::copy_file(path_, previous_path(path_), std::filesystem::copy_options::overwrite_existing, failure);
+      std::filesystem::copy_file(path_, previous_path(path_), std::filesystem::copy_options::overwrite_existing,
+                                 failure);
     if (!failure) std::filesystem::rename(partial_, path_, failure);
     if (failure) throw FileError(concat(path_.string(), ": cannot be put in its place: ", failure.message()));
     partial_.clear();

@@ -33,10 +33,10 @@ class FolderLock {
   explicit FolderLock(std::filesystem::path folder) : folder_(std::move(folder)), path_(folder_ / "run.lock") {
     for (int tries = 0; tries < 100; ++tries) {
       file_ = detail::open_file(path_, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0666);
-      if (file_.number() < 0 && errno == ENOENT)
-        throw FileError(concat(folder_.string(), ": there is no such folder"));
+      if (file_.number() < 0 && errno == ENOENT) throw FileError(concat(folder_.string(), ": there is no such folder"));
       if (file_.number() < 0) detail::file_failed(path_, "cannot be made, so this folder cannot be worked in");
-      struct stat opened {}, named {};
+      struct stat opened {
+      }, named{};
       if (::fstat(file_.number(), &opened) != 0) detail::file_failed(path_, "cannot be examined");
       if (!S_ISREG(opened.st_mode)) throw FileError(concat(path_.string(), ": is not a regular file"));
       if (detail::uninterrupted([&] { return ::flock(file_.number(), LOCK_EX | LOCK_NB); }) != 0) {
