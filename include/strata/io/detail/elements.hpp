@@ -32,7 +32,7 @@ inline float bfloat_to_float(std::uint16_t bits) { return std::bit_cast<float>(s
 
 constexpr bool is_integer(DType type) {
   return type == DType::i64 || type == DType::i32 || type == DType::i16 || type == DType::i8 || type == DType::u8 ||
-         type == DType::boolean;
+         type == DType::u16 || type == DType::u32 || type == DType::boolean;
 }
 
 // The code below works on bytes and on types known at run time, not on templates: a program that reads one file should
@@ -52,6 +52,8 @@ inline std::int64_t load_integer(DType type, const std::byte* bytes) {
     case DType::i16: return load_as<std::int16_t>(bytes);
     case DType::i8: return load_as<std::int8_t>(bytes);
     case DType::u8: return load_as<std::uint8_t>(bytes);
+    case DType::u16: return load_as<std::uint16_t>(bytes);
+    case DType::u32: return load_as<std::uint32_t>(bytes);
     default: return load_as<std::uint8_t>(bytes) != 0;
   }
 }
