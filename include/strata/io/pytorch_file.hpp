@@ -122,6 +122,8 @@ class PytorchFile {
  private:
   static constexpr std::uint64_t largest_pickle = 64'000'000;
   static constexpr std::int64_t most_repeated = 16'000'000;
+  static constexpr std::size_t most_extents = 64;  // as PyTorch
+  static constexpr std::size_t most_names = 16;
   static constexpr std::size_t longest_key = 256;  // of a storage: a number, or an address
 
   using Stride = std::array<std::int64_t, std::size_t(Shape::max_rank)>;
@@ -233,9 +235,9 @@ class PytorchFile {
 
   void take_dict(const detail::Unpickler& pickle, detail::PickleId top, const PytorchFileOptions& options,
                  const FindPlace& find_place) {
-    for (const detail::PickleGlobal& global : pickle.globals()) {
-      if (global.known != detail::PickleKnown::nothing || unknown_names_.size() == most_names) continue;
-      std::string name = pickle.name_of(std::uint32_t(&global - &pickle.globals()[0]));
+    for (std::uint32_t i = 0; i < pickle.globals().size() && unknown_names_.size() < most_names; ++i) {
+      if (pickle.globals()[i].known != detail::PickleKnown::nothing) continue;
+      std::string name = pickle.name_of(i);
       if (std::find(unknown_names_.begin(), unknown_names_.end(), name) == unknown_names_.end())
         unknown_names_.push_back(std::move(name));
     }
@@ -255,8 +257,8 @@ class PytorchFile {
 
   /// Throws where an object stands in the place of a state dict.
   void want_no_object(const detail::Unpickler& pickle, detail::PickleId id) const {
-    const auto *object = pickle.get<detail::PickleObject>(id);
-    const auto *name = pickle.get<detail::PickleName>(id);
+    const auto* object = pickle.get<detail::PickleObject>(id);
+    const auto* name = pickle.get<detail::PickleName>(id);
     if (object == nullptr && name == nullptr) return;
     const std::uint32_t global = object != nullptr ? object->global : name->global;
     const std::string_view module = pickle.globals()[global].module;
@@ -283,7 +285,7 @@ class PytorchFile {
     for (const auto& [name, value] : detail::string_items(pickle, id)) {
       if (!detail::is_utf8(name)) fail(concat("tensor ", detail::shown(name), ": its name is not valid UTF-8"));
       if (const auto* tensor = pickle.get<detail::PickleTensor>(value))
-        add(name, pickle, *tensor, find_place);
+        add(name, pickle, pickle.tensor(*tensor), find_place);
       else
         others_.emplace_back(name, search.kind(value));
     }
@@ -291,7 +293,7 @@ class PytorchFile {
     std::sort(index_.begin(), index_.end(), [&](std::uint32_t a, std::uint32_t b) { return tensors_[a].name < tensors_[b].name; });
   }
 
-  void add(std::string_view name, const detail::Unpickler& pickle, const detail::PickleTensor& tensor,
+  void add(std::string_view name, const detail::Unpickler& pickle, const detail::PickleTensorParts& tensor,
            const FindPlace& find_place) {
     const auto wrong = [&](std::string_view what) { fail(concat("tensor ", detail::shown(name), ": ", what)); };
     const detail::PickleMemory& storage = pickle.storages()[pickle.get<detail::PickleStorage>(tensor.storage)->storage];
@@ -328,28 +330,28 @@ class PytorchFile {
     if (extents.count > stride.size()) {
       info.shape = {};
       info.unreadable = concat("has ", extents.count, " extents (", text, "), and at most ", stride.size(), " are supported");
-    } else if (!is_readable(info.dtype)) {
+    } else if (!detail::is_readable(info.dtype)) {
       constexpr std::size_t most_letters = 40;
       info.unreadable = detail::unreadable_type("torch." + std::string(type.name.substr(0, most_letters)));
       for (char& letter : info.unreadable) letter = letter < 0x20 || letter == 0x7F ? '?' : letter;
     } else {
-      place(info, stride, storage, std::uint64_t(offset), find_place);
+      place(info, stride, storage, std::uint64_t(pickle.globals()[storage.type].width), std::uint64_t(offset), find_place);
     }
     tensors_.push_back(std::move(info));
     layouts_.push_back(stride);
   }
 
-  /// Finds where a tensor's elements lie.
-  void place(TensorInfo& info, const Stride& stride, const detail::PickleMemory& storage, std::uint64_t offset,
-             const FindPlace& find_place) const {
+  /// Finds where a tensor's elements lie. `unit`: bytes of an element of the storage, which may be untyped.
+  void place(TensorInfo& info, const Stride& stride, const detail::PickleMemory& storage, std::uint64_t unit,
+             std::uint64_t offset, const FindPlace& find_place) const {
     const auto wrong = [&](std::string_view what) { fail(concat("tensor ", detail::shown(info.name), ": ", what)); };
     const auto found = storage.key.size() > longest_key ? std::nullopt : find_place(storage.key);
     if (!found) wrong(concat("its storage ", detail::shown(storage.key), " is not in the file"));
     const auto width = std::uint64_t(detail::row_of(info.dtype).bytes);
     const std::uint64_t elements = found->bytes / width;
-    if (found->bytes % width != 0 || !holds(*found, storage, width))
+    if (found->bytes % width != 0 || unit == 0 || found->bytes % unit != 0 || found->bytes / unit != std::uint64_t(storage.size))
       wrong(concat("its storage ", detail::shown(storage.key), " has ", found->bytes, " bytes in the file, wanted ",
-                   storage.size, " elements of ", width));
+                   storage.size, " elements of ", unit));
     std::uint64_t span = 0;  // elements from the first to the last
     if (info.shape.size() > 0) {
       std::uint64_t last = 0;

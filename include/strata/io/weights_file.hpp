@@ -54,6 +54,27 @@ class WeightsFile {
     return file != nullptr ? file->others() : none;
   }
 
+  /// The key of the dict that was read from a file of torch.save; empty for the file's own, and for others.
+  std::string key() const {
+    const auto* file = std::get_if<PytorchFile>(&file_);
+    return file != nullptr ? file->key() : std::string();
+  }
+  /// What a user should know of the file besides its tensors, a sentence each that begins with the path: which of several
+  /// dicts was read, and which Python objects were left alone.
+  std::vector<std::string> notes() const {
+    std::vector<std::string> notes;
+    const auto* file = std::get_if<PytorchFile>(&file_);
+    if (file == nullptr) return notes;
+    if (!file->other_dicts().empty())
+      notes.push_back(concat(path().string(), ": ", file->key().empty() ? std::string("its own tensors are") : detail::shown(file->key()) + " is",
+                             " read; it has other dicts of tensors: ", file->other_dicts()));
+    std::string names;
+    for (const std::string& name : file->unknown_names()) names += (names.empty() ? "" : ", ") + name;
+    if (!names.empty())
+      notes.push_back(concat(path().string(), ": names Python code, none of which was run: ", names));
+    return notes;
+  }
+
   /// Compares the file with the checksums it has, if any. Throws FileError when it is damaged.
   void verify_checksums() const {
     if (const auto* file = std::get_if<PytorchFile>(&file_)) return file->verify_checksums();

@@ -33,7 +33,8 @@ class Unpickler : public PickleValues {
 
   /// `path` begins the texts of errors.
   Unpickler(std::span<const std::byte> bytes, const std::string& path)
-      : bytes_(bytes), path_(path), none_(add(PickleNone{})), true_(add(true)), false_(add(false)), empty_(add(PickleTuple{})) {}
+      : bytes_(bytes), path_(path), none_(add_value(PickleNone{})), true_(add_value(true)),
+        false_(add_value(false)), empty_(add_value(PickleTuple{})) {}
 
   /// Reads one pickle and returns its value. Throws FileError for what is no pickle.
   PickleId load() {
@@ -93,7 +94,7 @@ class Unpickler : public PickleValues {
     if (steps_ > most_steps) fail(concat("it takes more than ", most_steps, " steps"));
   }
   void push_id(PickleId id) { stack_.push_back(id); }
-  void push(PickleValue value) { push_id(add(value)); }
+  void push(const PickleValue& value) { push_id(add_value(value)); }
   PickleId top() const {
     if (stack_.size() <= floor()) fail("it takes a value where there is none");
     return stack_.back();
@@ -113,11 +114,11 @@ class Unpickler : public PickleValues {
     return at;
   }
   void drop(std::size_t from) { stack_.resize(from); }
-  auto place(std::size_t at) const { return stack_.begin() + std::ptrdiff_t(at); }
+  auto place(std::size_t at) const { return stack_.cbegin() + std::ptrdiff_t(at); }
 
   void push_tuple(std::size_t from) {
     const auto count = std::uint32_t(stack_.size() - from);
-    const PickleId tuple = count == 0 ? empty_ : add(PickleTuple{keep(place(from), stack_.end()), count});
+    const PickleId tuple = count == 0 ? empty_ : add_value(PickleTuple{keep(place(from), stack_.cend()), count});
     drop(from);
     push_id(tuple);
   }
@@ -245,7 +246,7 @@ class Unpickler : public PickleValues {
   void push_filled(std::size_t from) {
     if (std::is_same_v<T, PickleDict> && (stack_.size() - from) % 2 != 0) fail("it has a key without a value");
     T list;
-    extend(list, place(from), stack_.end());
+    extend(list, place(from), stack_.cend());
     drop(from);
     push(list);
   }
@@ -256,13 +257,13 @@ class Unpickler : public PickleValues {
   }
   void append(std::size_t from) {
     const PickleId list = under(from);
-    if (get<PickleObject>(list) == nullptr) extend(want<PickleList>(list, "a list"), place(from), stack_.end());
+    if (get<PickleObject>(list) == nullptr) extend(want<PickleList>(list, "a list"), place(from), stack_.cend());
     drop(from);
   }
   void set_items(std::size_t from) {
     const PickleId dict = under(from);
     if ((stack_.size() - from) % 2 != 0) fail("it has a key without a value");
-    if (get<PickleObject>(dict) == nullptr) extend(want<PickleDict>(dict, "a dict"), place(from), stack_.end());
+    if (get<PickleObject>(dict) == nullptr) extend(want<PickleDict>(dict, "a dict"), place(from), stack_.cend());
     drop(from);
   }
   void add_items(std::size_t from) {
@@ -347,7 +348,7 @@ class Unpickler : public PickleValues {
     (void)want<PickleTuple>(item(given, 2), "a tensor's shape");
     (void)want<PickleTuple>(item(given, 3), "a tensor's stride");
     if (dtype != pickle_nothing) (void)want<PickleName>(dtype, "a tensor's type");
-    push(PickleTensor{item(given, 0), item(given, 1), item(given, 2), item(given, 3), dtype});
+    push(PickleTensor{add(PickleTensorParts{item(given, 0), item(given, 1), item(given, 2), item(given, 3), dtype})});
     return true;
   }
 

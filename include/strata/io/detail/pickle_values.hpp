@@ -51,10 +51,9 @@ struct PickleObject {
 struct PickleStorage {
   std::uint32_t storage;
 };
-/// The values that a tensor is made of: looked at when it is wanted, see PytorchFile. `dtype` is a name, or pickle_nothing for
-/// the storage's.
+/// A tensor; see PickleValues::tensor().
 struct PickleTensor {
-  PickleId storage, offset, shape, stride, dtype;
+  std::uint32_t tensor;
 };
 
 using PickleValue = std::variant<PickleNone, bool, std::int64_t, double, std::string_view, PickleBytes, PickleLong, PickleList,
@@ -76,6 +75,12 @@ struct PickleMemory {
   std::uint32_t type;    ///< the storage type, a global
   std::string_view key;  ///< of its entry in the file
   std::int64_t size;     ///< elements
+};
+
+/// The values that a tensor is made of, which are looked at when it is wanted: see PytorchFile.
+struct PickleTensorParts {
+  PickleId storage, offset, shape, stride;
+  PickleId dtype;  ///< a name, or pickle_nothing for the storage's
 };
 
 /// A storage type as torch.FloatStorage, by its name without "Storage".
@@ -143,6 +148,7 @@ class PickleValues {
 
   const std::deque<PickleGlobal>& globals() const { return globals_; }
   const std::deque<PickleMemory>& storages() const { return storages_; }
+  const PickleTensorParts& tensor(const PickleTensor& tensor) const { return tensors_[tensor.tensor]; }
 
   PickleId item(const PickleTuple& tuple, std::size_t i) const { return items_[tuple.begin + i]; }
 
@@ -179,7 +185,7 @@ class PickleValues {
     std::uint32_t begin, count, next;
   };
 
-  PickleId add(PickleValue value) {
+  PickleId add_value(const PickleValue& value) {
     values_.push_back(value);
     return PickleId(values_.size() - 1);
   }
@@ -191,6 +197,10 @@ class PickleValues {
   std::uint32_t add(const PickleMemory& storage) {
     storages_.push_back(storage);
     return std::uint32_t(storages_.size() - 1);
+  }
+  std::uint32_t add(const PickleTensorParts& tensor) {
+    tensors_.push_back(tensor);
+    return std::uint32_t(tensors_.size() - 1);
   }
 
   /// Copies items of any sequence behind the others and returns where they begin.
@@ -223,6 +233,7 @@ class PickleValues {
   std::deque<Run> runs_;
   std::deque<PickleGlobal> globals_;
   std::deque<PickleMemory> storages_;
+  std::deque<PickleTensorParts> tensors_;
 };
 
 /// What a pickle has stored to recall it later, by number.
