@@ -314,11 +314,12 @@ class PytorchFile {
       positive = positive && value != nullptr && *value >= 0;
       return positive ? *value : 0;
     };
+    constexpr std::size_t most_shown = 8;
     std::string text;
     for (std::size_t axis = 0; axis < extents.count; ++axis) {
       const std::int64_t extent = number(extents, axis), step = number(strides, axis);
       if (!positive) wrong("has an extent or stride that is no whole number, or negative");
-      text += concat(axis == 0 ? "" : "x", extent);
+      if (axis < most_shown) text += concat(axis == 0 ? "" : "x", extent);
       if (axis >= stride.size()) continue;
       stride[axis] = step;
       try {
@@ -329,7 +330,7 @@ class PytorchFile {
     }
     if (extents.count > stride.size()) {
       info.shape = {};
-      info.unreadable = concat("has ", extents.count, " extents (", text, "), and at most ", stride.size(), " are supported");
+      info.unreadable = concat("has ", extents.count, " extents (", text, extents.count > most_shown ? "x..." : "", "), and at most ", stride.size(), " are supported");
     } else if (!detail::is_readable(info.dtype)) {
       constexpr std::size_t most_letters = 40;
       info.unreadable = detail::unreadable_type("torch." + std::string(type.name.substr(0, most_letters)));

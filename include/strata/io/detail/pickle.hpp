@@ -6,8 +6,8 @@
 //     Unpickler pickle(bytes, path);
 //     const PickleValue& top = pickle.at(pickle.load());
 //
-// What a pickle can make of memory and time is bounded: four million steps, a step being an instruction or an item that one
-// copies, and at most some fifty bytes for each byte of the file (pickle_values.hpp). The bytes must outlive what is read.
+// What a pickle can make of memory and time is bounded: four million instructions, no more items copied than the file has bytes,
+// and at most some fifty bytes taken for each byte of the file (pickle_values.hpp). The bytes must outlive what is read.
 // Opcodes: CPython's pickletools.py, which documents each; all of protocols 2 to 5.
 #pragma once
 
@@ -89,9 +89,9 @@ class Unpickler : public PickleValues {
 
   // ---- the stack
 
-  void charge(std::size_t steps) {
-    steps_ += steps;
-    if (steps_ > most_steps) fail(concat("it takes more than ", most_steps, " steps"));
+  /// Called for each item that is copied: what a list holds, again and again, would be more than any file is long.
+  void count_copy() {
+    if (++copies_ > bytes_.size()) fail("it copies more items than it has bytes");
   }
   void push_id(PickleId id) { stack_.push_back(id); }
   void push(const PickleValue& value) { push_id(add_value(value)); }
@@ -138,7 +138,7 @@ class Unpickler : public PickleValues {
   // ---- one instruction; false at the last
 
   bool step(unsigned opcode) {
-    charge(1);
+    if (++steps_ > most_steps) fail(concat("it takes more than ", most_steps, " steps"));
     switch (opcode) {
       case '.': return false;
       case 0x80: take(1); return true;                                     // the protocol again
@@ -318,7 +318,7 @@ class Unpickler : public PickleValues {
       if (items == nullptr) return false;
       bool pairs = true;
       each(*items, [&](PickleId id) {
-        charge(1);
+        count_copy();
         std::array<PickleId, 2> two{};
         std::size_t count = 0;
         const auto take_part = [&](PickleId part) {
@@ -328,7 +328,7 @@ class Unpickler : public PickleValues {
         if (const auto* tuple = get<PickleTuple>(id)) {
           if (tuple->count == 2) take_part(item(*tuple, 0)), take_part(item(*tuple, 1));
         } else if (const auto* list = get<PickleList>(id)) {  // Python 2
-          each(*list, [&](PickleId part) { charge(1), take_part(part); });
+          each(*list, [&](PickleId part) { count_copy(), take_part(part); });
         }
         pairs = pairs && count == 2;
         if (pairs) extend(dict, two.begin(), two.end());
@@ -387,7 +387,7 @@ class Unpickler : public PickleValues {
 
   std::span<const std::byte> bytes_;
   const std::string& path_;
-  std::size_t at_ = 0, steps_ = 0;
+  std::size_t at_ = 0, steps_ = 0, copies_ = 0;
   PickleId none_, true_, false_, empty_;
   std::vector<PickleId> stack_;
   std::vector<std::uint32_t> marks_;

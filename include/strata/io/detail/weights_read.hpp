@@ -48,6 +48,8 @@ class WeightsPlan {
   WeightsPlan(const WeightsFile& file, const std::vector<NamedTensor>& wanted, const LoadWeightsOptions& options)
       : file_(file), wanted_(wanted), options_(options), zeros_(options.zero.size()) {
     SourceIndex given = given_names();
+    for (const auto& [name, source] : given)
+      if (unused_.size() < most_named && !names_wanted(name)) unused_.push_back(name);
     if (std::none_of(wanted.begin(), wanted.end(), [](const NamedTensor& tensor) { return weight_half(tensor.name).has_value(); }))
       if (const std::size_t count = join_halves(given))
         note(concat("weight_norm: ", count, count == 1 ? " weight is" : " weights are", " made of a direction and a length each"));
@@ -68,6 +70,9 @@ class WeightsPlan {
 
   const Mismatch& mismatch() const { return mismatch_; }
   const std::vector<std::string>& notes() const { return notes_; }
+  /// Biases that the file has not, and tensors that the network has not: a few of each.
+  const std::vector<std::string>& missing_biases() const { return missing_biases_; }
+  const std::vector<std::string>& unused() const { return unused_; }
 
   /// The tensors; the network's own stands for one that may be missing.
   std::vector<AnyTensor> read() const {
@@ -91,6 +96,11 @@ class WeightsPlan {
   }
 
  private:
+  static constexpr std::size_t most_named = 8;
+
+  bool names_wanted(const std::string& name) const {
+    return std::any_of(wanted_.begin(), wanted_.end(), [&](const NamedTensor& tensor) { return tensor.name == name; });
+  }
   void note(const std::string& what) { notes_.push_back(file_.path().string() + ": " + what); }
 
   bool all_given(std::string_view prefix) const {
@@ -168,12 +178,12 @@ class WeightsPlan {
     for (const auto& [other, kind] : file_.others()) {
       const std::optional<std::string> name = name_of(other);
       if (!name) continue;
-      const bool wanted = std::any_of(wanted_.begin(), wanted_.end(), [&](const auto& tensor) { return tensor.name == *name; });
-      if (wanted) {
+      if (names_wanted(*name)) {
         mismatch_.different("the file's " + shown(other) + " is " + kind + ", and no tensor that is read here");
         no_tensors_.push_back(*name);
       } else {
         mismatch_.unexpected(shown(other) + " (" + kind + ", no tensor)");
+        if (unused_.size() < most_named) unused_.push_back(*name);
       }
     }
     for (std::size_t i = 0; i < renames.size(); ++i) check_used(file_.path(), "rename", options_.rename[i].from, renames[i]);
@@ -211,6 +221,7 @@ class WeightsPlan {
       if (zeroed_++ == 0) first_zeroed_ = name;
       return {.zero = true};
     }
+    if (part == "bias" && missing_biases_.size() < most_named) missing_biases_.push_back(name);
     mismatch_.missing(describe(wanted_[i]) + where);
     return {};
   }
@@ -236,7 +247,7 @@ class WeightsPlan {
   const std::vector<NamedTensor>& wanted_;
   const LoadWeightsOptions& options_;
   Mismatch mismatch_;
-  std::vector<std::string> notes_, no_tensors_;
+  std::vector<std::string> notes_, no_tensors_, missing_biases_, unused_;
   std::vector<Source> sources_;
   std::vector<std::size_t> zeros_;
   std::optional<bool> no_bias_;
@@ -281,10 +292,10 @@ inline std::vector<Rename> likely_renames(const WeightsFile& file, const NamedTe
   return rules;
 }
 
-/// What to do about a file that does not fit: options with which it would, or what its names say. `named` gives the network's
-/// tensors under either kind of names.
+/// What to do about a file that does not fit: options with which it would, or what its names say. `plan` is with the options as
+/// they are; `named` gives the network's tensors under either kind of names.
 template <class Named>
-std::string load_hint(const WeightsFile& file, const LoadWeightsOptions& options, Named&& named) {
+std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, const LoadWeightsOptions& options, Named&& named) {
   constexpr std::size_t most_tensors = 20'000;
   std::string hint;
   const auto try_with = [&](const LoadWeightsOptions& changed, const std::string& text) {
@@ -302,6 +313,7 @@ std::string load_hint(const WeightsFile& file, const LoadWeightsOptions& options
       for (const Rename& rule : likely_renames(file, wanted[0])) {
         const std::string also = said.empty() ? "" : said + ", ";
         changed.prefix = rule.to.empty() ? rule.from + "." : "";
+        changed.ignore = rule.to.empty() ? std::vector<std::string>{} : options.ignore;  // what has no prefix is left out anyway
         changed.rename = rule.to.empty() ? std::vector<Rename>{} : std::vector{rule};
         try_with(changed, also + (rule.to.empty() ? ".prefix = \"" + changed.prefix + "\""
                                                   : ".rename = {{\"" + rule.from + "\", \"" + rule.to + "\"}}"));
@@ -310,6 +322,17 @@ std::string load_hint(const WeightsFile& file, const LoadWeightsOptions& options
     LoadWeightsOptions by_order = options;
     by_order.match = Match::by_order;
     try_with(by_order, ".match = st::Match::by_order");
+    const auto try_more = [&](auto field, const std::string& said, const std::vector<std::string>& names) {
+      LoadWeightsOptions changed = options;
+      std::string text;
+      for (const std::string& name : names) {
+        (changed.*field).push_back(name);
+        text += concat(text.empty() ? "\"" : ", \"", name, "\"");
+      }
+      if (!names.empty()) try_with(changed, said + " = {" + text + "}");
+    };
+    try_more(&LoadWeightsOptions::zero, ".zero", plan.missing_biases());
+    try_more(&LoadWeightsOptions::ignore, ".ignore", plan.unused());
   }
   const auto any = [&](auto&& holds) { return std::any_of(file.tensors().begin(), file.tensors().end(), holds); };
   const auto ends = [](const TensorInfo& tensor, std::string_view end) { return split_name(tensor.name).second == end; };
@@ -347,7 +370,7 @@ std::vector<AnyTensor> read_weights(const WeightsFile& file, const LoadWeightsOp
         return take(*fitting);
       }
     }
-  plan.mismatch().check(file.path(), "the network", load_hint(file, options, named));
+  plan.mismatch().check(file.path(), "the network", load_hint(file, plan, options, named));
   return {};  // not reached: check() throws
 }
 
