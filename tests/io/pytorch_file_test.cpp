@@ -1,19 +1,23 @@
 #include <doctest/doctest.h>
 
-#include <array>
 #include <cmath>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "io/io_test_net.hpp"
+#include "io/pickle_words.hpp"
 #include "strata/core/random.hpp"
 #include "strata/io/weights.hpp"
 #include "test_data.hpp"
 
 namespace st = strata;
 using io_test::contains;
+using io_test::dict;
 using io_test::file_error;
+using io_test::pth;
+using io_test::tensor;
+using io_test::text;
 using namespace std::string_view_literals;
 
 namespace {
@@ -30,28 +34,6 @@ std::vector<double> counted() {
 
 std::string refusal(std::string_view name) {
   return file_error([&] { const st::PytorchFile file(fixture(name)); });
-}
-
-// Pickles in words, for files that PyTorch does not write so.
-std::string text(std::string_view what) { return "\x8c" + std::string(1, static_cast<char>(what.size())) + std::string(what); }
-std::string dict(const std::vector<std::pair<std::string, std::string>>& items) {
-  std::string out = "}(";
-  for (const auto& [key, value] : items) out += text(key) + value;
-  return out + "u";
-}
-/// Three numbers, 1, 2 and 3.
-std::string tensor() {
-  return "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") +
-         std::string("K\x03tQK\x00K\x03\x85K\x01\x85\x89NtR", 16);
-}
-/// A file of the older form with an object and that one storage.
-std::string pth(const std::string& object) {
-  const std::array numbers{1.0f, 2.0f, 3.0f};
-  std::string bytes("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}.\x80\x02");
-  bytes += object + "\x80\x02]" + (object.find("Storage") == std::string::npos ? "." : text("0") + "a.");
-  if (object.find("Storage") == std::string::npos) return bytes;
-  bytes += std::string("\x03\0\0\0\0\0\0\0", 8);
-  return bytes + std::string(reinterpret_cast<const char*>(numbers.data()), sizeof numbers);
 }
 
 /// What reading a pickle of these instructions (protocol 2) throws.

@@ -137,20 +137,25 @@ class PytorchFile {
 
   // ---- the two forms of the file
 
-  static bool begins_with(const InputFile& file, std::span<const std::uint8_t> wanted) {
-    std::array<std::byte, 16> first{};
-    if (file.size() < wanted.size()) return false;
-    file.read(0, std::span(first).first(wanted.size()));
-    return std::memcmp(first.data(), wanted.data(), wanted.size()) == 0;
+  static bool begins_with(std::span<const std::byte> bytes, std::span<const std::uint8_t> wanted) {
+    return bytes.size() >= wanted.size() && std::memcmp(bytes.data(), wanted.data(), wanted.size()) == 0;
+  }
+  static std::vector<std::byte> first_bytes(const InputFile& file) {
+    std::vector<std::byte> first(std::size_t(std::min<std::uint64_t>(file.size(), 32)));
+    file.read(0, first);
+    return first;
   }
   static bool is_zip(const InputFile& file) {
     static constexpr std::array<std::uint8_t, 4> mark{'P', 'K', 3, 4};
-    return begins_with(file, mark);
+    return begins_with(first_bytes(file), mark);
   }
-  // A pickle of the number 0x1950a86a20f9469cfc6c.
-  static constexpr std::array<std::uint8_t, 15> legacy_mark{0x80, 2,    0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46,
-                                                            0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
-  static bool is_legacy(const InputFile& file) { return begins_with(file, legacy_mark); }
+  /// Whether it begins with a pickle of the number 0x1950a86a20f9469cfc6c, in a frame or not, of protocol 2 to 5.
+  static bool is_legacy(const InputFile& file) {
+    static constexpr std::array<std::uint8_t, 13> mark{0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+    const std::vector<std::byte> first = first_bytes(file);
+    if (first.size() < 11 || first[0] != std::byte{0x80} || first[1] < std::byte{2} || first[1] > std::byte{5}) return false;
+    return begins_with(std::span(first).subspan(first[2] == std::byte{0x95} ? 11 : 2), mark);
+  }
 
   std::vector<std::byte> read_bytes(std::uint64_t begin, std::uint64_t size) const {
     std::vector<std::byte> bytes;

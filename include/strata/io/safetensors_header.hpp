@@ -256,7 +256,7 @@ inline TensorInfo parse_tensor_info(JsonReader& json, std::string name) {
   const auto first_time = [&](bool& seen) {
     if (std::exchange(seen, true)) fail("a key twice");
   };
-  std::uint64_t bits = 1;  // of all elements; more than 63 bits of it are an error
+  std::uint64_t elements = 1;
   int extents = 0;
   std::string text;
   json.want('{');
@@ -276,7 +276,8 @@ inline TensorInfo parse_tensor_info(JsonReader& json, std::string name) {
       json.items(']', [&] {
         const auto extent = std::uint64_t(json.number());
         none = none || extent == 0;
-        if (extent != 0 && __builtin_mul_overflow(bits, extent, &bits)) fail("the number of elements does not fit 63 bits");
+        if (extent != 0 && (__builtin_mul_overflow(elements, extent, &elements) || elements >> 63 != 0))
+          fail("the number of elements does not fit 63 bits");
         if (extents < 64) text += concat(extents == 0 ? "" : "x", extent);
         if (extents++ >= Shape::max_rank) return;
         try {
@@ -285,7 +286,7 @@ inline TensorInfo parse_tensor_info(JsonReader& json, std::string name) {
           fail(error.what());
         }
       });
-      if (none) bits = 0;
+      if (none) elements = 0;
     } else if (key == "data_offsets") {
       first_time(has_offsets);
       json.want('[');
@@ -299,8 +300,10 @@ inline TensorInfo parse_tensor_info(JsonReader& json, std::string name) {
   });
   if (!has_dtype || !has_shape || !has_offsets) fail("wanted dtype, shape and data_offsets");
   if (info.end < info.begin) fail("ends before it begins");
-  const bool fits = !__builtin_mul_overflow(bits, std::uint64_t(row_of(info.dtype).bits), &bits);
-  if (!fits || bits % 8 != 0 || info.end - info.begin != bits / 8)
+  const auto bits = std::uint64_t(row_of(info.dtype).bits), rest = elements % 8 * bits;  // of eight elements: as many bytes
+  std::uint64_t bytes = 0;
+  if (__builtin_mul_overflow(elements / 8, bits, &bytes) || __builtin_add_overflow(bytes, rest / 8, &bytes) || rest % 8 != 0 ||
+      info.end - info.begin != bytes)
     fail(concat("shape ", extents == 0 ? "scalar" : text, " does not take the ", info.end - info.begin, " bytes it is given"));
   if (extents > Shape::max_rank) {
     info.shape = {};

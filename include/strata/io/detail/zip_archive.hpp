@@ -160,7 +160,11 @@ class ZipArchive {
     file_->read(header, local);
     if (little_endian<std::uint32_t>(local, 0) != local_mark)
       fail(concat("its entry ", shown(entry.name), " is not where it should be"));
-    entry.begin = header + local.size() + little_endian<std::uint16_t>(local, 26) + little_endian<std::uint16_t>(local, 28);
+    const std::uint64_t local_name = little_endian<std::uint16_t>(local, 26);
+    entry.begin = header + local.size() + local_name + little_endian<std::uint16_t>(local, 28);
+    std::string again(std::size_t(local_name), '\0');
+    if (local_name == name) file_->read(header + local.size(), std::as_writable_bytes(std::span(again)));
+    if (again != entry.name) fail(concat("its entry ", shown(entry.name), " has two names"));
     want_inside(entry.begin, stored, list_begin, concat("the entry ", shown(entry.name)));
     ranges.push_back({header, entry.begin + stored});
     entries_.push_back(std::move(entry));
