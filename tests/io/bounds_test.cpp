@@ -54,6 +54,7 @@ Cost cost_of(const std::filesystem::path& path) {
       ::getrusage(RUSAGE_SELF, &usage);
       return std::size_t(usage.ru_maxrss) * 1024;
     };
+    ::alarm(60);  // what takes a whole minute is never to end
     const std::size_t before = resident();
     const std::string error = io_test::file_error([&] {
       const st::WeightsFile file(path);
@@ -72,8 +73,7 @@ Cost cost_of(const std::filesystem::path& path) {
   ::close(ends[0]);
   int status = 0;
   ::waitpid(child, &status, 0);
-  REQUIRE((WIFEXITED(status) && WEXITSTATUS(status) == 0));
-  REQUIRE(count > 0);
+  if (count <= 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) return {"it crashed, or took a minute", 0, 60};
   said.resize(std::size_t(count));
   const std::size_t space = said.find(' ');
   return {said.substr(space + 1), std::stoul(said), std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()};

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "strata/io/detail/pickle.hpp"
@@ -66,8 +67,9 @@ class DictSearch {
     (void)tensors(top);
     for (const NamedValue& item : items_)
       if (first_time(item.value) && tensors(item.value) > 0) under_one_.push_back({item.name, {}, item.value});
+    std::unordered_set<PickleId> opened{top};
     for (const NamedValue& outer : items_) {
-      if (!tensors_.contains(outer.value) || tensors(outer.value) > 0 || outer.value == top) continue;
+      if (!tensors_.contains(outer.value) || tensors(outer.value) > 0 || !opened.insert(outer.value).second) continue;
       for (const NamedValue& item : string_items(pickle, outer.value))
         if (first_time(item.value) && tensors(item.value) > 0) under_two_.push_back({outer.name, item.name, item.value});
     }
