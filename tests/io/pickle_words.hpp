@@ -42,34 +42,41 @@ struct ZipEntry {
   std::uint16_t method = 0;                  ///< 8: deflated, which the data is not
   bool wide = false;                         ///< numbers in a zip64 field
 };
+inline void put_number(std::string& to, std::uint64_t value, int bytes) {
+  for (int i = 0; i < bytes; ++i) to += static_cast<char>((value >> (8 * i)) & 255u);
+}
+/// What stands before the data of an entry.
+inline std::string zip_header(const std::string& name, std::uint64_t size, std::uint16_t method = 0) {
+  std::string out("PK\3\4\0\0\0\0", 8);
+  put_number(out, method, 2);
+  put_number(out, 0, 8);  // time, checksum: none
+  put_number(out, size, 4), put_number(out, size, 4);
+  put_number(out, name.size(), 2), put_number(out, 0, 2);
+  return out + name;
+}
 inline std::string zip(const std::vector<ZipEntry>& entries) {
   std::string out, list;
-  const auto put = [](std::string& to, std::uint64_t value, int bytes) {
-    for (int i = 0; i < bytes; ++i) to += static_cast<char>((value >> (8 * i)) & 255u);
-  };
   for (const ZipEntry& entry : entries) {
     const std::uint64_t size = entry.size == ~std::uint64_t{0} ? entry.data.size() : entry.size;
     const std::uint64_t header = entry.header == ~std::uint64_t{0} ? out.size() : entry.header;
     const std::uint64_t shown = entry.wide ? 0xFFFFFFFFu : size;
-    out += std::string("PK\3\4\0\0\0\0", 8);
-    put(out, entry.method, 2);
-    put(out, 0, 8);  // time, checksum: none
-    put(out, shown, 4), put(out, shown, 4);
-    put(out, entry.name.size(), 2), put(out, 0, 2);
-    out += entry.name + entry.data;
+    if (entry.header == ~std::uint64_t{0}) out += zip_header(entry.name, shown, entry.method) + entry.data;
     list += std::string("PK\1\2\0\0\0\0\0\0", 10);
-    put(list, entry.method, 2);
-    put(list, 0, 8);
-    put(list, shown, 4), put(list, shown, 4);
-    put(list, entry.name.size(), 2), put(list, entry.wide ? 28 : 0, 2);
-    put(list, 0, 10);
-    put(list, entry.wide ? 0xFFFFFFFFu : header, 4);
+    put_number(list, entry.method, 2);
+    put_number(list, 0, 8);
+    put_number(list, shown, 4), put_number(list, shown, 4);
+    put_number(list, entry.name.size(), 2), put_number(list, entry.wide ? 28 : 0, 2);
+    put_number(list, 0, 10);
+    put_number(list, entry.wide ? 0xFFFFFFFFu : header, 4);
     list += entry.name;
-    if (entry.wide) put(list, 1, 2), put(list, 24, 2), put(list, size, 8), put(list, size, 8), put(list, header, 8);
+    if (!entry.wide) continue;
+    put_number(list, 1, 2), put_number(list, 24, 2);
+    put_number(list, size, 8), put_number(list, size, 8), put_number(list, header, 8);
   }
   const std::uint64_t begin = out.size();
   out += list + std::string("PK\5\6\0\0\0\0", 8);
-  put(out, entries.size(), 2), put(out, entries.size(), 2), put(out, list.size(), 4), put(out, begin, 4), put(out, 0, 2);
+  put_number(out, entries.size(), 2), put_number(out, entries.size(), 2), put_number(out, list.size(), 4);
+  put_number(out, begin, 4), put_number(out, 0, 2);
   return out;
 }
 

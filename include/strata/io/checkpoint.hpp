@@ -219,7 +219,7 @@ class CheckpointReader {
   }
 
   bool fits(const TensorInfo& info, const std::string& name, const AnyTensor& like) {
-    if (info.shape == shape_of(like) && info.dtype == dtype_of(like)) return true;
+    if (info.unreadable.empty() && info.shape == shape_of(like) && info.dtype == dtype_of(like)) return true;
     mismatch_.different("the file's " + describe(info) + ", wanted " + describe(NamedTensor{name, &like}));
     return false;
   }

@@ -13,8 +13,8 @@
 // "params", "model", "net", "network", "generator", "g_ema", "netG", "net_g", "model_state", "module" and "weights" that holds
 // tensors; else the file's own; else the only dict with tensors that there is, under one key or two.
 //
-// Limits: pickle 64 MB, 4 million steps of it; a tensor that repeats elements (of stride 0) has 16 million at most. Memory
-// taken besides the tensors that are read is at most some hundred times the pickle's bytes, whatever it says.
+// Limits: pickle 64 MB, 4 million steps of it; a tensor that repeats elements (of stride 0) has 4 million at most. Memory
+// taken besides the tensors that are read is at most 64 times the pickle's bytes, whatever it says.
 #pragma once
 
 #include <algorithm>
@@ -121,7 +121,7 @@ class PytorchFile {
 
  private:
   static constexpr std::uint64_t largest_pickle = 64'000'000;
-  static constexpr std::int64_t most_repeated = 16'000'000;
+  static constexpr std::int64_t most_repeated = 4'000'000;
   static constexpr std::size_t most_extents = 64;  // as PyTorch
   static constexpr std::size_t most_names = 16;
   static constexpr std::size_t longest_key = 256;  // of a storage: a number, or an address
