@@ -113,42 +113,42 @@ std::string word(std::size_t value) {
 TEST_CASE("no file takes more than a small multiple of its length of memory, nor more than a moment") {
   const io_test::Folder folder(quick_place());
   const std::string tensor_parts =  // 0: a storage, 1: a shape of 64 extents, 2: (function, arguments)
-      "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") + "K\x03tQq\0"s + "0(" + repeated("\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", 64) +
+      "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") + "K\x03tQq\0"s + "0(K\1K\1K\1K\1" + repeated("\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", 60) +
       "tq\1" "0(h\0K\0h\1h\1\x89Ntq\2" "0ctorch._utils\n_rebuild_tensor_v2\nq\3" "0"s;
   const std::string key(60'000, 'k');
-  const std::string pairs = "](" + repeated("NN\x86", 30'000) + "eq\1" "0";
+  const std::string pairs = "](" + repeated("NN\x86", 8'000) + "eq\1" "0";
   std::string far;
-  for (std::size_t i = 0; i < 60'000; ++i) far += "r" + word(i * 70'001);
+  for (std::size_t i = 0; i < 15'000; ++i) far += "r" + word(i * 280'001);
   const std::vector<std::pair<std::string, std::string>> pickles{
       {"a storage named often, its key long",
-       "(" + text("storage") + "ctorch\nFloatStorage\nX" + word(key.size()) + key + text("cpu") + "K\3tq\0" "0"s + repeated("h\0Q0"s, 60'000) + "}"},
+       "(" + text("storage") + "ctorch\nFloatStorage\nX" + word(key.size()) + key + text("cpu") + "K\3tq\0" "0"s + repeated("h\0Q0"s, 15'000) + "}"},
       {"tensors of that storage", "(" + text("storage") + "ctorch\nFloatStorage\nX" + word(key.size()) + key + text("cpu") +
                                       "K\3tQq\0" "0)q\1" "0(h\0K\0h\1h\1\x89Ntq\2" "0ctorch._utils\n_rebuild_tensor_v2\nq\3" "0}("s +
-                                      counted(text("####") + "h\3h\2R"s, 30'000) + "u"},
-      {"a dict that holds itself", "}q\0("s + counted(text("####") + "h\0"s, 40'000) + "u"},
-      {"dicts in dicts in dicts", "}q\0("s + counted(text("####") + "N", 10'000) + "u0}q\1("s + counted(text("####") + "h\0"s, 10'000) +
-                                      "u0}q\2("s + counted(text("####") + "h\1"s, 10'000) + "u0}("s + counted(text("####") + "h\2"s, 10'000) + "u"},
-      {"lists", "(" + repeated("]", 400'000) + "1}"},
-      {"dicts", "(" + repeated("}", 400'000) + "1}"},
-      {"sets", "(" + repeated("\x8f", 400'000) + "1}"},
-      {"tuples in tuples", "N" + repeated("\x85", 400'000) + "0}"},
-      {"lists in lists", "(]" + repeated("]a", 200'000) + "1}"},
-      {"marks", repeated("(", 400'000) + repeated("1", 400'000) + "}"},
-      {"copies of a value", "(N" + repeated("2", 400'000) + "1}"},
-      {"numbers", "(" + repeated("K\1", 200'000) + "1}"},
-      {"texts", "(" + repeated("\x8c\0"s, 200'000) + "1}"},
-      {"values stored under the next number", "N" + repeated("\x94", 400'000) + "0}"},
+                                      counted(text("####") + "h\3h\2R"s, 8'000) + "u"},
+      {"a dict that holds itself", "}q\0("s + counted(text("####") + "h\0"s, 10'000) + "u"},
+      {"dicts in dicts in dicts", "}q\0("s + counted(text("####") + "N", 2'500) + "u0}q\1("s + counted(text("####") + "h\0"s, 2'500) +
+                                      "u0}q\2("s + counted(text("####") + "h\1"s, 2'500) + "u0}("s + counted(text("####") + "h\2"s, 2'500) + "u"},
+      {"lists", "(" + repeated("]", 100'000) + "1}"},
+      {"dicts", "(" + repeated("}", 100'000) + "1}"},
+      {"sets", "(" + repeated("\x8f", 100'000) + "1}"},
+      {"tuples in tuples", "N" + repeated("\x85", 100'000) + "0}"},
+      {"lists in lists", "(]" + repeated("]a", 50'000) + "1}"},
+      {"marks", repeated("(", 100'000) + repeated("1", 100'000) + "}"},
+      {"copies of a value", "(N" + repeated("2", 100'000) + "1}"},
+      {"numbers", "(" + repeated("K\1", 50'000) + "1}"},
+      {"texts", "(" + repeated("\x8c\0"s, 50'000) + "1}"},
+      {"values stored under the next number", "N" + repeated("\x94", 100'000) + "0}"},
       {"values stored under far numbers", "N" + far + "0}"},
-      {"names", "(" + repeated("c\n\n", 130'000) + "1}"},
-      {"objects", "(ca\nb\nq\0)q\1"s + repeated("h\0h\1R"s, 80'000) + "1}"},
-      {"storages", "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") + "K\3tq\0" "0("s + repeated("h\0Q"s, 130'000) + "1}"},
-      {"tensors of many extents", "(" + tensor_parts + repeated("h\3h\2R"s, 80'000) + "1}"},
-      {"a dict of tensors of many extents", tensor_parts + "}("s + counted(text("####") + "h\3h\2R"s, 40'000) + "u"},
-      {"a dict of one tensor, often", tensor() + "q\0" "0}("s + counted(text("####") + "h\0"s, 50'000) + "u"},
+      {"names", "(" + repeated("c\n\n", 30'000) + "1}"},
+      {"objects", "(ca\nb\nq\0)q\1"s + repeated("h\0h\1R"s, 20'000) + "1}"},
+      {"storages", "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") + "K\3tq\0" "0("s + repeated("h\0Q"s, 30'000) + "1}"},
+      {"tensors of many extents", "(" + tensor_parts + repeated("h\3h\2R"s, 20'000) + "1}"},
+      {"a dict of tensors of many extents", tensor_parts + "}("s + counted(text("####") + "h\3h\2R"s, 10'000) + "u"},
+      {"a dict of one tensor, often", tensor() + "q\0" "0}("s + counted(text("####") + "h\0"s, 12'000) + "u"},
       {"a dict of objects of a long name", tensor() + "q\1" "0c" + std::string(100, 'm') + "\n" + std::string(100, 'n') + "\n)R" + "q\0" "0}("s +
-                                               text("t") + "h\1"s + counted(text("####") + "h\0"s, 50'000) + "u"},
-      {"an OrderedDict of a list, again and again", pairs + "ccollections\nOrderedDict\nq\2" "0h\1\x85q\3" "0"s + repeated("h\2h\3R0"s, 50'000) + "}"},
-      {"one item at a time for two dicts", "}q\0" "0}q\1" "0"s + repeated("h\0NNs0h\1NNs0"s, 40'000) + "}"},
+                                               text("t") + "h\1"s + counted(text("####") + "h\0"s, 12'000) + "u"},
+      {"an OrderedDict of a list, again and again", pairs + "ccollections\nOrderedDict\nq\2" "0h\1\x85q\3" "0"s + repeated("h\2h\3R0"s, 12'000) + "}"},
+      {"one item at a time for two dicts", "}q\0" "0}q\1" "0"s + repeated("h\0NNs0h\1NNs0"s, 10'000) + "}"},
   };
   const auto check = [&](const std::string& name, const std::string& bytes, std::size_t more = 4u << 20) {
     CAPTURE(name);
@@ -163,16 +163,17 @@ TEST_CASE("no file takes more than a small multiple of its length of memory, nor
   };
   for (const auto& [name, object] : pickles) {
     check(name, pth(object + "."));
-    check(name + ", in an archive", io_test::zip({{"archive/data.pkl", "\x80\x02" + object + "."}, {"archive/data/0", std::string(12, '\1')}}));
+    if (contains(name, "storage") || contains(name, "tensor"))
+      check(name + ", in an archive", io_test::zip({{"archive/data.pkl", "\x80\x02" + object + "."}, {"archive/data/0", std::string(12, '\1')}}));
   }
   // The limit for elements that are repeated: 4 million, here 65535 times 60.
   const std::string expanded = tensor().substr(0, tensor().size() - 12) + "K\0M\xff\xffM\x3c\0\x86K\0K\0\x86\x89NtRq\0" "0}("s;
   CHECK(check("tensors that repeat their elements", pth(expanded + counted(text("####") + "h\0"s, 3) + "u."), 70u << 20) == "");
-  check("metadata", io_test::file_bytes("{\"__metadata__\":{\"a\":\"\"" + counted(",\"####\":\"\"", 40'000) + "}}", 0));
+  check("metadata", io_test::file_bytes("{\"__metadata__\":{\"a\":\"\"" + counted(",\"####\":\"\"", 10'000) + "}}", 0));
   check("tensors of no element",
         io_test::file_bytes("{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}" +
-                                counted(",\"####\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", 10'000) + "}", 0));
-  check("values that are passed over", io_test::file_bytes("{\"a\":{\"x\":[0" + repeated(",[[[{\"a\":[]}]]]", 40'000) +
+                                counted(",\"####\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", 2'500) + "}", 0));
+  check("values that are passed over", io_test::file_bytes("{\"a\":{\"x\":[0" + repeated(",[[[{\"a\":[]}]]]", 10'000) +
                                                                "],\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0));
 }
 

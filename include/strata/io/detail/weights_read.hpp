@@ -28,10 +28,18 @@ inline constexpr std::string_view parallel_prefix = "module.";  // of PyTorch's 
 inline constexpr std::array<std::string_view, 3> wrappers{"_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."};
 
 /// The name without the wrapper, wherever that stands in it.
-inline std::string without(std::string name, std::string_view wrapper) {
-  for (std::size_t at = name.find(wrapper); at != std::string::npos; at = name.find(wrapper, at))
-    at == 0 || name[at - 1] == '.' ? void(name.erase(at, wrapper.size())) : void(at += wrapper.size());
-  return name;
+inline std::string without(std::string_view name, std::string_view wrapper) {
+  std::string out;
+  while (!name.empty()) {
+    if (name.starts_with(wrapper)) {
+      name.remove_prefix(wrapper.size());
+      continue;
+    }
+    const std::size_t end = std::min(name.find('.'), name.size() - 1) + 1;  // of this part, with its dot
+    out += name.substr(0, end);
+    name.remove_prefix(end);
+  }
+  return out;
 }
 
 /// Throws ValueError for a rule that no name was of: most likely it is misspelt.
