@@ -109,7 +109,8 @@ class PytorchFile {
     std::vector<std::byte> span(std::size_t(tensor.end - tensor.begin));
     file_.read(tensor.begin, span);
     const Stride& stride = layouts_[std::size_t(mine - tensors_.data())];
-    return detail::tensor_from(gather(tensor, stride, span), tensor.dtype, tensor.shape, like);
+    span = detail::gather(tensor.shape, stride, std::size_t(detail::row_of(tensor.dtype).bytes), std::move(span));
+    return detail::tensor_from(std::move(span), tensor.dtype, tensor.shape, like);
   }
 
   /// Reads the whole archive and throws FileError when a checksum does not agree. Files of the older form have none, nor
@@ -126,7 +127,7 @@ class PytorchFile {
   static constexpr std::size_t most_names = 16;
   static constexpr std::size_t longest_key = 256;  // of a storage: a number, or an address
 
-  using Stride = std::array<std::int64_t, std::size_t(Shape::max_rank)>;
+  using Stride = detail::Stride;
   /// Where a storage's elements lie in the file.
   struct Place {
     std::uint64_t begin, bytes;
@@ -151,7 +152,8 @@ class PytorchFile {
   }
   /// Whether it begins with a pickle of the number 0x1950a86a20f9469cfc6c, in a frame or not, of protocol 2 to 5.
   static bool is_legacy(const InputFile& file) {
-    static constexpr std::array<std::uint8_t, 13> mark{0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+    static constexpr std::array<std::uint8_t, 13> mark{0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46, 0xf9,
+                                                       0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
     const std::vector<std::byte> first = first_bytes(file);
     if (first.size() < 11 || first[0] != std::byte{0x80} || first[1] < std::byte{2} || first[1] > std::byte{5}) return false;
     return begins_with(std::span(first).subspan(first[2] == std::byte{0x95} ? 11 : 2), mark);
@@ -185,7 +187,8 @@ class PytorchFile {
     take_dict(pickle, pickle.load(), options, [&](std::string_view key) -> std::optional<Place> {
       const detail::ZipArchive::Entry* storage = archive_->find(data + std::string(key));
       if (storage == nullptr) return std::nullopt;
-      if (!storage->stored) fail(concat("its entry ", detail::shown(storage->name), " is compressed, and torch.save does not compress"));
+      if (!storage->stored)
+        fail(concat("its entry ", detail::shown(storage->name), " is compressed, and torch.save does not compress"));
       return Place{storage->begin, storage->size};
     });
   }
@@ -295,7 +298,8 @@ class PytorchFile {
         others_.emplace_back(name, search.kind(value));
     }
     for (std::size_t i = 0; i < tensors_.size(); ++i) index_.push_back(std::uint32_t(i));
-    std::sort(index_.begin(), index_.end(), [&](std::uint32_t a, std::uint32_t b) { return tensors_[a].name < tensors_[b].name; });
+    std::sort(index_.begin(), index_.end(),
+              [&](std::uint32_t a, std::uint32_t b) { return tensors_[a].name < tensors_[b].name; });
   }
 
   void add(std::string_view name, const detail::Unpickler& pickle, const detail::PickleTensorParts& tensor,
@@ -311,7 +315,8 @@ class PytorchFile {
     const auto& strides = *pickle.get<detail::PickleTuple>(tensor.stride);
     const auto offset = *pickle.get<std::int64_t>(tensor.offset);
     if (extents.count > most_extents || strides.count != extents.count)
-      wrong(concat("has ", extents.count, " extents and ", strides.count, " strides, wanted as many, ", most_extents, " at most"));
+      wrong(concat("has ", extents.count, " extents and ", strides.count, " strides, wanted as many, and ", most_extents,
+                   " at most"));
     if (offset < 0) wrong("begins before its storage");
     bool positive = true;
     const auto number = [&](const detail::PickleTuple& tuple, std::size_t axis) {
@@ -335,7 +340,8 @@ class PytorchFile {
     }
     if (extents.count > stride.size()) {
       info.shape = {};
-      info.unreadable = concat("has ", extents.count, " extents (", text, extents.count > most_shown ? "x..." : "", "), and at most ", stride.size(), " are supported");
+      info.unreadable = concat("has ", extents.count, " extents (", text, extents.count > most_shown ? "x..." : "",
+                               "), and at most ", stride.size(), " are supported");
     } else if (!detail::is_readable(info.dtype)) {
       constexpr std::size_t most_letters = 40;
       info.unreadable = detail::unreadable_type("torch." + std::string(type.name.substr(0, most_letters)));
@@ -375,31 +381,6 @@ class PytorchFile {
     }
     info.begin = found->begin + (span == 0 ? 0 : offset) * width;
     info.end = info.begin + span * width;
-  }
-
-  /// The elements in PyTorch's order, from the stretch of the storage that they lie in.
-  static std::vector<std::byte> gather(const TensorInfo& tensor, const Stride& stride, std::vector<std::byte>& span) {
-    const auto width = std::size_t(detail::row_of(tensor.dtype).bytes);
-    const Shape& shape = tensor.shape;
-    std::int64_t dense = 1;
-    bool contiguous = true;
-    for (int axis = shape.rank(); axis-- > 0; dense *= shape[axis])
-      contiguous = contiguous && (shape[axis] <= 1 || stride[std::size_t(axis)] == dense);
-    if (contiguous || shape.size() == 0) return std::move(span);
-
-    std::array<std::int64_t, Stride().size()> extent{1, 1, 1, 1}, step{};
-    for (int axis = 0; axis < shape.rank(); ++axis) {
-      extent[std::size_t(axis)] = shape[axis];
-      step[std::size_t(axis)] = stride[std::size_t(axis)];
-    }
-    std::vector<std::byte> out(std::size_t(shape.size()) * width);
-    std::byte* to = out.data();
-    for (std::int64_t a = 0; a < extent[0]; ++a)
-      for (std::int64_t b = 0; b < extent[1]; ++b)
-        for (std::int64_t c = 0; c < extent[2]; ++c)
-          for (std::int64_t d = 0; d < extent[3]; ++d, to += width)
-            std::memcpy(to, span.data() + std::size_t(a * step[0] + b * step[1] + c * step[2] + d * step[3]) * width, width);
-    return out;
   }
 
   InputFile file_;

@@ -5,8 +5,9 @@
 //     st::Tensor<float> weight = file.read<float>(*file.find("conv.weight"));
 //
 // Nothing in a file is trusted: the header is checked whole when the file is opened (io/safetensors_header.hpp), memory
-// is taken for one tensor at a time and never more than the file is long. What the reference implementation reads is read: tensors
-// of types or with extents that nothing here has are listed, and refused when their numbers are asked for. Limit: header 100 MB.
+// is taken for one tensor at a time and never more than the file is long. What the reference implementation reads is read:
+// tensors of types or with extents that nothing here has are listed, and refused when their numbers are asked for. Limit:
+// header 100 MB.
 #pragma once
 
 #include <array>

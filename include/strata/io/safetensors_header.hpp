@@ -2,8 +2,8 @@
 //
 //     {"__metadata__":{"epoch":"3"},"conv.weight":{"dtype":"F32","shape":[64,1,3,3],"data_offsets":[0,2304]}}
 //
-// Of other things, as further keys of a tensor, the reader sees that they are JSON and passes over them, without recursion; every
-// length is bounded by the file. A JSON library would do it too, but costs every program that includes this header 5.5 s and
+// Of other things, as further keys of a tensor, the reader sees that they are JSON and passes over them, without recursion;
+// every length is bounded by the file. A JSON library would do it too, but costs every program that includes this header 5.5 s and
 // 220 MB of compilation (nlohmann 3.11, g++ 12 -O2, measured).
 // Format: https://github.com/huggingface/safetensors
 #pragma once
@@ -163,7 +163,9 @@ class JsonReader {
     if (at_ == first) fail("wanted a digit");
   }
   void skip_number() {
-    const auto next = [&](std::string_view any) { return at_ < text_.size() && any.find(text_[at_]) != std::string_view::npos; };
+    const auto next = [&](std::string_view any) {
+      return at_ < text_.size() && any.find(text_[at_]) != std::string_view::npos;
+    };
     if (next("-")) ++at_;
     if (next("0"))
       ++at_;

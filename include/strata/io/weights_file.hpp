@@ -66,7 +66,8 @@ class WeightsFile {
     const auto* file = std::get_if<PytorchFile>(&file_);
     if (file == nullptr) return notes;
     if (!file->other_dicts().empty())
-      notes.push_back(concat(path().string(), ": ", file->key().empty() ? std::string("its own tensors are") : detail::shown(file->key()) + " is",
+      notes.push_back(concat(path().string(), ": ",
+                             file->key().empty() ? std::string("its own tensors are") : detail::shown(file->key()) + " is",
                              " read; it has other dicts of tensors: ", file->other_dicts()));
     std::string names;
     for (const std::string& name : file->unknown_names()) names += (names.empty() ? "" : ", ") + name;

@@ -107,6 +107,32 @@ inline void reorder(const Shape& shape, int width, const std::byte* from, std::b
       }
 }
 
+/// How many elements lie between neighbours along each axis.
+using Stride = std::array<std::int64_t, std::size_t(Shape::max_rank)>;
+
+/// Elements of `width` bytes in PyTorch's order, from the stretch of memory that they lie in with these strides.
+inline std::vector<std::byte> gather(const Shape& shape, const Stride& stride, std::size_t width, std::vector<std::byte> span) {
+  std::int64_t dense = 1;
+  bool contiguous = true;
+  for (int axis = shape.rank(); axis-- > 0; dense *= shape[axis])
+    contiguous = contiguous && (shape[axis] <= 1 || stride[std::size_t(axis)] == dense);
+  if (contiguous || shape.size() == 0) return span;
+
+  Stride extent{1, 1, 1, 1}, step{};
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    extent[std::size_t(axis)] = shape[axis];
+    step[std::size_t(axis)] = stride[std::size_t(axis)];
+  }
+  std::vector<std::byte> out(std::size_t(shape.size()) * width);
+  std::byte* to = out.data();
+  for (std::int64_t a = 0; a < extent[0]; ++a)
+    for (std::int64_t b = 0; b < extent[1]; ++b)
+      for (std::int64_t c = 0; c < extent[2]; ++c)
+        for (std::int64_t d = 0; d < extent[3]; ++d, to += width)
+          std::memcpy(to, span.data() + std::size_t(a * step[0] + b * step[1] + c * step[2] + d * step[3]) * width, width);
+  return out;
+}
+
 inline DType dtype_of(const AnyTensor& tensor) {
   return std::array{DType::f32, DType::f64, DType::i64}[tensor.index()];
 }

@@ -372,14 +372,15 @@ class Unpickler : public PickleValues {
   /// the older form, which stands for the class.
   void persistent(PickleId id) {
     const PickleTuple items = want<PickleTuple>(id, "a storage");
-    const std::string_view word = items.count == 0 ? std::string_view() : want<std::string_view>(item(items, 0), "the word 'storage'");
+    if (items.count == 0) fail("it has a storage that is not described as PyTorch does");
+    const auto word = want<std::string_view>(item(items, 0), "the word 'storage'");
     if (word == "module" && items.count >= 2) return push_id(item(items, 1));
     if (word != "storage") fail("it has something that is no storage where one belongs");
     if (items.count < 5 || items.count > 6) fail("it has a storage that is not described as PyTorch does");
     if (items.count == 6 && get<PickleNone>(item(items, 5)) == nullptr)
       fail("it has a view of a storage, as PyTorch before 0.4 wrote them: load and save it with a newer one");
     const std::uint32_t type = want<PickleName>(item(items, 1), "a storage's type").global;
-    if (globals()[type].known != PickleKnown::storage_type) fail("it has a storage of something that is no type of storages");
+    if (globals()[type].known != PickleKnown::storage_type) fail("it has a storage of what is no type of one");
     const auto size = want<std::int64_t>(item(items, 4), "a storage's size");
     if (size < 0) fail("it has a storage of negative size");
     push(PickleStorage{add(PickleMemory{type, want<std::string_view>(item(items, 2), "a storage's key"), size})});

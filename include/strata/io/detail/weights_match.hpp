@@ -155,7 +155,7 @@ std::vector<Source> match_by_order(const SourceIndex& given, const std::vector<N
         }
       if (source.tensor == nullptr)
         source = absent(i, matches, first == end ? std::string(": the file has no layer left")
-                                                 : ", from layer '" + std::string(theirs) + "' of the file");
+                                                 : ", from layer " + shown(theirs) + " of the file");
       matches.push_back(source);
     }
     for (std::size_t k = first; k < end; ++k)

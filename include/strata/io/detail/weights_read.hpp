@@ -1,12 +1,9 @@
-// Reads a network's tensors from a file: finds the names that fit, makes what the file has in another form, and says what an
-// option would mend.
+// Reads a network's tensors from a file: by the plan that the options make, or, where one prefix is all that is in the way,
+// without it; and says what an option would mend.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <cstring>
-#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -14,254 +11,12 @@
 #include <utility>
 #include <vector>
 
-#include "strata/io/detail/weights_match.hpp"
-#include "strata/io/weights_file.hpp"
-#include "strata/io/weights_options.hpp"
+#include "strata/io/detail/weights_plan.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
-inline constexpr std::string_view checkpoint_format = "strata.checkpoint";  // metadata key; its value is the version
-inline constexpr std::string_view network_prefix = "net.";
-inline constexpr std::string_view parallel_prefix = "module.";  // of PyTorch's DataParallel
-
-/// Parts of names that stand for a wrapper of PyTorch's and for no module of the network's own.
-inline constexpr std::array<std::string_view, 3> wrappers{"_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."};
-
-/// The name without the wrapper, wherever that stands in it.
-inline std::string without(std::string_view name, std::string_view wrapper) {
-  std::string out;
-  while (!name.empty()) {
-    if (name.starts_with(wrapper)) {
-      name.remove_prefix(wrapper.size());
-      continue;
-    }
-    const std::size_t end = std::min(name.find('.'), name.size() - 1) + 1;  // of this part, with its dot
-    out += name.substr(0, end);
-    name.remove_prefix(end);
-  }
-  return out;
-}
-
-/// Throws ValueError for a rule that no name was of: most likely it is misspelt.
-inline void check_used(const std::filesystem::path& path, std::string_view option, std::string_view rule,
-                       std::size_t count) {
-  if (count == 0)
-    throw ValueError(concat(path.string(), ": no name begins with '", rule, "', which the option ", option, " gives"));
-}
-
-/// One way of bringing a file and a network together.
-class WeightsPlan {
- public:
-  /// Throws FileError or ValueError when the options do not fit the file. What does not fit the network is in mismatch().
-  WeightsPlan(const WeightsFile& file, const std::vector<NamedTensor>& wanted, const LoadWeightsOptions& options)
-      : file_(file), wanted_(wanted), options_(options), zeros_(options.zero.size()) {
-    SourceIndex given = given_names();
-    for (const auto& [name, source] : given)
-      if (unused_.size() < most_named && !names_wanted(name)) unused_.push_back(name);
-    if (std::none_of(wanted.begin(), wanted.end(), [](const NamedTensor& tensor) { return weight_half(tensor.name).has_value(); }))
-      if (const std::size_t count = join_halves(given))
-        note(concat("weight_norm: ", count, count == 1 ? " weight is" : " weights are", " made of a direction and a length each"));
-    const auto absent = [this](std::size_t i, const std::vector<Source>& before, const std::string& where) {
-      return without_source(i, before, where);
-    };
-    sources_ = options.match == Match::by_name ? match_by_name(std::move(given), wanted, mismatch_, absent)
-                                               : match_by_order(given, wanted, mismatch_, absent);
-    for (std::size_t i = 0; i < wanted.size(); ++i) check_shape(i);
-    for (std::size_t i = 0; i < zeros_.size(); ++i)
-      if (zeros_[i] == 0)
-        throw ValueError(concat(file.path().string(), ": nothing that is missing begins with '", options.zero[i],
-                                "', which the option zero gives"));
-    if (zeroed_ > 0)
-      note(concat("has no bias of a convolution or linear layer: ", first_zeroed_,
-                  zeroed_ == 1 ? " is zero" : concat(" and ", zeroed_ - 1, " more are zero")));
-  }
-
-  const Mismatch& mismatch() const { return mismatch_; }
-  const std::vector<std::string>& notes() const { return notes_; }
-  /// Biases that the file has not, and tensors that the network has not: a few of each.
-  const std::vector<std::string>& missing_biases() const { return missing_biases_; }
-  const std::vector<std::string>& unused() const { return unused_; }
-
-  /// The tensors; the network's own stands for one that may be missing.
-  std::vector<AnyTensor> read() const {
-    std::vector<AnyTensor> values;
-    for (std::size_t i = 0; i < wanted_.size(); ++i) {
-      const AnyTensor& like = *wanted_[i].tensor;
-      const Source& source = sources_[i];
-      if (source.length != nullptr) {
-        values.push_back(joined(source, like));
-      } else if (source.tensor != nullptr) {
-        values.push_back(file_.read_like(*source.tensor, like));
-      } else if (source.zero) {
-        AnyTensor value = make_tensor(like, shape_of(like));
-        std::memset(bytes_of(value), 0, std::size_t(shape_of(like).size() * row_of(dtype_of(like)).bytes));
-        values.push_back(std::move(value));
-      } else {
-        values.push_back(like);
-      }
-    }
-    return values;
-  }
-
- private:
-  static constexpr std::size_t most_named = 8;
-
-  bool names_wanted(const std::string& name) const {
-    return std::any_of(wanted_.begin(), wanted_.end(), [&](const NamedTensor& tensor) { return tensor.name == name; });
-  }
-  void note(const std::string& what) { notes_.push_back(file_.path().string() + ": " + what); }
-
-  bool all_given(std::string_view prefix) const {
-    return std::all_of(file_.tensors().begin(), file_.tensors().end(), [&](const auto& tensor) { return tensor.name.starts_with(prefix); });
-  }
-  bool any_wanted(std::string_view part) const {
-    return std::any_of(wanted_.begin(), wanted_.end(), [&](const auto& tensor) { return tensor.name.find(part) != std::string::npos; });
-  }
-
-  /// The names without the wrappers that nobody speaks of, in the file's order.
-  std::vector<std::string> unwrapped() {
-    const auto spoken_of = [&](std::string_view wrapper) {
-      const auto names = [&](const std::string& text) { return text.find(wrapper.substr(0, wrapper.size() - 1)) != std::string::npos; };
-      return any_wanted(wrapper) || names(options_.prefix) || std::any_of(options_.ignore.begin(), options_.ignore.end(), names) ||
-             std::any_of(options_.rename.begin(), options_.rename.end(), [&](const Rename& rule) { return names(rule.from); });
-    };
-    std::vector<std::string> names;
-    for (const TensorInfo& tensor : file_.tensors()) names.push_back(tensor.name);
-    for (const std::string_view wrapper : wrappers) {
-      if (spoken_of(wrapper)) continue;
-      bool found = false;
-      for (std::string& name : names)
-        if (std::string bare = without(name, wrapper); bare != name) {
-          name = std::move(bare);
-          found = true;
-        }
-      if (found) note(concat("names are read without '", wrapper, "', which a wrapper of PyTorch added"));
-    }
-    return names;
-  }
-
-  /// The prefix that is dropped: the option's, a checkpoint's, or DataParallel's.
-  std::string prefix_of(const std::vector<std::string>& names) {
-    if (!options_.prefix.empty()) return options_.prefix;
-    if (file_.metadata().contains(std::string(checkpoint_format))) return std::string(network_prefix);
-    const auto has_prefix = [](const std::string& name) { return name.starts_with(parallel_prefix); };
-    const auto is_count = [](const std::string& name) { return name == "n_averaged"; };  // of AveragedModel, beside its module
-    const bool theirs = std::all_of(names.begin(), names.end(), [&](const auto& name) { return has_prefix(name) || is_count(name); });
-    const bool ours = std::all_of(wanted_.begin(), wanted_.end(), [&](const auto& tensor) { return has_prefix(tensor.name); });
-    if (!theirs || ours || std::none_of(names.begin(), names.end(), has_prefix)) return {};
-    note(concat("names are read without '", parallel_prefix, "'"));
-    return std::string(parallel_prefix);
-  }
-
-  /// The file's tensors under the names that the options give them. What is no tensor is noted.
-  SourceIndex given_names() {
-    const std::vector<std::string> names = unwrapped();
-    const std::string prefix = prefix_of(names);
-    std::vector<std::size_t> renames(options_.rename.size()), ignores(options_.ignore.size());
-    /// The name a tensor goes by; nothing for one that is left out.
-    const auto name_of = [&](const std::string& name) -> std::optional<std::string> {
-      if (!name.starts_with(prefix)) return std::nullopt;
-      const std::string bare = name.substr(prefix.size());
-      for (std::size_t i = 0; i < ignores.size(); ++i)
-        if (begins(bare, options_.ignore[i])) {
-          ++ignores[i];
-          return std::nullopt;
-        }
-      return renamed(bare, options_.rename, renames);
-    };
-    SourceIndex given;
-    bool any = false;
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      const TensorInfo& tensor = file_.tensors()[i];
-      any = any || names[i].starts_with(prefix);
-      const std::optional<std::string> name = name_of(names[i]);
-      if (!name) continue;
-      if (const auto [found, fresh] = given.emplace(*name, Source{.tensor = &tensor}); !fresh)
-        throw ValueError(concat(file_.path().string(), ": ", options_.rename.empty() ? "dropping prefixes" : "the option rename",
-                                " makes ", shown(*name), " of both ", shown(found->second.tensor->name), " and ", shown(tensor.name)));
-    }
-    if (!any && !prefix.empty())
-      throw FileError(file_.path().string() + ": none of its " + std::to_string(file_.tensors().size()) +
-                      " tensors begins with '" + prefix + "'");
-    for (const auto& [other, kind] : file_.others()) {
-      const std::optional<std::string> name = name_of(other);
-      if (!name) continue;
-      if (names_wanted(*name)) {
-        mismatch_.different("the file's " + shown(other) + " is " + kind + ", and no tensor that is read here");
-        no_tensors_.push_back(*name);
-      } else {
-        mismatch_.unexpected(shown(other) + " (" + kind + ", no tensor)");
-        if (unused_.size() < most_named) unused_.push_back(*name);
-      }
-    }
-    for (std::size_t i = 0; i < renames.size(); ++i) check_used(file_.path(), "rename", options_.rename[i].from, renames[i]);
-    for (std::size_t i = 0; i < ignores.size(); ++i) check_used(file_.path(), "ignore", options_.ignore[i], ignores[i]);
-    return given;
-  }
-
-  /// Whether no convolution or linear layer of the file has a bias. One whose weight is of another kind counts as such.
-  bool has_no_bias() {
-    if (!no_bias_) {
-      no_bias_ = std::none_of(file_.tensors().begin(), file_.tensors().end(), [&](const TensorInfo& tensor) {
-        const auto [layer, part] = split_name(tensor.name);
-        if (part != "bias") return false;
-        const TensorInfo* weight = file_.find(layer.empty() ? "weight" : std::string(layer) + ".weight");
-        return weight == nullptr || weight->shape.rank() > 1 || !weight->unreadable.empty();
-      });
-    }
-    return *no_bias_;
-  }
-
-  /// What stands for a tensor that the file has not. `before`: the sources of those before it.
-  Source without_source(std::size_t i, const std::vector<Source>& before, const std::string& where) {
-    const std::string& name = wanted_[i].name;
-    if (may_be_missing(name) || std::find(no_tensors_.begin(), no_tensors_.end(), name) != no_tensors_.end()) return {};
-    for (std::size_t rule = 0; rule < zeros_.size(); ++rule)
-      if (begins(name, options_.zero[rule])) {
-        ++zeros_[rule];
-        return {.zero = true};
-      }
-    // A bias, after the weight of its layer, which is there and no norm's.
-    const auto [layer, part] = split_name(name);
-    const bool is_bias = part == "bias" && i > 0 && split_name(wanted_[i - 1].name) == std::pair(layer, std::string_view("weight")) &&
-                         before[i - 1].tensor != nullptr && shape_of(*wanted_[i - 1].tensor).rank() > 1;
-    if (is_bias && has_no_bias()) {
-      if (zeroed_++ == 0) first_zeroed_ = name;
-      return {.zero = true};
-    }
-    if (part == "bias" && missing_biases_.size() < most_named) missing_biases_.push_back(name);
-    mismatch_.missing(describe(wanted_[i]) + where);
-    return {};
-  }
-
-  void check_shape(std::size_t i) {
-    const TensorInfo* tensor = sources_[i].tensor;
-    if (tensor == nullptr || (tensor->unreadable.empty() && tensor->shape == shape_of(*wanted_[i].tensor))) return;
-    mismatch_.different("the file's " + describe(*tensor) + ", the network's " + describe(wanted_[i]));
-  }
-
-  AnyTensor joined(const Source& source, const AnyTensor& like) const {
-    auto value = file_.read<double>(*source.tensor);
-    if (!apply_length(value, file_.read<double>(*source.length)))
-      throw FileError(concat(file_.path().string(), ": ", shown(source.tensor->name), ": a part of it is zero, which has no direction"));
-    if (dtype_of(like) == DType::f64) return value;
-    if (dtype_of(like) != DType::f32) throw FileError(concat(file_.path().string(), ": ", shown(source.tensor->name), ": wanted whole numbers"));
-    Tensor<float> rounded(value.shape());
-    for (std::int64_t k = 0; k < value.size(); ++k) rounded.data()[k] = float(value.data()[k]);
-    return rounded;
-  }
-
-  const WeightsFile& file_;
-  const std::vector<NamedTensor>& wanted_;
-  const LoadWeightsOptions& options_;
-  Mismatch mismatch_;
-  std::vector<std::string> notes_, no_tensors_, missing_biases_, unused_;
-  std::vector<Source> sources_;
-  std::vector<std::size_t> zeros_;
-  std::optional<bool> no_bias_;
-  std::size_t zeroed_ = 0;
-  std::string first_zeroed_;
-};
+/// The network's tensors under either kind of names.
+using NamedTensors = std::function<std::vector<NamedTensor>(Names)>;
 
 /// A plan with these options when nothing keeps file and network apart then; nothing otherwise.
 inline std::optional<WeightsPlan> fitting_plan(const WeightsFile& file, const std::vector<NamedTensor>& wanted,
@@ -291,21 +46,28 @@ inline std::vector<Rename> likely_renames(const WeightsFile& file, const NamedTe
   constexpr std::size_t most = 8;
   std::vector<Rename> rules;
   for (const TensorInfo& tensor : file.tensors()) {
-    if (tensor.shape != shape_of(*first.tensor) || split_name(tensor.name).second != split_name(first.name).second) continue;
-    const auto [theirs, ours] = different_beginnings(tensor.name, first.name);
-    if (theirs == ours || std::any_of(rules.begin(), rules.end(), [&](const Rename& rule) { return rule.from == theirs && rule.to == ours; })) continue;
-    rules.push_back({theirs, ours});
+    if (tensor.shape != shape_of(*first.tensor)) continue;
+    if (split_name(tensor.name).second != split_name(first.name).second) continue;
+    const auto beginnings = different_beginnings(tensor.name, first.name);
+    const auto same = [&](const Rename& rule) { return std::pair(rule.from, rule.to) == beginnings; };
+    if (beginnings.first == beginnings.second || std::any_of(rules.begin(), rules.end(), same)) continue;
+    rules.push_back({beginnings.first, beginnings.second});
     if (rules.size() == most) break;
   }
   return rules;
 }
 
 /// What to do about a file that does not fit: options with which it would, or what its names say. `plan` is with the options as
-/// they are; `named` gives the network's tensors under either kind of names.
-template <class Named>
-std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, const LoadWeightsOptions& options, Named&& named) {
+/// they are.
+inline std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, const LoadWeightsOptions& options,
+                             const NamedTensors& named) {
   constexpr std::size_t most_tensors = 20'000;
   std::string hint;
+  const auto quoted = [](std::string_view name) {
+    std::string text = shown(name);
+    text.front() = text.back() = '"';
+    return text;
+  };
   const auto try_with = [&](const LoadWeightsOptions& changed, const std::string& text) {
     const std::vector<NamedTensor> wanted = named(changed.names);
     if (hint.empty() && fitting_plan(file, wanted, changed)) hint = "\n  It fits with {" + text + "}";
@@ -314,17 +76,20 @@ std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, const Lo
     for (const Names names : {Names::nested, Names::spliced}) {
       LoadWeightsOptions changed = options;
       changed.names = names;
-      const std::string said = names == options.names ? "" : names == Names::nested ? ".names = st::Names::nested" : ".names = st::Names::spliced";
+      const std::string said = names == options.names ? ""
+                               : names == Names::nested ? ".names = st::Names::nested"
+                                                        : ".names = st::Names::spliced";
       if (!said.empty()) try_with(changed, said);
       const std::vector<NamedTensor> wanted = named(names);
       if (wanted.empty() || !options.rename.empty() || !options.prefix.empty()) continue;
       for (const Rename& rule : likely_renames(file, wanted[0])) {
         const std::string also = said.empty() ? "" : said + ", ";
         changed.prefix = rule.to.empty() ? rule.from + "." : "";
-        changed.ignore = rule.to.empty() ? std::vector<std::string>{} : options.ignore;  // what has no prefix is left out anyway
+        if (rule.to.empty()) changed.ignore.clear();  // what has no prefix is left out anyway
         changed.rename = rule.to.empty() ? std::vector<Rename>{} : std::vector{rule};
-        try_with(changed, also + (rule.to.empty() ? ".prefix = \"" + changed.prefix + "\""
-                                                  : ".rename = {{\"" + rule.from + "\", \"" + rule.to + "\"}}"));
+        try_with(changed, also + (rule.to.empty() ? ".prefix = " + quoted(changed.prefix)
+                                                  : ".rename = {{" + quoted(rule.from) + ", " + quoted(rule.to) + "}}"));
+        changed.ignore = options.ignore;
       }
     }
     LoadWeightsOptions by_order = options;
@@ -335,7 +100,7 @@ std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, const Lo
       std::string text;
       for (const std::string& name : names) {
         (changed.*field).push_back(name);
-        text += concat(text.empty() ? "\"" : ", \"", name, "\"");
+        text += (text.empty() ? "" : ", ") + quoted(name);
       }
       if (!names.empty()) try_with(changed, said + " = {" + text + "}");
     };
@@ -344,20 +109,21 @@ std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, const Lo
   }
   const auto any = [&](auto&& holds) { return std::any_of(file.tensors().begin(), file.tensors().end(), holds); };
   const auto ends = [](const TensorInfo& tensor, std::string_view end) { return split_name(tensor.name).second == end; };
-  if (any([&](const TensorInfo& t) { return ends(t, "weight_orig") || t.name.ends_with("parametrizations.weight.original"); }))
-    hint += "\n  Its weights are kept as spectral_norm or another parametrization has them. In Python, for each such layer before "
-            "the network is saved: torch.nn.utils.remove_spectral_norm(layer) where the names are weight_orig, else "
+  if (any([&](const TensorInfo& t) {
+        return ends(t, "weight_orig") || t.name.ends_with("parametrizations.weight.original");
+      }))
+    hint += "\n  Its weights are kept as spectral_norm or another parametrization has them. In Python, for each such layer "
+            "before the network is saved: torch.nn.utils.remove_spectral_norm(layer) where the names are weight_orig, else "
             "torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")";
   else if (any([](const TensorInfo& t) { return weight_half(t.name).has_value(); }) && hint.empty())
-    hint += "\n  Some of its weights are kept as weight_norm has them (weight_g and weight_v become weight where both are there)";
+    hint += "\n  Some of its weights are kept as weight_norm has them: weight_g and weight_v become weight where both are "
+            "there and fit";
   return hint;
 }
 
-/// Reads a tensor for each of the network's, which `named` gives under either kind of names, and notes what it did by itself.
-/// Throws FileError when the file does not fit.
-template <class Named>
-std::vector<AnyTensor> read_weights(const WeightsFile& file, const LoadWeightsOptions& options, Named&& named,
-                                    std::vector<std::string>& notes) {
+/// Reads a tensor for each of the network's, and notes what it did by itself. Throws FileError when the file does not fit.
+inline std::vector<AnyTensor> read_weights(const WeightsFile& file, const LoadWeightsOptions& options,
+                                           const NamedTensors& named, std::vector<std::string>& notes) {
   file.verify_checksums();
   const std::vector<NamedTensor> wanted = named(options.names);
   const auto take = [&](const WeightsPlan& plan) {
@@ -374,7 +140,8 @@ std::vector<AnyTensor> read_weights(const WeightsFile& file, const LoadWeightsOp
       const auto begins_so = [&](const TensorInfo& tensor) { return tensor.name.starts_with(without.prefix); };
       if (!rule.to.empty() || !std::all_of(file.tensors().begin(), file.tensors().end(), begins_so)) continue;
       if (const auto fitting = fitting_plan(file, wanted, without)) {
-        notes.push_back(concat(file.path().string(), ": names are read without '", without.prefix, "', which all of them begin with"));
+        notes.push_back(concat(file.path().string(), ": names are read without ", shown(without.prefix),
+                               ", which all of them begin with"));
         return take(*fitting);
       }
     }
