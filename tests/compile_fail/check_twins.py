@@ -13,6 +13,10 @@ the compiler must tell the user:
     // expect: the number of channels C must be positive
     // expect-context: Image<0
 
+A mistake in the compiler's flags has no #ifdef; there is a line for each flag that must be refused:
+
+    // fail-flags: -ffast-math
+
 Without FAIL it must compile. With FAIL it must not: the compiler prints exactly one error, every 'expect:' sentence
 stands in the line of that error, and every 'expect-context:' text somewhere in what it prints. A text may be for one
 compiler only: 'expect[gcc]:', 'expect-context[clang]:'. Returns 77, which CTest shows as skipped, when COMPILER is empty.
@@ -25,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 
+FLAGS = re.compile(r"\s*// fail-flags(?:\[(gcc|clang)\])?: (.+?)\s*$")
 EXPECTATION = re.compile(r"\s*// expect(-context)?(?:\[(gcc|clang)\])?: (.+?)\s*$")
 ERROR = re.compile(r"(^|\s)(fatal )?error: ")
 # For g++ no more than most need, since it instantiates the templates that these headers use again for each program.
@@ -68,23 +73,25 @@ def check(compiler, source, flags):
     expectations = [m for m in map(EXPECTATION.match, text.splitlines()) if m and m[2] in (None, kind)]
     if not any(not m[1] for m in expectations):
         return "the file has no line '// expect: ...' at its top"
-    if not re.search(r"#\s*if.*\bFAIL\b", text):
+    wrong_flags = [m[2].split() for m in map(FLAGS.match, text.splitlines()) if m and m[1] in (None, kind)]
+    if not re.search(r"#\s*if.*\bFAIL\b", text) and not wrong_flags:
         return "the file has no '#ifdef FAIL'"
 
     status, words = compile_half(compiler, source, flags)
     if status != 0:
         return f"the right half does not compile:\n{words}"
-    status, words = compile_half(compiler, source, ["-DFAIL", *flags])
-    if status == 0:
-        return "the wrong half compiles"
-    errors = [line for line in words.splitlines() if ERROR.search(line)]
-    if len(errors) != 1:
-        return f"wanted one error, got {len(errors)}:\n{words}"
-    for expectation in expectations:
-        wanted, place = expectation[3], words if expectation[1] else errors[0]
-        if wanted not in place:
-            return f"wanted in the {'text' if expectation[1] else 'error'}: {wanted}\ngot:\n{words}"
-    print(errors[0])
+    for more in wrong_flags or [["-DFAIL"]]:
+        status, words = compile_half(compiler, source, [*flags, *more])
+        if status == 0:
+            return f"the wrong half compiles ({' '.join(more)})"
+        errors = [line for line in words.splitlines() if ERROR.search(line)]
+        if len(errors) != 1:
+            return f"wanted one error, got {len(errors)}:\n{words}"
+        for expectation in expectations:
+            wanted, place = expectation[3], words if expectation[1] else errors[0]
+            if wanted not in place:
+                return f"wanted in the {'text' if expectation[1] else 'error'}: {wanted}\ngot:\n{words}"
+        print(errors[0])
     return ""
 
 
@@ -99,6 +106,10 @@ SELF_TEST = {
     "other_sentence": (GOOD + "#ifdef FAIL\nint i = nothing;\n#endif\n", "wanted in the error: N must be positive"),
     "other_context": ("// expect-context: B<0>\n" + GOOD + "#ifdef FAIL\nA<0> a;\n#endif\n", "wanted in the text: B<0>"),
     "no_expectation": ("#ifdef FAIL\nint i = nothing;\n#endif\n", "no line '// expect: ...'"),
+    "flags": ("// expect: no A\n// fail-flags: -DA\n// fail-flags: -DB\n#ifdef A\n#error no A\n#endif\n#ifdef B\n"
+              "#error no A, no B\n#endif\n", ""),
+    "flags_taken": ("// expect: no A\n// fail-flags: -DA\n// fail-flags: -DB\n#ifdef A\n#error no A\n#endif\n",
+                    "the wrong half compiles (-DB)"),
     "no_halves": (GOOD, "no '#ifdef FAIL'"),
 }
 

@@ -106,7 +106,7 @@ class PytorchFile {
                   ", wanted whole numbers"));
     const TensorInfo* mine = find(tensor.name);
     if (mine == nullptr) fail(concat("holds no tensor ", detail::shown(tensor.name)));
-    std::vector<std::byte> span(std::size_t(tensor.end - tensor.begin));
+    std::vector<std::byte> span(tensor.end - tensor.begin);
     file_.read(tensor.begin, span);
     const Stride& stride = layouts_[std::size_t(mine - tensors_.data())];
     span = detail::gather(tensor.shape, stride, std::size_t(detail::row_of(tensor.dtype).bytes), std::move(span));
@@ -117,7 +117,7 @@ class PytorchFile {
   /// have those saved after torch.serialization.set_crc32_options(False).
   void verify_checksums() const {
     if (archive_)
-      for (const detail::ZipArchive::Entry& entry : archive_->entries()) archive_->verify(entry);
+      for (const detail::ZipArchive::Entry& entry : archive_->entries()) archive_->verify_entry(entry);
   }
 
  private:
@@ -161,7 +161,7 @@ class PytorchFile {
 
   std::vector<std::byte> read_bytes(std::uint64_t begin, std::uint64_t size) const {
     std::vector<std::byte> bytes;
-    bytes.resize(std::size_t(size));
+    bytes.resize(size);
     file_.read(begin, bytes);
     return bytes;
   }

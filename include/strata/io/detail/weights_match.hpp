@@ -29,7 +29,7 @@ class Mismatch {
   bool empty() const { return counts_ == std::array<std::size_t, 3>{}; }
 
   /// Throws FileError when anything was noted. `hint`: what to do about it.
-  void check(const std::filesystem::path& path, std::string_view wanted, const std::string& hint = {}) const {
+  void throw_if_any(const std::filesystem::path& path, std::string_view wanted, const std::string& hint = {}) const {
     if (empty()) return;
     std::string text;
     for (std::size_t kind = 0; kind < entries_.size(); ++kind) {

@@ -145,8 +145,8 @@ inline std::vector<AnyTensor> read_weights(const WeightsFile& file, const LoadWe
         return take(*fitting);
       }
     }
-  plan.mismatch().check(file.path(), "the network", load_hint(file, plan, options, named));
-  return {};  // not reached: check() throws
+  plan.mismatch().throw_if_any(file.path(), "the network", load_hint(file, plan, options, named));
+  return {};  // not reached: it throws
 }
 
 }  // namespace strata::inline STRATA_ABI::detail
