@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -240,23 +242,31 @@ TEST_CASE("memory that runs out at any moment is an error, and the network and t
   const std::vector<double> wanted = io_test::numbers(given);
 
   /// Calls use() with every allocation failing in turn, until none does; each time it throws or not, check(done) looks.
-  const auto each_failure = [](auto&& use, auto&& check) {
+  /// A reader says which file it was.
+  const auto each_failure = [](const std::filesystem::path& read, auto&& use, auto&& check) {
     for (long n = 1;; ++n) {
       CAPTURE(n);
       st::cpu_pool().trim();  // so that tensors ask for memory too
       bool done = false, failed = false;
+      std::string text;
       try {
         const strata_test::FailNthAllocation failing(n);
         try {
           use();
           done = true;
         } catch (const std::bad_alloc&) {
-        } catch (const st::Error&) {
+          if (!read.empty()) text = "bad_alloc";
+        } catch (const st::FileError& error) {
+          try {
+            text = error.what();
+          } catch (const std::bad_alloc&) {
+          }
         }
         failed = failing.failed();
       } catch (...) {
         FAIL("another exception than bad_alloc or Error");
       }
+      if (!done && !read.empty()) CHECK(text == read.string() + ": cannot be read: there is not enough memory");
       check(done);
       if (!failed) {
         CHECK(done);
@@ -273,7 +283,7 @@ TEST_CASE("memory that runs out at any moment is an error, and the network and t
     CAPTURE(path.string());
     io_test::number(net, 100);
     const auto before = io_test::numbers(net);
-    each_failure([&] { st::load_weights(path, net); },
+    each_failure(path, [&] { st::load_weights(path, net); },
                  [&](bool done) {
                    CHECK((io_test::numbers(net) != before) == done);
                    io_test::number(net, 100);
@@ -284,21 +294,24 @@ TEST_CASE("memory that runs out at any moment is an error, and the network and t
     CAPTURE(path.string());
     const auto before = io_test::numbers(net);
     each_failure(
+        {},
         [&] {
+          bool loaded = true;
           try {
             st::load_weights(path, net);
           } catch (const st::FileError&) {
-            return;
+            loaded = false;
           }
-          throw st::ValueError("it was loaded");
+          if (loaded) throw std::logic_error("it was loaded");
         },
         [&](bool) { CHECK(io_test::numbers(net) == before); });
   }
   io_test::number(net, 100);
   const auto before = io_test::numbers(net);
   each_failure(
+      checkpoint,
       [&] {
-        if (st::load_checkpoint(checkpoint, net, other).epoch != 7) throw st::ValueError("another epoch");
+        if (st::load_checkpoint(checkpoint, net, other).epoch != 7) throw std::logic_error("another epoch");
       },
       [&](bool done) {
         CHECK(io_test::numbers(net) == (done ? wanted : before));
@@ -309,13 +322,13 @@ TEST_CASE("memory that runs out at any moment is an error, and the network and t
 
   // Writing: what was there stays, or the new file is there whole.
   st::save_checkpoint(checkpoint, {.epoch = 8}, given, sgd);
-  each_failure([&] { st::save_weights(safetensors, given, {{"a", "c"}}); },
+  each_failure({}, [&] { st::save_weights(safetensors, given, {{"a", "c"}}); },
                [&](bool) {
                  io_test::Net back;
                  st::load_weights(safetensors, back);
                  CHECK(io_test::numbers(back) == wanted);
                });
-  each_failure([&] { st::save_checkpoint(checkpoint, {.epoch = 8}, given, sgd); },
+  each_failure({}, [&] { st::save_checkpoint(checkpoint, {.epoch = 8}, given, sgd); },
                [&](bool) {
                  io_test::Net back;
                  CHECK(st::load_checkpoint(checkpoint, back, other).epoch == 8);

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <filesystem>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,7 +61,7 @@ void save_weights(const std::filesystem::path& path, const Net& net, const Metad
 /// it is when memory runs out. Only num_batches_tracked may be missing, and a bias where the file has none at all: see
 /// LoadWeightsOptions. The report says what else a user should know.
 template <class Net>
-LoadReport load_weights(const std::filesystem::path& path, Net& net, const LoadWeightsOptions& options = {}) {
+LoadReport load_weights(const std::filesystem::path& path, Net& net, const LoadWeightsOptions& options = {}) try {
   static_assert(!std::is_const_v<Net>, "strata: load_weights changes the network, which must not be const");
   const WeightsFile file(path, options.key);
   LoadReport report{.metadata = file.metadata(), .key = file.key(), .notes = file.notes()};
@@ -70,6 +71,8 @@ LoadReport load_weights(const std::filesystem::path& path, Net& net, const LoadW
   for (std::size_t i = 0; i < values.size(); ++i)  // from here on nothing fails, unless an accelerator does
     if (detail::bytes_of(values[i]) != detail::bytes_of(*targets[i])) detail::copy_into(*targets[i], values[i]);
   return report;
+} catch (const std::bad_alloc&) {
+  detail::no_memory_for(path);
 }
 
 }  // namespace strata::inline STRATA_ABI

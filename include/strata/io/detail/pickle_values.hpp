@@ -126,7 +126,7 @@ inline PickleGlobal known_global(std::string_view module, std::string_view name)
     global.known = PickleKnown::tensor_type;
   } else if (is("torch", "Size")) {
     global.known = PickleKnown::size;
-  } else if ((module == "torch" || module == "torch.storage") && name.ends_with("Storage")) {
+  } else if ((module == "torch" || module == "torch.storage" || module == "torch.cuda") && name.ends_with("Storage")) {
     global.known = PickleKnown::storage_type;
     for (const PickleStorageRow& row : pickle_storages)
       if (name.substr(0, name.size() - 7) == row.name) global.dtype = row.dtype, global.width = row.width;
