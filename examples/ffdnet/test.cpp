@@ -28,7 +28,7 @@ struct Options {
 template <int Channels>
 void test(const Options& options, st::Device device) {
   ffdnet::FFDNet<Channels> trained;
-  st::load_weights(options.weights, trained);
+  for (const std::string& note : st::load_weights(options.weights, trained).notes) std::fprintf(stderr, "%s\n", note.c_str());
   auto net = st::fold(trained);
   st::to(net, device);
   const st::MetricOptions protocol{.rounding = options.rounding == "8bit" ? st::Rounding::to_8bit : st::Rounding::none};

@@ -19,7 +19,7 @@ namespace {
 void test(const std::string& weights, const std::string& data, bool ensemble, st::Device device) {
   using Net = super_resolution::SuperResolution<>;
   Net trained;
-  st::load_weights(weights, trained);
+  for (const std::string& note : st::load_weights(weights, trained).notes) std::fprintf(stderr, "%s\n", note.c_str());
   auto net = st::fold(trained);
   st::to(net, device);
   const st::MetricOptions protocol{.rounding = st::Rounding::to_8bit, .border = super_resolution::factor};
