@@ -5,8 +5,9 @@
 //     pass.backward(loss);
 //     sgd.step();
 //
-// An optimiser keeps pointers to the network's parameters: the network must outlive it and must not move, and members
-// must not be added to it afterwards.
+// An optimiser keeps pointers to the network's parameters: the network must outlive it and must not move, which is an Error
+// when the optimiser is used next, and members must not be added to it afterwards. Assigning to the network, as when the best
+// weights so far are put back, changes its numbers only.
 //
 // State that a checkpoint keeps is given as one list, from which saving and loading both follow:
 //
@@ -112,7 +113,7 @@ class Optimizer {
  protected:
   struct Slot {
     std::string name;
-    Parameter* parameter;
+    detail::LeafPointer<Parameter> parameter;
   };
 
   template <class Net>
@@ -120,7 +121,7 @@ class Optimizer {
     static_assert(!std::is_const_v<Net>, "strata: an optimiser changes its network, so the network must not be const");
     static_assert(detail::holds_state<Net>,
                   "strata: an optimiser wants a network: a type with parameters and a visit() that lists its members");
-    for_each_parameter(net, [&](const std::string& name, Parameter& p) { slots_.push_back({name, &p}); });
+    for_each_parameter(net, [&](const std::string& name, Parameter& p) { slots_.push_back({name, {who_, name, p, p}}); });
     if (slots_.empty()) throw ValueError(concat(who_, ": the network has no parameters, so there is nothing to learn"));
     set_lr(lr);
   }
