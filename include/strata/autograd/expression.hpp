@@ -401,8 +401,10 @@ template <detail::variable_operand A>
 auto tanh(const A& a) { return detail::unary<math::Tanh>(a); }
 template <detail::variable_operand A>
 auto erf(const A& a) { return detail::unary<math::Erf>(a); }
-/// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high.
+/// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high. (Of an
+/// image it is an image: tensor/image.hpp.)
 template <detail::variable_operand A>
+  requires(!detail::IsImage<A>::value)
 auto clamp(const A& a, double low, double high) {
   if (!(low <= high)) throw ValueError(concat("clamp: low ", low, " must not be above high ", high));
   return detail::unary(a, math::Clamp{low, high});

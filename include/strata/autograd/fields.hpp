@@ -21,6 +21,8 @@ struct Types {};
 
 /// The empty base of the library's modules; see nn/module.hpp.
 struct LayerTag {};
+template <class Self>
+struct LayerOf : LayerTag {};
 
 namespace detail {
 

@@ -52,11 +52,21 @@ concept associative = !has_visit<T> && requires { typename T::key_type; } && !st
 template <class T>
 concept owner = !has_visit<T> && requires(T& t) { typename T::element_type; t.get(); *t; };
 
+// The type that a module gives to Layer<Self>; void for another type.
+template <class Self>
+Self layer_self(const LayerOf<Self>&);
+void layer_self(...);
+template <class M>
+using LayerSelf = decltype(layer_self(std::declval<const M&>()));
+
+/// Whether a module itself says what it holds, and has not inherited the words of one that it extends.
+template <class M>
+concept says_has_state = requires { M::has_state; } && (std::is_void_v<LayerSelf<M>> || std::is_same_v<LayerSelf<M>, M>);
+
 /// Whether a member of this type may hold parameters or buffers. A module that says has_state = false does not.
 template <class T>
 struct HoldsState : std::bool_constant<is_leaf<T> || has_visit<T>> {};
-template <class T>
-  requires requires { T::has_state; }
+template <says_has_state T>
 struct HoldsState<T> : std::bool_constant<T::has_state> {};
 template <class T>
   requires(sequence<T> || associative<T>)
@@ -86,6 +96,9 @@ inline std::string join(const std::string& prefix, std::integral auto index) {
 /// One error for a module whose list is wrong.
 template <class M>
 struct every_member_listed {
+  static_assert(std::is_void_v<LayerSelf<M>> || std::is_base_of_v<LayerSelf<M>, M>,
+                "strata: a module derives from Layer<Other>, where Other is another module: write 'struct Module : Layer<Module>' "
+                "(read every_member_listed<Module> beside this message)");
   static constexpr bool holds = check_list<M, HoldsState>();
 };
 
@@ -146,7 +159,7 @@ void walk(const std::string& name, Member& member, F& f) {
     f(name, member);
   } else if constexpr (has_visit<Plain>) {
     static_assert(every_member_listed<Plain>::holds);
-    if constexpr (!compared_by_compiler<Plain, HoldsState>() && !requires { Plain::has_state; }) {
+    if constexpr (!compared_by_compiler<Plain, HoldsState>() && !says_has_state<Plain>) {
       ListedParts listed;
       Plain::visit(member, AddToList<HoldsState>{listed});
       check_listed(listed, std::addressof(member), sizeof(Plain), type_text<Plain>());

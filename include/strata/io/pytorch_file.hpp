@@ -62,19 +62,24 @@ class PytorchFile {
   /// Whether the file begins as a zip archive or as the form before it.
   static bool recognises(const InputFile& file) { return is_zip(file) || is_legacy(file); }
 
-  const std::filesystem::path& path() const { return file_.path(); }
+  const std::filesystem::path& path() const& { return file_.path(); }
+  std::filesystem::path path() const&& { return path(); }
 
   /// The key of the dict that was read; empty for the file's own.
-  const std::string& key() const { return key_; }
+  const std::string& key() const& { return key_; }
+  std::string key() const&& { return key(); }
 
   /// The dict's tensors, in its order.
-  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const std::vector<TensorInfo>& tensors() const& { return tensors_; }
+  std::vector<TensorInfo> tensors() const&& { return tensors(); }
 
   /// What else the dict holds: names and Python's words for what they are.
-  const std::vector<std::pair<std::string, std::string>>& others() const { return others_; }
+  const std::vector<std::pair<std::string, std::string>>& others() const& { return others_; }
+  std::vector<std::pair<std::string, std::string>> others() const&& { return others(); }
 
   /// The tensor of that name; null when there is none.
-  const TensorInfo* find(const std::string& name) const {
+  const TensorInfo* find(const std::string& name) const&& = delete;  // it would not outlive the file
+  const TensorInfo* find(const std::string& name) const& {
     const auto found = index_.find(name);
     return found == index_.end() ? nullptr : &tensors_[found->second];
   }

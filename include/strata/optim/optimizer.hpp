@@ -18,8 +18,11 @@
 // exists (an AnyTensor of shape (0) is state that is not there yet).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -122,6 +125,7 @@ class Optimizer {
     static_assert(detail::holds_state<Net>,
                   "strata: an optimiser wants a network: a type with parameters and a visit() that lists its members");
     for_each_parameter(net, [&](const std::string& name, Parameter& p) { slots_.push_back({name, {who_, name, p, p}}); });
+    check_listed_once();
     if (slots_.empty()) throw ValueError(concat(who_, ": the network has no parameters, so there is nothing to learn"));
     set_lr(lr);
   }
@@ -155,6 +159,16 @@ class Optimizer {
   double lr_ = 0;
 
  private:
+  void check_listed_once() const {
+    std::vector<std::pair<const Parameter*, const std::string*>> places;
+    for (const Slot& slot : slots_) places.emplace_back(&*slot.parameter, &slot.name);
+    std::stable_sort(places.begin(), places.end(), [](const auto& a, const auto& b) { return std::less<>()(a.first, b.first); });
+    const auto twice = std::adjacent_find(places.begin(), places.end(), [](const auto& a, const auto& b) { return a.first == b.first; });
+    if (twice != places.end())
+      throw Error(concat(who_, ": '", *twice->second, "' and '", *std::next(twice)->second, "' are one parameter, which would be "
+                         "changed twice in a step: a network's lists must name each member once"));
+  }
+
   void check(const std::string& name, Parameter& parameter) const {
     if (parameter.any_value().index() > 1) throw Error(concat(who_, "::step: '", name, "' does not hold floats"));
     if (on_accelerator(parameter.device()) && parameter.any_value().index() != 0) detail::throw_not_float(parameter.device());

@@ -6,6 +6,7 @@
 // Values are floats, by custom in [0, 1]. Memory is N, H, W, C. Like a Tensor, an Image is a handle: clone() copies.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -81,6 +82,18 @@ class Image {
 
   Tensor<T> tensor_;
 };
+
+/// Values below low become low, above high become high. Throws ValueError for low > high. (Of a value in a pass:
+/// autograd/expression.hpp.)
+template <int C, class T>
+Image<C, T> clamp(const Image<C, T>& image, double low = 0, double high = 1) {
+  if (!(low <= high)) throw ValueError(concat("clamp: low ", low, " must not be above high ", high));
+  image.tensor().require_host("clamp");
+  Image<C, T> out(image.n(), image.h(), image.w());
+  std::transform(image.data(), image.data() + image.size(), out.data(),
+                 [&](T value) { return std::clamp(value, static_cast<T>(low), static_cast<T>(high)); });
+  return out;
+}
 
 /// The class a labelled image belongs to, counted from 0.
 using Label = std::int64_t;
