@@ -1,5 +1,5 @@
-// A pointer to a parameter or a buffer that knows what has become of it. A tape, an optimiser and a moving average keep such
-// pointers; a network that is moved or destroyed under them is then an error with a sentence.
+// A pointer to a parameter or a buffer that knows what has become of it. A tape, an optimiser and a moving average keep
+// such pointers; a network that is moved or destroyed under them is then an error with a sentence.
 #pragma once
 
 #include <atomic>
@@ -48,8 +48,8 @@ class AnchorHandle {
   Anchor* anchor_ = nullptr;
 };
 
-/// The base of Parameter and Buffer. A copy is another leaf; who moves from a leaf ends it for those who point to it. What
-/// is assigned to one changes its numbers and leaves it in its place.
+/// The base of Parameter and Buffer. A copy is another leaf; who moves from a leaf ends it for those who point to it.
+/// What is assigned to one changes its numbers and leaves it in its place.
 class Anchored {
  public:
   /// What the first bytes of each are, by which visit.hpp finds those that no list names.
@@ -86,7 +86,8 @@ inline const char* text_of(Fate fate) {
                              : "was destroyed (at the end of its scope, or in a std::vector that grew)";
 }
 
-/// A named pointer to a leaf, or to something in it. Throws Error, naming it, when it is used and the leaf is not there.
+/// A named pointer to a leaf, or to something in it. Throws Error, naming it, when it is used and the leaf is not
+/// there.
 template <class T>
 class LeafPointer {
  public:
@@ -103,7 +104,8 @@ class LeafPointer {
 
  private:
   [[noreturn]] void throw_gone() const {
-    throw Error(concat(who_, ": '", name_, "' ", text_of(anchor_.fate()), " after ", who_, " was made for its network, which must ",
+    throw Error(concat(who_, ": '", name_, "' ", text_of(anchor_.fate()), " after ", who_,
+                       " was made for its network, which must ",
                        "outlive it and stay where it is: make it anew for the network that is to be used"));
   }
 

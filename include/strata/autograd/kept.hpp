@@ -1,5 +1,5 @@
-// What a recorded step reads again on the way back: numbers that must by then be what they were, and parameters that must be
-// where they were. Compared before the step runs, so that a change is an error and not a wrong gradient.
+// What a recorded step reads again on the way back: numbers that must by then be what they were, and parameters that
+// must be where they were. Compared before the step runs, so that a change is an error and not a wrong gradient.
 #pragma once
 
 #include <cstdint>
@@ -30,16 +30,23 @@ class Kept {
 
  private:
   [[noreturn]] void throw_gone() const {
-    throw Error(concat("backward: a parameter of shape ", shape_.str(), " ", text_of(anchor_.fate()), " between the forward pass that "
-                       "used it and backward(): until then a network must stay where it is", rest));
+    throw Error(concat("backward: a parameter of shape ", shape_.str(), " ", text_of(anchor_.fate()),
+                       " between the forward pass that "
+                       "used it and backward(): until then a network must stay where it is",
+                       rest));
   }
   [[noreturn]] void throw_changed() const {
     if (value_ != nullptr)
-      throw Error(concat("backward: a parameter of shape ", shape_.str(), " has changed since the forward pass read it (an optimiser's "
-                         "step, an assignment, load_weights, st::to, an average swapped in), and the gradient would be wrong: "
-                         "change parameters after backward(), or run the forward pass again", rest));
-    throw Error(concat("backward: numbers of shape ", shape_.str(), " have changed in place since the forward pass read them, and the "
-                       "gradient would be wrong: change a copy, x.clone(), or change them after backward()", rest));
+      throw Error(
+          concat("backward: a parameter of shape ", shape_.str(),
+                 " has changed since the forward pass read it (an optimiser's "
+                 "step, an assignment, load_weights, st::to, an average swapped in), and the gradient would be wrong: "
+                 "change parameters after backward(), or run the forward pass again",
+                 rest));
+    throw Error(concat("backward: numbers of shape ", shape_.str(),
+                       " have changed in place since the forward pass read them, and the "
+                       "gradient would be wrong: change a copy, x.clone(), or change them after backward()",
+                       rest));
   }
   static constexpr const char* rest = ". What this pass has added to gradients so far is to be forgotten: zero_grad()";
 

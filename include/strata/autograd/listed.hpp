@@ -1,9 +1,9 @@
-// Whether a module's visit() lists each of its members once: found by the compiler for an aggregate whose visit() is constexpr,
-// and when the list runs for all others (visit.hpp calls both).
+// Whether a module's visit() lists each of its members once: found by the compiler for an aggregate whose visit() is
+// constexpr, and when the list runs for all others (visit.hpp calls both).
 //
-// When it runs, the bytes of the object that no listed member covers are searched for the mark of a parameter or a buffer
-// (anchor.hpp). That finds members of classes with constructors, private ones and those of bases. It finds nothing behind a
-// pointer or in a std::vector that such a class does not list.
+// When it runs, the bytes of the object that no listed member covers are searched for the mark of a parameter or a
+// buffer (anchor.hpp). That finds members of classes with constructors, private ones and those of bases. It finds
+// nothing behind a pointer or in a std::vector that such a class does not list.
 #pragma once
 
 #include <array>
@@ -83,8 +83,10 @@ struct CompareWithFields {
   template <class... Fields>
   constexpr ListFault operator()(const Fields&... fields) const {
     constexpr std::size_t fields_count = sizeof...(Fields);
-    const std::array<const void*, fields_count + 1> places{static_cast<const void*>(std::addressof(fields))..., nullptr};
-    constexpr std::array<std::size_t, fields_count + 1> bytes{(State<std::remove_cv_t<Fields>>::value ? sizeof(Fields) : 0)..., 0};
+    const std::array<const void*, fields_count + 1> places{static_cast<const void*>(std::addressof(fields))...,
+                                                           nullptr};
+    constexpr std::array<std::size_t, fields_count + 1> bytes{
+        (State<std::remove_cv_t<Fields>>::value ? sizeof(Fields) : 0)..., 0};
     ListFault fault;
     std::size_t unlisted = 0, matched = 0, all = 0;
     for (std::size_t field = 0; field < fields_count; ++field) {
@@ -147,7 +149,8 @@ concept list_is_constexpr = requires { typename std::bool_constant<list_fault<M,
 /// Whether the members can be told. The library's own modules vouch for theirs.
 template <class M>
 constexpr bool members_comparable() {
-  if constexpr (requires { M::has_state; } || requires { M::is_leaf_layer; })
+  if constexpr (
+      requires { M::has_state; } || requires { M::is_leaf_layer; })
     return false;
   else
     return !std::is_same_v<fields_of<M>, Unknown>;
@@ -170,19 +173,22 @@ struct FieldAt<0, Types<First, Rest...>> {
   using type = First;
 };
 
-// Read the template arguments in the compiler's text: the module, the number of the member, counted from 0, and its type.
+// Read the template arguments in the compiler's text: the module, the number of the member, counted from 0, and its
+// type.
 template <class Module, int Number, class Member>
 struct member_not_listed {
-  static_assert(Number < 0,
-                "strata: visit() does not list every member that holds parameters: a forgotten one would never be trained or "
-                "saved; add f(\"name\", self.name) for it (read member_not_listed<Module, Number, Member> beside this "
-                "message: Number counts the members from 0)");
+  static_assert(
+      Number < 0,
+      "strata: visit() does not list every member that holds parameters: a forgotten one would never be trained or "
+      "saved; add f(\"name\", self.name) for it (read member_not_listed<Module, Number, Member> beside this "
+      "message: Number counts the members from 0)");
 };
 template <class Module, int Number, class Member>
 struct member_listed_twice {
-  static_assert(Number < 0,
-                "strata: visit() lists a member twice, which would be trained twice in a step and saved under two names (read "
-                "member_listed_twice<Module, Number, Member> beside this message: Number counts the members from 0)");
+  static_assert(
+      Number < 0,
+      "strata: visit() lists a member twice, which would be trained twice in a step and saved under two names (read "
+      "member_listed_twice<Module, Number, Member> beside this message: Number counts the members from 0)");
 };
 template <class Module, bool SameName>
 struct members_of_one_name {
@@ -197,9 +203,11 @@ constexpr auto list_error() {
   if constexpr (compared_by_compiler<M, State>()) {
     constexpr ListFault fault = list_fault<M, State>();
     if constexpr (fault.missing >= 0)
-      return std::type_identity<member_not_listed<M, fault.missing, typename FieldAt<fault.missing, fields_of<M>>::type>>();
+      return std::type_identity<
+          member_not_listed<M, fault.missing, typename FieldAt<fault.missing, fields_of<M>>::type>>();
     else if constexpr (fault.twice >= 0)
-      return std::type_identity<member_listed_twice<M, fault.twice, typename FieldAt<fault.twice, fields_of<M>>::type>>();
+      return std::type_identity<
+          member_listed_twice<M, fault.twice, typename FieldAt<fault.twice, fields_of<M>>::type>>();
     else
       return std::type_identity<members_of_one_name<M, fault.same_name>>();
   } else {
@@ -218,20 +226,25 @@ std::string_view type_text() {
 }
 
 /// Throws Error when something is wrong with the list of the module of `bytes` bytes at `object`.
-[[gnu::no_sanitize_address]]  // it reads what lies between members
-inline void check_listed(const ListedParts& listed, const void* object, std::size_t bytes, std::string_view type) {
+[[gnu::no_sanitize_address, gnu::noinline]]  // it reads what lies between members
+inline void
+check_listed(const ListedParts& listed, const void* object, std::size_t bytes, std::string_view type) {
   if (!listed.complete()) return;
   const auto begin = reinterpret_cast<std::uintptr_t>(object), end = begin + bytes;
   const auto place = [](const ListedParts::Part& part) { return reinterpret_cast<std::uintptr_t>(part.place); };
-  const auto covers = [&](const ListedParts::Part& part, std::uintptr_t at) { return at >= place(part) && at < place(part) + part.bytes; };
+  const auto covers = [&](const ListedParts::Part& part, std::uintptr_t at) {
+    return at >= place(part) && at < place(part) + part.bytes;
+  };
   for (std::size_t i = 0; i < listed.count; ++i)
     for (std::size_t j = 0; j < i; ++j) {
       const ListedParts::Part &one = listed.parts[j], &other = listed.parts[i];
       if (covers(one, place(other)) || covers(other, place(one)))
-        throw Error(concat("visit() of ", type, " lists one member twice, as '", one.name.str(), "' and as '", other.name.str(),
-                           "': it would be trained twice in a step and saved under two names; most likely another was meant"));
+        throw Error(
+            concat("visit() of ", type, " lists one member twice, as '", one.name.str(), "' and as '", other.name.str(),
+                   "': it would be trained twice in a step and saved under two names; most likely another was meant"));
       if (one.name == other.name)
-        throw Error(concat("visit() of ", type, " gives two members the name '", one.name.str(), "': a file could hold only one of them"));
+        throw Error(concat("visit() of ", type, " gives two members the name '", one.name.str(),
+                           "': a file could hold only one of them"));
     }
   constexpr std::uintptr_t step = alignof(std::uint64_t);
   const ListedParts::Part* before = nullptr;  // the last one passed
@@ -247,9 +260,11 @@ inline void check_listed(const ListedParts& listed, const void* object, std::siz
     std::uint64_t word = 0;
     std::memcpy(&word, reinterpret_cast<const void*>(at), sizeof word);
     if (word == Anchored::mark)
-      throw Error(concat("visit() of ", type, " does not list every member that holds parameters: one lies ",
-                         before == nullptr ? std::string("before all that are listed") : "behind '" + before->name.str() + "'", " (at byte ",
-                         at - begin, " of ", bytes, "); it would never be trained or saved: add f(\"name\", self.name) for it"));
+      throw Error(
+          concat("visit() of ", type, " does not list every member that holds parameters: one lies ",
+                 before == nullptr ? std::string("before all that are listed") : "behind '" + before->name.str() + "'",
+                 " (at byte ", at - begin, " of ", bytes,
+                 "); it would never be trained or saved: add f(\"name\", self.name) for it"));
   }
 }
 

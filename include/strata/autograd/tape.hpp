@@ -61,9 +61,9 @@ class Tape {
   template <class Step, class... Reads>
   void record(std::int64_t output, Step step, const Reads&... reads) {
     static_assert(alignof(Step) <= 64);
+    void* place = take(sizeof(Step));
     const std::size_t first = kept_.size();
     (keep_for_backward(kept_, reads), ...);
-    void* place = take(sizeof(Step));
     steps_.push_back({new (place) Step(std::move(step)), output, first,
                       [](void* held, Tape& tape) { (*static_cast<Step*>(held))(tape); },
                       [](void* held) { static_cast<Step*>(held)->~Step(); }});

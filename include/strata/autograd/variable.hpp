@@ -112,6 +112,10 @@ const Var<C, T>& as_var(const Var<C, T>& x) {
   return x;
 }
 template <int C, class T>
+Var<C, T> as_var(Var<C, T>&& x) {
+  return std::move(x);
+}
+template <int C, class T>
 Var<C, T> as_var(const Image<C, T>& x) {
   return Var<C, T>(x);
 }

@@ -64,16 +64,18 @@ class HeldNumbers {
   /// There is none.
   template <class U>
   operator U*() const {
-    static_assert(sizeof(U*) == 0,
-                  "strata: a pointer into the numbers of a temporary: give what holds them a name first, as in 'const auto y = "
-                  "net(pass, x); const float* numbers = y.data();'");
+    static_assert(
+        sizeof(U*) == 0,
+        "strata: a pointer into the numbers of a temporary: give what holds them a name first, as in 'const auto y = "
+        "net(pass, x); const float* numbers = y.data();'");
     return nullptr;
   }
   template <class U, std::size_t N>
   operator std::span<U, N>() const {
-    static_assert(sizeof(U*) == 0,
-                  "strata: a span of the numbers of a temporary: give what holds them a name first, as in 'const auto y = "
-                  "net(pass, x); const auto numbers = y.value().span();'");
+    static_assert(
+        sizeof(U*) == 0,
+        "strata: a span of the numbers of a temporary: give what holds them a name first, as in 'const auto y = "
+        "net(pass, x); const auto numbers = y.value().span();'");
     return std::span<U, N>();
   }
 

@@ -1,6 +1,7 @@
-// Whether numbers that a backward pass will read again are still what they were. A block is watched from the forward pass on;
-// whoever asks for it to write is taken down with a checksum of what lay there before, and when the backward pass comes the
-// checksum is compared. So an access that changes nothing is no change, and a block that nobody asks for costs nothing.
+// Whether numbers that a backward pass will read again are still what they were. A block is watched from the forward
+// pass on; whoever asks for it to write is taken down with a checksum of what lay there before, and when the backward
+// pass comes the checksum is compared. So an access that changes nothing is no change, and a block that nobody asks for
+// costs nothing.
 #pragma once
 
 #include <atomic>
@@ -15,7 +16,8 @@ namespace strata::inline STRATA_ABI::detail {
 
 /// Beside each block of memory. A pointer to write through that was asked for before begin() is not noticed.
 struct Watch {
-  static constexpr std::size_t unreadable = std::numeric_limits<std::size_t>::max();  ///< of a device: each access is a change
+  static constexpr std::size_t unreadable =
+      std::numeric_limits<std::size_t>::max();  ///< of a device: each access is a change
 
   std::atomic<bool> on{false};  ///< whether who asks for the block to write must call before_write() first
   std::size_t bytes = 0;        ///< what was asked of the pool
