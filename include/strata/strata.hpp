@@ -4,6 +4,8 @@
 //     namespace st = strata;
 #pragma once
 
+#include "strata/core/macros_away.inc"
+
 #include "strata/core/config.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/flush_denormals.hpp"
@@ -99,3 +101,5 @@
 #include "strata/deploy/row_stages.hpp"
 #include "strata/deploy/tile.hpp"
 #include "strata/version.hpp"
+
+#include "strata/core/macros_back.inc"

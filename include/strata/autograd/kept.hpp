@@ -22,7 +22,7 @@ class Kept {
   ~Kept() { storage_.unwatch(); }
 
   /// Throws Error when something has happened to it.
-  void check() const {
+  void compare() const {
     if (value_ != nullptr && anchor_.fate() != Fate::here) throw_gone();
     if (value_ != nullptr && !storage_of(*value_).same_block(storage_)) throw_changed();
     if (!storage_.unchanged_since(version_)) throw_changed();

@@ -162,7 +162,7 @@ class Tape {
         }
       } destroy{step, kept_};
       if (at(step.output).gradient) {
-        for (std::size_t i = step.first_kept; i < kept_.size(); ++i) kept_[i].check();
+        for (std::size_t i = step.first_kept; i < kept_.size(); ++i) kept_[i].compare();
         step.run(step.held, *this);
       }
       if (Value& done = at(step.output); !done.keep) {
