@@ -109,6 +109,20 @@ struct Inside {
     f("again", self.first.b);
   }
 };
+struct InsideAsWell {  // the compiler can compare this one, but for what is inside
+  Pair first;
+  static constexpr void visit(auto& self, auto&& f) {
+    f("first", self.first);
+    f("again", self.first.b);
+  }
+};
+struct ByParts {
+  Pair first;
+  static constexpr void visit(auto& self, auto&& f) {
+    f("a", self.first.a);
+    f("b", self.first.b);
+  }
+};
 struct OneName {
   Pair first, second;
   OneName() {}
@@ -229,6 +243,10 @@ TEST_CASE("a member listed twice, or two under one name, are found when the list
   CHECK_THROWS_WITH_AS(st::zero_grad(twice), doctest::Contains("Twice lists one member twice, as 'first' and as 'second'"), st::Error);
   Inside inside;
   CHECK_THROWS_WITH_AS(st::zero_grad(inside), doctest::Contains("Inside lists one member twice, as 'first' and as 'again'"), st::Error);
+  InsideAsWell as_well;
+  CHECK_THROWS_WITH_AS(st::zero_grad(as_well), doctest::Contains("InsideAsWell lists one member twice"), st::Error);
+  ByParts parts;
+  CHECK(names_of(parts) == Names{"a", "b"});
   OneName one_name;
   CHECK_THROWS_WITH_AS(st::zero_grad(one_name), doctest::Contains("gives two members the name 'first'"), st::Error);
 }

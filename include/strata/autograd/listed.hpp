@@ -73,6 +73,7 @@ struct ListedParts {
 struct ListFault {
   int missing = -1, twice = -1;
   bool same_name = false;
+  bool unclear = false;  ///< it names what is inside members: to be compared when it runs
 };
 
 /// Compares the list with the members' places. State<Field> tells which members count.
@@ -102,6 +103,7 @@ struct CompareWithFields {
     for (std::size_t i = 0; i < listed.count; ++i) all += listed.parts[i].bytes;
     // A list may name what is inside a member instead of the member: then the sizes tell.
     if (all - matched == unlisted) fault.missing = -1;
+    fault.unclear = all != matched && fault.missing < 0 && fault.twice < 0;
     fault.same_name = listed.same_name() >= 0;
     return fault;
   }
@@ -137,7 +139,7 @@ template <class M, template <class> class State>
 constexpr ListFault list_fault() {
   ListedParts listed;
   M::visit(Somewhere<M>::place.object, AddToList<State>{listed});
-  if (!listed.complete()) return {};
+  if (!listed.complete()) return {.unclear = true};
   return with_fields(Somewhere<M>::place.object, CompareWithFields<State>{listed});
 }
 #if defined(__clang__)
@@ -158,8 +160,10 @@ constexpr bool members_comparable() {
 /// Whether the compiler compares M's list.
 template <class M, template <class> class State>
 constexpr bool compared_by_compiler() {
-  if constexpr (members_comparable<M>())
-    return list_is_constexpr<M, State>;
+  if constexpr (!members_comparable<M>())
+    return false;
+  else if constexpr (list_is_constexpr<M, State>)
+    return !list_fault<M, State>().unclear;
   else
     return false;
 }
