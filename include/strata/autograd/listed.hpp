@@ -42,7 +42,7 @@ struct PartName {
 
 /// The members that visit() lists and that hold parameters or buffers.
 struct ListedParts {
-  static constexpr std::size_t most = 48;  // more are not compared
+  static constexpr std::size_t most = 96;  // more are not compared
   struct Part {
     const void* place = nullptr;
     std::size_t bytes = 0;

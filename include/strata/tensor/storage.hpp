@@ -112,7 +112,8 @@ class Storage {
   ~Storage() { release(); }
 
   explicit operator bool() const { return block_ != nullptr; }
-  void* data() const { return block_ ? block_->data : nullptr; }
+  void* data() const& { return block_ ? block_->data : nullptr; }
+  void* data() const&& = delete;  // the last handle of a block gives it back: name it first
   /// The same for who may write: where a backward pass is to read the block again, what lies there is noted first.
   void* data_to_write() const {
     if (block_ && block_->watch.on.load(std::memory_order_relaxed)) [[unlikely]] block_->watch.before_write(block_->data);
@@ -325,8 +326,9 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(std::size_t count) : storage_(cpu_pool().take(count > SIZE_MAX / sizeof(T) ? SIZE_MAX : count * sizeof(T))) {}
-  T* data() { return static_cast<T*>(storage_.data()); }
-  const T* data() const { return static_cast<const T*>(storage_.data()); }
+  T* data() & { return static_cast<T*>(storage_.data()); }
+  const T* data() const& { return static_cast<const T*>(storage_.data()); }
+  const T* data() const&& = delete;  // it ends with this line
   T& operator[](std::size_t index) { return data()[index]; }
 
  private:
