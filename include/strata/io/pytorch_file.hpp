@@ -66,26 +66,33 @@ class PytorchFile {
   /// Whether the file begins as a zip archive or as the form before it.
   static bool recognises(const InputFile& file) { return is_zip(file) || is_legacy(file); }
 
-  const std::filesystem::path& path() const { return file_.path(); }
+  const std::filesystem::path& path() const& { return file_.path(); }
+  std::filesystem::path path() const&& { return path(); }
 
   /// The key of the dict that was read; empty for the file's own.
-  const std::string& key() const { return key_; }
+  const std::string& key() const& { return key_; }
+  std::string key() const&& { return key(); }
 
   /// The dict's tensors, in its order.
-  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const std::vector<TensorInfo>& tensors() const& { return tensors_; }
+  std::vector<TensorInfo> tensors() const&& { return tensors(); }
 
   /// What else the dict holds: names and Python's words for what they are.
-  const std::vector<std::pair<std::string, std::string>>& others() const { return others_; }
+  const std::vector<std::pair<std::string, std::string>>& others() const& { return others_; }
+  std::vector<std::pair<std::string, std::string>> others() const&& { return others(); }
 
   /// Other dicts with tensors than the one that was read, in words: "'params', 'discriminator'".
-  const std::string& other_dicts() const { return other_dicts_; }
+  const std::string& other_dicts() const& { return other_dicts_; }
+  std::string other_dicts() const&& { return other_dicts(); }
 
   /// The classes and functions that the file names and nothing here knows, 16 at most, as they may be shown: nothing was
   /// done with them. Python would call them to open the file.
-  const std::vector<std::string>& unknown_names() const { return unknown_names_; }
+  const std::vector<std::string>& unknown_names() const& { return unknown_names_; }
+  std::vector<std::string> unknown_names() const&& { return unknown_names(); }
 
   /// The tensor of that name; null when there is none.
-  const TensorInfo* find(std::string_view name) const {
+  const TensorInfo* find(std::string_view name) const&& = delete;  // it would not outlive the file
+  const TensorInfo* find(std::string_view name) const& {
     const auto found = std::lower_bound(index_.begin(), index_.end(), name,
                                         [&](std::uint32_t i, std::string_view wanted) { return tensors_[i].name < wanted; });
     return found == index_.end() || tensors_[*found].name != name ? nullptr : &tensors_[*found];

@@ -78,14 +78,18 @@ class SafetensorsFile {
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  const std::filesystem::path& path() const { return file_.path(); }
-  const Metadata& metadata() const { return header_.metadata; }
+  const std::filesystem::path& path() const& { return file_.path(); }
+  std::filesystem::path path() const&& { return path(); }
+  const Metadata& metadata() const& { return header_.metadata; }
+  Metadata metadata() const&& { return metadata(); }
 
   /// All tensors, in the order of their places in the file.
-  const std::vector<TensorInfo>& tensors() const { return header_.tensors; }
+  const std::vector<TensorInfo>& tensors() const& { return header_.tensors; }
+  std::vector<TensorInfo> tensors() const&& { return tensors(); }
 
   /// The tensor of that name; null when there is none.
-  const TensorInfo* find(const std::string& name) const {
+  const TensorInfo* find(const std::string& name) const&& = delete;  // it would not outlive the file
+  const TensorInfo* find(const std::string& name) const& {
     const auto found = index_.find(name);
     return found == index_.end() ? nullptr : found->second;
   }

@@ -32,14 +32,17 @@ class WeightsFile {
   /// torch.save is meant (PytorchFileOptions); ValueError when it is given for another file.
   explicit WeightsFile(const std::filesystem::path& path, const std::string& key = {}) : file_(open(path, key)) {}
 
-  const std::filesystem::path& path() const {
+  const std::filesystem::path& path() const& {
     return std::visit([](const auto& file) -> const std::filesystem::path& { return file.path(); }, file_);
   }
-  const std::vector<TensorInfo>& tensors() const {
+  std::filesystem::path path() const&& { return path(); }
+  const std::vector<TensorInfo>& tensors() const& {
     return std::visit([](const auto& file) -> const std::vector<TensorInfo>& { return file.tensors(); }, file_);
   }
+  std::vector<TensorInfo> tensors() const&& { return tensors(); }
   /// The tensor of that name; null when there is none.
-  const TensorInfo* find(const std::string& name) const {
+  const TensorInfo* find(const std::string& name) const&& = delete;  // it would not outlive the file
+  const TensorInfo* find(const std::string& name) const& {
     return std::visit([&](const auto& file) { return file.find(name); }, file_);
   }
   /// The numbers of one of this file's tensors; see SafetensorsFile::read.
@@ -56,17 +59,19 @@ class WeightsFile {
   }
 
   /// Empty for a file of torch.save.
-  const Metadata& metadata() const {
+  const Metadata& metadata() const& {
     static const Metadata none;
     const auto* file = std::get_if<SafetensorsFile>(&file_);
     return file != nullptr ? file->metadata() : none;
   }
+  Metadata metadata() const&& { return metadata(); }
   /// What is no tensor in the dict of a file of torch.save: names and Python's words for what they are.
-  const std::vector<std::pair<std::string, std::string>>& others() const {
+  const std::vector<std::pair<std::string, std::string>>& others() const& {
     static const std::vector<std::pair<std::string, std::string>> none;
     const auto* file = std::get_if<PytorchFile>(&file_);
     return file != nullptr ? file->others() : none;
   }
+  std::vector<std::pair<std::string, std::string>> others() const&& { return others(); }
 
   /// The key of the dict that was read from a file of torch.save; empty for the file's own, and for others.
   std::string key() const {
