@@ -189,7 +189,12 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
     std::printf("%s; curve: %s\n", folder.conclusion(at).c_str(), folder.curve().c_str());
   }
   std::fflush(stdout);
-  picture::before_after(folder.path() / "before_after.png", net, valid, 0);  // last: all that matters is saved
+  try {
+    picture::before_after(folder.path() / "before_after.png", net, valid, 0);  // last: all that matters is saved
+  } catch (const st::Error& error) {
+    if (!interrupt.requested()) throw;
+    std::fprintf(stderr, "dncnn_train: %s\n", error.what());
+  }
   return interrupt.requested() ? interrupt.exit_status() : 0;
 }
 

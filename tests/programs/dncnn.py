@@ -123,7 +123,7 @@ def stopping(folder):
     process.send_signal(signal.SIGTERM)
     said, errors = process.communicate()
     check((out / "latest.safetensors").exists(), "a picture that cannot be written costs the checkpoint")
-    check(process.returncode == 1 and "before_after.png: is a folder" in errors, f"not told: {errors}")
+    check(process.returncode == 143 and "before_after.png: is a folder" in errors, f"{process.returncode}: {errors}")
 
     out = folder / "nohup"  # whose terminal may end
     process = start(training(**here, checkpoint_dir=out), out, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
