@@ -32,7 +32,7 @@ void test(const Options& options, st::Device device) {
   auto net = st::fold(trained);
   st::to(net, device);
   const st::MetricOptions protocol{.rounding = options.rounding == "8bit" ? st::Rounding::to_8bit : st::Rounding::none};
-  const auto images = sources::clean_images<Channels>(options.data, 8, /*seed=*/2);
+  const auto images = sources::measurable(sources::clean_images<Channels>(options.data, 8, /*seed=*/2));
   std::printf("%lld parameters, %lld multiply-adds per pixel; NumPy's noise, seed 0 for each image; %s\n",
               static_cast<long long>(st::parameter_count<ffdnet::FFDNet<Channels>>),
               static_cast<long long>(st::multiply_adds<ffdnet::FFDNet<Channels>>(512, 512) / (512 * 512)), protocol.str().c_str());

@@ -23,7 +23,9 @@ void test(const std::string& weights, const std::string& data, bool ensemble, st
   auto net = st::fold(trained);
   st::to(net, device);
   const st::MetricOptions protocol{.rounding = st::Rounding::to_8bit, .border = super_resolution::factor};
-  const super_resolution::Pairs pairs(sources::clean_images<1>(data, 8, /*seed=*/2), super_resolution::factor);
+  const super_resolution::Pairs pairs(
+      sources::measurable(sources::clean_images<1>(data, 8, /*seed=*/2), super_resolution::factor, super_resolution::factor),
+      super_resolution::factor);
   std::printf("%lld parameters, %lld multiply-adds per pixel of the small image; luma, %s\n",
               static_cast<long long>(st::parameter_count<Net>),
               static_cast<long long>(st::multiply_adds<Net>(512, 512) / (512 * 512)), protocol.str().c_str());

@@ -201,6 +201,14 @@ class Scheduler {
 
   std::int64_t step_count() const { return step_; }
   double lr() const { return optimizer_->lr(); }
+  /// The learning rate that the schedule starts from.
+  double base_lr() const { return base_lr_; }
+  /// Another one, as if it had been the optimiser's from the beginning: the present step's follows from it at once. After
+  /// load_checkpoint this is how a run goes on with another learning rate, or under a schedule of other options.
+  void set_base_lr(double lr) {
+    optimizer_->set_lr(schedule_(lr, step_));
+    base_lr_ = lr;
+  }
 
   // The schedule's own options are the program's: one that resumes may give other milestones.
   static constexpr std::string_view state_name = "lr_scheduler";
