@@ -1,14 +1,13 @@
 // Where a program that makes pictures of pictures writes: checked as a whole, before any work. Nothing it reads is written over,
 // whatever the name: another spelling, a link, a folder given twice; and no two results get one name.
 //
-//     outputs::check({"a.jpg", "b.jpg"}, {"net.safetensors"}, {{"a.jpg", "out/a.png"}, {"b.jpg", "out/b.png"}}, overwrite);
+//     outputs::check_apart({"a.jpg", "b.jpg", "net.safetensors"}, {{"a.jpg", "out/a.png"}, {"b.jpg", "out/b.png"}});
+//     outputs::check_place("out/a.png", overwrite);
 #pragma once
 
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <climits>
 #include <cstddef>
 #include <filesystem>
 #include <map>
@@ -36,8 +35,9 @@ inline std::string identity(const fs::path& path) {
   return st::concat(status.st_dev, ":", status.st_ino, "/", path.filename().string());
 }
 
-/// Throws when a file of this name cannot be made: the name too long, its folder missing or not to be written to.
-inline void check_place(const fs::path& path) {
+/// Throws FileError unless a picture can be written there: the name's ending and length, its folder, what is there already.
+inline void check_place(const fs::path& path, bool overwrite) {
+  (void)st::detail::format_of_name(path);
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   std::error_code none;
   if (!fs::is_directory(folder, none)) throw st::FileError(st::concat(path.string(), ": there is no folder ", folder.string()));
@@ -48,41 +48,33 @@ inline void check_place(const fs::path& path) {
   if (longest > 0 && length > std::size_t(longest))
     throw st::FileError(st::concat(path.string(), ": the name has ", length, " bytes, the folder ", folder.string(), " allows ",
                                    longest, "; choose a shorter one"));
+  if (fs::is_directory(path, none)) throw st::FileError(st::concat(path.string(), ": is a folder, wanted a picture"));
+  if (!overwrite && fs::exists(fs::symlink_status(path, none)))
+    throw st::FileError(st::concat(path.string(), ": is there already; choose another output, or give --overwrite"));
 }
 
-/// Throws FileError unless every output can be written and none is one of the inputs, the other files the program reads, or
-/// another output. The outputs' folders are there already.
-inline void check(const std::vector<fs::path>& inputs, const std::vector<fs::path>& others, const std::vector<Output>& all,
-                  bool overwrite) {
-  std::map<std::pair<unsigned long long, unsigned long long>, fs::path> read;
-  for (const auto* files : {&inputs, &others})
-    for (const fs::path& file : *files) {
-      struct stat status {};
-      if (::stat(file.c_str(), &status) == 0) read.emplace(std::pair(status.st_dev, status.st_ino), file);
-    }
+/// Throws FileError when an output is one of the files that the program reads, under whatever name, or another output.
+inline void check_apart(const std::vector<fs::path>& read, const std::vector<Output>& outputs) {
+  std::map<std::pair<unsigned long long, unsigned long long>, fs::path> files;
+  struct stat status {};
+  for (const fs::path& file : read)
+    if (::stat(file.c_str(), &status) == 0) files.emplace(std::pair(status.st_dev, status.st_ino), file);
   std::map<std::string, Output> written;
-  for (const Output& output : all) {
+  for (const Output& output : outputs) {
     const std::string name = output.path.string();
-    (void)st::detail::format_of_name(output.path);
-    struct stat status {};
-    const bool there = ::stat(output.path.c_str(), &status) == 0;
-    if (there) {
-      const auto same = read.find(std::pair(status.st_dev, status.st_ino));
-      if (same != read.end() && same->second == output.input)
+    if (::stat(output.path.c_str(), &status) == 0) {
+      const auto same = files.find(std::pair(status.st_dev, status.st_ino));
+      if (same != files.end() && same->second == output.input)
         throw st::FileError(st::concat(name, ": is the input itself; choose another output"));
-      if (same != read.end())
+      if (same != files.end())
         throw st::FileError(st::concat(name, ": is ", same->second.string(), ", which is read too; choose another output"));
-      if (S_ISDIR(status.st_mode)) throw st::FileError(st::concat(name, ": is a folder, wanted a picture"));
     }
     const auto [other, is_new] = written.emplace(identity(output.path), output);
-    if (!is_new && other->second.input == output.input)
+    if (is_new) continue;
+    if (other->second.input == output.input)
       throw st::FileError(st::concat(name, ": is to be written twice; choose another name for one of them"));
-    if (!is_new)
-      throw st::FileError(st::concat(output.input.string(), ": would write ", name, ", as ", other->second.input.string(),
-                                     " does; rename one of them, or do them one by one"));
-    check_place(output.path);
-    if (there && !overwrite)
-      throw st::FileError(st::concat(name, ": is there already; choose another output, or give --overwrite"));
+    throw st::FileError(st::concat(output.input.string(), ": would write ", name, ", as ", other->second.input.string(),
+                                   " does; rename one of them, or do them one by one"));
   }
 }
 

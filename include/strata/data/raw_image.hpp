@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -85,6 +86,67 @@ inline RawImage load_raw_image(const std::filesystem::path& path, std::int64_t m
       }
     return image;
   });
+}
+
+/// Whether all colours are shades of grey, as of a grey picture that was stored as RGB.
+inline bool is_grey(const RawImage& image) {
+  if (image.channels <= 2) return true;
+  const std::size_t bytes = std::size_t(image.bits / 8), pixel = std::size_t(image.channels) * bytes;
+  for (std::size_t at = 0; at < image.samples.size(); at += pixel) {
+    const unsigned char* const red = image.samples.data() + at;
+    if (std::memcmp(red, red + bytes, bytes) != 0 || std::memcmp(red, red + 2 * bytes, bytes) != 0) return false;
+  }
+  return true;
+}
+
+/// Gives pixels that alpha hides, which may have any colour, that of the nearest visible one: what mixes a pixel with its
+/// neighbours, as resizing and convolutions do, would let it show at the edge. A pixel is hidden when its alpha is 0, or below
+/// a sixteenth of a neighbour's.
+inline void spread_visible_colours(RawImage& image) {
+  if (!image.has_alpha()) return;
+  const std::int64_t h = image.h, w = image.w;
+  const std::size_t bytes = std::size_t(image.bits / 8), colours = std::size_t(image.channels - 1) * bytes;
+  const auto pixel = [&](std::int64_t y, std::int64_t x) { return image.samples.data() + std::size_t(y * w + x) * (colours + bytes); };
+  const auto alpha = [&](std::int64_t y, std::int64_t x) {
+    const unsigned char* const at = pixel(y, x) + colours;
+    return bytes == 1 ? 257 * at[0] : at[0] << 8 | at[1];
+  };
+  constexpr unsigned char far = 255;
+  std::vector<unsigned char> distance(std::size_t(h * w), 0);  // rows or columns to a visible pixel
+  bool any = false;
+  for (std::int64_t y = 0; y < h; ++y)
+    for (std::int64_t x = 0; x < w; ++x) {
+      const int own = alpha(y, x);
+      bool hidden = own == 0;
+      if (own > 0 && own < 4096)
+        for (std::int64_t j = std::max<std::int64_t>(y - 1, 0); j <= std::min(y + 1, h - 1); ++j)
+          for (std::int64_t i = std::max<std::int64_t>(x - 1, 0); i <= std::min(x + 1, w - 1); ++i)
+            hidden = hidden || 16 * own < alpha(j, i);
+      if (hidden) distance[std::size_t(y * w + x)] = far;
+      any = any || hidden;
+    }
+  if (!any) return;
+  // Twice over the picture, from either corner: each pixel takes the nearest of its neighbours that are done.
+  const auto take = [&](std::int64_t y, std::int64_t x, std::int64_t j, std::int64_t i) {
+    if (j < 0 || j >= h || i < 0 || i >= w) return;
+    unsigned char& own = distance[std::size_t(y * w + x)];
+    const int there = distance[std::size_t(j * w + i)];
+    if (there == far || std::min(there + 1, far - 1) >= own) return;
+    own = static_cast<unsigned char>(std::min(there + 1, far - 1));
+    std::copy_n(pixel(j, i), colours, pixel(y, x));
+  };
+  for (std::int64_t y = 0; y < h; ++y)
+    for (std::int64_t x = 0; x < w; ++x) {
+      if (distance[std::size_t(y * w + x)] == 0) continue;
+      take(y, x, y, x - 1);
+      for (const std::int64_t i : {x, x - 1, x + 1}) take(y, x, y - 1, i);
+    }
+  for (std::int64_t y = h - 1; y >= 0; --y)
+    for (std::int64_t x = w - 1; x >= 0; --x) {
+      if (distance[std::size_t(y * w + x)] == 0) continue;
+      take(y, x, y, x + 1);
+      for (const std::int64_t i : {x, x + 1, x - 1}) take(y, x, y + 1, i);
+    }
 }
 
 /// Writes a .png as it is, or a .bmp or .jpg (8 bits of 1 or 3 channels: ValueError for others). Of the metadata it writes what
