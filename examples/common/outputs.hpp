@@ -78,6 +78,15 @@ inline void check_apart(const std::vector<fs::path>& read, const std::vector<Out
   }
 }
 
+/// Throws FileError when the folder that a training run writes to is one that it reads images from: its pictures would become
+/// images of the next run, or write over one.
+inline void check_run_folder(const fs::path& folder, const std::vector<std::string>& image_folders) {
+  std::error_code none;
+  for (const std::string& images : image_folders)
+    if (fs::equivalent(folder, images, none))
+      throw st::FileError(st::concat("--checkpoint-dir ", folder.string(), ": is the folder of the images ", images, "; choose another"));
+}
+
 /// Makes a folder for outputs. Throws FileError when it cannot be one, and when it is a folder that pictures are read from.
 inline void make_folder(const fs::path& folder, const std::vector<fs::path>& input_folders) {
   std::error_code failure;

@@ -407,6 +407,8 @@ def denoise(folder):
     done = run("dncnn_denoise", "--weights", folder / "nan.safetensors", images / "grey.png", folder / "nan.png")
     check(done.returncode == 1 and "nan.safetensors" in done.stderr and "finite" in done.stderr, f"a NaN: {done.stderr}")
     check(not (folder / "nan.png").exists(), "a picture of NaN")
+    done = run(*training(train_dir=images, checkpoint_dir=folder / "link"))
+    check(done.returncode == 1 and "folder of the images" in done.stderr, f"a run in the folder of its images: {done.stderr}")
     done = run(*training(train_dir=images, checkpoint_dir=folder / "mixed"))
     check(done.returncode == 0, f"training on grey and colour files: {done.stderr}")
 

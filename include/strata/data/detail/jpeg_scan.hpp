@@ -230,7 +230,7 @@ class JpegScans {
       JpegComponent* found = nullptr;
       for (JpegComponent& one : components)
         if (one.id == header[1 + 2 * i]) found = &one;
-      const int dc = header[2 + 2 * i] >> 4, ac = header[2 + 2 * i] & 0xF;
+      const std::size_t dc = header[2 + 2 * i] >> 4, ac = header[2 + 2 * i] & 0xF;
       if (!found || dc > 3 || ac > 3 || dc_steps_[std::size_t(found->table)] == 0)
         damaged_jpeg("a JPEG scan's header is impossible");
       for (const JpegComponent* other : order)
