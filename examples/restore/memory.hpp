@@ -22,6 +22,11 @@ struct Memory {
 /// `run` is the engine's function, `file` the input file's size.
 inline Memory memory_for(const strata::ImageInfo& info, std::int64_t file, Task task, std::int64_t (*run)(const Request&),
                          bool ensemble, bool compare) {
+  Memory memory;
+  if (info.h > (std::int64_t{1} << 40) / info.w) {  // more than there is anywhere
+    memory.reading = std::int64_t{1} << 60;
+    return memory;
+  }
   // The program and its weights, scratch of the threads, and the middle of the picture whose noise is estimated.
   constexpr std::int64_t program = std::int64_t{28} << 20;
   const bool upscaling = task == Task::upscale;
@@ -30,7 +35,6 @@ inline Memory memory_for(const strata::ImageInfo& info, std::int64_t file, Task 
   const std::int64_t result = scale * scale * samples, longest = 2 * scale * std::max(info.w, info.h) * info.channels * (info.bits / 8);
   const std::int64_t before = upscaling || compare ? samples : 0;  // what of the input is still there beside the result
 
-  Memory memory;
   const std::int64_t distances = info.has_alpha() ? pixels : 0;  // of spread_visible_colours
   memory.reading = program + std::max(file + info.decoding_copies * samples, samples + distances);
   // What compresses worst becomes an eighth larger.

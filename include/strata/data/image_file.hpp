@@ -9,6 +9,7 @@
 // file, whose format has none, what leaves too few or too many codes for its pixels, or values that no picture has.
 #pragma once
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <memory>
 #include <new>
 #include <span>
 #include <string>
@@ -69,8 +71,10 @@ std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::ui
   if (!S_ISREG(status.st_mode)) throw FileError(concat(path.string(), ": it is not a file"));
   const auto size = std::size_t(std::min(std::uintmax_t(status.st_size), limit));
   std::vector<unsigned char> bytes;
+  const std::size_t start = std::min(size, usual_header);
   std::size_t done = 0;
-  for (const std::size_t wanted : {std::min(size, usual_header), size}) {
+  bool unchecked = true;
+  for (const std::size_t wanted : {start, size}) {
     if (wanted == size) bytes.reserve(size + inflate_padding);  // a decoder may want that much behind it
     bytes.resize(wanted);
     while (done < wanted) {
@@ -80,7 +84,7 @@ std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::ui
       if (count == 0) throw FileError(concat(path.string(), ": reading it failed: it has become shorter"));
       done += std::size_t(count);
     }
-    if (done <= usual_header) check(Bytes(bytes), std::uintmax_t(status.st_size));
+    if (std::exchange(unchecked, false)) check(Bytes(bytes), std::uintmax_t(status.st_size));
   }
   return bytes;
 }
@@ -270,13 +274,21 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
 /// Hidden files and files that are no images are passed over. Throws FileError when there is no image, and when there
 /// is one in a format that Strata cannot read, since leaving it out would go unseen.
 inline std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder) {
-  std::error_code failure;
-  std::filesystem::directory_iterator entry(folder, failure);
-  if (failure) throw FileError(concat(folder.string(), ": cannot list the folder: ", failure.message()));
+  const auto failed = [&] {
+    return FileError(concat(folder.string(), ": cannot list the folder: ", std::error_code(errno, std::generic_category()).message()));
+  };
+  // Not the standard library's iterator: libstdc++'s ends the program when memory runs out.
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(folder.c_str()), ::closedir);
+  if (!entries) throw failed();
   std::vector<std::filesystem::path> images;
-  for (; entry != std::filesystem::directory_iterator(); entry.increment(failure)) {
-    const std::filesystem::path path = entry->path();
-    if (path.filename().string().starts_with('.') || entry->is_directory()) continue;
+  while (true) {
+    errno = 0;
+    const dirent* const entry = ::readdir(entries.get());
+    if (!entry && errno != 0) throw failed();
+    if (!entry) break;
+    const std::filesystem::path path = folder / entry->d_name;
+    struct stat status {};
+    if (entry->d_name[0] == '.' || (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode))) continue;
     const std::string extension = detail::lower_extension(path);
     if (extension == ".png" || extension == ".jpg" || extension == ".jpeg" || extension == ".bmp")
       images.push_back(path);
@@ -285,7 +297,6 @@ inline std::vector<std::filesystem::path> list_images(const std::filesystem::pat
         throw FileError(concat(path.string(), ": cannot read ", other, " images: convert it to PNG, or move it out of ",
                                folder.string()));
   }
-  if (failure) throw FileError(concat(folder.string(), ": cannot list the folder: ", failure.message()));
   if (images.empty())
     throw FileError(concat(folder.string(), ": there is no image (.png, .jpg, .jpeg, .bmp) in this folder"));
   std::sort(images.begin(), images.end());
