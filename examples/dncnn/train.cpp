@@ -19,6 +19,7 @@
 #include "../common/device.hpp"
 #include "../common/picture.hpp"
 #include "../common/recipe.hpp"
+#include "../common/outputs.hpp"
 #include "../common/run_folder.hpp"
 #include "criterion.hpp"
 #include "datasets.hpp"
@@ -218,6 +219,7 @@ int run(const Options& options, const training::Recipe& recipe, training::RunFol
 
 int run(Options& options, const CLI::App& app, st::Device device) {
   training::Recipe recipe = options.recipe();
+  outputs::check_run_folder(options.checkpoint_dir, {options.train_dir, options.valid_dir});
   training::RunFolder folder(
       options.checkpoint_dir, "epoch,lr,loss,psnr,ssim,seconds", options.resume,
       [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
