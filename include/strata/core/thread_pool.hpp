@@ -83,8 +83,7 @@ class Crew {
   static constexpr std::int64_t most_tasks = std::int64_t{1} << 31;
 
   /// Starts threads - 1 of them, or fewer where the system has no more to give.
-  Crew(int threads, int processors)
-      : shares_(std::size_t(threads)), processors_(processors), excess_(threads > processors) {
+  explicit Crew(int threads) : shares_(std::size_t(threads)), excess_(threads > processors_.load()) {
     threads_.reserve(std::size_t(threads) - 1);
     try {
       while (int(threads_.size()) < threads - 1) {
@@ -207,8 +206,10 @@ class Crew {
     const int asleep = sleepers_.load(std::memory_order_seq_cst);
     if (asleep == 0 || helpers == 0) return;
     int processors = processors_.load(std::memory_order_relaxed);
-    if (helpers >= processors && affinity_processors() > processors)  // it has been widened meanwhile
-      processors_.store(processors = affinity_processors(), std::memory_order_relaxed);
+    if (helpers >= processors && affinity_processors() > allowed_) {  // it has been widened meanwhile
+      allowed_ = affinity_processors();
+      processors_.store(processors = usable_processors(), std::memory_order_relaxed);
+    }
     const int wanted = std::min(helpers, processors - 1) - (threads() - 1 - asleep);
     if (wanted >= asleep || (wanted > 0 && active_.load(std::memory_order_relaxed) < threads()))
       generation_.notify_all();
@@ -225,7 +226,8 @@ class Crew {
 
   std::vector<Share> shares_;
   std::vector<std::thread> threads_;
-  std::atomic<int> processors_;
+  int allowed_ = affinity_processors();             // without the quotas
+  std::atomic<int> processors_{usable_processors()};  // with them
   const bool excess_;  // more threads than processors: only as many spin as there are others for
   Patience patience_;  // the caller's
 
@@ -340,7 +342,7 @@ class ThreadPool {
       std::atexit([] { instance().close(); });  // the end of a library that is unloaded, too
     }
     try {
-      crew_ = new Crew(wanted, affinity_processors());
+      crew_ = new Crew(wanted);
     } catch (const std::exception&) {  // no memory for it
       return nullptr;
     }
