@@ -180,7 +180,7 @@ class AtomicFile {
   /// Writes over bytes that are there already.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     if (is_stream_) {
-      if (held_.size() < offset + bytes.size()) held_.resize(std::size_t(offset) + bytes.size());
+      if (held_.size() < offset + bytes.size()) held_.resize(offset + bytes.size());
       std::copy(bytes.begin(), bytes.end(), held_.begin() + std::ptrdiff_t(offset));
       return;
     }
