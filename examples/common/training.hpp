@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "console.hpp"
+#include "outputs.hpp"
 #include "recipe.hpp"
 #include "run_folder.hpp"
 #include "strata/strata.hpp"
@@ -57,7 +58,7 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--lr", options.lr, "learning rate at the start")->check(CLI::PositiveNumber);
   app.add_option("--clip", options.clip, "largest norm of the gradient")->check(CLI::PositiveNumber);
   app.add_option("--num-workers", options.num_workers, "threads that make batches")->check(CLI::Range(0, 256));
-  app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints and log");
@@ -84,6 +85,7 @@ inline Recipe recipe_of(Options& options) {
 
 /// Opens the run's folder and, where it goes on, gives the options the values of the run.
 inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& app) {
+  outputs::check_run_folder(options.checkpoint_dir, {options.train_dir, options.valid_dir});
   return RunFolder(options.checkpoint_dir, "step,lr,loss,psnr,ssim,baseline_psnr,seconds",
                    options.resume ? std::optional<std::string>("") : std::nullopt,
                    [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });

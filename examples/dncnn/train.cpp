@@ -19,6 +19,7 @@
 #include "../common/device.hpp"
 #include "../common/picture.hpp"
 #include "../common/recipe.hpp"
+#include "../common/outputs.hpp"
 #include "../common/run_folder.hpp"
 #include "criterion.hpp"
 #include "datasets.hpp"
@@ -218,6 +219,7 @@ int run(const Options& options, const training::Recipe& recipe, training::RunFol
 
 int run(Options& options, const CLI::App& app, st::Device device) {
   training::Recipe recipe = options.recipe();
+  outputs::check_run_folder(options.checkpoint_dir, {options.train_dir, options.valid_dir});
   training::RunFolder folder(
       options.checkpoint_dir, "epoch,lr,loss,psnr,ssim,seconds", options.resume,
       [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
@@ -259,7 +261,7 @@ int main(int argc, char** argv) {
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints, log and pictures");
   app.add_option("--resume", options.resume, "go on from this checkpoint [latest of --checkpoint-dir]")->expected(0, 1);
-  app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   device::add_precision(app, options.precision);
   CLI11_PARSE(app, argc, argv);

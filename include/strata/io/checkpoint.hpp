@@ -18,6 +18,7 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -261,7 +262,7 @@ class CheckpointReader {
   }
 
   bool fits(const TensorInfo& info, const std::string& name, const AnyTensor& like) {
-    if (info.shape == shape_of(like) && info.dtype == dtype_of(like)) return true;
+    if (info.unreadable.empty() && info.shape == shape_of(like) && info.dtype == dtype_of(like)) return true;
     mismatch_.different("the file's " + describe(info) + ", wanted " + describe(NamedTensor{name, &like}));
     return false;
   }
@@ -321,8 +322,8 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointInfo& in
 }
 
 /// Reads a checkpoint into the network and the same objects it was saved with. Throws FileError when the file is
-/// damaged or does not fit exactly, types included; then nothing is changed. The text says where the checkpoint before
-/// it is.
+/// damaged or does not fit exactly, types included, or memory runs out; then nothing is changed. The text says where the
+/// checkpoint before it is.
 template <class Net, class... Objects>
 CheckpointInfo load_checkpoint(const std::filesystem::path& path, Net& net, Objects&... objects) {
   try {
@@ -335,6 +336,8 @@ CheckpointInfo load_checkpoint(const std::filesystem::path& path, Net& net, Obje
     return info;
   } catch (const FileError& error) {
     detail::checkpoint_failed(path, error);
+  } catch (const std::bad_alloc&) {
+    detail::no_memory_for(path);
   }
 }
 
