@@ -175,12 +175,18 @@ class MemoryPool {
     return Storage(block);
   }
 
-  /// Gives the free blocks back to the system. A pool does so itself when the system has no more, and when it would come to
-  /// hold more than twice what was ever in use at once.
+  /// Gives the free blocks back to the system, and what the C library keeps of earlier ones.
   void trim() {
+    free_unused();
+    const std::lock_guard lock(guard_);
+    source_.trim();
+  }
+
+  /// Frees the free blocks, for requests of other sizes: the C library may keep their memory. A pool does so itself when the
+  /// system has no more, and when it would come to hold more than twice what was ever in use at once.
+  void free_unused() {
     const std::lock_guard lock(guard_);
     trim_locked();
-    source_.trim();
     most_live_ = live_bytes_;
   }
 
@@ -305,19 +311,15 @@ inline void Storage::release() noexcept {
   block_ = nullptr;
 }
 
-/// The process's pool of host memory. It is never destroyed, so that tensors with static lifetime stay valid.
-inline MemoryPool& cpu_pool() {
-  static MemoryPool& pool = *[] {
-    static HostMemory source;
-    return new MemoryPool(source);
-  }();
-  return pool;
-}
-
 namespace detail {
-// Made before main and before any thread, so that no child of a fork finds it half made.
-inline const MemoryPool& cpu_pool_made = cpu_pool();
+struct HostPool {
+  HostMemory source;
+  MemoryPool pool{source};
+};
 }  // namespace detail
+
+/// The process's pool of host memory. It is never destroyed, so that tensors with static lifetime stay valid.
+inline MemoryPool& cpu_pool() { return detail::lasting<detail::HostPool>().pool; }
 
 inline MemoryPool& Storage::pool() const { return block_ ? *block_->pool : cpu_pool(); }
 
