@@ -27,6 +27,12 @@ struct Output {
   fs::path input, path;  // what it is made of, and where it goes
 };
 
+/// Whether it is a folder; not when its name is too long to be asked about.
+inline bool is_folder(const fs::path& path) {
+  std::error_code none;
+  return fs::is_directory(path, none);
+}
+
 /// One name for each file: of a folder's device and number, and the file's own name in it.
 inline std::string identity(const fs::path& path) {
   struct stat status {};
@@ -39,8 +45,7 @@ inline std::string identity(const fs::path& path) {
 inline void check_place(const fs::path& path, bool overwrite) {
   (void)st::detail::format_of_name(path);
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  std::error_code none;
-  if (!fs::is_directory(folder, none)) throw st::FileError(st::concat(path.string(), ": there is no folder ", folder.string()));
+  if (!is_folder(folder)) throw st::FileError(st::concat(path.string(), ": there is no folder ", folder.string()));
   if (::access(folder.c_str(), W_OK | X_OK) != 0)
     throw st::FileError(st::concat(path.string(), ": the folder ", folder.string(), " cannot be written to"));
   const long longest = ::pathconf(folder.c_str(), _PC_NAME_MAX);
@@ -48,7 +53,8 @@ inline void check_place(const fs::path& path, bool overwrite) {
   if (longest > 0 && length > std::size_t(longest))
     throw st::FileError(st::concat(path.string(), ": the name has ", length, " bytes, the folder ", folder.string(), " allows ",
                                    longest, "; choose a shorter one"));
-  if (fs::is_directory(path, none)) throw st::FileError(st::concat(path.string(), ": is a folder, wanted a picture"));
+  if (is_folder(path)) throw st::FileError(st::concat(path.string(), ": is a folder, wanted a picture"));
+  std::error_code none;
   if (!overwrite && fs::exists(fs::symlink_status(path, none)))
     throw st::FileError(st::concat(path.string(), ": is there already; choose another output, or give --overwrite"));
 }
@@ -95,7 +101,7 @@ inline void make_folder(const fs::path& folder, const std::vector<fs::path>& inp
       throw st::FileError(st::concat(folder.string(), ": is the folder of the inputs; choose another output"));
   failure.clear();
   fs::create_directories(folder, failure);
-  if (!fs::is_directory(folder))
+  if (!is_folder(folder))
     throw st::FileError(st::concat(folder.string(), ": cannot be a folder, which several inputs want as output",
                                    failure ? ": " + failure.message() : ""));
 }

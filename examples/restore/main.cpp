@@ -196,9 +196,9 @@ int run(const Options& options) {
   if (options.task == "upscale" && options.sigma != "auto") throw st::ValueError("--sigma is for denoise; upscale takes none");
   Program program(options);
   std::vector<fs::path> files, folders;
-  bool many = options.inputs.size() > 1 || fs::is_directory(options.output);
+  bool many = options.inputs.size() > 1 || outputs::is_folder(options.output);
   for (const fs::path& input : options.inputs) {
-    if (!fs::is_directory(input)) {
+    if (!outputs::is_folder(input)) {
       files.push_back(input);
       continue;
     }
