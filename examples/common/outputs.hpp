@@ -1,5 +1,5 @@
-// Where a program that makes pictures of pictures writes: checked as a whole, before any work. Nothing it reads is written over,
-// whatever the name: another spelling, a link, a folder given twice; and no two results get one name.
+// Where a program that makes pictures of pictures writes: checked as a whole, before any work. Nothing it reads is written
+// over, whatever the name: another spelling, a link, a folder given twice; and no two results get one name.
 //
 //     outputs::check_apart({"a.jpg", "b.jpg", "net.safetensors"}, {{"a.jpg", "out/a.png"}, {"b.jpg", "out/b.png"}});
 //     outputs::check_place("out/a.png", overwrite);
@@ -90,7 +90,8 @@ inline void check_run_folder(const fs::path& folder, const std::vector<std::stri
   std::error_code none;
   for (const std::string& images : image_folders)
     if (fs::equivalent(folder, images, none))
-      throw st::FileError(st::concat("--checkpoint-dir ", folder.string(), ": is the folder of the images ", images, "; choose another"));
+      throw st::FileError(st::concat("--checkpoint-dir ", folder.string(), ": is the folder of the images ", images,
+                                     "; choose another"));
 }
 
 /// Makes a folder for outputs. Throws FileError when it cannot be one, and when it is a folder that pictures are read from.

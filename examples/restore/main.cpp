@@ -108,8 +108,8 @@ class Program {
     const bool grey_in_rgb = picture.channels >= 3 && st::is_grey(picture);
     if (may_be_grey && grey_in_rgb) task = Task::denoise_grey;
     const std::vector<float>& numbers = weights(task, input);
-    std::string how = st::concat(picture.w, "x", picture.h, grey_in_rgb ? " grey in RGB" : picture.channels >= 3 ? " colour" : " grey",
-                                 picture.has_alpha() ? " with alpha, " : ", ", picture.bits, " bit");
+    const char* const kind = grey_in_rgb ? " grey in RGB" : picture.channels >= 3 ? " colour" : " grey";
+    std::string how = st::concat(picture.w, "x", picture.h, kind, picture.has_alpha() ? " with alpha, " : ", ", picture.bits, " bit");
     if (picture.orientation != 1) how += st::concat(", turned upright (EXIF orientation ", picture.orientation, ")");
     float sigma = 0;
     if (!upscaling) {
