@@ -45,9 +45,9 @@ void convolution(benchmark::State& state, Kernel kernel, Method method) {
         return st::cpu::conv2d_forward(p, x.data(), weight.data(), bias.data(), y.data());
       case Kernel::backward_input:
         if (method == Method::direct)
-          return st::cpu::direct_backward_input(p, y.data(), weight.data(), x.data(), false);
+          return st::cpu::direct_backward_input<float>(p, y.data(), weight.data(), x.data(), {});
         if (method == Method::winograd)
-          return st::cpu::winograd_backward_input(p, y.data(), weight.data(), x.data(), false);
+          return st::cpu::winograd_backward_input(p, y.data(), weight.data(), x.data(), {});
         return st::cpu::conv2d_backward_input(p, y.data(), weight.data(), x.data(), false);
       case Kernel::backward_weight:
         if (method == Method::direct)

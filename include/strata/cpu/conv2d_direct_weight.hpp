@@ -282,4 +282,12 @@ void direct_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* 
   }
 }
 
+/// Bytes that it takes from the pool while it runs, for products of many channels; others take little, which counts as none.
+template <class T = float>
+std::size_t direct_weight_workspace_bytes(const Conv2dProblem& p) {
+  if (!gathers_products(p, p.in, p.out)) return 0;
+  const detail::GatherWeightPlan<T> plan(p);
+  return MemoryPool::block_bytes(std::size_t(plan.sums_size()) * sizeof(T)) + WorkerScratch<T>::bytes(plan.workspace_size());
+}
+
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -116,7 +116,7 @@ template <class V, int Rows, int Vectors, class T>
                                     const T* zeros, const GatherChunk& chunk, const T* panel, T* sums, bool first, bool last,
                                     std::int64_t count, std::int64_t column, std::int64_t channels,
                                     const VectorEpilogue<T>& epilogue) {
-  constexpr std::int64_t lanes = simd::lanes<V>, width = Vectors * lanes;
+  constexpr std::int64_t lanes = simd::lanes<V>, width = Vectors * lanes, line = 64 / std::int64_t(sizeof(T));
   V sum[Rows][Vectors];
   if (first)
     simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
@@ -148,6 +148,10 @@ template <class V, int Rows, int Vectors, class T>
       panel += width;
     };
     std::int64_t k = chunk.channel;
+    for (; k + line <= chunk.end_channel; k += line) {  // the next lines come from the second-level cache meanwhile
+      simd::unroll<Rows>([&](auto r) STRATA_INLINED { __builtin_prefetch(a[r] + k + line); });
+      for (std::int64_t i = k; i < k + line; i += 2) step(i), step(i + 1);
+    }
     for (; k + 2 <= chunk.end_channel; k += 2) step(k), step(k + 1);
     if (k < chunk.end_channel) step(k);
   }

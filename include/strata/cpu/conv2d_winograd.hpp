@@ -353,11 +353,11 @@ void winograd_forward(const Conv2dProblem& p, const float* x, const float* weigh
   winograd_forward_packed<Factor>(p, x, packed, y, epilogue, input, statistics);
 }
 
-/// dx = or += the gradient for the input: the convolution of dy with the filters turned by 180 degrees and the rest of the
+/// dx = epilogue(the gradient for the input): the convolution of dy with the filters turned by 180 degrees and the rest of the
 /// padding. With `sums`, dx is the gradient behind a batch norm and its activation.
 template <class Factor = float>
-void winograd_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx, bool accumulate,
-                             const NormGradientSums<float>& sums = {}) {
+void winograd_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx,
+                             const Epilogue<float>& epilogue, const NormGradientSums<float>& sums = {}) {
   using namespace winograd;
   const Images<const float> from{dy, p.n, p.out_h(), p.out_w(), p.out};
   const Images<float> to{dx, p.n, p.h, p.w, p.in};
@@ -367,8 +367,7 @@ void winograd_backward_input(const Conv2dProblem& p, const float* dy, const floa
   auto* const u = reinterpret_cast<Factor*>(memory.data());
   transform_weights({weight + (taps - 1) * p.in, -p.in, taps * p.in, 1}, plan.parts, p.out, p.in, u);
   const auto run = [&](const auto& make_sink) {
-    convolution<Factor>(plan, from, Unchanged(), p.dilation * (p.kernel - 1) - p.padding, u, to, {.accumulate = accumulate},
-                        make_sink);
+    convolution<Factor>(plan, from, Unchanged(), p.dilation * (p.kernel - 1) - p.padding, u, to, epilogue, make_sink);
   };
   if (!sums) return run([](std::int64_t) { return NoSink(); });
   const std::int64_t block_size = NormSumsSink::rows * p.in;
