@@ -221,6 +221,20 @@ TEST_CASE_TEMPLATE("conv2d matches its definition where pixels of any images mak
     check_problem<T>(p);
 }
 
+TEST_CASE("conv2d matches its definition where Winograd's algorithm computes 4 x 4 with stride 2") {
+  for (const st::Conv2dProblem& p :
+       {st::Conv2dProblem{.n = 2, .h = 16, .w = 8, .in = 32, .out = 32, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.n = 3, .h = 9, .w = 11, .in = 48, .out = 80, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.h = 10, .w = 7, .in = 32, .out = 144, .kernel = 4, .stride = 2, .padding = 0},
+        st::Conv2dProblem{.n = 2, .h = 5, .w = 6, .in = 112, .out = 32, .kernel = 4, .stride = 2, .padding = 2},
+        st::Conv2dProblem{.h = 7, .w = 8, .in = 32, .out = 64, .kernel = 4, .stride = 2, .padding = 3},
+        st::Conv2dProblem{.n = 3, .h = 1, .w = 2, .in = 32, .out = 32, .kernel = 4, .stride = 2, .padding = 5},  // padding alone
+        st::Conv2dProblem{.n = 5, .h = 22, .w = 30, .in = 64, .out = 48, .kernel = 4, .stride = 2}}) {
+    CHECK(st::cpu::detail::use_strided_winograd(p));
+    check_problem<float>(p);
+  }
+}
+
 TEST_CASE("conv2d matches its definition where products are cut into chunks, groups and ranges") {
   for (const st::Conv2dProblem& p :
        {st::Conv2dProblem{.n = 3, .h = 8, .w = 8, .in = 150, .out = 40, .kernel = 4, .stride = 2},   // 2400 rows
@@ -235,7 +249,8 @@ TEST_CASE("prepared weights of direct convolutions give the same bits, also wher
   const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
     return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
   };
-  st::cpu::PackedWeights cache, transposed;
+  st::cpu::PackedWeights cache, transposed[2];
+  int packed[2] = {0, 0};
   const auto weight = normal<float>(24 * 9 * 32, 2), bias = normal<float>(32, 3);
   for (const std::int64_t size : {3, 16, 2, 16, 3}) {  // direct where images are small, Winograd's where they are not
     const st::Conv2dProblem p{.n = 2, .h = size, .w = size, .in = 32, .out = 24};
@@ -246,17 +261,21 @@ TEST_CASE("prepared weights of direct convolutions give the same bits, also wher
                                           st::Activation::relu);
     CHECK(same(once, kept));
   }
-  int packed = 0;
-  for (const std::int64_t size : {8, 1, 5, 8}) {
-    const st::Conv2dProblem p{.n = 2, .h = size, .w = size, .in = 32, .out = 24, .stride = 2};
+  const auto transposed_weight = normal<float>(48 * 16 * 32, 4);
+  for (const std::int64_t size : {8, 1, 5, 8, -8, -3}) {  // negative: Winograd's
+    st::Conv2dProblem p{.n = 2, .h = size, .w = size, .in = 32, .out = 24, .stride = 2};
+    if (size < 0) p.h = p.w = -size, p.out = 48, p.kernel = 4;
+    CHECK(st::cpu::detail::use_strided_winograd(p) == (size < 0));
     const auto x = normal<float>(p.output_size(), 1);
     std::vector<float> once(std::size_t(p.input_size())), kept = once, without = once;
-    const auto weights = [&] { return ++packed, weight.data(); };
-    st::cpu::conv2d_backward_input<float>(p, x.data(), weight.data(), once.data(), false, {}, bias.data());
-    st::cpu::conv2d_transposed_cached<float>(p, x.data(), transposed, 7, weights, bias.data(), kept.data());
+    const std::size_t which = size < 0;
+    const float* const w = transposed_weight.data();
+    st::cpu::conv2d_backward_input<float>(p, x.data(), w, once.data(), false, {}, bias.data());
+    st::cpu::conv2d_transposed_cached<float>(
+        p, x.data(), transposed[which], 7, [&] { return ++packed[which], w; }, bias.data(), kept.data());
     CHECK(same(once, kept));
-    CHECK(packed == 1);
-    st::cpu::conv2d_backward_input<float>(p, x.data(), weight.data(), without.data(), false);
+    CHECK(packed[which] == 1);
+    st::cpu::conv2d_backward_input<float>(p, x.data(), w, without.data(), false);
     float largest = 0;
     for (std::size_t i = 0; i < once.size(); ++i) largest = std::max(largest, std::abs(once[i] - without[i] - bias[i % 32]));
     CHECK(largest < 1e-4f);
@@ -322,14 +341,15 @@ TEST_CASE("a pixel of a direct convolution has the same bits in any image and at
 }
 
 TEST_CASE("a pixel of a strided or transposed convolution has the same bits in any batch and at any place") {
-  for (const auto& [in, out, kernel, stride] : {std::array{20, 24, 4, 2}, {16, 70, 3, 2}, {40, 17, 2, 2}, {33, 20, 5, 3}}) {
+  for (const auto& [in, out, kernel, stride] :
+       {std::array{20, 24, 4, 2}, {16, 70, 3, 2}, {40, 17, 2, 2}, {33, 20, 5, 3}, {32, 48, 4, 2}, {3, 40, 7, 2}, {40, 3, 4, 2}}) {
     CAPTURE(in);
     CAPTURE(kernel);
     const int padding = (kernel - stride + 1) / 2;
     const st::Conv2dProblem whole{.n = 3, .h = 30, .w = 60, .in = in, .out = out, .kernel = kernel, .stride = stride, .padding = padding};
     st::Conv2dProblem part = whole;
     part.n = 1, part.h = 18, part.w = 24;
-    const std::int64_t top = 6, left = 30, steps = 3;  // of the last image; both ends lie in the whole one
+    const std::int64_t top = 12, left = 36, steps = 3;  // of the last image; Winograd's tiles begin at multiples of four
     const auto weight = normal<float>(whole.weight_size(), 2), bias = normal<float>(std::max(in, out), 3);
     // Crops what lies `f` as dense as the large image, computes both, and compares but for `margin` pixels.
     const auto check = [&](std::int64_t from_step, std::int64_t to_step, int from_c, int to_c, std::int64_t from_h, std::int64_t from_w,
@@ -353,11 +373,11 @@ TEST_CASE("a pixel of a strided or transposed convolution has the same bits in a
     };
     check(1, stride, in, out, whole.h, whole.w, part.h, part.w, whole.out_h(), whole.out_w(), part.out_h(), part.out_w(),
           [&](const st::Conv2dProblem& p, const float* x, float* y) {
-            st::cpu::direct_forward<float>(p, x, weight.data(), y, {.bias = bias.data()});
+            st::cpu::conv2d_forward<float>(p, x, weight.data(), bias.data(), y);
           });
     check(stride, 1, out, in, whole.out_h(), whole.out_w(), part.out_h(), part.out_w(), whole.h, whole.w, part.h, part.w,
           [&](const st::Conv2dProblem& p, const float* x, float* y) {
-            st::cpu::direct_backward_input<float>(p, x, weight.data(), y, {.bias = bias.data()});
+            st::cpu::conv2d_backward_input<float>(p, x, weight.data(), y, false, {}, bias.data());
           });
   }
 }
@@ -392,6 +412,7 @@ TEST_CASE("conv2d gives the same bits for any number of threads") {
         st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 70, .out = 30, .kernel = 1, .padding = 0},
         st::Conv2dProblem{.n = 9, .h = 16, .w = 17, .in = 32, .out = 48, .kernel = 4, .stride = 2},
         st::Conv2dProblem{.n = 3, .h = 8, .w = 8, .in = 80, .out = 100, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.n = 3, .h = 23, .w = 17, .in = 32, .out = 24, .kernel = 4, .stride = 2},
         st::Conv2dProblem{.n = 3, .h = 17, .w = 19, .in = 24, .out = 30, .stride = 3}}) {
     CAPTURE(describe(p));
     const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2);

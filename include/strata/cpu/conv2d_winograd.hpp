@@ -103,14 +103,15 @@ inline std::int64_t block_tiles(std::int64_t tiles, std::int64_t depth, std::int
   return std::max<std::int64_t>(wanted / block_rows, 2) * block_rows;
 }
 
-/// m[plane] = v[plane] * u[plane] for `columns` columns from `first` on and `tiles` rows, a multiple of block_rows.
+/// m[plane] = v[plane] * u[plane] for `columns` columns from `first` on and `tiles` rows, a multiple of block_rows, of
+/// `count` planes.
 template <class Factor>
 void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t first, std::int64_t columns, const Factor* v,
                      std::int64_t v_stride, std::int64_t v_plane, const Factor* u, std::int64_t u_plane, float* m,
-                     std::int64_t m_plane) {
+                     std::int64_t m_plane, int count = planes) {
   using V = simd::Vector<float>;
   const std::int64_t m_stride = simd::padded<V>(columns);
-  for (int p = 0; p < planes; ++p, v += v_plane, u += u_plane, m += m_plane)
+  for (int p = 0; p < count; ++p, v += v_plane, u += u_plane, m += m_plane)
     for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
       const auto multiply_rows = [&](std::int64_t t, auto rows) STRATA_INLINED {
         const Factor* const panel = u + depth * (first + column);
