@@ -25,7 +25,7 @@ namespace detail {
 
 /// v[i][j] becomes v[j][i], for as many vectors as they have elements.
 template <class V>
-[[gnu::always_inline]] inline void transpose(V* v) {
+[[gnu::noinline]] void transpose(V* v) {
   constexpr int lanes = simd::lanes<V>, half = lanes / 2;
   const auto shuffle_all = [&](const V* from, V* to) STRATA_INLINED {  // as cards are: one half between the other
     simd::unroll<half>([&](auto i) STRATA_INLINED {
@@ -46,7 +46,7 @@ template <class V>
 /// Writes rows k in [0, depth) of up to lanes columns: to[k * width + j] = first[k * k_distance + j * column_distance] for
 /// j < count, and 0 up to a whole vector.
 template <class V>
-void pack_columns(const simd::Lane<V>* first, std::int64_t k_distance, std::int64_t column_distance, std::int64_t depth,
+[[gnu::noinline]] void pack_columns(const simd::Lane<V>* first, std::int64_t k_distance, std::int64_t column_distance, std::int64_t depth,
                   std::int64_t count, simd::Lane<V>* to, std::int64_t width) {
   constexpr std::int64_t lanes = simd::lanes<V>;
   std::int64_t k = 0;
@@ -116,7 +116,7 @@ template <class V, int Rows, int Vectors, class T>
                                     const T* zeros, const GatherChunk& chunk, const T* panel, T* sums, bool first, bool last,
                                     std::int64_t count, std::int64_t column, std::int64_t channels,
                                     const VectorEpilogue<T>& epilogue) {
-  constexpr std::int64_t lanes = simd::lanes<V>, width = Vectors * lanes, line = 64 / std::int64_t(sizeof(T));
+  constexpr std::int64_t lanes = simd::lanes<V>, width = Vectors * lanes;
   V sum[Rows][Vectors];
   if (first)
     simd::unroll<Vectors>([&](auto j) STRATA_INLINED {
@@ -138,7 +138,7 @@ template <class V, int Rows, int Vectors, class T>
                                     std::uint64_t(pixels.w[p + r] + tap.dw) < std::uint64_t(x.w));
       a[r] = there ? x.data + (pixels.source[p + r] + offset) : zeros;
     });
-    const auto step = [&](std::int64_t k) STRATA_INLINED {
+    for (std::int64_t k = chunk.channel; k < chunk.end_channel; ++k) {
       V b[Vectors];
       simd::unroll<Vectors>([&](auto j) STRATA_INLINED { b[j] = simd::load<V>(panel + j * lanes); });
       simd::unroll<Rows>([&](auto r) STRATA_INLINED {
@@ -146,14 +146,7 @@ template <class V, int Rows, int Vectors, class T>
         simd::unroll<Vectors>([&](auto j) STRATA_INLINED { sum[r][j] += value * b[j]; });
       });
       panel += width;
-    };
-    std::int64_t k = chunk.channel;
-    for (; k + line <= chunk.end_channel; k += line) {  // the next lines come from the second-level cache meanwhile
-      simd::unroll<Rows>([&](auto r) STRATA_INLINED { __builtin_prefetch(a[r] + k + line); });
-      for (std::int64_t i = k; i < k + line; i += 2) step(i), step(i + 1);
     }
-    for (; k + 2 <= chunk.end_channel; k += 2) step(k), step(k + 1);
-    if (k < chunk.end_channel) step(k);
   }
   if (!last) {
     simd::unroll<Rows>([&](auto r) STRATA_INLINED {
@@ -178,6 +171,18 @@ template <class V, int Rows, int Vectors, class T>
       std::copy_n(from, some, to);
   }
 }
+
+/// The panel that holds a vector of a result's channels, as for_each_even_panel cuts them. All are counted in vectors.
+struct EvenPanel {
+  EvenPanel(std::int64_t all, std::int64_t vector) {
+    const std::int64_t panels = (all + direct_vectors - 1) / direct_vectors;
+    std::int64_t panel = 0;
+    while (all * (panel + 1) / panels <= vector) ++panel;
+    first = all * panel / panels;
+    vectors = all * (panel + 1) / panels - first;
+  }
+  std::int64_t first, vectors;
+};
 
 /// The pixels of one or more grids as matrix products, all of them in one loop over tasks.
 template <class T>
@@ -209,13 +214,12 @@ class GatherProducts {
     parallel_for(vectors * chunks, [&](std::int64_t task) {  // all taps of a few rows lie together in memory
       const std::int64_t column = task / chunks * lanes, first = task % chunks * chunk;
       const std::int64_t depth = std::min(chunk, from - first), count = std::min(lanes, to - column);
-      for_each_even_panel<V, direct_vectors>(to, [&](std::int64_t begin, auto all) {
-        constexpr std::int64_t width = all * lanes;
-        if (column < begin || column >= begin + width) return;
-        for (std::int64_t t = 0; t < grid.tap_count; ++t)
-          pack_columns<V>(&weight(grid.taps[t], first, column), weight.k, weight.column, depth, count,
-                          packed + grid.tap_count * from * begin + (t * from + first) * width + column - begin, width);
-      });
+      const EvenPanel panel(vectors, task / chunks);
+      for (std::int64_t t = 0; t < grid.tap_count; ++t)
+        pack_columns<V>(&weight(grid.taps[t], first, column), weight.k, weight.column, depth, count,
+                        packed + grid.tap_count * from * panel.first * lanes + (t * from + first) * panel.vectors * lanes + column -
+                            panel.first * lanes,
+                        panel.vectors * lanes);
     });
   }
 
@@ -235,11 +239,11 @@ class GatherProducts {
       GatherPixels<T> pixels;
       const std::int64_t count = std::min(part.tile_pixels, part.pixels(x_) - first);
       pixels.find(x_, y_, part.grid, part.reach, first, count);
-      std::int64_t panel = 0;
-      for_each_even_panel<V, direct_vectors>(y_.c, [&](std::int64_t column, auto vectors) {
-        if (panel * groups_ / panels_ == group) multiply<vectors>(part, pixels, count, column, sums[worker], epilogue);
-        ++panel;
-      });
+      const std::int64_t vectors = simd::padded<V>(y_.c) / lanes;
+      for (std::int64_t panel = panels_ * group / groups_; panel < panels_ * (group + 1) / groups_; ++panel) {
+        const std::int64_t begin = vectors * panel / panels_, end = vectors * (panel + 1) / panels_;
+        multiply(part, pixels, count, begin * lanes, end - begin, sums[worker], epilogue);
+      }
     });
   }
 
@@ -267,10 +271,13 @@ class GatherProducts {
     }
   }
 
-  template <int Vectors>
-  void multiply(const GatherPart<T>& part, const GatherPixels<T>& pixels, std::int64_t count, std::int64_t column, T* sums,
-                const VectorEpilogue<T>& epilogue) const {
-    constexpr int rows = direct_rows(Vectors);
+  void multiply(const GatherPart<T>& part, const GatherPixels<T>& pixels, std::int64_t count, std::int64_t column,
+                std::int64_t vectors, T* sums, const VectorEpilogue<T>& epilogue) const {
+    auto* block = gather_block<V, direct_rows(direct_vectors), direct_vectors, T>;
+    simd::unroll<direct_vectors - 1>([&](auto less) STRATA_INLINED {
+      if (vectors == less + 1) block = gather_block<V, direct_rows(less + 1), less + 1, T>;
+    });
+    const std::int64_t rows = direct_rows(int(vectors)), width = vectors * lanes;
     const std::int64_t taps = part.grid.tap_count, depth = taps * x_.c;
     const T* panel = part.packed + depth * column;
     // Whole taps where several are short enough, else parts of one, as even as can be.
@@ -280,9 +287,9 @@ class GatherProducts {
       const GatherChunk chunk = cuts > 1 ? GatherChunk{c / cuts, c / cuts + 1, x_.c * (c % cuts) / cuts, x_.c * (c % cuts + 1) / cuts}
                                          : GatherChunk{c * some_taps, std::min(taps, (c + 1) * some_taps), 0, x_.c};
       for (std::int64_t p = 0; p < count; p += rows)
-        gather_block<V, rows, Vectors, T>(x_, part.grid, pixels, p, zeros_.data(), chunk, panel, sums + p * Vectors * lanes, c == 0,
-                                          c + 1 >= chunks, std::min<std::int64_t>(rows, count - p), column, y_.c - column, epilogue);
-      panel += chunk.rows() * Vectors * lanes;
+        block(x_, part.grid, pixels, p, zeros_.data(), chunk, panel, sums + p * width, c == 0, c + 1 >= chunks,
+              std::min(rows, count - p), column, y_.c - column, epilogue);
+      panel += chunk.rows() * width;
     }
   }
 

@@ -103,7 +103,7 @@ class PatchCopier {
 /// dweight[o][first + j] = or += the sum over ranges of sums[range][panel][o][j], for the `width` columns of a group and rows
 /// [o, end). The ranges lie `distance` apart.
 template <class T>
-void add_panel_sums(const GatherWeightPlan<T>& plan, const T* sums, std::int64_t ranges, std::int64_t distance, std::int64_t g,
+[[gnu::noinline]] void add_panel_sums(const GatherWeightPlan<T>& plan, const T* sums, std::int64_t ranges, std::int64_t distance, std::int64_t g,
                     std::int64_t o, std::int64_t end, T* dweight, bool accumulate) {
   const std::int64_t first = g * plan.group * plan.panel_width, width = plan.width(g);
   for (std::int64_t panel = 0; panel < width; panel += plan.panel_width) {
