@@ -4,10 +4,13 @@
 //     namespace st = strata;
 #pragma once
 
+#include "strata/core/macros_away.inc"
+
 #include "strata/core/config.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/flush_denormals.hpp"
 #include "strata/core/numpy_random.hpp"
+#include "strata/core/output_file.hpp"
 #include "strata/core/parallel.hpp"
 #include "strata/core/random.hpp"
 #include "strata/core/shape.hpp"
@@ -85,6 +88,7 @@
 #include "strata/metrics/ssim.hpp"
 #include "strata/io/checkpoint.hpp"
 #include "strata/io/file.hpp"
+#include "strata/io/folder_lock.hpp"
 #include "strata/io/names.hpp"
 #include "strata/io/pytorch_file.hpp"
 #include "strata/io/safetensors.hpp"
@@ -99,3 +103,5 @@
 #include "strata/deploy/row_stages.hpp"
 #include "strata/deploy/tile.hpp"
 #include "strata/version.hpp"
+
+#include "strata/core/macros_back.inc"

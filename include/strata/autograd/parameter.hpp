@@ -10,6 +10,7 @@
 #include <string_view>
 #include <variant>
 
+#include "strata/autograd/anchor.hpp"
 #include "strata/core/error.hpp"
 #include "strata/kernels/transfer.hpp"
 #include "strata/tensor/tensor.hpp"
@@ -35,6 +36,9 @@ inline const Shape& shape_of(const AnyTensor& tensor) {
 }
 inline Device tensor_device(const AnyTensor& tensor) {
   return std::visit([](const auto& t) { return t.device(); }, tensor);
+}
+inline const Storage& storage_of(const AnyTensor& tensor) {
+  return std::visit([](const auto& t) -> const Storage& { return t.storage(); }, tensor);
 }
 inline MemoryPool& pool_of(const AnyTensor& tensor) {
   return std::visit([](const auto& t) -> MemoryPool& { return t.pool(); }, tensor);
@@ -65,15 +69,15 @@ auto& get(Any& tensor, const char* what) {
 }  // namespace detail
 
 /// A tensor that is learned, with its gradient.
-class Parameter {
+class Parameter : public detail::Anchored {
  public:
   Parameter() = default;
   explicit Parameter(const Shape& shape, float value = 0)
       : initial_(value), value_(Tensor<float>::full(shape, value)) {}
 
   Parameter(const Parameter& other)
-      : requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)), grad_(detail::clone(other.grad_)),
-        has_grad_(other.has_grad_) {}
+      : Anchored(other), requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)),
+        grad_(detail::clone(other.grad_)), has_grad_(other.has_grad_) {}
   Parameter(Parameter&&) = default;
   Parameter& operator=(Parameter other) noexcept {
     requires_grad = other.requires_grad;
@@ -87,24 +91,29 @@ class Parameter {
   /// Whether backward computes a gradient for it and optimisers change it. False freezes it.
   bool requires_grad = true;
 
-  const Shape& shape() const { return detail::shape_of(value_); }
+  const Shape& shape() const& { return detail::shape_of(value_); }
+  Shape shape() const&& { return detail::shape_of(value_); }
   std::int64_t size() const { return shape().size(); }
   Device device() const { return detail::tensor_device(value_); }
 
   template <class T = float>
-  Tensor<T>& value() { return detail::get<T>(value_, "Parameter"); }
+  Tensor<T>& value() & { return detail::get<T>(value_, "Parameter"); }
   template <class T = float>
-  const Tensor<T>& value() const { return detail::get<T>(value_, "Parameter"); }
+  const Tensor<T>& value() const& { return detail::get<T>(value_, "Parameter"); }
+  template <class T = float>
+  Tensor<T> value() const&& { return detail::get<T>(value_, "Parameter"); }
 
   /// Whether a backward pass has reached it since the last zero_grad.
   bool has_grad() const { return has_grad_; }
 
   /// The gradient, same shape as the value. Throws Error when there is none.
   template <class T = float>
-  Tensor<T>& grad() {
+  Tensor<T>& grad() & {
     if (!has_grad_) throw Error("Parameter::grad: no backward pass has reached this parameter since zero_grad");
     return detail::get<T>(grad_, "Parameter");
   }
+  template <class T = float>
+  Tensor<T> grad() && { return grad<T>(); }
 
   /// Forgets the gradient; its memory stays for the next one.
   void zero_grad() { has_grad_ = false; }
@@ -144,8 +153,8 @@ class Parameter {
     std::visit([&](auto& t) { fill(t, static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); }, value_);
   }
 
-  AnyTensor& any_value() { return value_; }
-  const AnyTensor& any_value() const { return value_; }
+  AnyTensor& any_value() & { return value_; }
+  const AnyTensor& any_value() const& { return value_; }
 
  private:
   float initial_ = 0;
@@ -154,7 +163,7 @@ class Parameter {
 };
 
 /// A tensor that belongs to a module's state and is not learned, as BatchNorm's running mean.
-class Buffer {
+class Buffer : public detail::Anchored {
  public:
   Buffer() = default;
   explicit Buffer(const Shape& shape, float value = 0) : value_(Tensor<float>::full(shape, value)) {}
@@ -165,18 +174,21 @@ class Buffer {
     return buffer;
   }
 
-  Buffer(const Buffer& other) : value_(detail::clone(other.value_)) {}
+  Buffer(const Buffer& other) : Anchored(other), value_(detail::clone(other.value_)) {}
   Buffer(Buffer&&) = default;
   Buffer& operator=(Buffer other) noexcept {
     value_ = std::move(other.value_);
     return *this;
   }
 
-  const Shape& shape() const { return detail::shape_of(value_); }
+  const Shape& shape() const& { return detail::shape_of(value_); }
+  Shape shape() const&& { return detail::shape_of(value_); }
   template <class T = float>
-  Tensor<T>& value() { return detail::get<T>(value_, "Buffer"); }
+  Tensor<T>& value() & { return detail::get<T>(value_, "Buffer"); }
   template <class T = float>
-  const Tensor<T>& value() const { return detail::get<T>(value_, "Buffer"); }
+  const Tensor<T>& value() const& { return detail::get<T>(value_, "Buffer"); }
+  template <class T = float>
+  Tensor<T> value() const&& { return detail::get<T>(value_, "Buffer"); }
 
   template <class T>
   void to() {
@@ -188,8 +200,8 @@ class Buffer {
   void to(Device device) { value_ = detail::move_to(value_, device); }
   Device device() const { return detail::tensor_device(value_); }
 
-  AnyTensor& any_value() { return value_; }
-  const AnyTensor& any_value() const { return value_; }
+  AnyTensor& any_value() & { return value_; }
+  const AnyTensor& any_value() const& { return value_; }
 
  private:
   AnyTensor value_;

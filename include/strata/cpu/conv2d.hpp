@@ -96,7 +96,7 @@ void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, c
   const T* const input = detail::apply_affine(problem, x, fusion.input, memory);
   bool done = false;
   if constexpr (std::is_same_v<T, float>)
-    if ((done = detail::use_strided_winograd(problem))) strided_winograd(problem, false, input, weight, y, epilogue);
+    if ((done = detail::use_strided_winograd(problem))) strided_winograd<float>(problem, false, input, weight, y, epilogue);
   if (!done) direct_forward(problem, input, weight, y, epilogue);
   if (fusion.statistics)
     batch_norm_statistics(problem.n * problem.out_h() * problem.out_w(), problem.out, y, fusion.statistics.mean,
@@ -119,8 +119,8 @@ void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeigh
     }
     if (detail::use_strided_winograd(problem)) {
       const auto packed = cache.get(key, strided_winograd_packed_size(problem, false),
-                                    [&](float* to) { strided_winograd_pack(problem, false, weight(), to); });
-      return strided_winograd_packed(problem, false, x, packed->data(), y, epilogue);
+                                    [&](float* to) { strided_winograd_pack<float>(problem, false, weight(), to); });
+      return strided_winograd_packed<float>(problem, false, x, packed->data(), y, epilogue);
     }
     if (const std::int64_t size = direct_packed_size<float>(problem); size > 0) {
       const auto packed = cache.get(key ^ detail::direct_form, size, [&](float* to) { direct_pack<float>(problem, weight(), to); });
@@ -145,7 +145,7 @@ void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* w
       gathered = !accumulate;  // what is added to has its sums elsewhere
       winograd_backward_input<Factor>(problem, dy, weight, dx, epilogue, gathered ? sums : NormGradientSums<T>{});
     } else if (detail::use_strided_winograd(problem)) {
-      strided_winograd(problem, true, dy, weight, dx, epilogue);
+      strided_winograd<float>(problem, true, dy, weight, dx, epilogue);
     } else {
       direct_backward_input(problem, dy, weight, dx, epilogue);
     }
@@ -166,8 +166,8 @@ void conv2d_transposed_cached(const Conv2dProblem& problem, const T* x, PackedWe
   if constexpr (std::is_same_v<T, float>) {
     if (detail::use_strided_winograd(problem)) {
       const auto packed = cache.get(key, strided_winograd_packed_size(problem, true),
-                                    [&](float* to) { strided_winograd_pack(problem, true, weight(), to); });
-      return strided_winograd_packed(problem, true, x, packed->data(), y, {.bias = bias});
+                                    [&](float* to) { strided_winograd_pack<float>(problem, true, weight(), to); });
+      return strided_winograd_packed<float>(problem, true, x, packed->data(), y, {.bias = bias});
     }
     if (const std::int64_t size = direct_backward_packed_size<float>(problem);
         size > 0 && !detail::use_winograd_backward_input(problem)) {

@@ -219,19 +219,20 @@ inline void run(const Conv2dProblem& p, bool backward, const float* x_data, cons
 inline std::int64_t strided_winograd_packed_size(const Conv2dProblem& p, bool backward) {
   return winograd::strided::Plan(p, backward).weights_size();
 }
-inline void strided_winograd_pack(const Conv2dProblem& p, bool backward, const float* weight, float* packed) {
+template <class T>
+void strided_winograd_pack(const Conv2dProblem& p, bool backward, const T* weight, T* packed) {
   winograd::strided::pack(p, backward, weight, packed);
 }
-inline void strided_winograd_packed(const Conv2dProblem& p, bool backward, const float* x, const float* packed, float* y,
-                                    const Epilogue<float>& epilogue) {
+template <class T>
+void strided_winograd_packed(const Conv2dProblem& p, bool backward, const T* x, const T* packed, T* y, const Epilogue<T>& epilogue) {
   winograd::strided::run(p, backward, x, packed, y, epilogue);
 }
 /// The same from the weights themselves.
-inline void strided_winograd(const Conv2dProblem& p, bool backward, const float* x, const float* weight, float* y,
-                             const Epilogue<float>& epilogue) {
-  Scratch<float> packed(std::size_t(strided_winograd_packed_size(p, backward)));
-  strided_winograd_pack(p, backward, weight, packed.data());
-  strided_winograd_packed(p, backward, x, packed.data(), y, epilogue);
+template <class T>
+void strided_winograd(const Conv2dProblem& p, bool backward, const T* x, const T* weight, T* y, const Epilogue<T>& epilogue) {
+  Scratch<T> packed(std::size_t(strided_winograd_packed_size(p, backward)));
+  strided_winograd_pack<T>(p, backward, weight, packed.data());
+  strided_winograd_packed<T>(p, backward, x, packed.data(), y, epilogue);
 }
 /// Bytes that it takes from the pool while it runs.
 inline std::size_t strided_winograd_workspace_bytes(const Conv2dProblem& p, bool backward) {

@@ -18,7 +18,7 @@ namespace strata::inline STRATA_ABI::cpu {
 class PackedWeights {
  public:
   PackedWeights() = default;
-  PackedWeights(const PackedWeights& other) : held_(other.held()) {}
+  PackedWeights(const PackedWeights& other) noexcept : held_(other.held()) {}
   PackedWeights& operator=(const PackedWeights& other) {
     auto entry = other.held();
     const std::lock_guard lock(guard_);

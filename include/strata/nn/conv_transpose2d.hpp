@@ -74,8 +74,8 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
   Parameter bias{has_bias ? Shape{Out} : Shape{0}};
   mutable cpu::PackedWeights packed;  ///< for Infer passes
 
-  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
-  ConvTranspose2d() { KaimingNormal{}(weight, Rng(0)); }
+  /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
+  ConvTranspose2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -120,7 +120,7 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
       if (on_accelerator(x.device())) detail::add_channel_bias(x.device(), image.size() / Out, Out, bias, image.data(), x.pool());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(), precision = pass.precision()](Tape& tape) {
+      pass.tape()->record(y.id(), [&self, problem, x, id = y.id(), precision = pass.precision()](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         const Device device = x.device();
         detail::conv_parameter_gradients<T>(device, problem, self.weight, nullptr, dy, const_cast<T*>(x.data()), precision);
@@ -128,7 +128,7 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
         if (const auto dx = tape.target<T>(x.id()))
           backend::conv2d_forward<T>(device, problem, dy, std::as_const(self.weight).template value<T>().data(), nullptr, dx.data,
                                      Activation::none, precision, {.accumulate = dx.accumulate});
-      });
+      }, x, self.weight, self.bias);
     return y;
   }
 

@@ -76,7 +76,19 @@ struct image_fits {
 template <class M, class P, class X>
 auto call(M& module, P& pass, const X& x) {
   if constexpr (requires { module(pass, x); }) {
-    return var_in<P>(module(pass, x));
+    using Result = std::remove_cvref_t<decltype(module(pass, x))>;
+    if constexpr (!variable_operand<Result>) {
+      static_assert(variable_operand<Result>,
+                    "strata: this module's call operator must return its result, an st::Var<C> or an expression (read call<Module, "
+                    "Pass, X> beside this message)");
+      return x;
+    } else {
+      if constexpr (P::training && IsImage<Result>::value)
+        if (x.id() >= 0)
+          throw Error(concat("a module returned an Image in a training pass, and no gradient would flow back through it: let ",
+                             type_text<std::remove_const_t<M>>(), " return an st::Var or an expression, or use st::custom_op"));
+      return var_in<P>(module(pass, x));
+    }
   } else if constexpr (Symbolic<X> && !requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     static_assert(never<M>,
                   "strata: this module cannot be exported: its call operator must take images of any type, as "
@@ -103,7 +115,7 @@ auto call(M& module, P& pass, const X& x) {
 /// to complain about the members it has not read.)
 /// Images and expressions become variables on the way; a const module takes an Infer pass only.
 template <class Self>
-class Layer : public LayerTag {
+class Layer : public LayerOf<Self> {
  public:
   template <Pass P, detail::variable_operand X>
   auto operator()(P& pass, const X& x) {
@@ -119,6 +131,11 @@ class Layer : public LayerTag {
     } else {
       return run(static_cast<const Self&>(*this), pass, detail::var_in<P>(x));
     }
+  }
+  template <detail::variable_operand X>
+  auto operator()(const X& x) const {
+    static_assert(detail::never<X>, "strata: a module is called with a pass: 'st::Infer pass; net(pass, x)', or st::Train to train");
+    return as_var(x);
   }
 
  private:
