@@ -73,13 +73,14 @@ class Parameter : public detail::Anchored {
  public:
   Parameter() = default;
   explicit Parameter(const Shape& shape, float value = 0)
-      : initial_(value), value_(Tensor<float>::full(shape, value)) {}
+      : Anchored(shape.size() != 0), initial_(value), value_(Tensor<float>::full(shape, value)) {}
 
   Parameter(const Parameter& other)
       : Anchored(other), requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)),
         grad_(detail::clone(other.grad_)), has_grad_(other.has_grad_) {}
   Parameter(Parameter&&) = default;
   Parameter& operator=(Parameter other) noexcept {
+    Anchored::operator=(other);
     requires_grad = other.requires_grad;
     initial_ = other.initial_;
     value_ = std::move(other.value_);
@@ -166,17 +167,16 @@ class Parameter : public detail::Anchored {
 class Buffer : public detail::Anchored {
  public:
   Buffer() = default;
-  explicit Buffer(const Shape& shape, float value = 0) : value_(Tensor<float>::full(shape, value)) {}
+  explicit Buffer(const Shape& shape, float value = 0) : Buffer(Tensor<float>::full(shape, value)) {}
   /// A buffer of whole numbers; converting the network leaves it as it is.
   static Buffer integers(const Shape& shape, std::int64_t value = 0) {
-    Buffer buffer;
-    buffer.value_ = Tensor<std::int64_t>::full(shape, value);
-    return buffer;
+    return Buffer(Tensor<std::int64_t>::full(shape, value));
   }
 
   Buffer(const Buffer& other) : Anchored(other), value_(detail::clone(other.value_)) {}
   Buffer(Buffer&&) = default;
   Buffer& operator=(Buffer other) noexcept {
+    Anchored::operator=(other);
     value_ = std::move(other.value_);
     return *this;
   }
@@ -204,6 +204,8 @@ class Buffer : public detail::Anchored {
   const AnyTensor& any_value() const& { return value_; }
 
  private:
+  explicit Buffer(AnyTensor value) : Anchored(detail::shape_of(value).size() != 0), value_(std::move(value)) {}
+
   AnyTensor value_;
 };
 

@@ -22,6 +22,7 @@
 
 #include "strata/autograd/kept.hpp"
 #include "strata/core/error.hpp"
+#include "strata/core/fork.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -270,13 +271,10 @@ class TapeLease {
 
  private:
   struct Shared {
-    std::mutex guard;
+    ForkSafeMutex guard;
     std::vector<Tape*> tapes;  // of threads that have ended
   };
-  static Shared& shared() {
-    static Shared& all = *new Shared;
-    return all;
-  }
+  static Shared& shared() { return lasting<Shared>(); }
   struct Idle {
     std::vector<Tape*> tapes;
     ~Idle() {

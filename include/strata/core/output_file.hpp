@@ -240,9 +240,15 @@ class AtomicFile {
           ++attempt;
         continue;
       }
-      struct stat made {};
       const bool examined = ::flock(file_.number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-      if (examined || ::fstat(file_.number(), &made) != 0 || made.st_nlink == 0) {  // taken for an abandoned one
+      struct stat made {};
+      if (::fstat(file_.number(), &made) != 0) {
+        const int reason = errno;
+        ::unlink(name.c_str());
+        errno = reason;
+        detail::file_failed(path_, "cannot be examined");
+      }
+      if (examined || made.st_nlink == 0) {  // another writer takes it for an abandoned one, and away
         ++attempt;
         continue;
       }

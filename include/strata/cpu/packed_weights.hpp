@@ -21,8 +21,7 @@ class PackedWeights {
   PackedWeights(const PackedWeights& other) noexcept : held_(other.held()) {}
   PackedWeights& operator=(const PackedWeights& other) {
     auto entry = other.held();
-    const std::lock_guard lock(guard_);
-    held_ = std::move(entry);
+    hold(std::move(entry));
     return *this;
   }
 
@@ -39,18 +38,24 @@ class PackedWeights {
     if (auto entry = held(); entry != nullptr && entry->key == key) return entry;
     auto fresh = std::make_shared<Entry>(key, std::size_t(count));
     make(static_cast<float*>(fresh->numbers.data()));
-    const std::lock_guard lock(guard_);
-    held_ = fresh;
+    hold(fresh);
     return fresh;
   }
 
  private:
   std::shared_ptr<const Entry> held() const {
-    const std::lock_guard lock(guard_);
+    const std::lock_guard lock(guard());
     return held_;
   }
+  void hold(std::shared_ptr<const Entry> entry) {  // what was held goes after the lock
+    const std::lock_guard lock(guard());
+    held_.swap(entry);
+  }
 
-  mutable std::mutex guard_;
+  // One for all, taken for as long as a pointer is copied.
+  struct Guard : strata::detail::ForkSafeMutex {};
+  static Guard& guard() { return strata::detail::lasting<Guard>(); }
+
   std::shared_ptr<const Entry> held_;
 };
 

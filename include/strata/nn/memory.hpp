@@ -16,6 +16,7 @@
 
 #include "strata/core/parallel.hpp"
 #include "strata/cpu/conv2d.hpp"
+#include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/trace.hpp"
 #include "strata/tensor/storage.hpp"
@@ -51,6 +52,12 @@ class MemorySink {
         workspace.weight_gradient += pending_;
       }
       if (!Training) packed_ += cpu::conv2d_packed_bytes(p);
+    } else if constexpr (is_conv_transpose2d<M>) {  // forward is the gradient for the input of its adjoint, and the reverse
+      const Conv2dProblem p = M::adjoint(batch_, before.h, before.w);
+      const std::size_t kept = Training ? 0 : cpu::conv2d_transposed_packed_bytes(p);
+      workspace = {cpu::conv2d_input_workspace(p) - kept, cpu::conv2d_weight_workspace(p), cpu::conv2d_forward_workspace(p, true)};
+      packed_ += kept;
+      activations_ += pending_;
     } else {
       activations_ += pending_;  // computed, since this layer asks for it
     }

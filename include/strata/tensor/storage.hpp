@@ -148,7 +148,7 @@ class MemoryPool {
   explicit MemoryPool(MemorySource& source) : source_(source) {}
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
-  ~MemoryPool() { trim(); }
+  ~MemoryPool() { free_unused(); }
 
   /// What a request of `bytes` takes: rounded up to one of eight classes per power of two, 64 bytes at least.
   static constexpr std::size_t block_bytes(std::size_t bytes) { return class_bytes(class_of(bytes)); }

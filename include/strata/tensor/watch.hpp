@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "strata/core/checksum.hpp"
+#include "strata/core/fork.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
@@ -67,10 +68,8 @@ struct Watch {
   std::uint64_t checksum_of(const void* data) const {
     return checksum_range(static_cast<const char*>(data), std::int64_t(bytes), bytes);
   }
-  static std::mutex& guard() {  // one for all: it is held for a moment, and twice for each operation of a training pass
-    static std::mutex mutex;
-    return mutex;
-  }
+  struct Guard : ForkSafeMutex {};
+  static Guard& guard() { return lasting<Guard>(); }  // one for all: held for a moment, twice for each operation that trains
 
   int watchers_ = 0;
   std::uint32_t version_ = 0;
