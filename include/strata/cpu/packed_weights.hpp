@@ -4,10 +4,12 @@
 //     const auto u = cache.get(key, count, [&](float* u) { transform_weights(..., u); });
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
+#include <thread>
+#include <type_traits>
 #include <utility>
 
 #include "strata/tensor/storage.hpp"
@@ -17,13 +19,16 @@ namespace strata::inline STRATA_ABI::cpu {
 /// Safe to use from several threads. A copy shares what is held so far, which never changes.
 class PackedWeights {
  public:
-  PackedWeights() = default;
-  PackedWeights(const PackedWeights& other) : held_(other.held()) {}
-  PackedWeights& operator=(const PackedWeights& other) {
-    auto entry = other.held();
-    const std::lock_guard lock(guard_);
-    held_ = std::move(entry);
+  constexpr PackedWeights() = default;
+  constexpr PackedWeights(const PackedWeights& other) : PackedWeights() {
+    if (!std::is_constant_evaluated()) hold(other.held());
+  }
+  constexpr PackedWeights& operator=(const PackedWeights& other) {
+    if (!std::is_constant_evaluated()) hold(other.held());
     return *this;
+  }
+  constexpr ~PackedWeights() {
+    if (!std::is_constant_evaluated()) delete held_;
   }
 
   struct Entry {
@@ -39,19 +44,38 @@ class PackedWeights {
     if (auto entry = held(); entry != nullptr && entry->key == key) return entry;
     auto fresh = std::make_shared<Entry>(key, std::size_t(count));
     make(static_cast<float*>(fresh->numbers.data()));
-    const std::lock_guard lock(guard_);
-    held_ = fresh;
+    hold(fresh);
     return fresh;
   }
 
  private:
-  std::shared_ptr<const Entry> held() const {
-    const std::lock_guard lock(guard_);
-    return held_;
+  // Neither a std::mutex nor a std::shared_ptr as a member: the compiler makes layers too, to find a network's facts
+  // (nn/follow.hpp), and can destroy neither.
+  using Held = std::shared_ptr<const Entry>;
+  class Lock {
+   public:
+    explicit Lock(std::atomic_flag& taken) : taken_(taken) {
+      while (taken_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();  // for as long as a pointer is copied
+    }
+    ~Lock() { taken_.clear(std::memory_order_release); }
+    Lock(const Lock&) = delete;
+
+   private:
+    std::atomic_flag& taken_;
+  };
+
+  Held held() const {
+    const Lock lock(taken_);
+    return held_ != nullptr ? *held_ : Held();
+  }
+  void hold(Held entry) {
+    auto fresh = std::make_unique<Held>(std::move(entry));
+    const Lock lock(taken_);
+    fresh.reset(std::exchange(held_, fresh.release()));
   }
 
-  mutable std::mutex guard_;
-  std::shared_ptr<const Entry> held_;
+  mutable std::atomic_flag taken_;
+  Held* held_ = nullptr;
 };
 
 }  // namespace strata::inline STRATA_ABI::cpu
