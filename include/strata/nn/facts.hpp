@@ -146,7 +146,7 @@ inline constexpr auto receptive_field = detail::answer<Net, detail::AskField>();
 
 /// The output's extents for an input of h rows and w columns.
 template <class Net>
-constexpr Extents output_extents(Net& net, std::int64_t h, std::int64_t w) {
+constexpr Extents output_extents(const Net& net, std::int64_t h, std::int64_t w) {
   detail::check_extents("output_extents", h, w);
   detail::Following run(1);
   Infer pass;
@@ -164,7 +164,7 @@ constexpr Extents output_extents(std::int64_t h, std::int64_t w) {
 /// Multiply-adds of the convolutions and linear layers for one image of h rows and w columns. Throws ShapeError where the image
 /// does not suit the network.
 template <class Net>
-constexpr std::int64_t multiply_adds(Net& net, std::int64_t h, std::int64_t w) {
+constexpr std::int64_t multiply_adds(const Net& net, std::int64_t h, std::int64_t w) {
   detail::check_extents("multiply_adds", h, w);
   detail::Following run(1);
   Infer pass;
@@ -184,7 +184,7 @@ struct Facts {
   Extents output;
 };
 template <class Net>
-constexpr Facts facts(Net& net, std::int64_t h, std::int64_t w) {
+constexpr Facts facts(const Net& net, std::int64_t h, std::int64_t w) {
   detail::check_extents("facts", h, w);
   detail::Following run(1);
   Infer pass;

@@ -260,7 +260,7 @@ std::int64_t training_bytes(std::int64_t n, std::int64_t h, std::int64_t w) {
 
 /// Bytes that an Infer pass on n images of h x w takes at most, the result included.
 template <class Net>
-std::int64_t inference_bytes(Net& net, std::int64_t n, std::int64_t h, std::int64_t w) {
+std::int64_t inference_bytes(const Net& net, std::int64_t n, std::int64_t h, std::int64_t w) {
   detail::check_batch("inference_bytes", n, h, w);
   detail::MemoryAccount account(false);
   detail::Following run(n, &account);
