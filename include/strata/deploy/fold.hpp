@@ -49,8 +49,12 @@ template <class M>
 struct Folding;
 
 /// Whether folding would change something below a member of this type.
+template <class M>
+constexpr bool folding_changes_members();
 template <class Part>
-struct FoldingChanges : std::bool_constant<!std::is_same_v<typename Folding<Part>::type, Part>> {};
+struct FoldingChanges {
+  static constexpr bool value = !std::is_same_v<typename Folding<Part>::type, Part> || folding_changes_members<Part>();
+};
 template <class Part>
   requires is_leaf<Part>
 struct FoldingChanges<Part> : std::false_type {};
@@ -95,11 +99,6 @@ template <class M>
 struct Folding {
   using type = M;
   static type of(const M& module) { return module; }
-
-  static_assert(folding_changes_nothing<M>,
-                "strata::fold: this module has members that folding would change, and does not say what becomes of it: give it a "
-                "member fold() (deploy/fold.hpp shows one), or 'using keeps_its_form = void;' to leave it as it is (read "
-                "Folding<Module> beside this message)");
 };
 template <class M>
   requires requires(const M& module) { module.fold(); }
@@ -316,6 +315,24 @@ struct Folding<M> {
   static type of(const M& module) { return join_layers<type>(module); }
 };
 
+/// One error for a module that folding would leave as it is without a word. Read folds<Module> in the compiler's text.
+template <class M>
+struct folds {
+  static_assert(requires(const M& module) { module.fold(); } || folding_changes_nothing<M>,
+                "strata::fold: this module has members that folding would change, and does not say what becomes of it: give it a "
+                "member fold() (deploy/fold.hpp shows one), or 'using keeps_its_form = void;' to leave it as it is (read "
+                "folds<Module> beside this message)");
+  static constexpr bool all = true;
+};
+template <class... Ms>
+struct folds<Sequential<Ms...>> {
+  static constexpr bool all = (folds<Ms>::all && ...);
+};
+template <int N, class M>
+struct folds<Repeat<N, M>> : folds<M> {};
+template <class M>
+struct folds<Residual<M>> : folds<M> {};
+
 }  // namespace detail
 
 /// The type of a network's deploy form.
@@ -326,6 +343,7 @@ using deploy_t = typename detail::Folding<Net>::type;
 /// network converted to another type, DeviceError for one that is not in the host's memory.
 template <class Net>
 deploy_t<Net> fold(const Net& net) {
+  static_assert(detail::folds<Net>::all);
   require_host(net, "fold");
   return detail::Folding<Net>::of(net);
 }
