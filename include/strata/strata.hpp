@@ -4,6 +4,8 @@
 //     namespace st = strata;
 #pragma once
 
+#include "strata/core/macros_away.inc"
+
 #include "strata/core/at_run_time.hpp"
 #include "strata/core/config.hpp"
 #include "strata/core/error.hpp"
@@ -103,3 +105,5 @@
 #include "strata/deploy/row_stages.hpp"
 #include "strata/deploy/tile.hpp"
 #include "strata/version.hpp"
+
+#include "strata/core/macros_back.inc"

@@ -82,7 +82,8 @@ struct Branches {
 
  private:
   static auto forward(auto& self, auto& pass, const auto& x) {
-    auto y = st::cat(pass, self.left(pass, x), self.right(pass, x));
+    const auto left = self.left(pass, x), right = self.right(pass, x);
+    auto y = st::cat(pass, left, right);
     for (auto& layer : self.middle) y = layer(pass, y);
     return st::as_var(x + self.scale * (*self.last)(pass, y));
   }

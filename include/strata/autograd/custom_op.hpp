@@ -68,13 +68,20 @@ void add_gradients(Tape& tape, const Gradients& gradients, const Inputs& inputs,
   }
 }
 
+/// f of the operands as variables of a pass of type P. What is an expression is computed, and recorded, from left to right:
+/// as arguments of a call they would be in an order that differs between compilers, and so would gradients' last bits.
+template <Pass P, class F, class... Xs>
+constexpr auto with_vars(F&& f, const Xs&... operands) {
+  return std::apply(f, std::tuple<std::remove_cvref_t<decltype(var_in<P>(operands))>...>{var_in<P>(operands)...});
+}
+
 }  // namespace detail
 
 /// y = forward(x...) on images; backward(gy, y, x...) gives the gradient of the one input, or a std::tuple of one for each.
 /// backward runs only when a gradient is needed.
 template <Pass P, class Forward, class Backward, class... Xs>
 auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs) {
-  return [&]<int... C, class... T>(const Var<C, T>&... x) {
+  return detail::with_vars<P>([&]<int... C, class... T>(const Var<C, T>&... x) {
     (check_pass(pass, x, "custom_op"), ...);
     auto image = forward(x.value()...);
     static_assert(detail::IsImage<decltype(image)>::value, "strata::custom_op: forward must return an st::Image<C>");
@@ -91,7 +98,7 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
       });
     }
     return y;
-  }(detail::var_in<P>(inputs)...);
+  }, inputs...);
 }
 
 /// One sentence where the forward is followed.
@@ -107,18 +114,18 @@ auto custom_op(P&, Forward, Backward, const X& input, const Xs&...) {
 /// The channels of the images one after another, as torch.cat(dim=1). N, H and W must agree: ShapeError.
 template <Pass P, class... Xs>
 auto cat(P& pass, const Xs&... inputs) {
-  return [&]<int... C, class... T>(const Var<C, T>&... x) {
+  return detail::with_vars<P>([&]<int... C, class... T>(const Var<C, T>&... x) {
     using Value = std::common_type_t<T...>;
     constexpr int total = (C + ...);
     const auto& first = std::get<0>(std::tie(x...));
-    const auto check = [&](const Shape& s) {
+    const auto check_extents = [&](const Shape& s) {
       if (s.n() != first.n() || s.h() != first.h() || s.w() != first.w())
         throw ShapeError(concat("cat: images of shapes ", first.shape().str(), " and ", s.str(),
                                 " (N x C x H x W) differ in more than their channels"));
     };
     const Device device = first.device();
     (check_pass(pass, x, "cat"), ...);
-    (check(x.shape()), ...);
+    (check_extents(x.shape()), ...);
     (check_same_device(device, x.device(), [] { return "cat"; }), ...);
     Image<total, Value> out(first.n(), first.h(), first.w(), first.pool());
     const std::int64_t pixels = first.n() * first.h() * first.w();
@@ -134,12 +141,12 @@ auto cat(P& pass, const Xs&... inputs) {
             detail::copy_channels<Value>(device, gy, total, gx.data, counts[i], counts[i], pixels, gx.accumulate);
       });
     return y;
-  }(detail::var_in<P>(inputs)...);
+  }, inputs...);
 }
 
 template <Pass P, Symbolic... Xs>
 constexpr auto cat(P&, const Xs&... inputs) {
-  return symbolic_cat(detail::var_in<P>(inputs)...);  // nn/follow.hpp, io/onnx_export.hpp
+  return detail::with_vars<P>([](const auto&... x) { return symbolic_cat(x...); }, inputs...);  // nn/follow.hpp, io/onnx_export.hpp
 }
 
 /// Length channels of x, from number Start on, as torch.narrow along dimension 1.
@@ -184,7 +191,7 @@ constexpr auto chunk(P& pass, const X& input) {
 /// Images of one pixel, repeated to the height and width of x, as torch.Tensor.expand_as. ShapeError for other images.
 template <Pass P, class S, class X>
 auto expand_as(P& pass, const S& one_pixel, const X& like) {
-  return [&]<int C, class T, int D>(const Var<C, T>& s, const Var<D, T>& x) {
+  return detail::with_vars<P>([&]<int C, class T, int D>(const Var<C, T>& s, const Var<D, T>& x) {
     check_pass(pass, s, "expand_as");
     check_pass(pass, x, "expand_as");
     if (s.h() != 1 || s.w() != 1 || s.n() != x.n())
@@ -212,12 +219,12 @@ auto expand_as(P& pass, const S& one_pixel, const X& like) {
         detail::copy_channels<T>(device, sum.data(), C, gs.data, C, C, n, gs.accumulate);
       });
     return y;
-  }(detail::var_in<P>(one_pixel), detail::var_in<P>(like));
+  }, one_pixel, like);
 }
 
 template <Pass P, Symbolic S, Symbolic X>
 constexpr auto expand_as(P&, const S& one_pixel, const X& like) {
-  return symbolic_expand_as(detail::var_in<P>(one_pixel), detail::var_in<P>(like));
+  return detail::with_vars<P>([](const auto& s, const auto& x) { return symbolic_expand_as(s, x); }, one_pixel, like);
 }
 
 }  // namespace strata::inline STRATA_ABI

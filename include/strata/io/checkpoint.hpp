@@ -24,6 +24,9 @@
 #include <system_error>
 #include <utility>
 #include <vector>
+#ifdef _LIBCPP_VERSION
+#include <locale>
+#endif
 
 #include "strata/io/safetensors.hpp"
 #include "strata/io/weights.hpp"
@@ -42,9 +45,21 @@ std::string number_text(T value) {
 template <class T>
 std::optional<T> parse_number(std::string_view text) {
   T value{};
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failure != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
+#ifdef _LIBCPP_VERSION
+  if constexpr (!requires { std::from_chars(text.data(), text.data(), value); }) {  // before libc++ 20, of whole numbers only
+    const std::string copy(text);
+    if (copy.empty() || copy.find_first_not_of("-.0123456789aefin+") != std::string::npos || copy[0] == '+') return std::nullopt;
+    char* end = nullptr;
+    static const auto plain = newlocale(LC_ALL_MASK, "C", nullptr);
+    value = T(strtod_l(copy.c_str(), &end, plain));
+    return end == copy.c_str() + copy.size() ? std::optional<T>(value) : std::nullopt;
+  } else
+#endif
+  {
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (failure != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+    return value;
+  }
 }
 
 }  // namespace detail
@@ -188,7 +203,7 @@ class CheckpointReader {
     for (const auto& [name, tensor] : tensors_left_) mismatch_.unexpected(describe(*tensor));
     for (const auto& [key, value] : numbers_left_)
       if (key.starts_with("state.")) mismatch_.unexpected(key);
-    mismatch_.check(file_.path(), "the network and the objects given");
+    mismatch_.throw_if_any(file_.path(), "the network and the objects given");
     for (Staged& weight : weights_) weight.value = file_.read_like(*weight.info, *weight.target);
     for (Staged& state : states_)
       state.value = state.info == nullptr ? AnyTensor() : file_.read_like(*state.info, state.value);

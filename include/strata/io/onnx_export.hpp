@@ -20,6 +20,8 @@
 #error "strata/io/onnx_export.hpp needs protozero, which is not on the include path (Debian: apt install libprotozero-dev)"
 #endif
 
+#include "strata/core/macros_away.inc"
+
 #include <protozero/pbf_writer.hpp>
 
 #include <cstddef>
@@ -210,3 +212,5 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
 }
 
 }  // namespace strata::inline STRATA_ABI
+
+#include "strata/core/macros_back.inc"

@@ -91,7 +91,7 @@ class PytorchFile {
     if (detail::dtype_of(like) == DType::i64 && !detail::is_integer(tensor.dtype))
       fail(concat("tensor ", detail::shown(tensor.name), " holds ", detail::row_of(tensor.dtype).name,
                   ", wanted whole numbers"));
-    std::vector<std::byte> span(std::size_t(tensor.end - tensor.begin));
+    std::vector<std::byte> span(tensor.end - tensor.begin);
     file_.read(tensor.begin, span);
     const Stride& stride = layouts_[index_.at(tensor.name)];
     return detail::tensor_from(gather(tensor, stride, span), tensor.dtype, tensor.shape, like);
@@ -101,7 +101,7 @@ class PytorchFile {
   /// have those saved after torch.serialization.set_crc32_options(False).
   void verify_checksums() const {
     if (archive_)
-      for (const detail::ZipArchive::Entry& entry : archive_->entries()) archive_->verify(entry);
+      for (const detail::ZipArchive::Entry& entry : archive_->entries()) archive_->verify_entry(entry);
   }
 
  private:
@@ -137,7 +137,7 @@ class PytorchFile {
 
   std::vector<std::byte> read_bytes(std::uint64_t begin, std::uint64_t size) const {
     std::vector<std::byte> bytes;
-    bytes.resize(std::size_t(size));
+    bytes.resize(size);
     file_.read(begin, bytes);
     return bytes;
   }

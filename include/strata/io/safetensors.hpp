@@ -100,7 +100,7 @@ class SafetensorsFile {
     const DType type = detail::dtype_of(like);
     if (type == DType::i64 && !detail::is_integer(tensor.dtype))
       fail(concat("tensor '", tensor.name, "' holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
-    std::vector<std::byte> bytes(std::size_t(tensor.end - tensor.begin));
+    std::vector<std::byte> bytes(tensor.end - tensor.begin);
     file_.read(data_begin_ + tensor.begin, bytes);
     return detail::tensor_from(std::move(bytes), tensor.dtype, tensor.shape, like);
   }
@@ -115,7 +115,8 @@ class SafetensorsFile {
     if (at == std::string::npos || header_text_.size() - at < digits) fail("has no checksum");
     std::string header = header_text_;
     header.replace(at, digits, detail::checksum_zeros);
-    const auto length = std::bit_cast<std::array<std::byte, 8>>(std::uint64_t(header.size()));
+    const std::uint64_t size = header.size();
+    const auto length = std::bit_cast<std::array<std::byte, 8>>(size);
     std::uint32_t crc = crc32c(detail::bytes_of(header), crc32c(length));
     std::vector<std::byte> chunk(1 << 16);
     for (std::uint64_t offset = data_begin_; offset < file_.size();) {
@@ -171,7 +172,8 @@ inline void write_safetensors(const std::filesystem::path& path, const std::vect
       order.push_back(tensor.tensor);
     }
   const std::string text = format_safetensors_header(header);
-  const auto length = std::bit_cast<std::array<std::byte, 8>>(std::uint64_t(text.size()));
+  const std::uint64_t size = text.size();
+  const auto length = std::bit_cast<std::array<std::byte, 8>>(size);
 
   AtomicFile file(path);
   std::uint32_t crc = 0;

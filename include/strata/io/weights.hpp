@@ -69,7 +69,7 @@ class Mismatch {
   void different(std::string what) { entries_[2].push_back(std::move(what)); }
 
   /// Throws FileError when anything was noted.
-  void check(const std::filesystem::path& path, std::string_view wanted) const {
+  void throw_if_any(const std::filesystem::path& path, std::string_view wanted) const {
     std::string text;
     for (std::size_t kind = 0; kind < entries_.size(); ++kind) {
       const std::vector<std::string>& entries = entries_[kind];
@@ -260,7 +260,7 @@ inline std::vector<AnyTensor> read_weights(const WeightsFile& file, const std::v
   for (std::size_t i = 0; i < wanted.size(); ++i)
     if (matches[i] != nullptr && matches[i]->shape != shape_of(*wanted[i].tensor))
       mismatch.different("the file's " + describe(*matches[i]) + ", the network's " + describe(wanted[i]));
-  mismatch.check(file.path(), "the network");
+  mismatch.throw_if_any(file.path(), "the network");
 
   std::vector<AnyTensor> values;
   for (std::size_t i = 0; i < wanted.size(); ++i)

@@ -152,7 +152,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     } else {
       auto y = pass.output(convolve(x, weight, bias, activation, pass.precision(), statistics));
       const bool rectify = activation == Activation::relu && !statistics;
-      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
+      const Conv2dProblem problem = problem_for(x);
+      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(),
                                    kept = rectify ? y.value() : Image<Out, T>(), precision = pass.precision()](Tape& tape) {
         using Pending = detail::PendingNormGradient<Out, T>;
         const auto pending = kept.size() == 0 ? tape.take_pending<Pending>(id) : nullptr;

@@ -71,8 +71,9 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
     const T* bias = nullptr;
     if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
     auto y = pass.output(convolve(x, weight, bias, activation));
-    if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
+    if constexpr (P::training) {
+      const DepthwiseConv2dProblem problem = problem_for(x);
+      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(),
                                    kept = activation == Activation::relu ? y.value() : Image<C, T>()](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         if (kept.size() != 0) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
@@ -86,6 +87,7 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
           cpu::depthwise_conv2d_backward_input<T>(problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                                   dx.accumulate);
       });
+    }
     return y;
   }
 

@@ -4,6 +4,9 @@
 //     st::Dropout                                     // P = 0.5
 //     st::DropoutOf<std::ratio<1, 10>>
 //     st::Train pass({.seed = 1, .step = step});      // says which random numbers: the same step drops the same elements
+//
+// Dropouts of one pass are told apart by the order in which they run. Branches that have one each want a statement each: in
+// left(pass, x) + right(pass, x) C++ leaves the order open.
 #pragma once
 
 #include <cstdint>

@@ -16,6 +16,7 @@
 
 #include "strata/autograd/visit.hpp"
 #include "strata/core/random.hpp"
+#include "strata/core/rounded.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -107,11 +108,11 @@ struct Orthogonal {
       for (int round = 0; round < 2; ++round) {
         for (std::int64_t j = 0; j < i; ++j) {
           double dot = 0;
-          for (std::int64_t k = 0; k < length; ++k) dot += row(i)[k] * row(j)[k];
-          for (std::int64_t k = 0; k < length; ++k) row(i)[k] -= dot * row(j)[k];
+          for (std::int64_t k = 0; k < length; ++k) dot += detail::rounded(row(i)[k] * row(j)[k]);
+          for (std::int64_t k = 0; k < length; ++k) row(i)[k] -= detail::rounded(dot * row(j)[k]);
         }
         double norm = 0;
-        for (std::int64_t k = 0; k < length; ++k) norm += row(i)[k] * row(i)[k];
+        for (std::int64_t k = 0; k < length; ++k) norm += detail::rounded(row(i)[k] * row(i)[k]);
         for (std::int64_t k = 0; k < length; ++k) row(i)[k] /= std::sqrt(norm);
       }
     std::int64_t next = 0;

@@ -52,7 +52,7 @@ class ExponentialMovingAverage {
   void update() {
     if (swapped_) throw Error("ExponentialMovingAverage::update: the network holds the averages; end the swap first");
     const double decay = this->decay();
-    for (const Average& average : averages_) check(average, *average.value);
+    for (const Average& average : averages_) check_average(average, *average.value);
     for (Average& average : averages_)
       std::visit(
           [&]<class T>(Tensor<T>& mean) {
@@ -84,7 +84,7 @@ class ExponentialMovingAverage {
       if (targets[i].first != averages_[i].name)
         throw Error(concat("ExponentialMovingAverage::copy_to: '", targets[i].first, "' of the network meets '",
                            averages_[i].name, "' of the average"));
-      check(averages_[i], *targets[i].second);
+      check_average(averages_[i], *targets[i].second);
     }
     for (std::size_t i = 0; i < targets.size(); ++i)
       std::visit(
@@ -107,7 +107,7 @@ class ExponentialMovingAverage {
   /// The network holds the averages until the returned scope ends.
   [[nodiscard]] Swap swap() {
     if (swapped_) throw Error("ExponentialMovingAverage::swap: the network holds the averages already");
-    for (const Average& average : averages_) check(average, *average.value);
+    for (const Average& average : averages_) check_average(average, *average.value);
     return Swap(*this);
   }
 
@@ -140,7 +140,7 @@ class ExponentialMovingAverage {
     });
   }
 
-  static void check(const Average& average, const AnyTensor& value) {
+  static void check_average(const Average& average, const AnyTensor& value) {
     if (value.index() != average.average.index() || detail::shape_of(value) != detail::shape_of(average.average))
       throw Error(concat("ExponentialMovingAverage: '", average.name, "' has another type or shape than its average: ",
                          detail::shape_of(value).str(), " and ", detail::shape_of(average.average).str()));

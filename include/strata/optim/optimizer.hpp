@@ -126,7 +126,7 @@ class Optimizer {
   }
   ~Optimizer() = default;
 
-  const std::vector<Slot>& slots() const { return slots_; }
+  const std::vector<Slot>& parameter_slots() const { return slots_; }
 
   /// Calls update(index, value, grad) for every parameter to be changed, as Tensor<float> or Tensor<double>.
   /// fits(index, value) says whether the state kept for a parameter has its present type. Everything is checked before
@@ -138,7 +138,7 @@ class Optimizer {
       Parameter& parameter = *slots_[i].parameter;
       if (!parameter.requires_grad) continue;
       any = true;
-      check(slots_[i].name, parameter);
+      check_parameter(slots_[i].name, parameter);
       if (!fits(i, parameter.any_value()))
         throw Error(concat(who_, "::step: '", slots_[i].name, "' changed its type or shape since the last step: ",
                            "convert a network before its optimiser is made"));
@@ -154,7 +154,7 @@ class Optimizer {
   double lr_ = 0;
 
  private:
-  void check(const std::string& name, Parameter& parameter) const {
+  void check_parameter(const std::string& name, Parameter& parameter) const {
     if (parameter.any_value().index() > 1) throw Error(concat(who_, "::step: '", name, "' does not hold floats"));
     if (on_accelerator(parameter.device()) && parameter.any_value().index() != 0) detail::throw_not_float(parameter.device());
     if (!parameter.has_grad()) {

@@ -21,10 +21,14 @@
 #include <utility>
 
 #include "strata/core/error.hpp"
+#include "strata/core/fork.hpp"
 #include "strata/tensor/device.hpp"
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#endif
+#if defined(__GLIBC__)
+#include <malloc.h>
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -48,6 +52,8 @@ class MemorySource {
   /// At least 64-byte aligned; throws std::bad_alloc or DeviceError when there is none left.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void deallocate(void* memory, std::size_t bytes) noexcept = 0;
+  /// Gives to the system what it keeps of deallocated memory.
+  virtual void trim() noexcept {}
 };
 
 class HostMemory final : public MemorySource {
@@ -66,6 +72,14 @@ class HostMemory final : public MemorySource {
   }
 
   void deallocate(void* memory, std::size_t) noexcept override { std::free(memory); }
+
+  // What the C library keeps is soon used again while sizes change, and taking it anew from the system costs some percent of
+  // a small network's time: so it is returned here and not by deallocate.
+  void trim() noexcept override {
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
+  }
 };
 
 class MemoryPool;
@@ -124,7 +138,8 @@ class MemoryPool {
   static constexpr std::size_t block_bytes(std::size_t bytes) { return class_bytes(class_of(bytes)); }
 
   /// An uninitialised block of at least `bytes` bytes. One that will be held for long is taken no larger than
-  /// block_bytes(bytes); others may be up to 1.5 times as large.
+  /// block_bytes(bytes); others may be up to 1.5 times as large. Throws OutOfMemory, or what the source throws, when there is
+  /// none even with the free blocks given back.
   Storage take(std::size_t bytes, bool for_long = false) {
     const int wanted = class_of(bytes);
     const std::lock_guard lock(guard_);
@@ -148,6 +163,7 @@ class MemoryPool {
   void trim() {
     const std::lock_guard lock(guard_);
     trim_locked();
+    source_.trim();
     most_live_ = live_bytes_;
   }
 
@@ -175,7 +191,7 @@ class MemoryPool {
 
   static constexpr int class_of(std::size_t bytes) {
     if (bytes <= 64) return 0;
-    if (bytes > (std::size_t{1} << 62)) throw std::bad_alloc();
+    if (bytes > (std::size_t{1} << 62)) throw OutOfMemory(bytes, "memory", 0);
     const int log = int(std::bit_width(bytes - 1)) - 1;  // 2^log < bytes <= 2^(log+1)
     const std::size_t step = std::size_t{1} << (log - 3);
     return 8 * (log - 6) + int((bytes - (std::size_t{1} << log) + step - 1) / step);
@@ -204,9 +220,13 @@ class MemoryPool {
     try {
       block->data = source_.allocate(block->capacity);
     } catch (const std::exception&) {
-      if (free_bytes_ == 0) throw;
       trim_locked();
-      block->data = source_.allocate(block->capacity);
+      source_.trim();
+      try {
+        block->data = source_.allocate(block->capacity);
+      } catch (const std::bad_alloc&) {
+        throw OutOfMemory(block->capacity, device().str().c_str(), live_bytes_);
+      }
     }
     ++fresh_blocks_;
     return block.release();
@@ -254,7 +274,7 @@ class MemoryPool {
   }
 
   MemorySource& source_;
-  mutable std::mutex guard_;
+  mutable detail::ForkSafeMutex guard_;
   std::array<detail::Block*, std::size_t(class_count)> free_{};
   std::size_t live_bytes_ = 0, free_bytes_ = 0, peak_bytes_ = 0, fresh_blocks_ = 0;
   std::size_t most_live_ = 0;  // as peak_bytes_, since trim
@@ -277,13 +297,18 @@ inline MemoryPool& cpu_pool() {
   return pool;
 }
 
+namespace detail {
+// Made before main and before any thread, so that no child of a fork finds it half made.
+inline const MemoryPool& cpu_pool_made = cpu_pool();
+}  // namespace detail
+
 inline MemoryPool& Storage::pool() const { return block_ ? *block_->pool : cpu_pool(); }
 
 /// Uninitialised scratch memory of `count` elements for the length of a scope.
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(std::size_t count) : storage_(cpu_pool().take(count * sizeof(T))) {}
+  explicit Scratch(std::size_t count) : storage_(cpu_pool().take(count > SIZE_MAX / sizeof(T) ? SIZE_MAX : count * sizeof(T))) {}
   T* data() { return static_cast<T*>(storage_.data()); }
   const T* data() const { return static_cast<const T*>(storage_.data()); }
   T& operator[](std::size_t index) { return data()[index]; }

@@ -19,7 +19,7 @@ static_assert(std::endian::native == std::endian::little, "strata: files of weig
 
 /// IEEE 754 half precision.
 inline float half_to_float(std::uint16_t bits) {
-  const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
+  const std::uint32_t sign = (bits & 0x8000u) << 16;
   const std::uint32_t exponent = (bits >> 10) & 31u, mantissa = bits & 1023u;
   if (exponent == 0) {
     const float value = float(mantissa) * 0x1p-24f;

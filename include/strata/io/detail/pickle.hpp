@@ -116,8 +116,8 @@ class Unpickler {
 
   std::span<const std::byte> take(std::uint64_t count) {
     if (count > bytes_.size() - at_) fail("it is cut short");
-    const auto part = bytes_.subspan(at_, std::size_t(count));
-    at_ += std::size_t(count);
+    const auto part = bytes_.subspan(at_, count);
+    at_ += count;
     return part;
   }
   template <class T>

@@ -65,7 +65,7 @@ class ZipArchive {
   }
 
   /// Reads the entry and throws FileError when its bytes are not those that were written.
-  void verify(const Entry& entry) const {
+  void verify_entry(const Entry& entry) const {
     if (entry.crc == 0 || !entry.stored) return;
     std::uint32_t crc = 0;
     std::vector<std::byte> chunk(std::size_t(std::min<std::uint64_t>(entry.size, 1 << 16)));
