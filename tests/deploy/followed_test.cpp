@@ -104,10 +104,17 @@ std::string make_script(st::Rng& rng, int depth, const std::string& layers) {
   std::string text;
   for (int part = 0; part < 2; ++part) {
     for (std::uint32_t i = rng.below(3); i > 0; --i) text += one_of(rng, layers);
-    if (depth > 0 && rng.below(3) > 0)
-      text += std::string("[") + one_of(rng, "pm2") + make_script(rng, depth - 1, layers) + one_of(rng, "tTnb") + one_of(rng, "+c");
-    else if (rng.below(2) > 0)
-      text += "[" + std::string(1, one_of(rng, layers)) + one_of(rng, "+c");
+    if (depth > 0 && rng.below(3) > 0) {
+      text += '[';
+      text += one_of(rng, "pm2");
+      text += make_script(rng, depth - 1, layers);
+      text += one_of(rng, "tTnb");
+      text += one_of(rng, "+c");
+    } else if (rng.below(2) > 0) {
+      text += '[';
+      text += one_of(rng, layers);
+      text += one_of(rng, "+c");
+    }
   }
   return text;
 }

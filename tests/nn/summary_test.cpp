@@ -48,10 +48,13 @@ struct Basic {  // of ResNet: body and shortcut go apart and meet
     f("shortcut", self.shortcut);
   }
   constexpr auto operator()(auto& pass, const auto& x) {
-    if constexpr (In == Out)
-      return st::ReLU()(pass, body(pass, x) + x);
-    else
-      return st::ReLU()(pass, body(pass, x) + (*shortcut)(pass, x));
+    const auto y = body(pass, x);
+    if constexpr (In == Out) {
+      return st::ReLU()(pass, y + x);
+    } else {
+      const auto beside = (*shortcut)(pass, x);
+      return st::ReLU()(pass, y + beside);
+    }
   }
 };
 template <class Stem>
