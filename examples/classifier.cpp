@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <exception>
 #include <string>
 
 #include "common/device.hpp"
@@ -82,5 +83,10 @@ int main(int argc, char** argv) {
   std::string device_name = "cpu";
   app.add_option("--device", device_name, "cpu, cuda or cuda:N");
   CLI11_PARSE(app, argc, argv);
-  return device::with("classifier", device_name, train_and_test);
+  try {
+    return device::with("classifier", device_name, train_and_test);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "classifier: %s\n", error.what());
+    return 1;
+  }
 }

@@ -21,23 +21,29 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// Whether Ctrl-C (or a polite kill) has been asked for. A second Ctrl-C ends the program at once.
+/// Whether the run was asked to stop: by Ctrl-C, a polite kill, the end of its terminal, or the end of whoever read its
+/// output (as tee ends at Ctrl-C, before the run has saved its state). A second Ctrl-C ends the program at once.
 class Interrupt {
  public:
   Interrupt() {
     std::signal(SIGINT, handle);
     std::signal(SIGTERM, handle);
+    for (const int number : {SIGHUP, SIGPIPE})
+      if (std::signal(number, handle) == SIG_IGN) std::signal(number, SIG_IGN);  // as under nohup: it goes on
+    std::signal(SIGXFSZ, SIG_IGN);  // a file that becomes too large is an error with a text
   }
-  bool requested() const { return flag() != 0; }
+  bool requested() const { return signal() != 0; }
+  /// The exit status of a program that was stopped, as shells have it.
+  int exit_status() const { return 128 + signal(); }
 
  private:
-  static volatile std::sig_atomic_t& flag() {
-    static volatile std::sig_atomic_t value = 0;
-    return value;
+  static volatile std::sig_atomic_t& signal() {
+    static volatile std::sig_atomic_t number = 0;
+    return number;
   }
-  static void handle(int signal) {
-    flag() = 1;
-    std::signal(signal, SIG_DFL);
+  static void handle(int number) {
+    if (signal() == 0) signal() = number;
+    if (number == SIGINT) std::signal(SIGINT, SIG_DFL);
   }
 };
 

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "strata/core/error.hpp"
+#include "strata/core/output_file.hpp"
 
 namespace curve {
 
@@ -60,9 +60,9 @@ inline void write_svg(const std::filesystem::path& path, const std::vector<Panel
     body += detail::panel(panel, top);
     top += 240;
   }
-  std::ofstream(path) << "<svg xmlns='http://www.w3.org/2000/svg' width='760' height='" << top
-                      << "' font-family='sans-serif' font-size='12'>\n<rect width='100%' height='100%' fill='white'/>\n"
-                      << body << "</svg>\n";
+  st::write_file(path, st::concat("<svg xmlns='http://www.w3.org/2000/svg' width='760' height='", top,
+                                  "' font-family='sans-serif' font-size='12'>\n",
+                                  "<rect width='100%' height='100%' fill='white'/>\n", body, "</svg>\n"));
 }
 
 }  // namespace curve

@@ -1,30 +1,29 @@
-// A training run: Adam under a cosine schedule with a moving average of the weights, checkpoints that resume bit for bit,
-// a log and its curve. The program gives the network, the data, the loss and what "good" means.
+// A training run: Adam under a cosine schedule with a moving average of the weights, checkpoints that resume bit for
+// bit, a log and its curve. The program gives the network, the data, the loss and what "good" means.
 //
 //     training::Options options;                     // from the command line: training::add_options(app, options)
-//     return training::run(options, net, patches, "recipe", loss, [&](const auto& net) { return score; });
+//     training::Recipe recipe = training::recipe_of(options);
+//     recipe.add("channels", channels, training::Change::refused);                  // the program's own options
+//     training::RunFolder folder = training::open(options, recipe, app);            // from here on the options are
+//     settled return training::run(options, recipe, folder, net, patches, loss, images, [&](const auto& net) { return
+//     score; });
 #pragma once
 
 #include <CLI/CLI.hpp>
 
-#include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "console.hpp"
-#include "curve.hpp"
+#include "recipe.hpp"
+#include "run_folder.hpp"
 #include "strata/strata.hpp"
 
 namespace training {
-
-namespace st = strata;
-namespace fs = std::filesystem;
 
 /// How good a network is, over a validation set.
 struct Score {
@@ -58,7 +57,7 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--lr", options.lr, "learning rate at the start")->check(CLI::PositiveNumber);
   app.add_option("--clip", options.clip, "largest norm of the gradient")->check(CLI::PositiveNumber);
   app.add_option("--num-workers", options.num_workers, "threads that make batches")->check(CLI::Range(0, 256));
-  app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints and log");
@@ -66,90 +65,98 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
 }
 
-/// One line of log.csv.
-struct LogLine {
-  std::int64_t step = 0;
-  double lr = 0, loss = 0;
-  Score score;
-  double seconds = 0;
-};
-
-inline std::vector<LogLine> read_log(const fs::path& path, std::int64_t steps) {
-  std::vector<LogLine> log;
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  while (std::getline(file, line)) {
-    LogLine l;
-    long long step = 0;
-    if (std::sscanf(line.c_str(), "%lld,%lf,%lf,%lf,%lf,%lf,%lf", &step, &l.lr, &l.loss, &l.score.psnr, &l.score.ssim,
-                    &l.score.baseline, &l.seconds) != 7)
-      continue;
-    l.step = step;
-    if (l.step <= steps) log.push_back(l);
-  }
-  return log;
+/// The options that every program has, for it to add its own.
+inline Recipe recipe_of(Options& options) {
+  Recipe recipe;
+  recipe.add("train-dir", options.train_dir);
+  recipe.add("valid-dir", options.valid_dir, Change::measures);
+  recipe.add("images", options.images);
+  recipe.add("steps", options.steps);
+  recipe.add("report-interval", options.report_interval);
+  recipe.add("batch-size", options.batch_size);
+  recipe.add("patch-size", options.patch_size);
+  recipe.add("lr", options.lr);
+  recipe.add("clip", options.clip);
+  recipe.add("seed", options.seed);
+  recipe.add("device", options.device, Change::of_machine);
+  return recipe;
 }
 
-inline void write_log(const fs::path& folder, const std::vector<LogLine>& log) {
-  std::ofstream file(folder / "log.csv");
-  file << "step,lr,loss,psnr,ssim,baseline_psnr,seconds\n";
-  curve::Panel loss{"training loss, by report", {}, true}, psnr{"validation PSNR (dB), by report", {}};
-  for (const LogLine& l : log) {
-    file << l.step << ',' << l.lr << ',' << l.loss << ',' << l.score.psnr << ',' << l.score.ssim << ','
-         << l.score.baseline << ',' << l.seconds << '\n';
-    loss.values.push_back(l.loss);
-    psnr.values.push_back(l.score.psnr);
-  }
-  curve::write_svg(folder / "curve.svg", {loss, psnr});
+/// Opens the run's folder and, where it goes on, gives the options the values of the run.
+inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& app) {
+  return RunFolder(options.checkpoint_dir, "step,lr,loss,psnr,ssim,baseline_psnr,seconds",
+                   options.resume ? std::optional<std::string>("") : std::nullopt,
+                   [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
 }
 
-/// Trains, on the device where the network is, until options.steps are done, Ctrl-C, or the minutes are over, and returns the
-/// program's exit status. `data`
-/// gives (input, target) for any index; loss(prediction, target) is a scalar expression; evaluate(const net&) a Score.
-/// Leaves in options.checkpoint_dir: latest.safetensors to go on from, best.safetensors with the averaged weights that
-/// validated best (and nothing else), log.csv, curve.svg.
+/// Trains, on the device where the network is, until options.steps are done, the run is asked to stop, or the minutes
+/// are over, and returns the program's exit status. `data` gives (input, target) for any index; loss(prediction,
+/// target) is a scalar expression; evaluate(const net&) a Score over `valid_images` images. Leaves in the folder:
+/// latest.safetensors to go on from, best.safetensors with the averaged weights that validated best (and nothing else),
+/// log.csv, curve.svg.
 template <class Net, class Data, class Loss, class Evaluate>
-int run(const Options& options, Net& net, const Data& data, const std::string& recipe, const Loss& loss_of,
-        const Evaluate& evaluate) {
+int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data,
+        const Loss& loss_of, std::size_t valid_images, const Evaluate& evaluate) {
   const st::Device device = st::device_of(net);
-  const console::Interrupt interrupt;
-  fs::create_directories(options.checkpoint_dir);
-  const fs::path latest = options.checkpoint_dir / "latest.safetensors", best = options.checkpoint_dir / "best.safetensors";
+  const console::Interrupt& interrupt = folder.interrupt();
   st::Adam adam(net, {.lr = options.lr});
   st::CosineAnnealingLR scheduler(adam, {.t_max = options.steps});
   st::ExponentialMovingAverage ema(net, {.decay = 0.999, .warmup = true});
 
-  const std::string whole_recipe =
-      st::concat(recipe, " train-dir=", options.train_dir, " images=", options.images, " steps=", options.steps,
-                 " batch-size=", options.batch_size, " patch-size=", options.patch_size, " lr=", options.lr,
-                 " clip=", options.clip, " seed=", options.seed);
-  st::CheckpointInfo at{.seed = options.seed};
-  double seconds_before = 0;
-  if (options.resume) {
-    at = st::load_checkpoint(latest, net, adam, scheduler, ema);
-    if (at.extra["recipe"] != whole_recipe)
-      std::printf("note: the recipe differs from that of the checkpoint\n  then: %s\n  now:  %s\n",
-                  at.extra["recipe"].c_str(), whole_recipe.c_str());
+  st::CheckpointInfo at;
+  double seconds_before = 0, loss_sum = 0, losses = 0;  // since the last report
+  if (folder.start()) {
+    at = folder.load(net, adam, scheduler, ema);
+    if (recipe.changed({"lr", "steps"})) scheduler.set_base_lr(options.lr);
     seconds_before = at.number("seconds");
-    std::printf("resumed %s: %lld steps done\n", latest.c_str(), static_cast<long long>(at.step));
-  } else if (fs::exists(latest)) {
-    throw st::ValueError(st::concat(latest.string(), " is there already: go on from it with --resume, or choose another "
-                                                     "--checkpoint-dir"));
+    if (at.extra.contains("losses")) {  // not in checkpoints of before
+      loss_sum = at.number("loss_sum");
+      losses = at.number("losses");
+    }
+    std::printf("resumed %s: %lld steps done; %s\n", folder.from().c_str(), static_cast<long long>(at.step),
+                recipe.str().c_str());
   }
-  at.extra["recipe"] = whole_recipe;
-  std::vector<LogLine> log = read_log(options.checkpoint_dir / "log.csv", at.step);
+  at.seed = options.seed;
+  recipe.write(at.extra);
 
   const console::Stopwatch total;
   const auto save = [&] {
     at.set_number("seconds", seconds_before + total.seconds());
-    st::save_checkpoint(latest, at, net, adam, scheduler, ema);
+    at.set_number("loss_sum", loss_sum);
+    at.set_number("losses", losses);
+    folder.save(at, net, adam, scheduler, ema);
+  };
+  const auto save_best = [&] {
+    const auto swapped = ema.swap();
+    st::save_weights(folder.best(), net,
+                     {{"recipe", recipe.str()}, {"best", at.extra.at("best")}, {"step", st::concat(at.step)}});
   };
   const auto stop = [&] { return interrupt.requested() || (options.minutes > 0 && total.seconds() > 60 * options.minutes); };
+  folder.begin(at, st::concat(recipe.str(/*measures_alone=*/true), " images=", valid_images), save_best);
 
   const st::DataLoader loader(data, {.batch_size = options.batch_size, .shuffle = true,
                                      .num_workers = options.num_workers, .drop_last = true, .seed = options.seed});
-  st::AverageMeter mean_loss;
+  const auto report = [&] {
+    const Score score = [&] {
+      const auto swapped = ema.swap();
+      if (const std::string name = st::first_not_finite(net); !name.empty())
+        throw st::NumericError(st::concat(name, " is not finite after ", at.step, " steps: ", folder.diverged()));
+      return evaluate(std::as_const(net));
+    }();
+    const bool is_best = folder.is_best(at, score.psnr);
+    const double mean_loss = loss_sum / losses, seconds = seconds_before + total.seconds();
+    folder.add_row(at, st::concat(at.step, ",", adam.lr(), ",", mean_loss, ",", score.psnr, ",", score.ssim, ",",
+                                  score.baseline, ",", seconds));
+    loss_sum = losses = 0;
+    save();
+    if (is_best) save_best();
+    folder.write_log();
+    std::printf("step %6lld  lr %.2e  loss %.6f  PSNR %.3f dB (baseline %.2f, gain %.2f)  SSIM %.4f  %s\n",
+                static_cast<long long>(at.step), adam.lr(), mean_loss, score.psnr, score.baseline,
+                score.psnr - score.baseline, score.ssim, console::clock_text(seconds).c_str());
+    std::fflush(stdout);
+  };
+
   while (at.step < options.steps && !stop()) {
     console::Progress progress(st::concat("steps ", at.step, " to ", options.steps), loader.size());
     const console::Stopwatch watch;
@@ -158,37 +165,28 @@ int run(const Options& options, Net& net, const Data& data, const std::string& r
       st::Train pass({.seed = options.seed, .step = at.step});
       const auto loss = loss_of(net(pass, input.to(device)), target.to(device));
       adam.zero_grad();
-      pass.backward(loss);
+      try {
+        pass.backward(loss);
+      } catch (const st::NumericError& error) {
+        throw st::NumericError(st::concat(error.what(), " (step ", at.step + 1, "): ", folder.diverged()));
+      }
       st::clip_grad_norm_(net, options.clip);
       adam.step();
       scheduler.step();
       ema.update();
-      mean_loss.add(double(loss.item()));
+      loss_sum += double(loss.item());
+      ++losses;
       ++at.step;
       ++at.batch;
-      progress.update(at.batch, st::concat("loss ", mean_loss.mean(), "  ", watch.seconds() / double(at.batch - first),
+      progress.update(at.batch, st::concat("loss ", loss_sum / losses, "  ", watch.seconds() / double(at.batch - first),
                                            " s/step  data ", loader.wait_seconds(), " s"));
       if (at.step % options.report_interval == 0 || at.step == options.steps) {
         progress.finish();
-        const Score score = [&] {
-          const auto swapped = ema.swap();
-          const Score found = evaluate(std::as_const(net));
-          if (found.psnr > at.best.value_or(-1)) {
-            at.best = found.psnr;
-            st::save_weights(best, net, {{"recipe", whole_recipe}, {"step", st::concat(at.step)}});
-          }
-          return found;
-        }();
-        log.push_back({at.step, adam.lr(), mean_loss.mean(), score, seconds_before + total.seconds()});
-        write_log(options.checkpoint_dir, log);
-        std::printf("step %6lld  lr %.2e  loss %.6f  PSNR %.3f dB (baseline %.2f, gain %.2f)  SSIM %.4f  %s\n",
-                    static_cast<long long>(at.step), adam.lr(), mean_loss.mean(), score.psnr, score.baseline,
-                    score.psnr - score.baseline, score.ssim, console::clock_text(seconds_before + total.seconds()).c_str());
-        std::fflush(stdout);
-        mean_loss.reset();
+        report();
+      } else if (at.step % options.save_interval == 0) {
+        save();
       }
-      if (at.step % options.save_interval == 0) save();
-      if (at.step == options.steps || stop()) break;
+      if (at.step >= options.steps || stop()) break;
     }
     progress.finish();
     if (at.batch == std::int64_t(loader.size())) {
@@ -200,8 +198,8 @@ int run(const Options& options, Net& net, const Data& data, const std::string& r
   if (at.step < options.steps)
     std::printf("stopped after %lld steps; go on with --resume\n", static_cast<long long>(at.step));
   else
-    std::printf("best PSNR %.3f dB: %s\n", at.best.value_or(0), best.c_str());
-  return interrupt.requested() ? 130 : 0;
+    std::printf("%s; curve: %s\n", folder.conclusion(at).c_str(), folder.curve().c_str());
+  return interrupt.requested() ? interrupt.exit_status() : 0;
 }
 
 }  // namespace training

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 
 #include "strata/strata.hpp"
 
@@ -15,12 +16,13 @@ struct Score {
   std::size_t images = 0;
 };
 
-/// Denoises every image of `data`. The network is not changed. PSNR without rounding, over all pixels.
+/// Denoises every image of `data`, or those until stop() says so. The network is not changed. PSNR without rounding,
+/// over all pixels.
 template <class Net, int Channels>
-Score evaluate(const Net& net, const st::NoisyImages<Channels>& data) {
+Score evaluate(const Net& net, const st::NoisyImages<Channels>& data, const std::function<bool()>& stop = {}) {
   const st::Device device = st::device_of(net);
   st::AverageMeter psnr, ssim, noisy;
-  for (std::size_t i = 0; i < data.size(); ++i) {
+  for (std::size_t i = 0; i < data.size() && !(stop && stop()); ++i) {
     const auto [input, target] = data.get(i);
     st::Infer pass;
     const st::Image<Channels> output = net(pass, input.to(device)).value().to(st::Device::cpu());

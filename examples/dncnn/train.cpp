@@ -2,23 +2,24 @@
 //
 //     dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --checkpoint-dir out --epochs 10
 //     dncnn_train --train-dir Train400 --valid-dir Set12 --sigma 25 --depth 17 --epochs 50 --checkpoint-dir out
-//     dncnn_train ... --resume                            # goes on from out/latest.safetensors, bit for bit
-//     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales the loss
+//     dncnn_train --checkpoint-dir out --resume           # goes on from out/latest.safetensors, bit for bit
+//     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales
+//     the loss
 #include <CLI/CLI.hpp>
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "../common/console.hpp"
-#include "../common/curve.hpp"
 #include "../common/device.hpp"
 #include "../common/picture.hpp"
+#include "../common/recipe.hpp"
+#include "../common/run_folder.hpp"
 #include "criterion.hpp"
 #include "datasets.hpp"
 #include "losses.hpp"
@@ -45,102 +46,78 @@ struct Options {
   std::optional<std::string> resume;
 
   double lr() const { return init_lr.value_or(optimizer == "sgd" ? 0.1 : 1e-3); }
-  /// What a resumed run must have in common with the one it goes on from, to be the same run.
-  std::string recipe() const {
-    return st::concat("train-dir=", train_dir, " sigma=", sigma, " steps-per-epoch=", steps_per_epoch, " batch-size=",
-                      batch_size, " patch-size=", patch_size, " loss=", loss, " optimizer=", optimizer, " init-lr=", lr(),
-                      " momentum=", momentum, " weight-decay=", weight_decay, " clip=", clip, " seed=", seed);
+  training::Recipe recipe() {
+    using training::Change;
+    training::Recipe recipe;
+    recipe.add("train-dir", train_dir);
+    recipe.add("valid-dir", valid_dir, Change::measures);
+    recipe.add("sigma", sigma, Change::measures);
+    recipe.add("depth", depth, Change::refused);
+    recipe.add("width", width, Change::refused);
+    recipe.add("epochs", epochs);
+    recipe.add("steps-per-epoch", steps_per_epoch);
+    recipe.add("batch-size", batch_size);
+    recipe.add("patch-size", patch_size);
+    recipe.add("loss", loss);
+    recipe.add("optimizer", optimizer, Change::refused);
+    recipe.add(
+        "init-lr", Change::counts, [this] { return training::detail::option_text(lr()); },
+        [this](const std::string& text) { return training::detail::read_option(text, init_lr.emplace()); });
+    recipe.add("momentum", momentum);
+    recipe.add("weight-decay", weight_decay);
+    recipe.add("clip", clip);
+    recipe.add("milestones", milestones);
+    recipe.add("gamma", gamma);
+    recipe.add(
+        "precision", Change::counts, [this] { return ::device::name_of(precision); },
+        [this](const std::string& text) { return ::device::find_precision(text, precision); });
+    recipe.add("seed", seed);
+    recipe.add("device", device, Change::of_machine);
+    return recipe;
   }
 };
-
-/// One line of log.csv.
-struct EpochLog {
-  std::int64_t epoch;
-  double lr, loss, psnr, ssim, seconds;
-};
-
-std::vector<EpochLog> read_log(const fs::path& path, std::int64_t epochs) {
-  std::vector<EpochLog> log;
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  while (std::getline(file, line)) {
-    EpochLog e{};
-    long long epoch = 0;
-    if (std::sscanf(line.c_str(), "%lld,%lf,%lf,%lf,%lf,%lf", &epoch, &e.lr, &e.loss, &e.psnr, &e.ssim, &e.seconds) != 6)
-      continue;
-    e.epoch = epoch;
-    if (e.epoch <= epochs) log.push_back(e);
-  }
-  return log;
-}
-
-void write_log(const fs::path& folder, const std::vector<EpochLog>& log) {
-  std::ofstream file(folder / "log.csv");
-  file << "epoch,lr,loss,psnr,ssim,seconds\n";
-  curve::Panel loss{"training loss", {}, true}, psnr{"validation PSNR (dB)", {}};
-  for (const EpochLog& e : log) {
-    file << e.epoch << ',' << e.lr << ',' << e.loss << ',' << e.psnr << ',' << e.ssim << ',' << e.seconds << '\n';
-    loss.values.push_back(e.loss);
-    psnr.values.push_back(e.psnr);
-  }
-  curve::write_svg(folder / "curve.svg", {loss, psnr});
-}
-
-/// The first tensor of the network that holds a NaN or an infinity.
-template <class Net>
-std::string first_not_finite(Net& net) {
-  std::string first;
-  st::for_each_parameter(net, [&](const std::string& name, st::Parameter& parameter) {
-    const st::Tensor<float> value = parameter.value().to(st::Device::cpu());
-    for (const float x : value.span())
-      if (!std::isfinite(x) && first.empty()) first = name;
-  });
-  return first.empty() ? "no weight is: the loss itself overflowed, so the learning rate is too high"
-                       : "the first weight that is not finite is " + first;
-}
 
 template <class Net, class Optimizer>
-int train(const Options& options, Net& net, Optimizer& optimizer) {
+int train(const Options& options, const training::Recipe& recipe, training::RunFolder& folder, Net& net,
+          Optimizer& optimizer) {
   const st::Device device = st::device_of(net);
+  const console::Interrupt& interrupt = folder.interrupt();
   st::GradScaler scaler({.enabled = options.precision == st::Precision::fp16});
-  const console::Interrupt interrupt;
-  const fs::path latest = options.checkpoint_dir / "latest.safetensors", best = options.checkpoint_dir / "best.safetensors";
   st::MultiStepLR scheduler(optimizer, {.milestones = options.milestones, .gamma = options.gamma});
-
-  st::CheckpointInfo at{.seed = options.seed};  // where the run stands
-  double loss_sum = 0, seconds_before = 0;      // of this epoch; of earlier runs
-  if (options.resume) {
-    const fs::path file = options.resume->empty() ? latest : fs::path(*options.resume);
-    at = st::load_checkpoint(file, net, optimizer, scheduler, scaler);
-    if (at.extra["recipe"] != options.recipe())
-      std::printf("note: the recipe differs from that of the checkpoint\n  then: %s\n  now:  %s\n",
-                  at.extra["recipe"].c_str(), options.recipe().c_str());
-    loss_sum = at.number("loss_sum");
-    seconds_before = at.number("seconds");
-    std::printf("resumed %s: %lld epochs and %lld steps done\n", file.c_str(), static_cast<long long>(at.epoch),
-                static_cast<long long>(at.batch));
-  } else if (fs::exists(latest)) {
-    throw st::ValueError(st::concat(latest.string(), " is there already: go on from it with --resume, or choose another "
-                                                     "--checkpoint-dir"));
-  }
-  at.extra["recipe"] = options.recipe();
-  std::vector<EpochLog> log = read_log(options.checkpoint_dir / "log.csv", at.epoch);
-
-  const console::Stopwatch total;
-  const auto save = [&] {
-    at.set_number("loss_sum", loss_sum);
-    at.set_number("seconds", seconds_before + total.seconds());
-    st::save_checkpoint(latest, at, net, optimizer, scheduler, scaler);
-  };
-  const auto out_of_time = [&] { return options.minutes > 0 && total.seconds() > 60 * options.minutes; };
-
   const st::NoisyPatches<1> patches = dncnn::training_data<1>(
       options.train_dir, options.steps_per_epoch * options.batch_size, options.patch_size, options.sigma);
   const st::NoisyImages<1> valid = dncnn::test_data<1>(options.valid_dir, {.sigma = options.sigma});
-  const st::DataLoader loader(patches, {.batch_size = options.batch_size, .shuffle = true,
-                                        .num_workers = options.num_workers, .drop_last = true, .seed = options.seed});
-  while (at.epoch < options.epochs && !out_of_time()) {
+  const st::DataLoader loader(patches, {.batch_size = options.batch_size,
+                                        .shuffle = true,
+                                        .num_workers = options.num_workers,
+                                        .drop_last = true,
+                                        .seed = options.seed});
+
+  st::CheckpointInfo at;                    // where the run stands
+  double loss_sum = 0, seconds_before = 0;  // of this epoch; of earlier runs
+  if (folder.start()) {
+    at = folder.load(net, optimizer, scheduler, scaler);
+    if (recipe.changed({"init-lr", "milestones", "gamma"})) scheduler.set_base_lr(options.lr());
+    loss_sum = at.number("loss_sum");
+    seconds_before = at.number("seconds");
+    std::printf("resumed %s: %lld epochs and %lld steps done; %s\n", folder.from().c_str(),
+                static_cast<long long>(at.epoch), static_cast<long long>(at.batch), recipe.str().c_str());
+  }
+  at.seed = options.seed;
+  recipe.write(at.extra);
+  at.batch = std::min(at.batch, loader.size());
+
+  const console::Stopwatch total;
+  const auto out_of_time = [&] { return options.minutes > 0 && total.seconds() > 60 * options.minutes; };
+  const auto save = [&] {
+    at.set_number("loss_sum", loss_sum);
+    at.set_number("seconds", seconds_before + total.seconds());
+    folder.save(at, net, optimizer, scheduler, scaler);
+  };
+  const auto save_best = [&] { st::save_checkpoint(folder.best(), at, net, optimizer, scheduler, scaler); };
+  folder.begin(at, st::concat(recipe.str(/*measures_alone=*/true), " images=", valid.size()), save_best);
+
+  while (at.epoch < options.epochs && !out_of_time() && !interrupt.requested()) {
     console::Progress progress(st::concat("epoch ", at.epoch + 1, "/", options.epochs), loader.size());
     const console::Stopwatch watch;
     const std::int64_t first_batch = at.batch;
@@ -151,9 +128,11 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
       try {
         pass.backward(scaler.scale(loss));
       } catch (const st::NumericError& error) {
-        throw st::NumericError(st::concat(
-            error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1, "; ", first_not_finite(net),
-            "). The last good checkpoint is ", fs::exists(latest) ? latest.string() : "none: no step was saved yet"));
+        const std::string name = st::first_not_finite(net, optimizer);
+        throw st::NumericError(st::concat(error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1,
+                                          "; the first number that is "
+                                          "not finite is ",
+                                          name.empty() ? "the loss itself" : name, "): ", folder.diverged()));
       }
       if (options.clip > 0 && scaler.unscale_(optimizer)) st::clip_grad_norm_(net, options.clip);
       scaler.step(optimizer);  // not where fp16 overflowed
@@ -175,58 +154,73 @@ int train(const Options& options, Net& net, Optimizer& optimizer) {
     progress.finish();
     if (interrupt.requested()) break;
 
-    const dncnn::Score score = dncnn::evaluate(net, valid);
+    if (const std::string name = st::first_not_finite(net, optimizer); !name.empty())
+      throw st::NumericError(st::concat(name, " is not finite after epoch ", at.epoch + 1, ": ", folder.diverged()));
+    dncnn::Score score;
+    try {
+      score = dncnn::evaluate(net, valid, [&] { return interrupt.requested(); });
+    } catch (...) {
+      save();  // the epoch's work is not lost: a resumed run validates first
+      throw;
+    }
+    if (interrupt.requested()) break;
     const double lr = optimizer.lr(), mean_loss = loss_sum / double(at.batch);
     scheduler.step();
     ++at.epoch;
     at.batch = 0;
     loss_sum = 0;
-    const bool is_best = score.psnr > at.best.value_or(-1);
-    if (is_best) at.best = score.psnr;
+    const bool is_best = folder.is_best(at, score.psnr);
+    folder.add_row(at, st::concat(at.epoch, ",", lr, ",", mean_loss, ",", score.psnr, ",", score.ssim, ",",
+                                  seconds_before + total.seconds()));
     save();
-    if (is_best) st::save_checkpoint(best, at, net, optimizer, scheduler, scaler);
-    log.push_back({at.epoch, lr, mean_loss, score.psnr, score.ssim, seconds_before + total.seconds()});
-    write_log(options.checkpoint_dir, log);
+    if (is_best) save_best();
+    folder.write_log();
     std::printf("epoch %3lld  lr %.2e  loss %.6f  PSNR %.3f dB (noisy %.2f, gain %.2f)  SSIM %.4f  %s%s\n",
                 static_cast<long long>(at.epoch), lr, mean_loss, score.psnr, score.noisy_psnr,
                 score.psnr - score.noisy_psnr, score.ssim, console::clock_text(seconds_before + total.seconds()).c_str(),
                 is_best ? "  best" : "");
     std::fflush(stdout);
   }
-  picture::before_after(options.checkpoint_dir / "before_after.png", net, valid, 0);
-
   if (interrupt.requested()) {
     save();
-    std::printf("stopped after epoch %lld, step %lld; go on with: dncnn_train ... --checkpoint-dir %s --resume\n",
-                static_cast<long long>(at.epoch), static_cast<long long>(at.batch), options.checkpoint_dir.c_str());
-    return 130;
+    std::printf("stopped after epoch %lld, step %lld; go on with: dncnn_train --checkpoint-dir %s --resume\n",
+                static_cast<long long>(at.epoch), static_cast<long long>(at.batch), folder.path().c_str());
+  } else {
+    std::printf("%s; curve: %s\n", folder.conclusion(at).c_str(), folder.curve().c_str());
   }
-  std::printf("best PSNR %.3f dB: %s; curve: %s\n", at.best.value_or(0), best.c_str(),
-              (options.checkpoint_dir / "curve.svg").c_str());
-  return 0;
+  std::fflush(stdout);
+  picture::before_after(folder.path() / "before_after.png", net, valid, 0);  // last: all that matters is saved
+  return interrupt.requested() ? interrupt.exit_status() : 0;
 }
 
 template <int Width, int Depth>
-int run(const Options& options, st::Device device) {
+int run(const Options& options, const training::Recipe& recipe, training::RunFolder& folder, st::Device device) {
   dncnn::DnCNN<1, Width, Depth> net;
   st::initialize(net, options.seed);
   net.body.template layer<3>().weight.reset();  // zeros: it starts by taking nothing away, which saves many steps
   std::printf("DnCNN: depth %d, width %d, %lld parameters, receptive field %lld; %s, %d threads, %s\n", Depth, Width,
               static_cast<long long>(st::parameter_count<decltype(net)>),
-              static_cast<long long>(st::receptive_field<decltype(net)>), device.str().c_str(), st::num_threads(), STRATA_ISA);
-  fs::create_directories(options.checkpoint_dir);
+              static_cast<long long>(st::receptive_field<decltype(net)>), device.str().c_str(), st::num_threads(),
+              STRATA_ISA);
   st::to(net, device);
   if (options.optimizer == "sgd") {
     st::SGD sgd(net, {.lr = options.lr(), .momentum = options.momentum, .weight_decay = options.weight_decay});
-    return train(options, net, sgd);
+    return train(options, recipe, folder, net, sgd);
   }
   st::Adam adam(net, {.lr = options.lr(), .weight_decay = options.weight_decay});
-  return train(options, net, adam);
+  return train(options, recipe, folder, net, adam);
 }
 
-int run(const Options& options, st::Device device) {
-  if (options.depth == 8) return options.width == 32 ? run<32, 8>(options, device) : run<64, 8>(options, device);
-  return options.width == 32 ? run<32, 17>(options, device) : run<64, 17>(options, device);
+int run(Options& options, const CLI::App& app, st::Device device) {
+  training::Recipe recipe = options.recipe();
+  training::RunFolder folder(
+      options.checkpoint_dir, "epoch,lr,loss,psnr,ssim,seconds", options.resume,
+      [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
+  if (options.depth == 8)
+    return options.width == 32 ? run<32, 8>(options, recipe, folder, device)
+                               : run<64, 8>(options, recipe, folder, device);
+  return options.width == 32 ? run<32, 17>(options, recipe, folder, device)
+                             : run<64, 17>(options, recipe, folder, device);
 }
 
 }  // namespace
@@ -260,14 +254,14 @@ int main(int argc, char** argv) {
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints, log and pictures");
   app.add_option("--resume", options.resume, "go on from this checkpoint [latest of --checkpoint-dir]")->expected(0, 1);
-  app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   device::add_precision(app, options.precision);
   CLI11_PARSE(app, argc, argv);
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";
   try {
     if (options.threads > 0) st::set_num_threads(options.threads);
-    return device::with("dncnn_train", options.device, [&](st::Device device) { return run(options, device); });
+    return device::with("dncnn_train", options.device, [&](st::Device device) { return run(options, app, device); });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "dncnn_train: %s\n", error.what());
     return 1;

@@ -1,6 +1,7 @@
 // Finds out from a weights file which DnCNN it is of, and loads it.
 #pragma once
 
+#include <cstdio>
 #include <filesystem>
 #include <string>
 
@@ -42,7 +43,8 @@ template <class Use>
 auto with_network(const std::filesystem::path& path, st::Device device, Use&& use) {
   const Architecture found = architecture_of(path);
   const auto load = [&]<class Net>(Net&& net) {
-    st::load_weights(path, net, {.match = st::Match::by_order});
+    for (const std::string& note : st::load_weights(path, net, {.match = st::Match::by_order}).notes)
+      std::fprintf(stderr, "%s\n", note.c_str());
     st::to(net, device);
     return use(std::as_const(net));
   };

@@ -2,8 +2,9 @@
 //
 //     ffdnet_train --channels 1 --steps 20000 --checkpoint-dir grey          # dead leaves, no data needed
 //     ffdnet_train --channels 3 --train-dir photos --valid-dir others --checkpoint-dir colour
-//     ffdnet_train ... --resume                                              # goes on, bit for bit
-//     ffdnet_train ... --device cuda                                         # where the program was built with strata::cuda
+//     ffdnet_train --checkpoint-dir grey --resume                            # goes on, bit for bit
+//     ffdnet_train ... --device cuda                                         # where the program was built with
+//     strata::cuda
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
@@ -18,7 +19,8 @@ namespace st = strata;
 namespace {
 
 template <int Channels>
-int train(const training::Options& options, st::Device device, float sigma_max, float valid_sigma) {
+int train(const training::Options& options, const training::Recipe& recipe, training::RunFolder& folder,
+          st::Device device, float sigma_max, float valid_sigma) {
   ffdnet::FFDNet<Channels> net;
   ffdnet::start(net, options.seed);
   st::to(net, device);
@@ -26,13 +28,14 @@ int train(const training::Options& options, st::Device device, float sigma_max, 
               static_cast<long long>(st::parameter_count<decltype(net)>),
               static_cast<long long>(st::receptive_field<decltype(net)>), device.str().c_str(), st::num_threads(), STRATA_ISA);
   const ffdnet::NoiseMapPatches<Channels> patches(
-      sources::clean_images<Channels>(options.train_dir, std::size_t(options.images), /*seed=*/1),
+      sources::at_least(sources::clean_images<Channels>(options.train_dir, std::size_t(options.images), /*seed=*/1),
+                        options.patch_size, "a patch (--patch-size)"),
       1000 * options.batch_size, options.patch_size, sigma_max);
-  const st::NoisyImages<Channels> valid(sources::clean_images<Channels>(options.valid_dir, 8, /*seed=*/2),
-                                        {.sigma = valid_sigma});
+  const st::NoisyImages<Channels> valid(
+      sources::measurable(sources::clean_images<Channels>(options.valid_dir, 8, /*seed=*/2)), {.sigma = valid_sigma});
   return training::run(
-      options, net, patches, st::concat("ffdnet channels=", Channels, " sigma-max=", sigma_max),
-      [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); },
+      options, recipe, folder, net, patches,
+      [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); }, valid.size(),
       [&](const auto& trained) {
         return ffdnet::evaluate<Channels>([&](const auto& noisy) { return ffdnet::denoise(trained, noisy, valid_sigma); }, valid);
       });
@@ -51,10 +54,17 @@ int main(int argc, char** argv) {
   app.add_option("--valid-sigma", valid_sigma, "noise level of the validation")->check(CLI::Range(0.0, 255.0));
   CLI11_PARSE(app, argc, argv);
   try {
-    if (options.patch_size % 2 != 0) throw st::ValueError("--patch-size must be even: the network works at half the size");
     if (options.threads > 0) st::set_num_threads(options.threads);
+    training::Recipe recipe = training::recipe_of(options);
+    recipe.add("channels", channels, training::Change::refused);
+    recipe.add("sigma-max", sigma_max);
+    recipe.add("valid-sigma", valid_sigma, training::Change::measures);
     return device::with("ffdnet_train", options.device, [&](st::Device device) {
-      return channels == 1 ? train<1>(options, device, sigma_max, valid_sigma) : train<3>(options, device, sigma_max, valid_sigma);
+      training::RunFolder folder = training::open(options, recipe, app);
+      if (options.patch_size % 2 != 0)
+        throw st::ValueError("--patch-size must be even: the network works at half the size");
+      return channels == 1 ? train<1>(options, recipe, folder, device, sigma_max, valid_sigma)
+                           : train<3>(options, recipe, folder, device, sigma_max, valid_sigma);
     });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "ffdnet_train: %s\n", error.what());

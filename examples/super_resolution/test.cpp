@@ -19,11 +19,13 @@ namespace {
 void test(const std::string& weights, const std::string& data, bool ensemble, st::Device device) {
   using Net = super_resolution::SuperResolution<>;
   Net trained;
-  st::load_weights(weights, trained);
+  for (const std::string& note : st::load_weights(weights, trained).notes) std::fprintf(stderr, "%s\n", note.c_str());
   auto net = st::fold(trained);
   st::to(net, device);
   const st::MetricOptions protocol{.rounding = st::Rounding::to_8bit, .border = super_resolution::factor};
-  const super_resolution::Pairs pairs(sources::clean_images<1>(data, 8, /*seed=*/2), super_resolution::factor);
+  const super_resolution::Pairs pairs(sources::measurable(sources::clean_images<1>(data, 8, /*seed=*/2),
+                                                          super_resolution::factor, super_resolution::factor),
+                                      super_resolution::factor);
   std::printf("%lld parameters, %lld multiply-adds per pixel of the small image; luma, %s\n",
               static_cast<long long>(st::parameter_count<Net>),
               static_cast<long long>(st::multiply_adds<Net>(512, 512) / (512 * 512)), protocol.str().c_str());
@@ -49,7 +51,7 @@ int main(int argc, char** argv) {
   app.add_option("--weights", weights, "safetensors file, or a checkpoint")->required();
   app.add_option("--data", data, "folder of large images, or dead-leaves")->required();
   app.add_flag("--ensemble", ensemble, "mean of eight orientations");
-  app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", threads, "[all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", device_name, "cpu, cuda or cuda:N");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -1,7 +1,7 @@
 // Trains a network that doubles an image's size.
 //
 //     super_resolution_train --steps 10000 --patch-size 96 --checkpoint-dir out       # dead leaves, no data needed
-//     super_resolution_train ... --resume                                             # goes on, bit for bit
+//     super_resolution_train --checkpoint-dir out --resume                            # goes on, bit for bit
 //     super_resolution_train ... --device cuda                  # where the program was built with strata::cuda
 #include <CLI/CLI.hpp>
 
@@ -15,9 +15,11 @@ namespace st = strata;
 
 namespace {
 
-int train(const training::Options& options, st::Device device) {
+int train(training::Options& options, const CLI::App& app, st::Device device) {
   using Net = super_resolution::SuperResolution<>;
   constexpr int factor = super_resolution::factor;
+  training::Recipe recipe = training::recipe_of(options);
+  training::RunFolder folder = training::open(options, recipe, app);
   if (options.patch_size % factor != 0)
     throw st::ValueError(st::concat("--patch-size counts pixels of the large image and must be a multiple of ", factor));
   Net net;
@@ -27,12 +29,15 @@ int train(const training::Options& options, st::Device device) {
               static_cast<long long>(st::parameter_count<Net>), static_cast<long long>(st::receptive_field<Net>),
               device.str().c_str(), st::num_threads(), STRATA_ISA);
   const super_resolution::Patches patches(
-      {sources::clean_images<1>(options.train_dir, std::size_t(options.images), /*seed=*/1), factor},
+      {sources::at_least(sources::clean_images<1>(options.train_dir, std::size_t(options.images), /*seed=*/1),
+                         options.patch_size, "a patch (--patch-size)"),
+       factor},
       1000 * options.batch_size, options.patch_size, factor);
-  const super_resolution::Pairs valid(sources::clean_images<1>(options.valid_dir, 8, /*seed=*/2), factor);
+  const super_resolution::Pairs valid(
+      sources::measurable(sources::clean_images<1>(options.valid_dir, 8, /*seed=*/2), factor, factor), factor);
   return training::run(
-      options, net, patches, st::concat("super_resolution factor=", factor),
-      [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); },
+      options, recipe, folder, net, patches,
+      [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); }, valid.size(),
       [&](const auto& trained) {
         return super_resolution::evaluate([&](const auto& small) { return super_resolution::upscale(trained, small); }, valid,
                                           {.rounding = st::Rounding::to_8bit, .border = factor});
@@ -49,7 +54,8 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     if (options.threads > 0) st::set_num_threads(options.threads);
-    return device::with("super_resolution_train", options.device, [&](st::Device device) { return train(options, device); });
+    return device::with("super_resolution_train", options.device,
+                        [&](st::Device device) { return train(options, app, device); });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "super_resolution_train: %s\n", error.what());
     return 1;

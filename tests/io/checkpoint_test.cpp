@@ -2,6 +2,10 @@
 
 #include <csignal>
 #include <limits>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -152,6 +156,48 @@ TEST_CASE("the info comes back") {
   back = st::load_checkpoint(path, net);
   CHECK_FALSE(back.best.has_value());
   CHECK(back.extra.empty());
+}
+
+TEST_CASE("the info is read without objects, and what is not finite is found wherever it is") {
+  const io_test::Folder folder;
+  const auto path = folder / "run.safetensors";
+  Run<st::Adam> run(st::AdamOptions{.lr = 0.1});
+  run.train(0, 2);
+  run.save(path, {.epoch = 3, .best = 0.1, .extra = {{"note", "a"}}});
+  const st::CheckpointInfo info = st::read_checkpoint_info(path);
+  CHECK(info.epoch == 3);
+  CHECK(info.best == 0.1);
+  CHECK(info.extra == st::Metadata{{"note", "a"}});
+  std::string bytes = io_test::read_bytes(path);
+  bytes.back() ^= 1;
+  io_test::write_bytes(path, bytes);
+  CHECK(contains(file_error([&] { st::read_checkpoint_info(path); }), "is damaged"));
+
+  const auto found = [&] { return st::first_not_finite(run.net, run.optimizer, run.scheduler, run.ema); };
+  CHECK(found() == "");
+  const auto with = [&](float& number, float value) {
+    const float before = std::exchange(number, value);
+    const std::string name = found();
+    number = before;
+    return name;
+  };
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK(with(run.net.tail.bias.value().data()[2], nan) == "net.tail.bias");
+  CHECK(with(run.net.norm.running_mean.value().data()[0], -infinity) == "net.norm.running_mean");
+  struct {
+    float* state = nullptr;
+    std::string name;
+    void operator()(std::string_view, double&) {}
+    void operator()(std::string_view, std::int64_t&) {}
+    void operator()(std::string_view of, st::AnyTensor& tensor, const st::AnyTensor&) {
+      state = &std::get<st::Tensor<float>>(tensor).span().back();
+      name = "state.adam." + std::string(of);
+    }
+  } last;
+  st::Adam::state(run.optimizer, last);
+  REQUIRE(last.state != nullptr);
+  CHECK(with(*last.state, infinity) == last.name);
+  CHECK(found() == "");
 }
 
 TEST_CASE("two objects of one kind are told apart by their order") {
@@ -314,7 +360,7 @@ TEST_CASE("a program that is killed while it saves leaves a whole checkpoint") {
     CHECK(st::load_checkpoint(path, back).epoch >= 0);
     CHECK(io_test::numbers(back) == io_test::numbers(net));
   }
-  CHECK(folder.files() <= 3);  // a .partial may lie there; the next save writes over it
+  CHECK(folder.files() <= 3);  // a .partial may lie there; the next save takes it away
   st::save_checkpoint(path, {}, net);
   CHECK(folder.files() == 2);
 }

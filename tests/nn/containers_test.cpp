@@ -215,7 +215,7 @@ TEST_CASE("the bits do not depend on the number of threads") {
     st::set_num_threads(threads);
     Net net = random_net<Net>(2);
     std::vector<float>& all = results.emplace_back();
-    const auto keep = [&](std::span<const float> values) { all.insert(all.end(), values.begin(), values.end()); };
+    const auto keep = [&](const auto& values) { all.insert(all.end(), values.begin(), values.end()); };
     st::Train pass({.seed = 1, .step = 3});
     const auto x = pass.watch(image);
     const auto loss = mean(sqrt(square(net(pass, x) - image) + 1e-3f));

@@ -1,12 +1,15 @@
 """Runs the DnCNN programs and looks at what they leave behind.
 
-    dncnn.py resume|bad_input|devices|denoise|published FOLDER_OF_THE_PROGRAMS
+    dncnn.py resume|stopping|going_on|diverging|bad_input|devices|denoise|published FOLDER_OF_THE_PROGRAMS
 
 Python's standard library only. Exits with 77, which CTest shows as skipped, where data is missing.
 """
+import array
 import json
+import math
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import struct
@@ -91,6 +94,183 @@ def resume(folder):
         check(not different, f"{optimizer}: {len(different)} tensors differ after resuming, as {different[:3]}")
 
 
+def start(command, folder, **how):
+    """Starts a training run, and waits until it works in its folder."""
+    process = subprocess.Popen([PROGRAMS / command[0], *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
+    while process.poll() is None and not (folder / "run.lock").exists():
+        time.sleep(0.002)
+    return process
+
+
+def stopping(folder):
+    """Asked to stop in any polite way, a run saves its state before all else; two at a time do not work in one folder."""
+    images = folder / "images"
+    images.mkdir()
+    write_png(images / "a.png", 128, 128, 1)
+    here = {"train_dir": images, "valid_dir": images, "threads": 1}
+    long = here | {"steps_per_epoch": 100000, "save_interval": 0}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        out = folder / number.name
+        process = start(training(**long, checkpoint_dir=out), out)
+        process.send_signal(number)
+        said, errors = process.communicate()
+        check(process.returncode == 128 + number, f"{number.name} ended it with {process.returncode}: {errors}")
+        check("go on with" in said and (out / "latest.safetensors").exists(), f"{number.name}: nothing was saved: {said}")
+        check(sorted(path.name for path in out.iterdir()) == ["before_after.png", "latest.safetensors"], f"{number.name}: left {list(out.iterdir())}")
+    out = folder / "picture"
+    (out / "before_after.png").mkdir(parents=True)
+    process = start(training(**long, checkpoint_dir=out), out)
+    process.send_signal(signal.SIGTERM)
+    said, errors = process.communicate()
+    check((out / "latest.safetensors").exists(), "a picture that cannot be written costs the checkpoint")
+    check(process.returncode == 1 and "before_after.png: is a folder" in errors, f"not told: {errors}")
+
+    out = folder / "nohup"  # whose terminal may end
+    process = start(training(**here, checkpoint_dir=out), out, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    said, errors = process.communicate()
+    check(process.returncode == 0, f"under nohup SIGHUP ended it with {process.returncode}: {errors}")
+
+    out = folder / "unread"  # as when tee ends at Ctrl-C, before the run has saved its state
+    process = start(training(**here | {"steps_per_epoch": 2, "epochs": 100000}, checkpoint_dir=out), out)
+    process.stdout.close()
+    process.wait()
+    check(process.returncode == 128 + signal.SIGPIPE, f"without a reader it ended with {process.returncode}")
+    check((out / "latest.safetensors").exists(), "without a reader nothing was saved")
+
+    out = folder / "full"  # as a disk that is
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+    done = subprocess.run([PROGRAMS / part if i == 0 else part for i, part in enumerate(training(**here, checkpoint_dir=out))],
+                          capture_output=True, text=True, preexec_fn=limit)
+    check(done.returncode == 1 and done.stderr == f"dncnn_train: {out}/latest.safetensors: cannot be written: File too large\n",
+          f"a full disk: {done.returncode}: {done.stderr}")
+    check(not list(out.iterdir()), f"a full disk: left {list(out.iterdir())}")
+    done = run(*training(**here, checkpoint_dir=out, resume=None))
+    check(done.returncode == 0, f"after a full disk: {done.stderr}")
+
+    out = folder / "twice"
+    process = start(training(**here, batch_size=64, patch_size=128, depth=17, width=64, checkpoint_dir=out), out)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    check(process.returncode == -signal.SIGINT, f"a second Ctrl-C ended it with {process.returncode}")
+
+    out = folder / "shared"
+    process = start(training(**long, checkpoint_dir=out), out)
+    for resume in ({}, {"resume": None}):
+        done = run(*training(**here, checkpoint_dir=out, **resume))
+        check(done.returncode == 1 and f"another run works in this folder (process {process.pid} on " in done.stderr, f"two runs in a folder: {done.stderr}")
+    process.kill()
+    process.communicate()
+    done = run(*training(**here, checkpoint_dir=out, resume=None))
+    check(done.returncode == 0 and "starts at its beginning" in done.stdout, f"after a kill: {done.stdout}{done.stderr}")
+
+
+def log(out):
+    """The lines of log.csv as lists of numbers."""
+    return [[float(number) for number in line.split(",")] for line in (out / "log.csv").read_text().splitlines()[1:]]
+
+
+def going_on(folder):
+    """A resumed run keeps its options unless they are given, and what is said of new ones, and of the best, is so."""
+    images = folder / "images"
+    images.mkdir()
+    write_png(images / "a.png", 64, 48, 1)
+    others = folder / "others"
+    others.mkdir()
+    write_png(others / "b.png", 40, 40, 1)
+    first = folder / "first"
+    done = run(*training(epochs=2, milestones=1, init_lr=0.002, valid_dir=images, train_dir=images, threads=1, checkpoint_dir=first))
+    check(done.returncode == 0, f"training: {done.stderr}")
+
+    def go_on(name, *args, prepare=lambda out: None, code=0):
+        out = folder / name
+        shutil.copytree(first, out)
+        prepare(out)
+        done = run("dncnn_train", "--checkpoint-dir", out, "--threads", 1, "--resume", *args)
+        check(done.returncode == code, f"{name}: {done.returncode}: {done.stdout}{done.stderr}")
+        if code == 0:
+            last = next(line for line in reversed(done.stdout.splitlines()) if line.startswith("best PSNR"))
+            best = max(log(out)[0 if "anew" not in done.stdout else 2:], key=lambda row: row[3])
+            info = metadata(out / "best.safetensors")
+            check(f"best PSNR {float(info['info.best']):.3f} dB" in last, f"{name}: {last}; best holds {info['info.best']}")
+            check(int(info["info.epoch"]) == best[0], f"{name}: best is of epoch {info['info.epoch']}, wanted {best[0]}")
+        return out, done
+
+    out, done = go_on("nothing_given", "--epochs", 3)
+    check([row[1] for row in log(out)] == [0.002, 0.0002, 0.0002], f"milestones and rate were not kept: {log(out)}")
+    check("--" not in done.stdout.split("resumed")[0] and "valid-dir=" + str(images) in done.stdout, f"said: {done.stdout}")
+    for name, args, rate in (("rate", ("--init-lr", "1e-5"), 1e-6), ("gamma", ("--gamma", "0.5"), 1e-3),
+                             ("milestones", ("--milestones", "1,2"), 2e-5), ("no_milestone", ("--milestones", "9"), 2e-3)):
+        out, done = go_on(name, "--epochs", 3, *args)
+        check(f"from here on {args[0][2:]}={args[1].replace('1e-5', '1e-05')}, before it was " in done.stdout, f"{name}: {done.stdout}")
+        check(math.isclose(log(out)[2][1], rate, rel_tol=1e-6), f"{name}: trained at {log(out)[2][1]}, wanted {rate}")
+    out, done = go_on("other_validation", "--epochs", 3, "--valid-dir", others)
+    check("not comparable" in done.stdout and f"valid-dir={others}, before it was {images}" in done.stdout, f"said: {done.stdout}")
+    for args in (("--width", 64), ("--depth", 17), ("--optimizer", "sgd")):
+        out, done = go_on(f"refused{args[0]}", "--epochs", 3, *args, code=1)
+        check(f"{args[0]} {args[1]}" in done.stderr and tensors(out / "latest.safetensors") == tensors(first / "latest.safetensors"),
+              f"{args}: {done.stderr}")
+
+    done = run(*training(checkpoint_dir=folder / "rate", resume=first / "latest.safetensors"))
+    check(done.returncode == 1 and "is of another run" in done.stderr, f"another run was written over: {done.stderr}")
+
+    # Stopped between latest and best, and before the log: put right from latest alone.
+    second = int(metadata(first / "best.safetensors")["info.epoch"]) == 2
+
+    def lose(out):
+        (out / "best.safetensors").unlink()
+        (out / "log.csv").write_text("".join((out / "log.csv").read_text().splitlines(keepends=True)[:2]) + "2,0.00")
+        (out / "curve.svg").write_text("<svg")
+    out, done = go_on("best_lost", "--epochs", 3, prepare=lose)
+    check(("is written again" if second else "looked for anew") in done.stdout, f"said: {done.stdout}")
+    check(log(out)[:2] == log(first), "the log's last line is lost")
+    out, done = go_on("best_lost_at_the_end", prepare=lose)
+    if second:
+        check(tensors(out / "best.safetensors") == tensors(first / "best.safetensors"), "another best was written")
+    check((out / "curve.svg").read_bytes() == (first / "curve.svg").read_bytes(), "another curve was drawn")
+    (first / "latest.safetensors").rename(folder / "kept")
+    done = run(*training(checkpoint_dir=first))
+    check(done.returncode == 1 and "--resume" in done.stderr, "a new run writes over the one before")
+    done = run("dncnn_train", "--checkpoint-dir", first, "--resume")
+    check(done.returncode == 0 and "latest.safetensors.previous" in done.stdout, f"said: {done.stdout}{done.stderr}")
+    check(tensors(folder / "kept") == tensors(first / "latest.safetensors"), "other numbers from the checkpoint before")
+
+    done = run(*training(train_dir=images, valid_dir=images, steps_per_epoch=100000, minutes=0.0001, checkpoint_dir=folder / "short"))
+    check(done.returncode == 0, f"a run of no time: {done.stderr}")
+    check(("best PSNR" in done.stdout) == (folder / "short" / "best.safetensors").exists(), f"said: {done.stdout}")
+
+
+def metadata(path):
+    data = pathlib.Path(path).read_bytes()
+    length, = struct.unpack("<Q", data[:8])
+    return json.loads(data[8:8 + length])["__metadata__"]
+
+
+def diverging(folder):
+    """A run that diverges ends with a sentence, and what it calls good is."""
+    for name, resumed, how in (("adam", True, {"init_lr": "1e6"}), ("far", True, {"init_lr": "1e20"}),
+                               ("sgd", False, {"optimizer": "sgd", "init_lr": "1e6"}),
+                               ("sum", False, {"optimizer": "sgd", "init_lr": "1e3", "loss": "half-sum"})):
+        out = folder / name
+        how |= {"checkpoint_dir": out, "save_interval": 1, "epochs": 60}
+        if resumed:
+            good = run(*training(checkpoint_dir=out))
+            check(good.returncode == 0, good.stderr)
+            how["resume"] = None
+        done = run(*training(**how))
+        check(done.returncode == 1 and done.stderr.count("\n") == 1 and "has diverged" in done.stderr,
+              f"{name}: {done.returncode}: {done.stdout[-500:]}{done.stderr}")
+        check("The last good checkpoint is " in done.stderr, f"{name}: {done.stderr}")
+        for path in out.glob("*.safetensors*"):
+            for tensor, data in tensors(path).items():
+                if not tensor.endswith("num_batches_tracked") and not tensor.endswith("steps"):
+                    check(all(map(math.isfinite, array.array("f", data))), f"{name}: {path.name}: {tensor} is not finite")
+        if (out / "latest.safetensors").exists():
+            check(str(out / "latest.safetensors") in done.stderr, f"{name}: {done.stderr}")
+
+
 def bad_input(folder):
     """Every mistake ends in a clear line and a code that is not 0, and damages nothing."""
     good = folder / "good"
@@ -104,7 +284,7 @@ def bad_input(folder):
 
     def images_with(name, data):
         other = folder / f"with_{name}"
-        shutil.copytree(images, other)
+        shutil.copytree(images, other, dirs_exist_ok=True)
         (other / name).write_bytes(data)
         return other
 
@@ -113,7 +293,7 @@ def bad_input(folder):
     empty.mkdir()
     small = folder / "small"
     small.mkdir()
-    write_png(small / "tiny.png", 10, 10, 1)
+    write_png(small / "tiny.png", 40, 10, 1)
     huge = png[:16] + struct.pack(">II", 1 << 24, 1 << 24) + png[24:29]
     huge += struct.pack(">I", zlib.crc32(huge[12:29])) + png[33:]
     cut = folder / "cut.safetensors"
@@ -134,6 +314,9 @@ def bad_input(folder):
         (train(train_dir=images_with("half.png", png[:len(png) // 2])), "half.png"),
         (train(train_dir=images_with("huge.png", huge)), "huge.png"),
         (train(train_dir=small), "tiny.png"),
+        (train(valid_dir=small), "tiny.png"),
+        (train(valid_dir=images_with("broken.png", b"not an image")), "broken.png"),
+        (("dncnn_test", "--weights", weights, "--data", small), "tiny.png"),
         (train(batch_size="0"), "batch-size"),
         (train(depth="9"), "depth"),
         (train(sigma="-1"), "sigma"),
@@ -156,6 +339,7 @@ def bad_input(folder):
         check(done.returncode > 0, f"no error ({done.returncode}) from: {line}\n{said}")
         check(word in said, f"'{word}' is not in what was said:\n{said}\nby: {line}")
         check("terminate called" not in said, f"not caught: {line}\n{said}")
+        check("epoch   1" not in said, f"found after an epoch only: {line}\n{said}")
         check(weights.read_bytes() == kept, f"the checkpoint was changed by: {line}")
 
 
@@ -227,5 +411,5 @@ def published(folder):
 
 
 with tempfile.TemporaryDirectory() as temporary:
-    {"resume": resume, "bad_input": bad_input, "devices": devices, "denoise": denoise, "published": published}[sys.argv[1]](
+    {"resume": resume, "stopping": stopping, "going_on": going_on, "diverging": diverging, "bad_input": bad_input, "devices": devices, "denoise": denoise, "published": published}[sys.argv[1]](
         pathlib.Path(temporary))

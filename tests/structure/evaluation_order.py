@@ -103,9 +103,11 @@ class Checker:
         """The streams that an expression changes; reports two changes of one with no order between them."""
         changed = set()
         for segment in split(items, {"&&", "||", "?", ":", "<<", ">>", "=", "+=", "-=", "*=", "/=", "|=", "^="}):
-            seen = set()
+            seen, chain = set(), set()  # of the operands so far; of this one: in a.f(x).g(y) the x is evaluated before the y
             for i, item in enumerate(segment):
                 if isinstance(item, str):
+                    if not re.match(r"\w|\.|->|::|[<>]", item) or item in "<>" and i > 0 and not isinstance(segment[i - 1], str):
+                        seen, chain = seen | chain, set()
                     continue
                 effects = self.group(item)
                 if item.kind == "(" and i >= 3 and segment[i - 2] in (".", "->") and segment[i - 1] in DRAWS:
@@ -116,8 +118,8 @@ class Checker:
                         effects = effects | {"this"}
                 for name in sorted(effects & seen):
                     self.report(item.line, f"'{name}' is used twice in one expression, in no order: make two statements of it")
-                seen |= effects
-            changed |= seen
+                chain |= effects
+            changed |= seen | chain
         return changed
 
     def group(self, group):
@@ -185,6 +187,7 @@ HEAD = "st::Rng rng(1);\nst::Train pass;\n"
 FAULTS = {  # every kind, and for each what is well
     "f(rng.uniform(), rng.normal());": "f(rng.uniform(), 1.0f);",
     "const Leaf leaf(last ? 1 : rng.uniform(0, 1), rng.below(3));": "const Leaf leaf{rng.uniform(0, 1), rng.below(3)};",
+    "bool x = rng.bits() < rng.bits();": "hash.add(rng.bits()).add(rng.uniform());",
     "float x = rng.uniform() - rng.uniform();": "float x = rng.uniform(), y = rng.uniform();",
     "float x = a[rng.below(3)] * scale(rng.normal());": "float x = rng.coin() ? rng.normal() : rng.uniform();",
     "around(base, rng.normal(), draw(rng));": "around(base, rng.normal(), rng);",

@@ -4,7 +4,8 @@
     layers.py include/strata       checks the headers
     layers.py --self-test          checks that each rule is enforced, on a small tree with every fault planted
 
-A header may include its own folder and lower levels, and nothing else (the table LEVELS). It starts with a comment that
+A header may include its own folder and lower levels, and nothing else (the table LEVELS). Files are written by
+core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. It starts with a comment that
 says what it is, has '#pragma once', declares nothing in a plain 'namespace strata', and is reached from strata.hpp
 (or is one of the few in OPTIONAL).
 Headers past 400 lines are listed, as a hint; they are no failure.
@@ -33,6 +34,8 @@ THIRD_PARTY = {
 }
 STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
 CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
+WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_write_(png|jpg|bmp|tga|hdr))\b|\bO_CREAT\b"
+WRITERS = ["core/output_file.hpp", "io/folder_lock.hpp"]
 LONG = 400
 UMBRELLA = "strata.hpp"
 OPTIONAL = ["io/onnx_export.hpp"]  # stands on a library that a program may not have, so it is included by itself
@@ -115,6 +118,14 @@ def check(root):
             else:
                 check_system(path, match[2], lambda text: problem(text, number))
 
+    examples = root.parent.parent / "examples"
+    for file in headers + sorted(p for p in examples.rglob("*") if p.suffix in (".hpp", ".cpp")):
+        path = file.relative_to(root if file.is_relative_to(root) else root.parent.parent)
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            if re.search(WRITES, line.split("//")[0]) and str(path) not in WRITERS:
+                where = f"include/strata/{path}" if file.is_relative_to(root) else path
+                problems.append(f"{where}:{number}: writes a file by itself; write_file or AtomicFile of core/output_file.hpp does")
+
     reached, waiting = set(), [UMBRELLA]
     while waiting:
         name = waiting.pop()
@@ -150,6 +161,8 @@ FAULTS = {
     "nn/angled.hpp": (HEAD + "#include <strata/core/good.hpp>\n", 'write "strata/core/good.hpp"'),
     "nn/missing.hpp": (HEAD + '#include "strata/nn/absent.hpp"\n', "which does not exist"),
     "nn/twice.hpp": ("// What it is.\n", "wants '#pragma once'"),
+    "data/writer.hpp": (HEAD + "std::ofstream file;\n", "writes a file by itself"),
+    "data/commenter.hpp": (HEAD + "int x;  // no std::ofstream\n", ""),
     "nn/mute.hpp": ("#pragma once\n", "wants an opening comment"),
     "stray/file.hpp": (HEAD, "stray/ has no level"),
     "cuda/kernel.cuh": (HEAD + "#include <cuda_runtime.h>\n", ""),

@@ -95,7 +95,7 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
         const auto gradients = std::apply(
             [&](const auto&... input) { return backward(std::as_const(gy), y.value(), input.value()...); }, kept);
         detail::add_gradients(tape, gradients, kept, std::index_sequence_for<Var<C, T>...>{});
-      });
+      }, y, x...);
     }
     return y;
   }, inputs...);

@@ -43,7 +43,13 @@ template <class T, class F>
   for (; i < end; ++i) f.template operator()<T>(i);
 }
 // ---- the nodes. eval<V>(i) is the value at element i; bind(tape) asks where gradients go; backward<V>(i, g) hands g,
-// the gradient of this node at element i, down to the leaves, computing the values it needs again.
+// the gradient of this node at element i, down to the leaves, computing the values it needs again. keep(list, needed) names
+// the leaves whose values these are; `needed` says whether the gradient depends on this node's value.
+
+/// Whether the gradient of Function does not depend on its arguments.
+template <class Function>
+inline constexpr bool is_linear = std::is_same_v<Function, math::Negate> || std::is_same_v<Function, math::Add> ||
+                                  std::is_same_v<Function, math::Subtract>;
 
 template <class T>
 struct ConstantNode : ExpressionTag {
@@ -56,6 +62,7 @@ struct ConstantNode : ExpressionTag {
   constexpr MemoryPool* pool_or_null() const { return nullptr; }
   void describe(DeviceExpression& e) const { e.program.push_constant(float(number)); }
   void bind(Tape&) {}
+  void keep(KeptList&, bool) const {}
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t) const { return V{} + number; }
   template <class V>
@@ -76,6 +83,9 @@ struct LeafNode : ExpressionTag {
   MemoryPool* pool_or_null() const { return &x.pool(); }
   void describe(DeviceExpression& e) const { e.push_leaf(values, x.id()); }
   void bind(Tape& tape) { target = tape.target<T>(x.id()); }
+  void keep(KeptList& list, bool needed) const {
+    if (needed) keep_for_backward(list, x);
+  }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const { return simd::load<V>(values + i); }
   template <class V>
@@ -90,12 +100,13 @@ struct ExpressionBase : ExpressionTag {
   using value_type = T;
   static constexpr int channels = C;
   constexpr operator Var<C, T>() const { return evaluate(static_cast<const Self&>(*this)); }
-  constexpr decltype(auto) shape() const {
+  constexpr decltype(auto) shape() const& {
     if constexpr (requires { typename T::is_symbol; })
       return evaluate(static_cast<const Self&>(*this)).shape();
     else
       return static_cast<const Shape&>(*static_cast<const Self&>(*this).shape_or_null());
   }
+  constexpr Shape shape() const&& { return shape(); }
   constexpr std::int64_t n() const { return shape().n(); }
   constexpr std::int64_t h() const { return shape().h(); }
   constexpr std::int64_t w() const { return shape().w(); }
@@ -117,6 +128,7 @@ struct UnaryNode : ExpressionBase<UnaryNode<Function, A>, A::channels, typename 
     e.push(function);
   }
   void bind(Tape& tape) { a.bind(tape); }
+  void keep(KeptList& list, bool needed) const { a.keep(list, needed || !is_linear<Function>); }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const { return function.value(a.template eval<V>(i)); }
   template <class V>
@@ -154,6 +166,13 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
   void bind(Tape& tape) {
     a.bind(tape);
     b.bind(tape);
+  }
+  void keep(KeptList& list, bool needed) const {
+    constexpr bool by_number = B::channels == 0 && (std::is_same_v<Function, math::Multiply> || std::is_same_v<Function, math::Divide>);
+    constexpr bool number_by = A::channels == 0 && std::is_same_v<Function, math::Multiply>;
+    constexpr bool independent = is_linear<Function> || by_number || number_by;
+    a.keep(list, needed || !independent);
+    b.keep(list, needed || !independent);
   }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const {
@@ -272,7 +291,7 @@ constexpr auto evaluate(const E& expression) {
         parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
           sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, simd::load<V>(gy + i)); });
         });
-      });
+      }, expression);
     return result;
   }
 }
@@ -315,11 +334,18 @@ auto reduce(const E& expression, double factor) {
       parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
         sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, V{} + g); });
       });
-    });
+    }, expression);
   return result;
 }
 
 }  // namespace detail
+
+/// For Tape::record.
+template <class E>
+  requires detail::is_expression<E>
+void keep_for_backward(KeptList& list, const E& expression) {
+  expression.keep(list, false);
+}
 
 template <class E>
   requires detail::is_expression<E>
@@ -381,8 +407,10 @@ template <detail::variable_operand A>
 constexpr auto tanh(const A& a) { return detail::unary<math::Tanh>(a); }
 template <detail::variable_operand A>
 constexpr auto erf(const A& a) { return detail::unary<math::Erf>(a); }
-/// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high.
+/// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high. (Of an
+/// image it is an image: tensor/image.hpp.)
 template <detail::variable_operand A>
+  requires(!detail::IsImage<A>::value)
 constexpr auto clamp(const A& a, double low, double high) {
   if (!(low <= high)) throw ValueError(concat("clamp: low ", low, " must not be above high ", high));
   return detail::unary(a, math::Clamp{low, high});

@@ -12,6 +12,7 @@
 #include <utility>
 #include <variant>
 
+#include "strata/autograd/anchor.hpp"
 #include "strata/core/at_run_time.hpp"
 #include "strata/core/error.hpp"
 #include "strata/kernels/transfer.hpp"
@@ -41,6 +42,9 @@ inline const Shape& shape_of(const AnyTensor& tensor) {
 }
 inline Device tensor_device(const AnyTensor& tensor) {
   return std::visit([](const auto& t) { return t.device(); }, tensor);
+}
+inline const Storage& storage_of(const AnyTensor& tensor) {
+  return std::visit([](const auto& t) -> const Storage& { return t.storage(); }, tensor);
 }
 inline MemoryPool& pool_of(const AnyTensor& tensor) {
   return std::visit([](const auto& t) -> MemoryPool& { return t.pool(); }, tensor);
@@ -78,15 +82,15 @@ auto& get(Any& tensor, const char* what) {
 }  // namespace detail
 
 /// A tensor that is learned, with its gradient.
-class Parameter {
+class Parameter : public detail::Anchored {
  public:
   constexpr Parameter() = default;
   constexpr explicit Parameter(const Shape& shape, float value = 0)
       : initial_(value), value_(shape, [&] { return Tensor<float>::full(shape, value); }) {}
 
   constexpr Parameter(const Parameter& other)
-      : requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)), grad_(detail::clone(other.grad_)),
-        has_grad_(other.has_grad_) {}
+      : Anchored(other), requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)),
+        grad_(detail::clone(other.grad_)), has_grad_(other.has_grad_) {}
   Parameter(Parameter&&) = default;
   constexpr Parameter& operator=(Parameter other) noexcept {
     requires_grad = other.requires_grad;
@@ -100,24 +104,29 @@ class Parameter {
   /// Whether backward computes a gradient for it and optimisers change it. False freezes it.
   bool requires_grad = true;
 
-  constexpr const Shape& shape() const { return detail::shape_of(value_); }
+  constexpr const Shape& shape() const& { return detail::shape_of(value_); }
+  constexpr Shape shape() const&& { return detail::shape_of(value_); }
   constexpr std::int64_t size() const { return shape().size(); }
   Device device() const { return detail::tensor_device(*value_); }
 
   template <class T = float>
-  Tensor<T>& value() { return detail::get<T>(*value_, "Parameter"); }
+  Tensor<T>& value() & { return detail::get<T>(*value_, "Parameter"); }
   template <class T = float>
-  const Tensor<T>& value() const { return detail::get<T>(*value_, "Parameter"); }
+  const Tensor<T>& value() const& { return detail::get<T>(*value_, "Parameter"); }
+  template <class T = float>
+  Tensor<T> value() const&& { return detail::get<T>(*value_, "Parameter"); }
 
   /// Whether a backward pass has reached it since the last zero_grad.
   bool has_grad() const { return has_grad_; }
 
   /// The gradient, same shape as the value. Throws Error when there is none.
   template <class T = float>
-  Tensor<T>& grad() {
+  Tensor<T>& grad() & {
     if (!has_grad_) throw Error("Parameter::grad: no backward pass has reached this parameter since zero_grad");
     return detail::get<T>(*grad_, "Parameter");
   }
+  template <class T = float>
+  Tensor<T> grad() && { return grad<T>(); }
 
   /// Forgets the gradient; its memory stays for the next one.
   void zero_grad() { has_grad_ = false; }
@@ -157,8 +166,8 @@ class Parameter {
     std::visit([&](auto& t) { fill(t, static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); }, *value_);
   }
 
-  AnyTensor& any_value() { return *value_; }
-  const AnyTensor& any_value() const { return *value_; }
+  AnyTensor& any_value() & { return *value_; }
+  const AnyTensor& any_value() const& { return *value_; }
 
  private:
   float initial_ = 0;
@@ -167,7 +176,7 @@ class Parameter {
 };
 
 /// A tensor that belongs to a module's state and is not learned, as BatchNorm's running mean.
-class Buffer {
+class Buffer : public detail::Anchored {
  public:
   constexpr Buffer() = default;
   constexpr explicit Buffer(const Shape& shape, float value = 0)
@@ -177,18 +186,21 @@ class Buffer {
     return Buffer(detail::HeldTensor(shape, [&] { return Tensor<std::int64_t>::full(shape, value); }));
   }
 
-  constexpr Buffer(const Buffer& other) : value_(detail::clone(other.value_)) {}
+  constexpr Buffer(const Buffer& other) : Anchored(other), value_(detail::clone(other.value_)) {}
   Buffer(Buffer&&) = default;
   constexpr Buffer& operator=(Buffer other) noexcept {
     value_ = std::move(other.value_);
     return *this;
   }
 
-  constexpr const Shape& shape() const { return detail::shape_of(value_); }
+  constexpr const Shape& shape() const& { return detail::shape_of(value_); }
+  constexpr Shape shape() const&& { return detail::shape_of(value_); }
   template <class T = float>
-  Tensor<T>& value() { return detail::get<T>(*value_, "Buffer"); }
+  Tensor<T>& value() & { return detail::get<T>(*value_, "Buffer"); }
   template <class T = float>
-  const Tensor<T>& value() const { return detail::get<T>(*value_, "Buffer"); }
+  const Tensor<T>& value() const& { return detail::get<T>(*value_, "Buffer"); }
+  template <class T = float>
+  Tensor<T> value() const&& { return detail::get<T>(*value_, "Buffer"); }
 
   template <class T>
   void to() {
@@ -200,8 +212,8 @@ class Buffer {
   void to(Device device) { *value_ = detail::move_to(*value_, device); }
   Device device() const { return detail::tensor_device(*value_); }
 
-  AnyTensor& any_value() { return *value_; }
-  const AnyTensor& any_value() const { return *value_; }
+  AnyTensor& any_value() & { return *value_; }
+  const AnyTensor& any_value() const& { return *value_; }
 
  private:
   constexpr explicit Buffer(detail::HeldTensor value) : value_(std::move(value)) {}

@@ -81,7 +81,7 @@ class Train {
     tape_->backward();
   }
 
-  Tape* tape() { return &*tape_; }
+  Tape* tape() { return tape_.get(); }
   Precision precision() const { return options_.precision; }
 
   /// Random numbers for the next operation of this pass, named `who` in the error when the pass was given no step.

@@ -16,14 +16,39 @@
 
 namespace strata::inline STRATA_ABI::detail {
 
+/// The process's one T, made by the first who asks and never destroyed: static objects may use it when they go. No thread
+/// waits for another that makes it, as it would for a static variable's guard, so no child of fork() can wait for one that is
+/// not there. Nothing runs before main: this code may be for a processor that the program has yet to look for.
+template <class T>
+T& lasting() {
+  static constinit std::atomic<T*> place{nullptr};
+  T* thing = place.load(std::memory_order_acquire);
+  if (thing == nullptr) [[unlikely]] {
+    auto fresh = std::make_unique<T>();
+    if (place.compare_exchange_strong(thing, fresh.get(), std::memory_order_acq_rel, std::memory_order_acquire))
+      thing = fresh.release();
+  }
+  return *thing;
+}
+
 class ForkSafeMutex;
 
-/// All ForkSafeMutexes there are, and how often this process and those it comes from were forked. Never destroyed.
+/// All ForkSafeMutexes there are, and how often this process and those it comes from were forked.
 class Forks {
  public:
-  static Forks& instance() {
-    static Forks& forks = *new Forks;
-    return forks;
+  static Forks& instance() { return lasting<Forks>(); }
+
+  Forks() {
+#if defined(STRATA_HAS_FORK)
+    // Two threads that make the first one at once both come here, so the handlers count.
+    static constinit thread_local int calls = 0;
+    pthread_atfork([] { if (calls++ == 0) instance().before(); }, [] { if (--calls == 0) instance().after(); },
+                   [] {
+                     if (--calls != 0) return;
+                     instance().after();
+                     instance().count_.fetch_add(1, std::memory_order_relaxed);
+                   });
+#endif
   }
 
   unsigned count() const { return count_.load(std::memory_order_relaxed); }
@@ -47,15 +72,6 @@ class Forks {
     std::unique_ptr<T> thing;
   };
 
-  Forks() {
-#if defined(STRATA_HAS_FORK)
-    pthread_atfork([] { instance().before(); }, [] { instance().after(); },
-                   [] {
-                     instance().after();
-                     instance().count_.fetch_add(1, std::memory_order_relaxed);
-                   });
-#endif
-  }
   inline void before();
   inline void after();
 
@@ -102,8 +118,5 @@ inline void Forks::after() {
   for (ForkSafeMutex* mutex = first_; mutex != nullptr; mutex = mutex->next_) mutex->unlock();
   guard_.unlock();
 }
-
-// Made before main and before any thread, so that no child finds it half made.
-inline const Forks& forks_made = Forks::instance();
 
 }  // namespace strata::inline STRATA_ABI::detail

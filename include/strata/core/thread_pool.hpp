@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -243,11 +244,12 @@ class Crew {
   std::atomic<unsigned> ended_{0};                 // grows when a worker has ended a loop's last task
 };
 
-/// The process's pool. It is never destroyed: loops run at any time, in destructors of static objects too.
+/// The process's pool. It is never destroyed: loops run at any time, in destructors of static objects too. Nor is anything
+/// made before the first loop: see lasting().
 class ThreadPool {
  public:
   static ThreadPool& instance() {
-    static ThreadPool& pool = *new ThreadPool;
+    static constinit ThreadPool pool;
     return pool;
   }
 
@@ -313,12 +315,6 @@ class ThreadPool {
     bool held_;
   };
 
-  ThreadPool() {
-#if defined(STRATA_HAS_FORK)
-    pthread_atfork(nullptr, nullptr, [] { instance().forked(); });
-#endif
-  }
-
   // In the child of a fork: the next loop starts threads of its own. What the parent's were about is left as it is.
   void forked() {
     if (crew_ != nullptr) {
@@ -336,6 +332,13 @@ class ThreadPool {
     if (crew_ != nullptr && crew_->threads() == wanted) return crew_;
     delete std::exchange(crew_, nullptr);
     if (wanted == 1 || closed_) return nullptr;
+    if (!registered_) {
+      registered_ = true;
+#if defined(STRATA_HAS_FORK)
+      pthread_atfork(nullptr, nullptr, [] { instance().forked(); });
+#endif
+      std::atexit([] { instance().close(); });  // the end of a library that is unloaded, too
+    }
     try {
       crew_ = new Crew(wanted, affinity_processors());
     } catch (const std::exception&) {  // no memory for it
@@ -353,14 +356,7 @@ class ThreadPool {
   Crew* crew_ = nullptr;       // this and what follows is for who has the lease
   Crew* abandoned_ = nullptr;  // keeps them reachable, for leak checkers
   unsigned forks_ = 0;
-  bool closed_ = false;
+  bool closed_ = false, registered_ = false;
 };
-
-/// Closes the pool when it goes itself. Made before main and before any thread, as the pool is.
-struct EndOfPool {
-  EndOfPool() { ThreadPool::instance(); }
-  ~EndOfPool() { ThreadPool::instance().close(); }
-};
-inline const EndOfPool end_of_pool;
 
 }  // namespace strata::inline STRATA_ABI::detail

@@ -20,7 +20,7 @@ namespace strata::inline STRATA_ABI::cpu {
 class PackedWeights {
  public:
   constexpr PackedWeights() = default;
-  constexpr PackedWeights(const PackedWeights& other) : PackedWeights() {
+  constexpr PackedWeights(const PackedWeights& other) noexcept : PackedWeights() {
     if (!std::is_constant_evaluated()) hold(other.held());
   }
   constexpr PackedWeights& operator=(const PackedWeights& other) {

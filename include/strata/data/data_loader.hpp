@@ -116,7 +116,8 @@ class DataLoader {
     return options_.drop_last ? samples_ / size : (samples_ + size - 1) / size;
   }
   std::int64_t num_samples() const { return samples_; }
-  const LoaderOptions& options() const { return options_; }
+  const LoaderOptions& options() const& { return options_; }
+  LoaderOptions options() const&& { return options(); }
 
   /// The batches of an epoch from `first_batch` on, to be gone through once. Throws ValueError for a negative number,
   /// an epoch beyond 32 bits and a first_batch beyond size().
@@ -185,7 +186,8 @@ class DataLoader<D>::Epoch {
   };
 
   /// Waits for the first batch. What dataset.get threw comes out here or at ++, at the batch where it belongs.
-  Iterator begin() {
+  Iterator begin() && = delete;  // it would outlive the epoch
+  Iterator begin() & {
     if (!begun_) advance();
     begun_ = true;
     return Iterator(this);

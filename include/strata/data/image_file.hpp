@@ -13,15 +13,12 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cctype>
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <span>
 #include <string>
@@ -29,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include "strata/core/output_file.hpp"
 #include "strata/data/detail/bmp.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/jpeg.hpp"
@@ -82,29 +80,11 @@ inline std::vector<unsigned char> read_bytes(const std::filesystem::path& path, 
   return bytes;
 }
 
-/// Writes a file next to `path` and then renames it, so that a reader sees the old file or the new one, never a part.
+/// Writes a file that holds the parts one after another.
 inline void write_bytes(const std::filesystem::path& path, std::span<const Bytes> parts) {
-  static std::atomic<unsigned> count{0};
-  std::filesystem::path temporary = path;
-  temporary +=
-      concat(".", std::chrono::steady_clock::now().time_since_epoch().count(), "-", count.fetch_add(1), ".tmp");
-  std::error_code failure;
-  {
-    std::ofstream out(temporary, std::ios::binary | std::ios::trunc);
-    if (!out) throw FileError(concat(path.string(), ": cannot write there (is the folder missing or read-only?)"));
-    for (const Bytes bytes : parts) out.write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
-    out.close();
-    if (!out) {
-      std::filesystem::remove(temporary, failure);
-      throw FileError(concat(path.string(), ": writing failed (is the disk full?)"));
-    }
-  }
-  std::filesystem::rename(temporary, path, failure);
-  if (failure) {
-    const std::string reason = failure.message();
-    std::filesystem::remove(temporary, failure);
-    throw FileError(concat(path.string(), ": cannot be replaced: ", reason));
-  }
+  AtomicFile file(path);
+  for (const Bytes bytes : parts) file.write(std::as_bytes(bytes));
+  file.commit();
 }
 
 /// Recognises the format by its first bytes, whatever the file's name, and reads its structure.

@@ -271,15 +271,6 @@ Image<C> gaussian_blur(const Image<C>& image, float sigma) {
   return out;
 }
 
-template <int C>
-Image<C> clamp(const Image<C>& image, float low = 0, float high = 1) {
-  if (!(low <= high)) throw ValueError(concat("clamp: got the range ", low, " to ", high));
-  Image<C> out(image.n(), image.h(), image.w());
-  std::transform(image.data(), image.data() + image.size(), out.data(),
-                 [&](float value) { return std::clamp(value, low, high); });
-  return out;
-}
-
 /// What an 8-bit file holds of an image: clamped to [0, 1] and rounded to the nearest of 256 levels.
 template <int C>
 Image<C> round_to_8bit(const Image<C>& image) {

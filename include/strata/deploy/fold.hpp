@@ -59,8 +59,10 @@ template <class Part>
   requires is_leaf<Part>
 struct FoldingChanges<Part> : std::false_type {};
 template <class Part>
-  requires Elements<Part>::value
-struct FoldingChanges<Part> : FoldingChanges<typename Elements<Part>::type> {};
+  requires(sequence<Part> || associative<Part>)
+struct FoldingChanges<Part> : FoldingChanges<std::remove_cv_t<typename Part::value_type>> {};
+template <owner Part>
+struct FoldingChanges<Part> : FoldingChanges<std::remove_cv_t<typename Part::element_type>> {};
 template <class Part>
 struct FoldingChanges<std::optional<Part>> : FoldingChanges<Part> {};
 template <class... Parts>

@@ -116,7 +116,7 @@ template <class M>
 constexpr RowsOfLayer rows_of_layer(int channels) {
   constexpr std::int64_t size = 240;
   Following run(1);
-  LayerFacts facts(run, run.add_image({.c = channels, .h = size, .w = size}), &type_text<M>);
+  LayerFacts facts(run, run.add_image({.c = channels, .h = size, .w = size}), &layer_text<M>);
   M::trace(facts);
   const int result = facts.finish();
   const FollowedImage& y = run.image(result);

@@ -18,11 +18,14 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 #ifdef _LIBCPP_VERSION
 #include <locale>
@@ -134,7 +137,18 @@ class CheckpointWriter {
     Object::state(object, *this);
   }
 
-  void operator()(std::string_view name, double value) { metadata[prefix_ + std::string(name)] = number_text(value); }
+  /// The name of the first tensor or number that is not finite; empty when all are.
+  std::string first_not_finite() const {
+    if (!not_finite_.empty()) return not_finite_;
+    for (const NamedTensor& tensor : tensors)
+      if (!all_finite(move_to(*tensor.tensor, Device::cpu()))) return tensor.name;
+    return "";
+  }
+
+  void operator()(std::string_view name, double value) {
+    const std::string& full = metadata.insert_or_assign(prefix_ + std::string(name), number_text(value)).first->first;
+    if (!std::isfinite(value) && not_finite_.empty()) not_finite_ = full;
+  }
   void operator()(std::string_view name, std::int64_t value) {
     metadata[prefix_ + std::string(name)] = number_text(value);
   }
@@ -143,8 +157,19 @@ class CheckpointWriter {
   }
 
  private:
+  static bool all_finite(const AnyTensor& tensor) {
+    return std::visit(
+        []<class T>(const Tensor<T>& numbers) {
+          if constexpr (std::is_floating_point_v<T>)
+            for (const T number : numbers.span())
+              if (!std::isfinite(number)) return false;
+          return true;
+        },
+        tensor);
+  }
+
   StateNames names_;
-  std::string prefix_;
+  std::string prefix_, not_finite_;
 };
 
 /// Reads a checkpoint into values of its own, notes what does not fit, and only then, in apply(), touches an object.
@@ -170,6 +195,9 @@ class CheckpointReader {
       if (key.starts_with(extra_prefix)) info.extra.emplace(key.substr(extra_prefix.size()), value);
     return info;
   }
+
+  /// Throws FileError when a number that every checkpoint has is not there.
+  void check_info() const { mismatch_.throw_if_any(file_.path(), "a checkpoint"); }
 
   template <class Net>
   void add_network(Net& net) {
@@ -209,8 +237,8 @@ class CheckpointReader {
       state.value = state.info == nullptr ? AnyTensor() : file_.read_like(*state.info, state.value);
   }
 
-  /// Changes the objects. Does not fail, unless an accelerator does: DeviceError. An optimiser's state is brought to its
-  /// parameters' device by its next step.
+  /// Changes the objects. Does not fail, unless an accelerator does: DeviceError. An optimiser's state is brought to
+  /// its parameters' device by its next step.
   void apply() {
     for (Staged& weight : weights_) copy_into(*weight.target, weight.value);
     for (Staged& state : states_) *state.target = std::move(state.value);
@@ -234,7 +262,7 @@ class CheckpointReader {
   }
 
   bool fits(const TensorInfo& info, const std::string& name, const AnyTensor& like) {
-    if (info.shape == shape_of(like) && info.dtype == dtype_of(like)) return true;
+    if (info.unreadable.empty() && info.shape == shape_of(like) && info.dtype == dtype_of(like)) return true;
     mismatch_.different("the file's " + describe(info) + ", wanted " + describe(NamedTensor{name, &like}));
     return false;
   }
@@ -294,8 +322,8 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointInfo& in
 }
 
 /// Reads a checkpoint into the network and the same objects it was saved with. Throws FileError when the file is
-/// damaged or does not fit exactly, types included; then nothing is changed. The text says where the checkpoint before
-/// it is.
+/// damaged or does not fit exactly, types included, or memory runs out; then nothing is changed. The text says where the
+/// checkpoint before it is.
 template <class Net, class... Objects>
 CheckpointInfo load_checkpoint(const std::filesystem::path& path, Net& net, Objects&... objects) {
   try {
@@ -308,7 +336,32 @@ CheckpointInfo load_checkpoint(const std::filesystem::path& path, Net& net, Obje
     return info;
   } catch (const FileError& error) {
     detail::checkpoint_failed(path, error);
+  } catch (const std::bad_alloc&) {
+    detail::no_memory_for(path);
   }
+}
+
+/// What a checkpoint says of its run. Reads the whole file, so that damage is found, and no tensor. Throws FileError.
+inline CheckpointInfo read_checkpoint_info(const std::filesystem::path& path) {
+  try {
+    detail::CheckpointReader reader(path);
+    CheckpointInfo info = reader.info();
+    reader.check_info();
+    return info;
+  } catch (const FileError& error) {
+    detail::checkpoint_failed(path, error);
+  }
+}
+
+/// The name of the first tensor or number of the network (running statistics included) and of the objects that is NaN
+/// or infinite; empty when none is. A run that has diverged looks healthy where batch norm divides by an infinite
+/// variance: ask before a checkpoint replaces a good one.
+template <class Net, class... Objects>
+std::string first_not_finite(const Net& net, const Objects&... objects) {
+  detail::CheckpointWriter writer;
+  writer.add_network(net);
+  (writer.add(objects), ...);
+  return writer.first_not_finite();
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -5,7 +5,9 @@
 //     st::Tensor<float> weight = file.read<float>(*file.find("conv.weight"));
 //
 // Nothing in a file is trusted: the header is checked whole when the file is opened (io/safetensors_header.hpp), memory
-// is taken for one tensor at a time and never more than the file is long. Limits: header 100 MB, four extents.
+// is taken for one tensor at a time and never more than the file is long. What the reference implementation reads is read:
+// tensors of types or with extents that nothing here has are listed, and refused when their numbers are asked for. Limit:
+// header 100 MB.
 #pragma once
 
 #include <array>
@@ -76,14 +78,18 @@ class SafetensorsFile {
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  const std::filesystem::path& path() const { return file_.path(); }
-  const Metadata& metadata() const { return header_.metadata; }
+  const std::filesystem::path& path() const& { return file_.path(); }
+  std::filesystem::path path() const&& { return path(); }
+  const Metadata& metadata() const& { return header_.metadata; }
+  Metadata metadata() const&& { return metadata(); }
 
   /// All tensors, in the order of their places in the file.
-  const std::vector<TensorInfo>& tensors() const { return header_.tensors; }
+  const std::vector<TensorInfo>& tensors() const& { return header_.tensors; }
+  std::vector<TensorInfo> tensors() const&& { return tensors(); }
 
   /// The tensor of that name; null when there is none.
-  const TensorInfo* find(const std::string& name) const {
+  const TensorInfo* find(const std::string& name) const&& = delete;  // it would not outlive the file
+  const TensorInfo* find(const std::string& name) const& {
     const auto found = index_.find(name);
     return found == index_.end() ? nullptr : found->second;
   }
@@ -97,9 +103,10 @@ class SafetensorsFile {
 
   /// The same, as the type that `like` has.
   AnyTensor read_like(const TensorInfo& tensor, const AnyTensor& like) const {
+    if (!tensor.unreadable.empty()) fail(concat("tensor ", detail::shown(tensor.name), " ", tensor.unreadable));
     const DType type = detail::dtype_of(like);
     if (type == DType::i64 && !detail::is_integer(tensor.dtype))
-      fail(concat("tensor '", tensor.name, "' holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
+      fail(concat("tensor ", detail::shown(tensor.name), " holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
     std::vector<std::byte> bytes(tensor.end - tensor.begin);
     file_.read(data_begin_ + tensor.begin, bytes);
     return detail::tensor_from(std::move(bytes), tensor.dtype, tensor.shape, like);

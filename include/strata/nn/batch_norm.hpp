@@ -161,7 +161,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
         const auto dx = tape.target<T>(x_id);
         (*pending)(dy, dx.data, dx.accumulate);
       }
-    });
+    }, x.value(), self.weight, self.bias);
     return y;
   }
 
@@ -209,7 +209,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
           }
           gpu.batch_norm_backward(pixels, Channels, rows(numbers), activation, x.data(), dy, detail::gradient_target(self.weight),
                                   detail::gradient_target(self.bias), dx);
-        });
+        }, x, self.weight, self.bias);
       return y;
     }
   }

@@ -96,10 +96,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
   Parameter bias{has_bias ? Shape{Out} : Shape{0}};
   mutable cpu::PackedWeights packed;  ///< for Infer passes
 
-  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
-  constexpr Conv2d() {
-    if (!std::is_constant_evaluated()) KaimingNormal{}(weight, Rng(0));
-  }
+  /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
+  constexpr Conv2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -152,9 +150,9 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     } else {
       auto y = pass.output(convolve(x, weight, bias, activation, pass.precision(), statistics));
       const bool rectify = activation == Activation::relu && !statistics;
-      const Conv2dProblem problem = problem_for(x);
-      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(),
-                                   kept = rectify ? y.value() : Image<Out, T>(), precision = pass.precision()](Tape& tape) {
+      const Image<Out, T> rectified = rectify ? y.value() : Image<Out, T>();
+      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x, id = y.id(), kept = rectified,
+                                   precision = pass.precision()](Tape& tape) {
         using Pending = detail::PendingNormGradient<Out, T>;
         const auto pending = kept.size() == 0 ? tape.take_pending<Pending>(id) : nullptr;
         T* dy = tape.gradient<T>(id);
@@ -166,7 +164,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
         if (const auto dx = tape.target<T>(x.id()))
           backend::conv2d_backward_input<T>(device, problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                             dx.accumulate, precision, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
-      });
+      }, x, rectified, self.weight, self.bias);
       return y;
     }
   }

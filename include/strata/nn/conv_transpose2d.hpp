@@ -76,10 +76,8 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
   Parameter weight{Shape{In, Out, Kernel, Kernel}};
   Parameter bias{has_bias ? Shape{Out} : Shape{0}};
 
-  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
-  constexpr ConvTranspose2d() {
-    if (!std::is_constant_evaluated()) KaimingNormal{}(weight, Rng(0));
-  }
+  /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
+  constexpr ConvTranspose2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -118,7 +116,7 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
                                   image.data(), x.pool());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(), precision = pass.precision()](Tape& tape) {
+      pass.tape()->record(y.id(), [&self, problem, x, id = y.id(), precision = pass.precision()](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         const Device device = x.device();
         detail::conv_parameter_gradients<T>(device, problem, self.weight, nullptr, dy, const_cast<T*>(x.data()), precision);
@@ -126,7 +124,7 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
         if (const auto dx = tape.target<T>(x.id()))
           backend::conv2d_forward<T>(device, problem, dy, std::as_const(self.weight).template value<T>().data(), nullptr, dx.data,
                                      Activation::none, precision, {.accumulate = dx.accumulate});
-      });
+      }, x, self.weight, self.bias);
     return y;
   }
 

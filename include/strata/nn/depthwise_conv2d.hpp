@@ -31,10 +31,8 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
   Parameter weight{Shape{C, 1, Kernel, Kernel}};
   Parameter bias{has_bias ? Shape{C} : Shape{0}};
 
-  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
-  constexpr DepthwiseConv2d() {
-    if (!std::is_constant_evaluated()) KaimingNormal{}(weight, Rng(0));
-  }
+  /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
+  constexpr DepthwiseConv2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -72,9 +70,8 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
     if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
     auto y = pass.output(convolve(x, weight, bias, activation));
     if constexpr (P::training) {
-      const DepthwiseConv2dProblem problem = problem_for(x);
-      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(),
-                                   kept = activation == Activation::relu ? y.value() : Image<C, T>()](Tape& tape) {
+      const Image<C, T> rectified = activation == Activation::relu ? y.value() : Image<C, T>();
+      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x, id = y.id(), kept = rectified](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         if (kept.size() != 0) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
         using Targets = detail::ConvGradientTargets<T>;
@@ -86,7 +83,7 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
         if (const auto dx = tape.target<T>(x.id()))
           cpu::depthwise_conv2d_backward_input<T>(problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                                   dx.accumulate);
-      });
+      }, x, rectified, self.weight, self.bias);
     }
     return y;
   }

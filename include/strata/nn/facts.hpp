@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "strata/nn/follow.hpp"
+#include "strata/nn/init.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -39,13 +40,16 @@ constexpr std::int64_t count_parameters(const M& member, bool fixed = false) {
   } else if constexpr (has_visit<M>) {
     constexpr bool its = requires { M::has_fixed_weights; };
     M::visit(member, [&](const auto&, const auto& part) { count += count_parameters(part, its); });
-  } else if constexpr (holds_state<M>) {
-    if constexpr (Elements<M>::value)
-      for (std::size_t i = 0; i < member.size(); ++i) count += count_parameters(member[i]);
-    else if constexpr (requires { member.has_value(); *member; })
+  } else if constexpr (holds_state<M>) {  // what each_part of autograd/visit.hpp goes through, without names
+    if constexpr (sequence<M> || std::is_array_v<M>) {
+      for (const auto& element : member) count += count_parameters(element);
+    } else if constexpr (owner<M>) {
+      if (member != nullptr) count = count_parameters(*member);
+    } else if constexpr (requires { member.has_value(); *member; }) {
       count = member.has_value() ? count_parameters(*member) : 0;
-    else
+    } else if constexpr (requires { std::tuple_size<M>::value; }) {
       std::apply([&](const auto&... parts) { ((count += count_parameters(parts)), ...); }, member);
+    }
   }
   return count;
 }
@@ -75,7 +79,10 @@ class Made {
 
  public:
   constexpr Made() {
-    if constexpr (can_be) net_ = new Net();
+    if constexpr (can_be) {
+      const DefaultWeightsUntouched untouched;  // a question changes no weights of the networks made after it
+      net_ = new Net();
+    }
   }
   Made(const Made&) = delete;
   constexpr ~Made() { delete net_; }

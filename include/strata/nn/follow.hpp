@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -173,34 +172,26 @@ constexpr int channels_after() {
 template <class M>
 inline constexpr char type_mark = 0;
 
-/// What a layer or module is called where nothing better is known.
+/// What a layer or module is called.
 template <class M>
-std::string type_text() {
-  if constexpr (requires { M::name(); }) {
+std::string layer_text() {
+  if constexpr (requires { M::name(); })
     return M::name();
-  } else {
-    std::string_view text = __PRETTY_FUNCTION__;
-    const std::size_t begin = text.find("M = ");
-    if (begin != std::string_view::npos) text.remove_prefix(begin + 4);
-    text = text.substr(0, text.find_first_of(";]"));
-    std::string plain(text);
-    for (const std::string_view gone : {"strata::", "(anonymous namespace)::", "{anonymous}::"})
-      for (std::size_t at; (at = plain.find(gone)) != std::string::npos;) plain.erase(at, gone.size());
-    return plain;
-  }
+  else
+    return std::string(type_text<M>());
 }
 
 template <class M, int C>
 constexpr Var<channels_after<M, C>(), Followed> followed_layer(const M& module, const Var<C, Followed>& x) {
   Following& run = x.symbol().run();
-  LayerFacts facts(run, x.symbol().id(), &type_text<M>);
+  LayerFacts facts(run, x.symbol().id(), &layer_text<M>);
   M::trace(facts);
   constexpr int out = channels_after<M, C>();
   facts.channels(out);
   const int input = x.symbol().id(), output = facts.finish();
   const auto [in_training, fused] = run.take_next();
   if (run.is_told()) {
-    FollowedStep step{.module = &module, .type = &type_mark<M>, .name = &type_text<M>, .inputs = {&input, 1}, .output = output,
+    FollowedStep step{.module = &module, .type = &type_mark<M>, .name = &layer_text<M>, .inputs = {&input, 1}, .output = output,
                       .multiply_adds = facts.cost(), .in_training = in_training, .fused = fused};
     if constexpr (requires { M::memory(run.shape(input)); }) step.memory = M::memory(run.shape(input));
     run.tell(step);

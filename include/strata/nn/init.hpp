@@ -6,12 +6,16 @@
 // Every tensor of two or more extents (convolution and linear weights) is drawn; all others, biases and batch norm's
 // scales, get the number their layer constructs them with. The draw depends on the seed and the tensor's place in the
 // network's list, on nothing else.
+//
+// A layer that nobody initialises has drawn its weights already, kaiming normal, when it was constructed: the n-th layer that
+// a thread constructs draws the n-th set, so that no two are alike, and a program that is run again draws the same.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "strata/autograd/visit.hpp"
@@ -122,6 +126,37 @@ struct Orthogonal {
     });
   }
 };
+
+namespace detail {
+
+/// Layers that this thread has constructed so far.
+inline std::uint32_t& default_weights_drawn() {
+  thread_local std::uint32_t layers = 0;
+  return layers;
+}
+inline std::uint32_t next_default_weights() { return default_weights_drawn()++; }
+
+/// Layers that are constructed while it lives do not count.
+class DefaultWeightsUntouched {
+ public:
+  constexpr DefaultWeightsUntouched() {
+    if (!std::is_constant_evaluated()) drawn_ = default_weights_drawn();
+  }
+  DefaultWeightsUntouched(const DefaultWeightsUntouched&) = delete;
+  constexpr ~DefaultWeightsUntouched() {
+    if (!std::is_constant_evaluated()) default_weights_drawn() = drawn_;
+  }
+
+ private:
+  std::uint32_t drawn_ = 0;
+};
+
+/// The weights that a layer is constructed with.
+constexpr void draw_default_weights(Parameter& weight) {
+  if (!std::is_constant_evaluated()) KaimingNormal{}(weight, Rng(0, 0xFFFFFFFEu, next_default_weights()));  // no epoch's stream
+}
+
+}  // namespace detail
 
 /// Draws all weights of a network anew. `init` is one of the above or any callable (Parameter&, Rng).
 template <class M, class Init = KaimingNormal>

@@ -19,9 +19,7 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   Parameter weight{Shape{Out, In}};
   Parameter bias{Bias ? Shape{Out} : Shape{0}};
 
-  constexpr Linear() {
-    if (!std::is_constant_evaluated()) KaimingNormal{}(weight, Rng(0));
-  }
+  constexpr Linear() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -47,18 +45,18 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
     check_same_device(x.device(), self.weight.device(), name);
     Image<Out, T> image(x.n(), 1, 1, x.pool());
     const T* bias_data = nullptr;
-    if constexpr (Bias) bias_data = self.bias.template value<T>().data();
+    if constexpr (Bias) bias_data = std::as_const(self.bias).template value<T>().data();
     backend::conv2d_forward<T>(x.device(), problem, x.data(), std::as_const(self.weight).template value<T>().data(), bias_data,
                                image.data(), Activation::none, pass.precision());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(), precision = pass.precision()](Tape& tape) {
+      pass.tape()->record(y.id(), [&self, problem, x, id = y.id(), precision = pass.precision()](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         detail::conv_parameter_gradients<T>(x.device(), problem, self.weight, Bias ? &self.bias : nullptr, x.data(), dy, precision);
         if (const auto dx = tape.target<T>(x.id()))
           backend::conv2d_backward_input<T>(x.device(), problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                             dx.accumulate, precision);
-      });
+      }, x, self.weight, self.bias);
     return y;
   }
 

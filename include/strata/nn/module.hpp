@@ -81,7 +81,19 @@ constexpr auto call(M& module, P& pass, const X& x) {
   if constexpr (Symbolic<X> && requires { symbolic_module(module, pass, x); }) {
     return symbolic_module(module, pass, x);  // nn/follow.hpp
   } else if constexpr (requires { module(pass, x); }) {
-    return var_in<P>(module(pass, x));
+    using Result = std::remove_cvref_t<decltype(module(pass, x))>;
+    if constexpr (!variable_operand<Result>) {
+      static_assert(variable_operand<Result>,
+                    "strata: this module's call operator must return its result, an st::Var<C> or an expression (read call<Module, "
+                    "Pass, X> beside this message)");
+      return x;
+    } else {
+      if constexpr (P::training && IsImage<Result>::value)
+        if (x.id() >= 0)
+          throw Error(concat("a module returned an Image in a training pass, and no gradient would flow back through it: let ",
+                             type_text<std::remove_const_t<M>>(), " return an st::Var or an expression, or use st::custom_op"));
+      return var_in<P>(module(pass, x));
+    }
   } else if constexpr (Symbolic<X> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     return var_in<P>(const_cast<std::remove_const_t<M>&>(module)(pass, x));  // nothing is computed that could change it
   } else if constexpr (Symbolic<X>) {
@@ -111,7 +123,7 @@ constexpr auto call(M& module, P& pass, const X& x) {
 /// to complain about the members it has not read.)
 /// Images and expressions become variables on the way; a const module takes an Infer pass only.
 template <class Self>
-class Layer : public LayerTag {
+class Layer : public LayerOf<Self> {
  public:
   constexpr Layer() {}  // not left to the compiler: g++ 12 would forget, in a constant expression, what stands beside an empty layer
 
@@ -129,6 +141,11 @@ class Layer : public LayerTag {
     } else {
       return run(static_cast<const Self&>(*this), pass, detail::var_in<P>(x));
     }
+  }
+  template <detail::variable_operand X>
+  auto operator()(const X& x) const {
+    static_assert(detail::never<X>, "strata: a module is called with a pass: 'st::Infer pass; net(pass, x)', or st::Train to train");
+    return as_var(x);
   }
 
  private:

@@ -42,7 +42,7 @@ Var<C, T> leaky_relu(P& pass, const Var<C, T>& x, T slope) {
           const auto dx = tape.target<T>(x_id);
           backend::leaky_relu_backward<T>(device, y.size(), y.data(), dy, dx.data, slope, dx.accumulate);
         }
-      });
+      }, y);
   return y;
 }
 
@@ -109,16 +109,16 @@ class PReLU : public Layer<PReLU<Channels>> {
         const auto dx = tape.target<T>(x.id());
         if (on_accelerator(x.device()))
           return detail::dispatch<T>(x.device(), [] {}, [&](auto& gpu) {
-            gpu.prelu_backward(pixels, C, x.data(), weight->value().data(), Channels, tape.gradient<T>(id), {dx.data, dx.accumulate},
+            gpu.prelu_backward(pixels, C, x.data(), std::as_const(*weight).value().data(), Channels, tape.gradient<T>(id), {dx.data, dx.accumulate},
                                detail::gradient_target(*weight));
           });
         Parameter unused;
         if (!weight->requires_grad) unused = Parameter(weight->shape());
         const auto dw = (weight->requires_grad ? *weight : unused).template grad_target<T>();
         if (!dw.accumulate) std::fill_n(dw.data, Channels, T(0));
-        cpu::prelu_backward(pixels, C, x.data(), weight->template value<T>().data(), Channels, tape.gradient<T>(id),
+        cpu::prelu_backward(pixels, C, x.data(), std::as_const(*weight).template value<T>().data(), Channels, tape.gradient<T>(id),
                             dx.data, dx.accumulate, dw.data);
-      });
+      }, x, self.weight);
     return y;
   }
 

@@ -93,6 +93,15 @@ template <std::size_t... I, class... Ms>
 struct Links<std::index_sequence<I...>, Ms...>
     : IndexedLink<I, typename decltype(Chain<Ms...>::template link_before<I>())::type>... {};
 
+/// A tuple whose elements are constructed one after another: a standard library may begin at the last, and a layer's weights
+/// depend on how many were constructed before it (nn/init.hpp).
+template <class... Ms>
+constexpr std::tuple<Ms...> made_in_order() {
+  if constexpr ((... && std::is_move_constructible_v<Ms>))
+    if (!std::is_constant_evaluated()) return std::tuple<Ms...>{Ms()...};  // the compiler draws no weights
+  return std::tuple<Ms...>();
+}
+
 /// The signature of a chain. A struct, since in() == 0 must not name maps<0, 0>.
 template <int In, int Out>
 struct IoOf { using type = maps<In, Out>; };
@@ -110,15 +119,19 @@ class Sequential : public Layer<Sequential<Ms...>> {
   static constexpr bool has_state = (... || detail::holds_state<Ms>);
   static constexpr std::size_t size = sizeof...(Ms);
 
-  std::tuple<Ms...> layers;
+  std::tuple<Ms...> layers = detail::made_in_order<Ms...>();
 
   template <std::size_t I>
-  auto& layer() {
+  auto& layer() & {
     return std::get<I>(layers);
   }
   template <std::size_t I>
-  const auto& layer() const {
+  const auto& layer() const& {
     return std::get<I>(layers);
+  }
+  template <std::size_t I>
+  auto layer() && {
+    return std::get<I>(std::move(layers));
   }
 
   static constexpr void visit(auto& self, auto&& f) {

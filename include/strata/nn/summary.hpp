@@ -37,14 +37,8 @@ void list_modules(const M& member, const std::string& name, ListedModules& modul
   if constexpr (has_visit<M>) {
     modules.emplace(std::pair<const void*, const void*>{&member, &type_mark<M>}, ListedModule{name, count_parameters(member)});
     M::visit(member, [&](const auto& child, const auto& part) { list_modules(part, join(name, child), modules); });
-  } else if constexpr (Elements<M>::value) {
-    for (std::size_t i = 0; i < member.size(); ++i) list_modules(member[i], join(name, i), modules);
-  } else if constexpr (requires { member.has_value(); *member; }) {
-    if (member.has_value()) list_modules(*member, name, modules);
-  } else if constexpr (requires { std::tuple_size<M>::value; }) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (list_modules(std::get<I>(member), join(name, I), modules), ...);
-    }(std::make_index_sequence<std::tuple_size_v<M>>{});
+  } else if constexpr (!is_leaf<M>) {
+    each_part(name, member, [&](const std::string& part_name, const auto& part) { list_modules(part, part_name, modules); });
   }
 }
 

@@ -6,7 +6,7 @@
 //     ema.update();
 //     { auto swapped = ema.swap(); test(net); }      // the network holds the averages until the brace
 //
-// The network must outlive the average and must not move.
+// The network must outlive the average and must not move: an Error when the average is used next.
 #pragma once
 
 #include <algorithm>
@@ -40,8 +40,8 @@ class ExponentialMovingAverage {
                   "strata: ExponentialMovingAverage wants a network that is not const");
     detail::check_option(options.decay >= 0 && options.decay <= 1, "ExponentialMovingAverage", "decay", options.decay,
                          "[0, 1]");
-    for_each_averaged(net, [&](const std::string& name, AnyTensor& value) {
-      averages_.push_back({name, &value, detail::clone(value)});
+    for_each_averaged(net, [&](const std::string& name, auto& leaf) {
+      averages_.push_back({name, {"ExponentialMovingAverage", name, leaf, leaf.any_value()}, detail::clone(leaf.any_value())});
     });
     if (averages_.empty()) throw ValueError("ExponentialMovingAverage: the network has no parameters");
   }
@@ -76,7 +76,7 @@ class ExponentialMovingAverage {
   template <class Net>
   void copy_to(Net& net) const {
     std::vector<std::pair<std::string, AnyTensor*>> targets;
-    for_each_averaged(net, [&](const std::string& name, AnyTensor& value) { targets.emplace_back(name, &value); });
+    for_each_averaged(net, [&](const std::string& name, auto& leaf) { targets.emplace_back(name, &leaf.any_value()); });
     if (targets.size() != averages_.size())
       throw Error(concat("ExponentialMovingAverage::copy_to: the network has ", targets.size(),
                          " tensors, the average ", averages_.size()));
@@ -127,7 +127,7 @@ class ExponentialMovingAverage {
  private:
   struct Average {
     std::string name;
-    AnyTensor* value;
+    detail::LeafPointer<AnyTensor> value;
     AnyTensor average;
   };
 
@@ -136,7 +136,7 @@ class ExponentialMovingAverage {
     for_each_tensor(net, [&](const std::string& name, auto& leaf) {
       if constexpr (std::is_same_v<std::remove_cvref_t<decltype(leaf)>, Buffer>)
         if (!options_.use_buffers) return;
-      f(name, leaf.any_value());
+      f(name, leaf);
     });
   }
 
@@ -148,6 +148,7 @@ class ExponentialMovingAverage {
 
   void exchange(bool swapped) {
     for (Average& average : averages_) {
+      if (!average.value.there()) continue;  // at the end of a swap, whose network is gone
       const Device device = detail::tensor_device(*average.value);  // the average may be where the network was before
       if (detail::tensor_device(average.average) != device) average.average = detail::move_to(average.average, device);
       std::swap(*average.value, average.average);

@@ -23,6 +23,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/fork.hpp"
 #include "strata/tensor/device.hpp"
+#include "strata/tensor/watch.hpp"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -92,6 +93,7 @@ struct Block {
   MemoryPool* pool = nullptr;
   std::atomic<int> handles{0};
   Block* next = nullptr;  // in the pool's list of free blocks
+  Watch watch;
 };
 }  // namespace detail
 
@@ -110,7 +112,21 @@ class Storage {
   ~Storage() { release(); }
 
   explicit operator bool() const { return block_ != nullptr; }
-  void* data() const { return block_ ? block_->data : nullptr; }
+  void* data() const& { return block_ ? block_->data : nullptr; }
+  void* data() const&& = delete;  // the last handle of a block gives it back: name it first
+  /// The same for who may write: where a backward pass is to read the block again, what lies there is noted first.
+  void* data_to_write() const {
+    if (block_ && block_->watch.on.load(std::memory_order_relaxed)) [[unlikely]] block_->watch.before_write(block_->data);
+    return data();
+  }
+  /// From here to unwatch() it shows whether the numbers have changed: see tensor/watch.hpp. For no block, nothing does.
+  std::uint32_t watch() const { return block_ ? block_->watch.begin(block_->data) : 0; }
+  void unwatch() const noexcept {
+    if (block_) block_->watch.end();
+  }
+  bool unchanged_since(std::uint32_t version) const { return !block_ || block_->watch.version_of(block_->data) == version; }
+  /// Whether both are handles on one block.
+  bool same_block(const Storage& other) const { return block_ == other.block_; }
   std::size_t capacity() const { return block_ ? block_->capacity : 0; }
   inline Device device() const;
   /// The pool it is of; the host's for no block.
@@ -154,6 +170,7 @@ class MemoryPool {
     most_live_ = std::max(most_live_, live_bytes_);
     peak_bytes_ = std::max(peak_bytes_, live_bytes_);
     block->handles.store(1, std::memory_order_relaxed);
+    block->watch.bytes = on_host() ? bytes : detail::Watch::unreadable;
     unpoison(block, bytes);
     return Storage(block);
   }
@@ -288,19 +305,15 @@ inline void Storage::release() noexcept {
   block_ = nullptr;
 }
 
-/// The process's pool of host memory. It is never destroyed, so that tensors with static lifetime stay valid.
-inline MemoryPool& cpu_pool() {
-  static MemoryPool& pool = *[] {
-    static HostMemory source;
-    return new MemoryPool(source);
-  }();
-  return pool;
-}
-
 namespace detail {
-// Made before main and before any thread, so that no child of a fork finds it half made.
-inline const MemoryPool& cpu_pool_made = cpu_pool();
+struct HostPool {
+  HostMemory source;
+  MemoryPool pool{source};
+};
 }  // namespace detail
+
+/// The process's pool of host memory. It is never destroyed, so that tensors with static lifetime stay valid.
+inline MemoryPool& cpu_pool() { return detail::lasting<detail::HostPool>().pool; }
 
 inline MemoryPool& Storage::pool() const { return block_ ? *block_->pool : cpu_pool(); }
 
@@ -309,8 +322,9 @@ template <class T>
 class Scratch {
  public:
   explicit Scratch(std::size_t count) : storage_(cpu_pool().take(count > SIZE_MAX / sizeof(T) ? SIZE_MAX : count * sizeof(T))) {}
-  T* data() { return static_cast<T*>(storage_.data()); }
-  const T* data() const { return static_cast<const T*>(storage_.data()); }
+  T* data() & { return static_cast<T*>(storage_.data()); }
+  const T* data() const& { return static_cast<const T*>(storage_.data()); }
+  const T* data() const&& = delete;  // it ends with this line
   T& operator[](std::size_t index) { return data()[index]; }
 
  private:
