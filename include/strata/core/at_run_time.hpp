@@ -73,7 +73,10 @@ class AtRunTime {
 
  private:
   Plan* plan_ = nullptr;
-  alignas(T) unsigned char place_[sizeof(T)];  // no union: clang 16 asks for destructors that the compiler can run
+  union {  // of bytes, not of a T: clang 16 asks for destructors that the compiler can run; and the compiler is spared the bytes
+    char nothing_ = 0;
+    alignas(T) unsigned char place_[sizeof(T)];
+  };
 };
 
 }  // namespace strata::inline STRATA_ABI

@@ -47,7 +47,7 @@ class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
   static constexpr bool is_leaf_layer = true;
   static constexpr bool has_fixed_weights = true;
   static constexpr void trace(auto& t) { Conv::trace(t); }
-  static LayerMemory memory(const Shape& x) { return Conv::memory(x); }
+  static LayerMemory memory(const Shape& x) { return Conv::inference_memory(x); }
   static std::string name() { return concat("Folded", Conv::name(), detail::activation_text(Act)); }
 
   template <Pass P>

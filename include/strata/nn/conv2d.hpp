@@ -125,6 +125,12 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return text + (has_bias ? ")" : ", bias=False)");
   }
 
+  /// Of a layer that is never trained.
+  static LayerMemory inference_memory(const Shape& x) {
+    const Conv2dProblem p = problem_for(x.n(), x.h(), x.w());
+    return {.forward = cpu::conv2d_forward_workspace(p, true), .packed = cpu::conv2d_packed_bytes(p)};
+  }
+
   /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x. Statistics of it on request.
   template <class T>
   static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation, Precision precision,

@@ -110,9 +110,6 @@ struct AskField {
   }
 };
 
-template <class Net, class Ask>
-concept compiler_can_tell = requires { typename std::integral_constant<std::int64_t, Ask::template of<Net>()>; };
-
 /// An answer that the compiler cannot give, since the network's call operator, visit or a constructor is not constexpr: it is
 /// found when it is first asked for.
 template <class Net, class Ask>
@@ -123,11 +120,16 @@ struct KnownWhenTheProgramRuns {
   }
 };
 template <class Net, class Ask>
+std::integral_constant<std::int64_t, Ask::template of<Net>()> answer_type(int);  // where that is a constant expression
+template <class Net, class Ask>
+KnownWhenTheProgramRuns<Net, Ask> answer_type(...);
+template <class Net, class Ask>
 constexpr auto answer() {
-  if constexpr (compiler_can_tell<Net, Ask>)
-    return Ask::template of<Net>();
+  using Answer = decltype(answer_type<Net, Ask>(0));
+  if constexpr (requires { Answer::value; })
+    return Answer::value;
   else
-    return KnownWhenTheProgramRuns<Net, Ask>();
+    return Answer();
 }
 
 [[noreturn]] inline void throw_does_not_fit(const char* who, const Following& run, std::int64_t h, std::int64_t w) {
