@@ -6,6 +6,8 @@
 //       if (!failing.failed()) break;                                          // it asked for memory less than n times
 //     }
 //
+//     const strata_test::CountBytes counted;                                     // and how much is asked for in all
+//
 // For test programs that have failing_allocator.cpp among their sources. One at a time; allocations of all threads count. Where
 // the C library is glibc all of malloc's family fail, which operator new, pools and C libraries ask; elsewhere, and under
 // sanitizers, which have a malloc of their own, operator new does.
@@ -23,6 +25,17 @@ class FailNthAllocation {
 
   /// Whether so many have been asked for.
   bool failed() const;
+};
+
+/// How many bytes all allocations from here on ask for, those given back again included. One at a time.
+class CountBytes {
+ public:
+  CountBytes();
+  CountBytes(const CountBytes&) = delete;
+  CountBytes& operator=(const CountBytes&) = delete;
+  ~CountBytes();
+
+  long so_far() const;
 };
 
 }  // namespace strata_test

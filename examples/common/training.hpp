@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "console.hpp"
+#include "outputs.hpp"
 #include "recipe.hpp"
 #include "run_folder.hpp"
 #include "strata/strata.hpp"
@@ -84,6 +85,7 @@ inline Recipe recipe_of(Options& options) {
 
 /// Opens the run's folder and, where it goes on, gives the options the values of the run.
 inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& app) {
+  outputs::check_run_folder(options.checkpoint_dir, {options.train_dir, options.valid_dir});
   return RunFolder(options.checkpoint_dir, "step,lr,loss,psnr,ssim,baseline_psnr,seconds",
                    options.resume ? std::optional<std::string>("") : std::nullopt,
                    [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });

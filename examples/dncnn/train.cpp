@@ -19,6 +19,7 @@
 #include "../common/device.hpp"
 #include "../common/picture.hpp"
 #include "../common/recipe.hpp"
+#include "../common/outputs.hpp"
 #include "../common/run_folder.hpp"
 #include "criterion.hpp"
 #include "datasets.hpp"
@@ -189,7 +190,12 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
     std::printf("%s; curve: %s\n", folder.conclusion(at).c_str(), folder.curve().c_str());
   }
   std::fflush(stdout);
-  picture::before_after(folder.path() / "before_after.png", net, valid, 0);  // last: all that matters is saved
+  try {
+    picture::before_after(folder.path() / "before_after.png", net, valid, 0);  // last: all that matters is saved
+  } catch (const st::Error& error) {
+    if (!interrupt.requested()) throw;
+    std::fprintf(stderr, "dncnn_train: %s\n", error.what());
+  }
   return interrupt.requested() ? interrupt.exit_status() : 0;
 }
 
@@ -213,6 +219,7 @@ int run(const Options& options, const training::Recipe& recipe, training::RunFol
 
 int run(Options& options, const CLI::App& app, st::Device device) {
   training::Recipe recipe = options.recipe();
+  outputs::check_run_folder(options.checkpoint_dir, {options.train_dir, options.valid_dir});
   training::RunFolder folder(
       options.checkpoint_dir, "epoch,lr,loss,psnr,ssim,seconds", options.resume,
       [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });

@@ -4,13 +4,13 @@
 //     strata-restore denoise photos --sigma 15 -o clean              # a folder to a folder
 //     strata-restore upscale small.jpg -o large.png --compare both.png
 #include <CLI/CLI.hpp>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "../common/console.hpp"
+#include "../common/outputs.hpp"
 #include "built_in.hpp"
 #include "engine.hpp"
 #include "memory.hpp"
@@ -68,22 +69,10 @@ const char* model_name(Task task) {
   return task == Task::denoise_grey ? "grey" : task == Task::denoise_colour ? "colour" : "x2";
 }
 
-/// Throws unless a picture can be written there, before anything is computed.
-void check_output(const fs::path& output, const fs::path& input, bool overwrite) {
-  std::error_code none;
-  if (fs::equivalent(input, output, none))
-    throw st::FileError(st::concat(output.string(), ": is the input itself; choose another output"));
-  const std::string ending = st::detail::lower_extension(output);
-  if (ending != ".png" && ending != ".jpg" && ending != ".jpeg" && ending != ".bmp")
-    throw st::FileError(st::concat(output.string(), ": cannot tell the image format: wanted a name ending in .png, .jpg, .jpeg or .bmp"));
-  if (fs::is_directory(output, none)) throw st::FileError(st::concat(output.string(), ": is a folder, wanted a picture"));
-  if (fs::exists(output, none) && !overwrite)
-    throw st::FileError(st::concat(output.string(), ": is there already; choose another output, or give --overwrite"));
-  const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder, none)) throw st::FileError(st::concat(output.string(), ": there is no folder ", folder.string()));
-  if (::access(folder.c_str(), W_OK) != 0)
-    throw st::FileError(st::concat(output.string(), ": the folder ", folder.string(), " cannot be written to"));
-}
+/// A picture, where its result goes, and where the two beside one another do (or nothing).
+struct Job {
+  fs::path input, output, compare;
+};
 
 class Program {
  public:
@@ -93,21 +82,18 @@ class Program {
     if (options.threads > 0) st::set_num_threads(options.threads);
   }
 
-  void restore_file(const fs::path& input, const fs::path& output, const fs::path& compare) {
+  void restore_file(const Job& job) {
+    const auto& [input, output, compare] = job;
     const console::Stopwatch watch;
-    const st::ImageInfo info = st::read_image_info(input);
-    check_output(output, input, options_.overwrite);
-    if (!compare.empty()) {
-      check_output(compare, input, options_.overwrite);
-      if (compare.lexically_normal() == output.lexically_normal())
-        throw st::ValueError(st::concat("--compare ", compare.string(), ": is the output itself; choose another name"));
-    }
     for (const fs::path& path : {output, compare})
-      if (!path.empty() && st::detail::lower_extension(path) != ".png" && (info.bits != 8 || info.has_alpha()))
+      if (!path.empty()) outputs::check_place(path, options_.overwrite);
+    const st::ImageInfo info = st::read_image_info(input);
+    for (const fs::path& path : {output, compare})
+      if (!path.empty() && st::detail::format_of_name(path) != st::ImageFormat::png && (info.bits != 8 || info.has_alpha()))
         throw st::ValueError(st::concat(path.string(), ": the picture has ", info.bits, " bits and ", info.channels,
                                         " channels, which only a .png holds"));
     const bool upscaling = options_.task == "upscale";
-    const Task task = upscaling ? Task::upscale : info.channels >= 3 ? Task::denoise_colour : Task::denoise_grey;
+    Task task = upscaling ? Task::upscale : info.channels >= 3 ? Task::denoise_colour : Task::denoise_grey;
     const restore::Memory memory = restore::memory_for(info, std::int64_t(fs::file_size(input)), task, set_.run,
                                                        options_.ensemble, !compare.empty());
     if (memory.least() > max_bytes_)
@@ -116,9 +102,13 @@ class Program {
     if (!upscaling && !sigma_ && std::min(info.h, info.w) < 16)
       throw st::ValueError(st::concat(input.string(), ": has ", info.w, "x", info.h,
                                       " pixels, too small to find its noise level: give it, as --sigma 15"));
-    const std::vector<float>& numbers = weights(task);
-    st::RawImage picture = st::load_raw_image(input);
-    std::string how = st::concat(picture.w, "x", picture.h, picture.channels >= 3 ? " colour" : " grey",
+    const bool may_be_grey = task == Task::denoise_colour && (options_.model.empty() || options_.model == "grey");
+    if (!may_be_grey) weights(task, input);  // before the work
+    st::RawImage picture = st::load_raw_image(input, std::numeric_limits<std::int64_t>::max());  // the memory is known
+    const bool grey_in_rgb = picture.channels >= 3 && st::is_grey(picture);
+    if (may_be_grey && grey_in_rgb) task = Task::denoise_grey;
+    const std::vector<float>& numbers = weights(task, input);
+    std::string how = st::concat(picture.w, "x", picture.h, grey_in_rgb ? " grey in RGB" : picture.channels >= 3 ? " colour" : " grey",
                                  picture.has_alpha() ? " with alpha, " : ", ", picture.bits, " bit");
     if (picture.orientation != 1) how += st::concat(", turned upright (EXIF orientation ", picture.orientation, ")");
     float sigma = 0;
@@ -128,6 +118,8 @@ class Program {
       if (sigma > 55) how += ", above 55: treated as 55";
       sigma = std::min(sigma, 55.0f);
     }
+    const std::vector<std::string> lost = st::left_out(output, picture);
+    for (const std::string& name : lost) how += (&name == &lost.front() ? ", without its " : ", ") + name;
     console::Progress bar(input.filename().string(), 1000);
     const restore::Settings settings{
         .run = set_.run, .weights = numbers, .max_bytes = max_bytes_ - (memory.running - memory.network),
@@ -135,7 +127,13 @@ class Program {
         .progress = [&](double part) { bar.update(std::int64_t(std::min(999.0, 1000 * part)), ""); }};
     st::RawImage before;
     if (!compare.empty()) before = picture;
-    st::RawImage result = upscaling ? restore::upscale(picture, settings) : restore::denoise(std::move(picture), sigma, settings);
+    st::RawImage result;
+    try {
+      result = upscaling ? restore::upscale(std::move(picture), settings) : restore::denoise(std::move(picture), sigma, task, settings);
+    } catch (const st::NumericError&) {
+      throw st::NumericError(st::concat(input.string(), ": the model ", options_.model.empty() ? model_name(task) : options_.model,
+                                        " makes values of it that are not finite; choose another model"));
+    }
     bar.finish();
     picture = {};
     st::cpu_pool().trim();
@@ -146,17 +144,31 @@ class Program {
     std::fflush(stdout);
   }
 
+  /// The weights file of --model, or nothing.
+  fs::path model_file() const { return is_built_in(options_.model) ? fs::path() : fs::path(options_.model); }
+
  private:
-  const std::vector<float>& weights(Task task) {
+  static bool is_built_in(const std::string& name) {
+    return name.empty() || name == "grey" || name == "colour" || name == "x2";
+  }
+
+  /// Throws what says why `input` cannot be done with them.
+  const std::vector<float>& weights(Task task, const fs::path& input) {
     auto& kept = weights_[task];
     if (!kept.empty()) return kept;
-    const bool named = options_.model.empty() || options_.model == "grey" || options_.model == "colour" || options_.model == "x2";
-    if (!named)
-      kept = weights_of_file(task);
-    else if (!options_.model.empty() && options_.model != model_name(task))
-      throw st::ValueError(st::concat("--model ", options_.model, " is not for this picture and task; that is ", model_name(task)));
-    else
+    if (!is_built_in(options_.model)) {
+      std::vector<float> numbers = weights_of_file(task);
+      for (const float number : numbers)
+        if (!std::isfinite(number))
+          throw st::FileError(st::concat(input.string(), ": --model ", options_.model,
+                                         " holds numbers that are not finite (NaN or infinity), and so would the result; choose another"));
+      kept = std::move(numbers);
+    } else if (!options_.model.empty() && options_.model != model_name(task)) {
+      throw st::ValueError(st::concat(input.string(), ": --model ", options_.model, " is not for this picture and task; that is ",
+                                      model_name(task)));
+    } else {
       kept = restore::load_built_in(task, restore::built_in(task));
+    }
     return kept;
   }
 
@@ -181,44 +193,52 @@ class Program {
 };
 
 int run(const Options& options) {
-  if (options.task == "deblock")
-    throw st::ValueError("deblock: there is no model for JPEG's blocks yet; denoise --sigma 5 softens weak ones");
   if (options.task == "upscale" && options.sigma != "auto") throw st::ValueError("--sigma is for denoise; upscale takes none");
   Program program(options);
-  std::vector<fs::path> files;
-  bool many = options.inputs.size() > 1;
+  std::vector<fs::path> files, folders;
+  bool many = options.inputs.size() > 1 || fs::is_directory(options.output);
   for (const fs::path& input : options.inputs) {
     if (!fs::is_directory(input)) {
       files.push_back(input);
       continue;
     }
     many = true;
+    folders.push_back(input);
     for (fs::path& file : st::list_images(input)) files.push_back(std::move(file));
   }
-  if (!many && !fs::is_directory(options.output)) {
-    program.restore_file(files.front(), options.output, options.compare);
+  std::vector<Job> jobs;
+  if (!many) {
+    if (!options.compare.empty() && outputs::identity(options.compare) == outputs::identity(options.output))
+      throw st::ValueError(st::concat("--compare ", options.compare.string(), ": is the output itself; choose another name"));
+    jobs.push_back({files.front(), options.output, options.compare});
+  } else {
+    for (const fs::path& folder : {options.output, options.compare})
+      if (!folder.empty()) outputs::make_folder(folder, folders);
+    for (const fs::path& file : files) {
+      const fs::path name = file.filename().replace_extension(".png");
+      jobs.push_back({file, options.output / name, options.compare.empty() ? fs::path() : options.compare / name});
+    }
+  }
+  std::vector<fs::path> read = files;
+  if (!program.model_file().empty()) read.push_back(program.model_file());
+  std::vector<outputs::Output> written;
+  for (const Job& job : jobs) {
+    written.push_back({job.input, job.output});
+    if (!job.compare.empty()) written.push_back({job.input, job.compare});
+  }
+  outputs::check_apart(read, written);
+  if (!many) {
+    program.restore_file(jobs.front());
     return 0;
   }
-  for (const fs::path& folder : {options.output, options.compare}) {
-    if (folder.empty()) continue;
-    std::error_code failure;
-    fs::create_directories(folder, failure);
-    if (!fs::is_directory(folder))
-      throw st::FileError(st::concat(folder.string(), ": cannot be a folder, which several inputs want as output",
-                                     failure ? ": " + failure.message() : ""));
-  }
-  std::map<fs::path, fs::path> taken;  // output -> input
   int failures = 0;
-  for (const fs::path& file : files) try {
-      const fs::path name = file.filename().replace_extension(".png");
-      if (const auto [other, is_new] = taken.emplace(options.output / name, file); !is_new)
-        throw st::FileError(st::concat(file.string(), ": would write ", other->first.string(), ", as ", other->second.string(), " does"));
-      program.restore_file(file, options.output / name, options.compare.empty() ? fs::path() : options.compare / name);
+  for (const Job& job : jobs) try {
+      program.restore_file(job);
     } catch (const std::exception& error) {  // the others are still worth doing
       std::fprintf(stderr, "strata-restore: %s\n", error.what());
       ++failures;
     }
-  if (failures > 0) std::fprintf(stderr, "strata-restore: %d of %zu pictures failed\n", failures, files.size());
+  if (failures > 0) std::fprintf(stderr, "strata-restore: %d of %zu pictures failed\n", failures, jobs.size());
   return failures == 0 ? 0 : 1;
 }
 

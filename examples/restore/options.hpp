@@ -26,7 +26,7 @@ struct Options {
 inline void add_options(CLI::App& app, Options& options) {
   const CLI::Validator given([](const std::string& path) { return path.empty() ? std::string("wanted a path, got an empty word") : ""; }, "");
   app.option_defaults()->always_capture_default();
-  app.add_option("task", options.task, "denoise, upscale or deblock")->required()->check(CLI::IsMember({"denoise", "upscale", "deblock"}));
+  app.add_option("task", options.task, "denoise or upscale")->required()->check(CLI::IsMember({"denoise", "upscale"}));
   app.add_option("input", options.inputs, "pictures (.png, .jpg, .bmp) or folders of them")->required()->check(given);
   app.add_option("-o,--output", options.output, "picture, or folder (which gets .png files)")->required()->check(given);
   app.add_flag("--overwrite", options.overwrite, "replace outputs that are there already");

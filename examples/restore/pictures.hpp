@@ -95,22 +95,30 @@ class Passage : public Rows {
   std::vector<float> sum_;
 };
 
-/// The picture without noise of `sigma` (of 255), in the same memory.
-inline st::RawImage denoise(st::RawImage picture, float sigma, const Settings& settings) {
-  const int colour = colours(picture);
-  Passage passage(picture.h, picture.w, colour + 1, colour);
+/// The picture without noise of `sigma` (of 255), in the same memory, by the grey or the colour network. One whose colours are
+/// shades of grey keeps them so.
+inline st::RawImage denoise(st::RawImage picture, float sigma, Task task, const Settings& settings) {
+  const int colour = colours(picture), network = task == Task::denoise_grey ? 1 : 3;
+  const bool grey = is_grey(picture);
+  spread_visible_colours(picture);
+  Passage passage(picture.h, picture.w, network + 1, network);
   passage.multiple = 2;
   passage.value = [&](std::int64_t y, std::int64_t x, float* to) {
-    for (int c = 0; c < colour; ++c) to[c] = sample(picture, y, x, c);
-    to[colour] = sigma / 255;
+    for (int c = 0; c < network; ++c) to[c] = sample(picture, y, x, c);
+    to[network] = sigma / 255;
   };
   std::vector<float> line(std::size_t(picture.w * picture.channels));
   passage.finish = [&](std::int64_t y, const float* row) {
     picture.read_row(y, line.data());  // for its alpha
-    for (std::int64_t x = 0; x < picture.w; ++x) std::copy_n(row + x * colour, colour, line.data() + x * picture.channels);
+    for (std::int64_t x = 0; x < picture.w; ++x) {
+      const float* const from = row + x * network;
+      float* const to = line.data() + x * picture.channels;
+      const float level = network == 1 ? from[0] : (from[0] + from[1] + from[2]) / 3;
+      for (int c = 0; c < colour; ++c) to[c] = grey ? level : from[c];
+    }
     picture.write_row(y, line.data());
   };
-  passage.run(colour == 1 ? Task::denoise_grey : Task::denoise_colour, settings);
+  passage.run(task, settings);
   return picture;
 }
 
@@ -118,6 +126,15 @@ inline st::RawImage denoise(st::RawImage picture, float sigma, const Settings& s
 inline float luma(const st::RawImage& picture, std::int64_t y, std::int64_t x) {
   if (colours(picture) == 1) return sample(picture, y, x, 0);
   return 0.299f * sample(picture, y, x, 0) + 0.587f * sample(picture, y, x, 1) + 0.114f * sample(picture, y, x, 2);
+}
+
+/// How many rows of a picture so wide are resized at a time, and the memory that takes, about.
+inline std::int64_t bicubic_rows_at_once(std::int64_t w, int channels) {
+  return std::clamp<std::int64_t>((std::int64_t{1} << 18) / (w * channels), 2, 32);
+}
+inline std::int64_t bicubic_bytes(std::int64_t h, std::int64_t w, int channels) {
+  const std::int64_t rows = std::min(h, bicubic_rows_at_once(w, channels) + 7), row = w * channels * std::int64_t(sizeof(float));
+  return 5 * rows * row + 200 * w + 2 * row * st::num_threads();  // both sizes, weights, and a row of doubles for each thread
 }
 
 /// Rows [first, first + count) of the picture at `scale` times its size by bicubic interpolation: all channels.
@@ -139,9 +156,12 @@ inline std::vector<float> bicubic_rows(const st::RawImage& picture, std::int64_t
 }
 
 /// The picture at twice its size: luma by the network, the rest by bicubic interpolation.
-inline st::RawImage upscale(const st::RawImage& picture, const Settings& settings) {
-  constexpr std::int64_t scale = super_resolution::factor, rows_at_once = 32;
+inline st::RawImage upscale(st::RawImage picture, const Settings& settings) {
+  constexpr std::int64_t scale = super_resolution::factor;
+  const std::int64_t rows_at_once = bicubic_rows_at_once(picture.w, picture.channels);
   st::RawImage result(scale * picture.h, scale * picture.w, picture.channels, picture.bits);
+  result.metadata = std::move(picture.metadata);
+  spread_visible_colours(picture);
   Passage passage(picture.h, picture.w, 1, 1);
   passage.scale = scale;
   passage.value = [&](std::int64_t y, std::int64_t x, float* to) { *to = luma(picture, y, x); };
@@ -187,6 +207,7 @@ inline float estimated_sigma(const st::RawImage& picture) {
 inline st::RawImage side_by_side(const st::RawImage& before, const st::RawImage& after) {
   const std::int64_t scale = after.h / before.h;
   st::RawImage both(after.h, 2 * after.w, after.channels, after.bits);
+  both.metadata = after.metadata;
   const std::size_t pixel = std::size_t(after.channels * (after.bits / 8));
   for (std::int64_t y = 0; y < both.h; ++y) {
     unsigned char* to = both.samples.data() + std::size_t(y) * both.row_bytes();

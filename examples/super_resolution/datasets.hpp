@@ -1,10 +1,13 @@
 // Small images and the large ones they were made of, by MATLAB's bicubic as super-resolution's papers do it.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "../common/clean_images.hpp"
@@ -31,6 +34,51 @@ class Pairs {
 
  private:
   std::vector<st::Sample<1>> samples_;
+  std::vector<std::string> names_;
+};
+
+/// Whole pictures to measure with, grey or colour as their files are, and their halves as a file would hold them: in 8 bits.
+/// Extents are cut to multiples of the factor. Throws ShapeError, naming it, for a picture too small for SSIM's window.
+class TestPairs {
+ public:
+  TestPairs(const std::string& source, std::int64_t factor) : factor_(factor) {
+    if (source == sources::dead_leaves) {
+      const auto images = sources::clean_images<1>(source, 8, /*seed=*/2);
+      for (std::size_t i = 0; i < images.size(); ++i) add(images.name(i), images.image(i));
+      return;
+    }
+    for (const auto& path : st::list_images(source)) {
+      if (st::read_image_info(path).channels <= 2)
+        add(path.string(), st::load_image<1>(path));
+      else
+        add(path.string(), st::load_image<3>(path));
+    }
+  }
+
+  std::size_t size() const { return samples_.size(); }
+  const std::string& name(std::size_t index) const { return names_.at(index); }
+  /// use(sample), a Sample<1> or Sample<3>.
+  template <class Use>
+  void get(std::size_t index, Use&& use) const {
+    std::visit(use, samples_.at(index));
+  }
+
+ private:
+  template <int C>
+  void add(const std::string& name, const st::Image<C>& image) {
+    const std::int64_t least = (11 + 2 * factor_ + factor_ - 1) / factor_ * factor_;
+    if (image.h() < least || image.w() < least)
+      throw st::ShapeError(st::concat(name, ": the image has ", image.w(), "x", image.h(), " pixels; SSIM's window wants ", least,
+                                      "x", least, " at least. Remove it, or choose another folder"));
+    const st::Image<C> large = st::crop_to_multiple(image, factor_);
+    st::Image<C> small = st::resize_bicubic(large, large.h() / factor_, large.w() / factor_);
+    for (float& value : small.span()) value = std::nearbyint(std::clamp(value, 0.0f, 1.0f) * 255) / 255;
+    samples_.push_back(st::Sample<C>{small, large});
+    names_.push_back(name);
+  }
+
+  std::int64_t factor_;
+  std::vector<std::variant<st::Sample<1>, st::Sample<3>>> samples_;
   std::vector<std::string> names_;
 };
 

@@ -1,4 +1,4 @@
-// Tests an upscaler on a folder of large images, which are made small by MATLAB's bicubic first.
+// Tests an upscaler on a folder of large images, which are made small by MATLAB's bicubic, and rounded to 8 bits, first.
 //
 //     super_resolution_test --weights models/upscale_x2.safetensors --data Set12
 #include <CLI/CLI.hpp>
@@ -22,16 +22,15 @@ void test(const std::string& weights, const std::string& data, bool ensemble, st
   for (const std::string& note : st::load_weights(weights, trained).notes) std::fprintf(stderr, "%s\n", note.c_str());
   auto net = st::fold(trained);
   st::to(net, device);
-  const st::MetricOptions protocol{.rounding = st::Rounding::to_8bit, .border = super_resolution::factor};
-  const super_resolution::Pairs pairs(sources::measurable(sources::clean_images<1>(data, 8, /*seed=*/2),
-                                                          super_resolution::factor, super_resolution::factor),
-                                      super_resolution::factor);
-  std::printf("%lld parameters, %lld multiply-adds per pixel of the small image; luma, %s\n",
+  constexpr int factor = super_resolution::factor;
+  const super_resolution::TestPairs pairs(data, factor);
+  std::printf("%lld parameters, %lld multiply-adds per pixel of the small image; small images in 8 bits; colour: %s; grey: %s\n",
               static_cast<long long>(st::parameter_count<Net>),
-              static_cast<long long>(st::multiply_adds<Net>(512, 512) / (512 * 512)), protocol.str().c_str());
+              static_cast<long long>(st::multiply_adds<Net>(512, 512) / (512 * 512)),
+              super_resolution::protocol(true, factor).str().c_str(), super_resolution::protocol(false, factor).str().c_str());
   const auto run = [&](const st::Image<1>& small) { return super_resolution::upscale(std::as_const(net), small); };
   const training::Score score = super_resolution::evaluate(
-      [&](const st::Image<1>& small) { return ensemble ? st::self_ensemble(small, run) : run(small); }, pairs, protocol,
+      [&](const st::Image<1>& small) { return ensemble ? st::self_ensemble(small, run) : run(small); }, pairs, factor,
       [&](std::size_t i, double psnr, double ssim, double bicubic) {
         std::printf("%s  PSNR %.2f dB  SSIM %.4f  bicubic %.2f dB\n", std::filesystem::path(pairs.name(i)).filename().c_str(), psnr,
                     ssim, bicubic);

@@ -33,14 +33,13 @@ int train(training::Options& options, const CLI::App& app, st::Device device) {
                          options.patch_size, "a patch (--patch-size)"),
        factor},
       1000 * options.batch_size, options.patch_size, factor);
-  const super_resolution::Pairs valid(
-      sources::measurable(sources::clean_images<1>(options.valid_dir, 8, /*seed=*/2), factor, factor), factor);
+  const super_resolution::TestPairs valid(options.valid_dir, factor);
   return training::run(
       options, recipe, folder, net, patches,
       [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); }, valid.size(),
       [&](const auto& trained) {
         return super_resolution::evaluate([&](const auto& small) { return super_resolution::upscale(trained, small); }, valid,
-                                          {.rounding = st::Rounding::to_8bit, .border = factor});
+                                          factor);
       });
 }
 

@@ -6,12 +6,12 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "picture_bytes.hpp"
 #include "strata/core/random.hpp"
 #include "temporary_folder.hpp"
 #include "test_data.hpp"
@@ -20,17 +20,10 @@ namespace st = strata;
 
 namespace {
 
-using Bytes = std::vector<unsigned char>;
-
-Bytes read(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-void write(const std::filesystem::path& path, const Bytes& bytes) {
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
-}
+using Bytes = strata_test::Buffer;
+using strata_test::chunk;
+using strata_test::read_file;
+using strata_test::write_file;
 
 std::filesystem::path golden(const char* name) { return strata_test::golden(std::string("golden/images/") + name); }
 
@@ -77,14 +70,6 @@ st::Image<C> random_levels(std::int64_t h, std::int64_t w, std::uint32_t levels,
 template <int C>
 bool same(const st::Image<C>& a, const st::Image<C>& b) {
   return a.shape() == b.shape() && std::equal(a.span().begin(), a.span().end(), b.span().begin());
-}
-
-void append_png_chunk(Bytes& out, const char* name, st::detail::Bytes body) {
-  st::detail::append_big_endian(out, std::uint32_t(body.size()));
-  const std::size_t begin = out.size();
-  out.insert(out.end(), name, name + 4);
-  out.insert(out.end(), body.begin(), body.end());
-  st::detail::append_big_endian(out, st::detail::crc32(st::detail::Bytes(out).subspan(begin)));
 }
 
 }  // namespace
@@ -139,6 +124,92 @@ TEST_CASE("channels change only as documented") {
   CHECK(worst(st::load_image<3>(golden("rgb_alpha.png"), {.drop_alpha = true}), rgb_value) == 0);
   CHECK(worst(st::load_image<1>(golden("grey_alpha.png"), {.drop_alpha = true}), grey_value) == 0);
   CHECK(has(reason([] { st::load_image<4>(golden("rgb.png")); }), "use load_image<3>"));
+}
+
+TEST_CASE("every kind of PNG pixel: 1 to 16 bits, palettes, transparent colours, interlaced or not") {
+  const strata_test::TemporaryFolder folder;
+  const auto load = [&]<int C>(const strata_test::Png& png) {
+    write_file(folder / "a.png", strata_test::file_of(png));
+    return st::load_image<C>(folder / "a.png");
+  };
+  // 5 x 2 pixels of two bits, 0 1 2 3 0 / 3 2 1 0 3: as they are, by a palette, with a transparent colour.
+  const Bytes rows{0, 0x1B, 0x00, 0, 0xE4, 0xC0};
+  const int values[10] = {0, 1, 2, 3, 0, 3, 2, 1, 0, 3};
+  const auto grey = load.operator()<1>({.w = 5, .h = 2, .depth = 2, .rows = rows});
+  const auto keyed = load.operator()<2>({.w = 5, .h = 2, .depth = 2, .rows = rows, .before = chunk("tRNS", {0, 2})});
+  const Bytes colours{10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120};
+  const auto palette = load.operator()<3>({.w = 5, .h = 2, .depth = 2, .colour = 3, .rows = rows, .before = chunk("PLTE", colours)});
+  Bytes half_transparent = chunk("PLTE", colours);
+  strata_test::append(half_transparent, chunk("tRNS", {7, 8}));
+  const auto alpha = load.operator()<4>({.w = 5, .h = 2, .depth = 2, .colour = 3, .rows = rows, .before = half_transparent});
+  for (int i = 0; i < 10; ++i) {
+    CHECK(grey.data()[i] == float(85 * values[i]) / 255);
+    CHECK(keyed.data()[2 * i] == grey.data()[i]);
+    CHECK(keyed.data()[2 * i + 1] == (values[i] == 2 ? 0.0f : 1.0f));
+    for (int c = 0; c < 3; ++c) {
+      CHECK(palette.data()[3 * i + c] == float(30 * values[i] + 10 * (c + 1)) / 255);
+      CHECK(alpha.data()[4 * i + c] == palette.data()[3 * i + c]);
+    }
+    CHECK(alpha.data()[4 * i + 3] == (values[i] == 0 ? 7.0f : values[i] == 1 ? 8.0f : 255.0f) / 255);
+  }
+  // 16 bits with a transparent colour, of which one of three samples alone is not it.
+  const Bytes deep{0, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 7};
+  const auto key = load.operator()<4>({.w = 2, .depth = 16, .colour = 2, .rows = deep, .before = chunk("tRNS", {1, 2, 3, 4, 5, 6})});
+  CHECK(key(0, 3, 0, 0) == 0);
+  CHECK(key(0, 3, 0, 1) == 1);
+  CHECK(key(0, 2, 0, 1) == float(0x0507) / 65535);
+  // Interlaced: pixel (y, x) holds 16 y + x. Widths of one to nine, where some passes have no pixel.
+  const int pass_x[7] = {0, 4, 0, 2, 0, 1, 0}, pass_y[7] = {0, 0, 4, 0, 2, 0, 1};
+  const int step_x[7] = {8, 8, 4, 4, 2, 2, 1}, step_y[7] = {8, 8, 8, 4, 4, 2, 2};
+  for (const auto& [h, w] : {std::pair{1, 1}, {1, 9}, {9, 1}, {3, 2}, {9, 7}}) {
+    strata_test::Png png{.w = std::uint32_t(w), .h = std::uint32_t(h), .interlaced = true};
+    for (int pass = 0; pass < 7; ++pass)
+      for (int y = pass_y[pass]; y < h && pass_x[pass] < w; y += step_y[pass]) {
+        png.rows.push_back(0);
+        for (int x = pass_x[pass]; x < w; x += step_x[pass]) png.rows.push_back(static_cast<unsigned char>(16 * y + x));
+      }
+    const auto image = load.operator()<1>(png);
+    REQUIRE(image.shape() == st::Shape{1, 1, h, w});
+    for (int y = 0; y < h; ++y)
+      for (int x = 0; x < w; ++x) CHECK(image(0, 0, y, x) == float(16 * y + x) / 255);
+  }
+}
+
+TEST_CASE("rows so long that few of them are a picture") {
+  const strata_test::TemporaryFolder folder;
+  for (const auto& [h, w] : {std::pair{1, 200000}, {3, 150000}, {200000, 1}}) {
+    st::Image<3> image(1, h, w);
+    for (std::int64_t i = 0; i < image.size(); ++i) image.data()[i] = float((i * 7 + i / 1000) % 256) / 255;
+    st::save_image(folder / "long.png", image);
+    CHECK(same(st::load_image<3>(folder / "long.png"), image));
+  }
+}
+
+TEST_CASE("JPEG's channels: grey, YCbCr, RGB, CMYK with and without Adobe's marker") {
+  const strata_test::TemporaryFolder folder;
+  using strata_test::FlatJpeg;
+  const Bytes jfif = strata_test::segment(0xE0, {'J', 'F', 'I', 'F', 0, 1, 1, 0, 0, 1, 0, 1, 0, 0});
+  const auto adobe = [](unsigned char transform) { return strata_test::segment(0xEE, {'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, transform}); };
+  const auto load = [&](const FlatJpeg& jpeg) {
+    write_file(folder / "a.jpg", strata_test::file_of(jpeg));
+    const auto image = st::load_image<3>(folder / "a.jpg");
+    return std::vector<long>{std::lround(image(0, 0, 0, 0) * 255), std::lround(image(0, 1, 0, 0) * 255), std::lround(image(0, 2, 0, 0) * 255)};
+  };
+  CHECK(load({.levels = {77}}) == std::vector<long>{77, 77, 77});
+  CHECK(load({.levels = {77, 128, 128}}) == std::vector<long>{77, 77, 77});
+  CHECK(load({.levels = {10, 200, 30}, .ids = {'R', 'G', 'B'}}) == std::vector<long>{10, 200, 30});
+  CHECK(load({.levels = {10, 200, 30}, .before = adobe(0)}) == std::vector<long>{10, 200, 30});
+  // Inverted, as every program writes it: ink times black.
+  const std::vector<long> inks{std::lround(200 * 100 / 255.0), std::lround(50 * 100 / 255.0), std::lround(255 * 100 / 255.0)};
+  CHECK(load({.levels = {200, 50, 255, 100}}) == inks);
+  CHECK(load({.levels = {200, 50, 255, 100}, .before = adobe(0)}) == inks);
+  CHECK(load({.levels = {200, 50, 255, 100}, .before = jfif}) == inks);
+  const auto refused = [&](const FlatJpeg& jpeg) { return reason([&] { load(jpeg); }); };
+  CHECK(has(refused({.levels = {200, 50, 255, 100}, .before = adobe(1)}), "four channels"));
+  CHECK(has(refused({.levels = {1, 2, 3}, .ids = {'R', 'G', 'B'}, .before = jfif}), "called R, G and B"));
+  CHECK(has(refused({.levels = {1, 2}}), "2 channels"));
+  CHECK(has(refused({.frame = 0xC9}), "arithmetic"));
+  CHECK(has(refused({.levels = {1, 2, 3}, .ids = {1, 1, 2}}), "one number"));
 }
 
 TEST_CASE("what is saved is what is loaded") {
@@ -215,9 +286,9 @@ TEST_CASE("what is no readable file is refused with its path") {
   check("missing.png", "there is no such file");
   std::filesystem::create_directory(folder / "folder.png");
   check("folder.png", "it is not a file");
-  write(folder / "empty.png", {});
+  write_file(folder / "empty.png", {});
   check("empty.png", "it is empty");
-  write(folder / "text.png", {'h', 'e', 'l', 'l', 'o'});
+  write_file(folder / "text.png", {'h', 'e', 'l', 'l', 'o'});
   check("text.png", "it is not a PNG, JPEG or BMP image");
 }
 
@@ -226,25 +297,103 @@ TEST_CASE("a file cut short at any length is refused") {
   for (const char* name : {"grey.png", "rgb.png", "grey_16.png", "grey_palette.png", "grey.bmp", "rgb_32.bmp",
                            "black_white.bmp", "grey.jpg", "rgb.jpg", "progressive.jpg"}) {
     CAPTURE(name);
-    const Bytes whole = read(golden(name));
+    const Bytes whole = read_file(golden(name));
     REQUIRE(whole.size() > 50);
     for (std::size_t size = 0; size < whole.size(); ++size) {
       CAPTURE(size);
-      write(folder / "cut", Bytes(whole.begin(), whole.begin() + std::ptrdiff_t(size)));
+      write_file(folder / "cut", Bytes(whole.begin(), whole.begin() + std::ptrdiff_t(size)));
       CHECK_THROWS_AS(st::load_image<3>(folder / "cut"), st::FileError);
     }
   }
 }
 
+TEST_CASE("JPEG image data that ends early or goes on too long is refused, wherever the end marker is") {
+  const strata_test::TemporaryFolder folder;
+  const auto refused = [&](const Bytes& bytes) {
+    write_file(folder / "a.jpg", bytes);
+    try {
+      st::load_image<3>(folder / "a.jpg");
+      return false;
+    } catch (const st::FileError&) {
+      return true;
+    }
+  };
+  for (const char* name : {"grey.jpg", "rgb.jpg", "progressive.jpg"}) {
+    CAPTURE(name);
+    const Bytes whole = read_file(golden(name));
+    CHECK_FALSE(refused(whole));
+    for (std::size_t size = 2; size + 2 < whole.size(); ++size) {
+      CAPTURE(size);
+      Bytes cut(whole.begin(), whole.begin() + std::ptrdiff_t(size));
+      strata_test::append(cut, {0xFF, 0xD9});
+      CHECK(refused(cut));
+    }
+    Bytes longer(whole.begin(), whole.end() - 2);
+    strata_test::append(longer, {0, 0, 0xFF, 0xD9});  // zeros in front of the end: some cameras write them
+    CHECK_FALSE(refused(longer));
+    longer[longer.size() - 4] = 0x12;
+    CHECK(refused(longer));
+  }
+  using strata_test::FlatJpeg;
+  const FlatJpeg restarts{.w = 40, .h = 24, .levels = {90, 128, 128}, .factors = 0x22, .restart_interval = 2};
+  CHECK_FALSE(refused(strata_test::file_of(restarts)));
+  Bytes swapped = strata_test::file_of(restarts);
+  for (std::size_t i = 0; i + 1 < swapped.size(); ++i)
+    if (swapped[i] == 0xFF && swapped[i + 1] == 0xD1) swapped[i + 1] = 0xD3;
+  CHECK(refused(swapped));
+  for (const std::int64_t units : {0, 1, 8, 10}) {
+    FlatJpeg other = restarts;
+    other.units = units;
+    CHECK(refused(strata_test::file_of(other)));
+  }
+  FlatJpeg huge{.w = 8000, .h = 8000, .units = 1000};  // 64 megapixels, and data for few of them
+  CHECK(refused(strata_test::file_of(huge)));
+  huge.frame = 0xC2;
+  CHECK(refused(strata_test::file_of(huge)));
+  const Bytes one = strata_test::file_of(FlatJpeg{});
+  const Bytes frame = strata_test::segment(0xC0, {8, 0, 8, 0, 8, 1, 1, 0x11, 0});
+  CHECK(refused(strata_test::with_segment(one, frame)));  // two frames
+  CHECK_FALSE(refused(one));
+}
+
+TEST_CASE("PNG files that are not understood, or contradict themselves, are refused by name") {
+  const strata_test::TemporaryFolder folder;
+  const auto why = [&](const strata_test::Png& png) {
+    write_file(folder / "a.png", strata_test::file_of(png));
+    return reason([&] { st::load_image<1>(folder / "a.png", {.convert = true, .drop_alpha = true}); });
+  };
+  const Bytes rows{0, 5};
+  CHECK(why({.rows = rows}) == "nothing was thrown");
+  CHECK(why({.rows = rows, .before = chunk("abCd", {1, 2})}) == "nothing was thrown");
+  CHECK(has(why({.rows = rows, .before = chunk("ABCD", {1, 2})}), "'ABCD'"));
+  CHECK(has(why({.rows = rows, .behind = chunk("ABCD", {1, 2})}), "'ABCD'"));
+  CHECK(has(why({.colour = 3, .rows = rows}), "palette is missing"));
+  CHECK(has(why({.colour = 3, .rows = rows, .before = chunk("PLTE", {1, 2, 3})}), "outside the palette"));
+  CHECK(has(why({.colour = 3, .rows = rows, .before = chunk("PLTE", {1, 2})}), "palette is impossible"));
+  CHECK(has(why({.rows = rows, .before = chunk("tRNS", {1})}), "transparency is impossible"));
+  CHECK(has(why({.rows = rows, .behind = chunk("tRNS", {0, 1})}), "behind the pixels"));
+  Bytes parted = chunk("tEXt", {'a'});
+  strata_test::append(parted, chunk("IDAT", {1}));
+  CHECK(has(why({.rows = rows, .behind = parted}), "in two places"));
+  // An animation's further pictures are passed over.
+  CHECK(why({.rows = rows, .before = chunk("acTL", Bytes(8)), .behind = chunk("fdAT", Bytes(12))}) == "nothing was thrown");
+  Bytes apple(st::detail::png_signature.begin(), st::detail::png_signature.end());
+  const Bytes usual = strata_test::file_of(strata_test::Png{.rows = rows});
+  strata_test::append(apple, chunk("CgBI", {0x50, 0, 0x20, 2}));
+  apple.insert(apple.end(), usual.begin() + 8, usual.end());
+  write_file(folder / "apple.png", apple);
+  CHECK(has(reason([&] { st::load_image<1>(folder / "apple.png"); }), "CgBI"));
+}
+
 TEST_CASE("a damaged PNG is always noticed") {
   const strata_test::TemporaryFolder folder;
-  const Bytes whole = read(golden("rgb.png"));
+  const Bytes whole = read_file(golden("rgb.png"));
   st::Rng rng(1);
   for (std::size_t at = 0; at < whole.size(); ++at) {
     CAPTURE(at);
     Bytes damaged = whole;
     damaged[at] = static_cast<unsigned char>(damaged[at] ^ (1u << rng.below(8)));
-    write(folder / "damaged.png", damaged);
+    write_file(folder / "damaged.png", damaged);
     CHECK_THROWS_AS(st::load_image<3>(folder / "damaged.png"), st::FileError);
   }
 }
@@ -253,7 +402,7 @@ TEST_CASE("damaged files and noise never do worse than FileError") {
   const strata_test::TemporaryFolder folder;
   int refused = 0, loaded = 0;
   const auto attempt = [&](const Bytes& bytes) {
-    write(folder / "hostile", bytes);
+    write_file(folder / "hostile", bytes);
     try {
       const auto image = st::load_image<3>(folder / "hostile", {.drop_alpha = true, .max_pixels = 1 << 16});
       ++loaded;
@@ -266,7 +415,7 @@ TEST_CASE("damaged files and noise never do worse than FileError") {
   };
   for (const char* name : {"grey.bmp", "rgb_32.bmp", "black_white.bmp", "grey.jpg", "rgb.jpg", "progressive.jpg"}) {
     CAPTURE(name);
-    const Bytes whole = read(golden(name));
+    const Bytes whole = read_file(golden(name));
     st::Rng rng(2);
     for (int round = 0; round < 400; ++round) {
       Bytes damaged = whole;
@@ -295,7 +444,7 @@ TEST_CASE("damaged files and noise never do worse than FileError") {
 TEST_CASE("PNG with right checksums and wrong contents is refused") {
   // The fields of the header and the compressed pixels are changed and the checksums made to fit.
   const strata_test::TemporaryFolder folder;
-  const Bytes whole = read(golden("grey.png"));
+  const Bytes whole = read_file(golden("grey.png"));
   const auto refit = [](Bytes file) {
     for (std::size_t at = 8; at + 12 <= file.size();) {
       const std::size_t length = st::detail::big_endian(st::detail::Bytes(file).subspan(at, 4));
@@ -315,14 +464,14 @@ TEST_CASE("PNG with right checksums and wrong contents is refused") {
     CAPTURE(at);
     Bytes changed = whole;
     changed[at] = value;
-    write(folder / "changed.png", refit(changed));
+    write_file(folder / "changed.png", refit(changed));
     CHECK_THROWS_AS(st::load_image<1>(folder / "changed.png"), st::FileError);
   }
   st::Rng rng(4);
   for (int round = 0; round < 300; ++round) {
     Bytes changed = whole;
     changed[41 + rng.below(std::uint32_t(whole.size() - 41 - 16))] = static_cast<unsigned char>(rng.below(256));
-    write(folder / "changed.png", refit(changed));
+    write_file(folder / "changed.png", refit(changed));
     try {
       const auto image = st::load_image<1>(folder / "changed.png");
       CHECK(image.shape() == st::Shape{1, 1, 13, 17});
@@ -337,15 +486,7 @@ TEST_CASE("images larger than the limit are refused before they take memory") {
 
   // A PNG of 4x4 pixels whose compressed data is a gigabyte of zeros would be a few hundred kilobytes large; 64 MiB do.
   const strata_test::TemporaryFolder folder;
-  std::vector<unsigned char> zeros(std::size_t{1} << 26, 0);
-  int size = 0;
-  const std::unique_ptr<unsigned char, st::detail::FreeMemory> compressed(
-      st::detail::stb::stbi_zlib_compress(zeros.data(), int(zeros.size()), &size, 8));
-  Bytes bomb(st::detail::png_signature.begin(), st::detail::png_signature.end());
-  append_png_chunk(bomb, "IHDR", Bytes{0, 0, 0, 4, 0, 0, 0, 4, 8, 0, 0, 0, 0});
-  append_png_chunk(bomb, "IDAT", {compressed.get(), std::size_t(size)});
-  append_png_chunk(bomb, "IEND", {});
-  write(folder / "bomb.png", bomb);
+  write_file(folder / "bomb.png", strata_test::file_of(strata_test::Png{.w = 4, .h = 4, .rows = Bytes(std::size_t{1} << 26)}));
   CHECK(has(reason([&] { st::load_image<1>(folder / "bomb.png"); }), "it is damaged"));
 }
 
@@ -355,11 +496,11 @@ TEST_CASE("list_images") {
   CHECK(has(reason([&] { st::list_images(folder.path()); }), "there is no image"));
   const auto grey = st::Image<1>::full(1, 2, 2, 0.5f);
   for (const char* name : {"b.png", "a.JPG", "c.bmp"}) st::save_image(folder / name, grey);
-  write(folder / "notes.txt", {'x'});
-  write(folder / ".hidden.png", {'x'});
+  write_file(folder / "notes.txt", {'x'});
+  write_file(folder / ".hidden.png", {'x'});
   std::filesystem::create_directory(folder / "folder.png");
   const auto images = st::list_images(folder.path());
   CHECK(images == std::vector{folder / "a.JPG", folder / "b.png", folder / "c.bmp"});
-  write(folder / "z.TIFF", {'x'});
+  write_file(folder / "z.TIFF", {'x'});
   CHECK(has(reason([&] { st::list_images(folder.path()); }), "z.TIFF: cannot read .tiff images"));
 }

@@ -9,8 +9,16 @@
 #include <utility>
 #include <vector>
 
+#include "picture_bytes.hpp"
 #include "strata/core/random.hpp"
 #include "strata/data/image_file.hpp"
+
+// The program's own stb, of own_stb_test.cpp.
+#if __has_include(<stb/stb_image.h>)
+#include <stb/stb_image.h>
+#else
+#include <stb_image.h>
+#endif
 
 namespace st = strata;
 namespace detail = st::detail;
@@ -18,12 +26,7 @@ using Buffer = std::vector<unsigned char>;
 
 namespace {
 
-Buffer compressed(const Buffer& data) {
-  int size = 0;
-  const std::unique_ptr<unsigned char, detail::FreeMemory> bytes(
-      detail::stb::stbi_zlib_compress(const_cast<unsigned char*>(data.data()), int(data.size()), &size, 8));
-  return Buffer(bytes.get(), bytes.get() + size);
-}
+Buffer compressed(const Buffer& data) { return strata_test::zlib(data); }
 
 // Buffers of their own size, so that the address sanitizer sees every byte beyond the padding.
 Buffer inflated(const Buffer& stream, std::size_t size, bool more = false) {
@@ -60,7 +63,7 @@ Buffer stream_of(const std::string& name) {
 
 Buffer by_stb(const Buffer& stream, std::size_t size) {
   Buffer output(size);
-  const int written = detail::stb::stbi_zlib_decode_buffer(
+  const int written = stbi_zlib_decode_buffer(
       reinterpret_cast<char*>(output.data()), int(size), reinterpret_cast<const char*>(stream.data()), int(stream.size()));
   output.resize(written < 0 ? 0 : std::size_t(written));
   return output;
@@ -130,25 +133,25 @@ TEST_CASE("PNG files decode as stb decodes them, whole and in parts") {
     const std::string path = std::string(STRATA_TESTS_FOLDER "/golden/images/") + name;
     const auto file = detail::read_bytes(path, 1 << 24);
     const st::ImageInfo info = st::read_image_info(path);
-    REQUIRE(detail::is_usual_png(file));
+    REQUIRE(detail::read_png_structure(file, true).usual());
     const auto image = detail::decode_usual_png(file, info, info.h, info.w);
     int w = 0, h = 0, channels = 0;
-    const std::unique_ptr<unsigned char, detail::FreeMemory> wanted(
-        detail::stb::stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &channels, 0));
+    const std::unique_ptr<unsigned char, void (*)(void*)> wanted(
+        stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &channels, 0), stbi_image_free);
     REQUIRE((w == info.w && h == info.h && channels == info.channels));
-    CHECK(std::memcmp(image.samples(), wanted.get(), std::size_t(w * h * channels)) == 0);
+    CHECK(std::memcmp(image.samples.data(), wanted.get(), std::size_t(w * h * channels)) == 0);
     for (const int rows : {1, h / 2, h - 1, h})
       for (const int columns : {1, w / 2, w - 1, w}) {
         const auto corner = detail::decode_usual_png(file, info, rows, columns);
         REQUIRE(corner.stored_w == columns);
-        const auto* got = static_cast<const unsigned char*>(corner.samples());
+        const auto* got = corner.samples.data();
         const std::size_t bytes = std::size_t(columns * channels);
         for (int y = 0; y < rows; ++y)
           CHECK(std::memcmp(got + std::size_t(y) * bytes, wanted.get() + y * w * channels, bytes) == 0);
       }
   }
   for (const char* name : {"grey_palette.png", "black_white.png"})
-    CHECK_FALSE(detail::is_usual_png(detail::read_bytes(std::string(STRATA_TESTS_FOLDER "/golden/images/") + name, 1 << 24)));
+    CHECK_FALSE(detail::read_png_structure(detail::read_bytes(std::string(STRATA_TESTS_FOLDER "/golden/images/") + name, 1 << 24), true).usual());
   const std::string path = STRATA_TESTS_FOLDER "/golden/images/photo_rgb.png";
   const auto whole = st::load_image<3>(path);
   const auto part = st::load_image_part<3>(path, 5, 7, 20, 11);
@@ -167,16 +170,20 @@ TEST_CASE("PNG files of 16 bits decode as stb decodes them") {
       Buffer samples(std::size_t(2 * channels * size * (size + 1)));
       for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<unsigned char>(i / 7 + rng.below(5));
       Buffer file;
-      const detail::PngFile encoded = detail::encode_png(samples, size, size + 1, channels, 16);
-      for (const detail::Bytes bytes : encoded.parts()) file.insert(file.end(), bytes.begin(), bytes.end());
-      const st::ImageInfo info = detail::read_png_structure(file, true);
-      REQUIRE(detail::is_usual_png(file));
+      detail::encode_image(st::ImageFormat::png,
+                           {.samples = samples, .w = size, .h = size + 1, .channels = channels, .bits = 16, .metadata = {}},
+                           [&](std::span<const detail::Bytes> parts) {
+                             for (const detail::Bytes bytes : parts) file.insert(file.end(), bytes.begin(), bytes.end());
+                           });
+      const detail::PngStructure png = detail::read_png_structure(file, true);
+      const st::ImageInfo info = png.info;
+      REQUIRE(png.usual());
       const auto image = detail::decode_usual_png(file, info, info.h, info.w);
       int w = 0, h = 0, stored = 0;
-      const std::unique_ptr<std::uint16_t, detail::FreeMemory> wanted(
-          detail::stb::stbi_load_16_from_memory(file.data(), int(file.size()), &w, &h, &stored, 0));
+      const std::unique_ptr<std::uint16_t, void (*)(void*)> wanted(
+          stbi_load_16_from_memory(file.data(), int(file.size()), &w, &h, &stored, 0), stbi_image_free);
       REQUIRE((w == size && h == size + 1 && stored == channels));
-      CHECK(std::memcmp(image.samples(), wanted.get(), samples.size()) == 0);
+      CHECK(std::memcmp(image.samples.data(), wanted.get(), samples.size()) == 0);
     }
 }
 

@@ -8,10 +8,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "picture_bytes.hpp"
 #include "strata/data/cifar10.hpp"
 #include "strata/data/data_loader.hpp"
 #include "strata/data/image_source.hpp"
@@ -59,10 +59,8 @@ Buffer gzip(const Buffer& data, bool all_fields = false) {
     const std::uint32_t crc = detail::crc32(file);
     append(file, {static_cast<unsigned char>(crc), static_cast<unsigned char>(crc >> 8)});
   }
-  int size = 0;
-  const std::unique_ptr<unsigned char, detail::FreeMemory> zlib(
-      detail::stb::stbi_zlib_compress(const_cast<unsigned char*>(data.data()), int(data.size()), &size, 8));
-  append(file, Buffer(zlib.get() + 2, zlib.get() + size - 4));
+  const Buffer zlib = strata_test::zlib(data);
+  append(file, Buffer(zlib.begin() + 2, zlib.end() - 4));
   for (const std::uint32_t number : {detail::crc32(data), std::uint32_t(data.size())})
     for (int shift = 0; shift < 32; shift += 8) file.push_back(static_cast<unsigned char>(number >> shift));
   return file;

@@ -10,8 +10,10 @@
 #include <fstream>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "picture_bytes.hpp"
 #include "strata/core/random.hpp"
 
 namespace st = strata;
@@ -175,7 +177,85 @@ TEST_CASE("EXIF orientations turn the picture upright") {
             same = same && got.samples[std::size_t((y * got.w + x) * 3 + c)] == plain.samples[std::size_t((row * plain.w + column) * 3 + c)];
         }
       CHECK(same);
+      // load_image and its parts give the same picture, and the header tells its size.
+      const st::ImageInfo info = st::read_image_info(folder / "turned.jpg");
+      CHECK((info.h == got.h && info.w == got.w && info.orientation == int(orientation)));
+      const st::Image<3> image = st::load_image<3>(folder / "turned.jpg");
+      REQUIRE(image.shape() == st::Shape{1, 3, got.h, got.w});
+      for (std::size_t i = 0; i < got.samples.size(); ++i) same = same && image.data()[i] == float(got.samples[i]) / 255.0f;
+      const st::Image<3> part = st::load_image_part<3>(folder / "turned.jpg", 2, 3, 4, 5);
+      for (std::int64_t y = 0; y < 4; ++y)
+        for (std::int64_t x = 0; x < 5; ++x)
+          for (int c = 0; c < 3; ++c) same = same && part(0, c, y, x) == image(0, c, y + 2, x + 3);
+      CHECK(same);
+      CHECK_THROWS_AS(st::load_image_part<3>(folder / "turned.jpg", 0, 0, got.h + 1, 1), st::FileError);
+      // PNG's eXIf chunk says it too.
+      const Buffer segment = exif(little, orientation);
+      strata_test::Png png{.w = 3, .h = 2, .rows = {0, 1, 2, 3, 0, 4, 5, 6},
+                           .before = strata_test::chunk("eXIf", Buffer(segment.begin() + 10, segment.end()))};
+      strata_test::write_file(folder / "turned.png", strata_test::file_of(png));
+      const st::RawImage turned = st::load_raw_image(folder / "turned.png");
+      REQUIRE((turned.h == (turn.exchanged ? 3 : 2) && turned.orientation == int(orientation)));
+      for (std::int64_t y = 0; y < turned.h; ++y)
+        for (std::int64_t x = 0; x < turned.w; ++x) {
+          std::int64_t row = turn.exchanged ? x : y, column = turn.exchanged ? y : x;
+          if (turn.rows_back) row = 1 - row;
+          if (turn.columns_back) column = 2 - column;
+          CHECK(turned.samples[std::size_t(y * turned.w + x)] == 3 * row + column + 1);
+        }
     }
+}
+
+TEST_CASE("colour profile, gamma and resolution go from file to file, or are named") {
+  const Folder folder;
+  const auto profile = [](const char* space, std::size_t size) {
+    Buffer icc(size);
+    for (std::size_t i = 0; i < size; ++i) icc[i] = static_cast<unsigned char>(i * i / 7);
+    const Buffer length = strata_test::big_endian(size, 4);
+    std::copy(length.begin(), length.end(), icc.begin());
+    std::copy_n(space, 4, icc.begin() + 16);
+    return icc;
+  };
+  for (const std::size_t size : {std::size_t{200}, std::size_t{200000}}) {  // the larger one takes four JPEG segments
+    st::RawImage image = random_image(6, 7, 3, 8);
+    image.metadata.icc = profile("RGB ", size);
+    image.metadata.x_density = 11811, image.metadata.y_density = 5906, image.metadata.per_metre = true;  // 300 and 150 dpi
+    for (const char* name : {"a.png", "a.jpg"}) {
+      CAPTURE(name);
+      st::save_raw_image(folder / name, image);
+      const st::RawImage got = st::load_raw_image(folder / name);
+      CHECK(got.metadata.icc == image.metadata.icc);
+      CHECK((got.metadata.x_density == 11811 && got.metadata.y_density == 5906 && got.metadata.per_metre));
+      CHECK(st::left_out(folder / "b.png", got).empty());
+      CHECK(st::left_out(folder / "b.jpg", got).empty());
+      CHECK(st::left_out(folder / "b.bmp", got) == std::vector<std::string>{"colour profile"});
+    }
+    st::save_raw_image(folder / "a.bmp", image);
+    CHECK(st::load_raw_image(folder / "a.bmp").metadata.x_density == 11811);
+  }
+  st::RawImage grey = random_image(6, 7, 1, 8);
+  grey.metadata.icc = profile("CMYK", 200);  // of the file that it came from
+  CHECK(st::left_out(folder / "b.png", grey) == std::vector<std::string>{"colour profile (it is for other channels)"});
+  st::save_raw_image(folder / "grey.png", grey);
+  CHECK(st::load_raw_image(folder / "grey.png").metadata.icc.empty());
+
+  Buffer chunks = strata_test::chunk("gAMA", {0, 1, 0x86, 0xA0});
+  strata_test::append(chunks, strata_test::chunk("cHRM", Buffer(32, 1)));
+  Buffer before = chunks;
+  strata_test::append(before, strata_test::chunk("iCCP", {'x', 0, 0, 'b', 'a', 'd'}));
+  strata_test::write_file(folder / "gamma.png", strata_test::file_of(strata_test::Png{.rows = {0, 9}, .before = before}));
+  const st::RawImage gamma = st::load_raw_image(folder / "gamma.png");
+  CHECK(gamma.metadata.png_colour == chunks);
+  CHECK(st::left_out(folder / "b.png", gamma) == std::vector<std::string>{"colour profile (it is damaged)"});
+  CHECK(st::left_out(folder / "b.jpg", gamma) == std::vector<std::string>{"colour profile (it is damaged)", "gamma", "primaries"});
+  st::save_raw_image(folder / "again.png", gamma);
+  CHECK(st::load_raw_image(folder / "again.png").metadata.png_colour == chunks);
+  // A profile of which a segment is missing, and a resolution that only EXIF gives.
+  const Buffer jpeg = st::detail::read_bytes(images + "rgb.jpg", 1 << 20);
+  Buffer part = strata_test::letters(std::string_view("ICC_PROFILE\0\1\2", 14));
+  strata_test::append(part, Buffer(200, 7));
+  strata_test::write_file(folder / "part.jpg", strata_test::with_segment(jpeg, strata_test::segment(0xE2, part)));
+  CHECK(st::load_raw_image(folder / "part.jpg").metadata.damaged_icc);
 }
 
 TEST_CASE("EXIF data that makes no sense is none") {

@@ -1,4 +1,4 @@
-"""Runs strata-restore as a user has it: restore.py alone|kinds|bad_input|memory PROGRAM
+"""Runs strata-restore as a user has it: restore.py alone|kinds|colours|apart|bad_input|memory PROGRAM
 
 Python's standard library only.
 """
@@ -23,8 +23,12 @@ def check(condition, text):
         sys.exit("FAILED: " + text)
 
 
-def write_png(path, width, height, channels, value, bits=8):
-    """value(x, y, c) is a number from 0 to 1."""
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def write_png(path, width, height, channels, value, bits=8, more=b""):
+    """value(x, y, c) is a number from 0 to 1; `more` are whole chunks."""
     top = 2 ** bits - 1
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     rows = bytearray()
@@ -34,12 +38,8 @@ def write_png(path, width, height, channels, value, bits=8):
             for c in range(channels):
                 level = min(max(round(value(x, y, c) * top), 0), top)
                 rows += level.to_bytes(bits // 8, "big")
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)) +
-                     chunk(b"IDAT", zlib.compress(bytes(rows), 1)) + chunk(b"IEND", b""))
+                     more + chunk(b"IDAT", zlib.compress(bytes(rows), 1)) + chunk(b"IEND", b""))
 
 
 def read_png(path):
@@ -186,6 +186,95 @@ def kinds(folder):
     check(read_png(folder / "turned.png")[:2] == (32, 48), "not turned upright")
 
 
+def colours(folder):
+    """Alpha's hidden colours stay hidden, grey stays grey, and what a file says of its colours goes with them."""
+    def disc(x, y, c):  # white, and black where it is transparent
+        inside = min(max(20.5 - math.hypot(x - 31.5, y - 31.5), 0), 1)
+        return inside if c == 3 else float(inside > 0)
+    write_png(folder / "disc.png", 64, 64, 4, disc)
+    for command in (("upscale",), ("denoise", "--sigma", 40)):
+        done = run(command[0], folder / "disc.png", "-o", folder / "disc_out.png", "--overwrite", *command[1:])
+        check(done.returncode == 0, done.stderr)
+        w, h, channels, _, samples = read_png(folder / "disc_out.png")
+        darkest = min(samples[4 * i + c] for i in range(w * h) for c in range(3) if samples[4 * i + 3] > 0)
+        print(f"{command[0]}: the white disc is {255 * darkest:.0f} at its darkest")
+        check(darkest == 1, f"{command[0]}: a halo of {255 * darkest:.0f}")
+    value = noisy(20)
+    write_png(folder / "grey.png", 50, 40, 3, lambda x, y, c: scene(x, y, 0) + (value(x, y, 0) - scene(x, y, 0) if c == 0 else 0))
+    samples = read_png(folder / "grey.png")[4]
+    write_png(folder / "grey.png", 50, 40, 3, lambda x, y, c: samples[3 * (50 * y + x)])
+    for command in (("upscale",), ("denoise",), ("denoise", "--model", "colour"), ("denoise", "--model", "grey", "--sigma", 20)):
+        done = run(command[0], folder / "grey.png", "-o", folder / "grey_out.png", "--overwrite", *command[1:])
+        check(done.returncode == 0 and "grey in RGB" in done.stdout, done.stderr + done.stdout)
+        channels, _, got = read_png(folder / "grey_out.png")[2:]
+        check(channels == 3 and all(got[i] == got[i + 1] == got[i + 2] for i in range(0, len(got), 3)), f"a tint by {command}")
+    profile = bytearray(300)
+    profile[0:4], profile[16:20] = struct.pack(">I", 300), b"RGB "
+    kept = (chunk(b"gAMA", struct.pack(">I", 100000)), chunk(b"pHYs", struct.pack(">IIB", 11811, 11811, 1)))
+    more = chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(profile))) + b"".join(kept)
+    write_png(folder / "profile.png", 32, 24, 3, scene, more=more)
+    for task in ("denoise", "upscale"):
+        done = run(task, folder / "profile.png", "-o", folder / "out.png", "--overwrite")
+        check(done.returncode == 0 and "without" not in done.stdout, done.stderr + done.stdout)
+        data = (folder / "out.png").read_bytes()
+        check(all(one in data for one in kept), f"{task}: gamma or resolution is lost")
+        at = data.index(b"iCCP")
+        length, = struct.unpack(">I", data[at - 4:at])
+        body = data[at + 4:at + 4 + length]
+        check(zlib.decompress(body[body.index(b"\0") + 2:]) == profile, f"{task}: the profile is lost")
+    for name, lost in (("out.jpg", None), ("out.bmp", "without its colour profile, gamma")):
+        done = run("denoise", folder / "profile.png", "-o", folder / name)
+        check(done.returncode == 0 and (lost in done.stdout if lost else "without" not in done.stdout), done.stderr + done.stdout)
+    check(bytes(profile) in (folder / "out.jpg").read_bytes(), "the JPEG file is without the profile")
+
+
+def apart(folder):
+    """Nothing that a run reads is written over by it, whatever it is called; names that are too long are told before."""
+    pictures = folder / "in"
+    pictures.mkdir()
+    for name in ("a.png", "b.png"):
+        write_png(pictures / name, 20, 18, 1, scene)
+    done = run("denoise", pictures / "a.png", "-o", pictures / "b.jpg", "--sigma", 5)
+    check(done.returncode == 0, done.stderr)
+    (folder / "link").symlink_to("in")
+    (folder / "hard.png").hardlink_to(pictures / "b.png")
+    model = folder / "model.safetensors"
+    shutil.copy(pathlib.Path(__file__).parent.parent.parent / "models" / "denoise_grey.safetensors", model)
+    (folder / "model.png").symlink_to("model.safetensors")
+    before = {path: path.read_bytes() for path in [*pictures.iterdir(), model]}
+    for command, word in (
+            ((pictures, "-o", folder / "out"), "would write"),             # b.jpg and b.png
+            ((pictures / "a.png", pictures / "b.png", pictures / "b.jpg", "-o", folder / "out"), "would write"),
+            ((pictures, "-o", pictures), "folder of the inputs"),
+            ((pictures, "-o", folder / "link"), "folder of the inputs"),
+            ((pictures, "-o", folder / "link" / ".." / "in"), "folder of the inputs"),
+            ((pictures / "a.png", "-o", folder / "link" / "a.png"), "input itself"),
+            ((pictures / "b.png", "-o", folder / "hard.png"), "input itself"),
+            ((pictures / "a.png", pictures / "b.png", "-o", folder / "in"), "input itself"),
+            ((pictures / "b.jpg", pictures / "b.png", "-o", folder / "link"), "b.png"),
+            ((pictures / "a.png", "-o", folder / "new.png", "--compare", folder / "in" / ".." / "in" / "a.png"), "input itself"),
+            ((pictures / "a.png", "-o", folder / "model.png", "--model", model), "which is read too"),
+            ((pictures / "a.png", pictures / "a.png", "-o", folder / "out"), "written twice"),
+            ((pictures / "a.png", pictures / "b.png", "-o", folder / "out", "--compare", folder / "out"), "written twice"),
+            ((pictures / "a.png", "-o", folder / ("n" * 252 + ".png")), "256 bytes")):
+        done = run("denoise", *command, "--overwrite", "--sigma", 5)
+        check(done.returncode == 1 and word in done.stderr and done.stdout == "", f"{command}: {done.stdout}{done.stderr}")
+        check(not (folder / "out").exists() or not list((folder / "out").iterdir()), f"work was done before {command} was refused")
+        check(not (folder / "new.png").exists(), f"work was done before {command} was refused")
+    check(before == {path: path.read_bytes() for path in before}, "an input was changed")
+    for length in (229, 233, 250, 251):
+        done = run("denoise", pictures / "a.png", "-o", folder / ("n" * length + ".png"), "--sigma", 5)
+        check(done.returncode == 0, f"a name of {length + 4} bytes: {done.stderr}")
+        check((folder / ("n" * length + ".png")).exists(), "no output")
+    # Of a model that holds a NaN both are named, before the work.
+    data = bytearray(model.read_bytes())
+    data[-4:] = struct.pack("<f", math.nan)
+    (folder / "nan.safetensors").write_bytes(data)
+    done = run("denoise", pictures / "a.png", "-o", folder / "nan.png", "--model", folder / "nan.safetensors")
+    check(done.returncode == 1 and "a.png" in done.stderr and "nan.safetensors" in done.stderr and "finite" in done.stderr, done.stderr)
+    check(not (folder / "nan.png").exists(), "an output of NaN")
+
+
 def bad_input(folder):
     """Every mistake ends in a clear line and a code that is not 0, and no output."""
     write_png(folder / "good.png", 32, 24, 1, scene)
@@ -236,7 +325,7 @@ def bad_input(folder):
         (("upscale", folder / "good.png", "-o", out, "--sigma", "5"), "--sigma"),
         (("denoise", folder / "good.png", "-o", out, "--threads", "many"), "threads"),
         (("denoise", folder / "good.png", "-o", out, "--unknown"), "--unknown"),
-        (("deblock", folder / "good.png", "-o", out), "no model"),
+        (("deblock", folder / "good.png", "-o", out), "deblock"),
         (("sharpen", folder / "good.png", "-o", out), "sharpen"),
         (("denoise", folder / "good.png", "-o", ""), "empty"),
         (("denoise", "", "-o", out), "empty"),
@@ -260,8 +349,10 @@ def bad_input(folder):
     shutil.copy(folder / "good.png", mixed / "a.png")
     shutil.copy(folder / "cut.png", mixed / "b.png")
     shutil.copy(folder / "good.png", mixed / "c.png")
-    done = run("denoise", mixed, "-o", folder / "mixed_out", "--sigma", 5)
-    check(done.returncode == 1 and "b.png" in done.stderr and "1 of 3" in done.stderr, done.stderr)
+    huge = struct.pack(">IIBBBBB", 0x4000, 0x4000, 16, 6, 0, 0, 1)  # two gigabytes, in 69 bytes
+    (mixed / "b2.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", huge) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b""))
+    done = run("denoise", mixed, "-o", folder / "mixed_out", "--sigma", 5, "--max-memory", "90G")
+    check(done.returncode == 1 and "b.png" in done.stderr and "b2.png" in done.stderr and "2 of 4" in done.stderr, done.stderr)
     check(sorted(os.listdir(folder / "mixed_out")) == ["a.png", "c.png"], "the good ones are missing")
 
 
@@ -273,9 +364,6 @@ def memory(folder):
     line = bytes(rng.randrange(90, 160) for _ in range(size[0] + 4000))
     for y in range(size[1]):
         rows += b"\0" + line[2 * y:2 * y + size[0]]
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     (folder / "big.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)) +
                                      chunk(b"IDAT", zlib.compress(bytes(rows), 1)) + chunk(b"IEND", b""))
@@ -296,4 +384,4 @@ def memory(folder):
 
 
 with tempfile.TemporaryDirectory() as temporary:
-    {"alone": alone, "kinds": kinds, "bad_input": bad_input, "memory": memory}[sys.argv[1]](pathlib.Path(temporary))
+    {"alone": alone, "kinds": kinds, "colours": colours, "apart": apart, "bad_input": bad_input, "memory": memory}[sys.argv[1]](pathlib.Path(temporary))

@@ -160,7 +160,7 @@ TEST_CASE("no two layers are constructed with the same weights, and each run con
   CHECK_FALSE(same(array[0], array[2]));
   const st::Linear<36, 4> linear, other_linear;
   CHECK_FALSE(same(linear, other_linear));
-  const st::ConvTranspose2d<4, 4> transposed, other_transposed;
+  const st::ConvTranspose2d<4, 4, 4> transposed, other_transposed;
   CHECK_FALSE(same(transposed, other_transposed));
   const st::DepthwiseConv2d<4> depthwise, other_depthwise;
   CHECK_FALSE(same(depthwise, other_depthwise));

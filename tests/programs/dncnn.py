@@ -49,16 +49,16 @@ def tensors(path):
             for name, entry in header.items() if name != "__metadata__"}
 
 
-def write_png(path, width, height, channels):
-    """A smooth picture, by the standard library."""
-    rows = b"".join(b"\0" + bytes((x * 3 + y * 2 + 40 * c) % 256 for x in range(width) for c in range(channels))
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def write_png(path, width, height, channels, bits=8, more=b""):
+    """A smooth picture, by the standard library; `more` are whole chunks."""
+    rows = b"".join(b"\0" + b"".join(bytes([(x * 3 + y * 2 + 40 * c) % 256] * (bits // 8)) for x in range(width) for c in range(channels))
                     for y in range(height))
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 0, 0, 0, 0)
-    pathlib.Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) +
+    header = struct.pack(">IIBBBBB", width, height, bits, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    pathlib.Path(path).write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + more + chunk(b"IDAT", zlib.compress(rows)) +
                                    chunk(b"IEND", b""))
 
 
@@ -123,7 +123,7 @@ def stopping(folder):
     process.send_signal(signal.SIGTERM)
     said, errors = process.communicate()
     check((out / "latest.safetensors").exists(), "a picture that cannot be written costs the checkpoint")
-    check(process.returncode == 1 and "before_after.png: is a folder" in errors, f"not told: {errors}")
+    check(process.returncode == 143 and "before_after.png: is a folder" in errors, f"{process.returncode}: {errors}")
 
     out = folder / "nohup"  # whose terminal may end
     process = start(training(**here, checkpoint_dir=out), out, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
@@ -391,6 +391,45 @@ def denoise(folder):
         png = (folder / "all" / name).read_bytes()
         check(png[16:24] == (images / name).read_bytes()[16:24], f"{name}: other size")
         check(png[25] == channels, f"{name}: other kind of picture")
+    # 16 bits, alpha, orientation and resolution stay.
+    for name, channels, bits in (("deep.png", 1, 16), ("la.png", 2, 8), ("rgba.png", 4, 8), ("deep_rgba.png", 4, 16)):
+        turn = chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 274, 3, 1, 6, 0) + b"\0\0\0\0")
+        density = chunk(b"pHYs", struct.pack(">IIB", 5000, 5000, 1))
+        write_png(folder / name, 26, 21, channels, bits, turn + density)
+        done = run("dncnn_denoise", "--weights", weights, folder / name, folder / "kept.png")
+        check(done.returncode == 0, f"{name}: {done.stderr}")
+        png = (folder / "kept.png").read_bytes()
+        check(struct.unpack(">IIBB", png[16:26]) == (21, 26, bits, {1: 0, 2: 4, 4: 6}[channels]), f"{name}: other size or kind")
+        check(density in png, f"{name}: the resolution is lost")
+    # Nothing that is read is written over, and no two pictures become one.
+    kept = {path: path.read_bytes() for path in [*images.iterdir(), weights]}
+    (folder / "link").symlink_to("images")
+    (folder / "weights.png").symlink_to(weights)
+    both = folder / "both"
+    both.mkdir()
+    shutil.copy(images / "grey.png", both / "a.png")
+    done = run("dncnn_denoise", "--weights", weights, images / "grey.png", both / "a.jpg")
+    check(done.returncode == 0, done.stderr)
+    for one, other, word in ((images / "grey.png", images / "grey.png", "input itself"), (images / "grey.png", folder / "link" / "grey.png", "input itself"),
+                             (images, images, "folder of the inputs"), (images, folder / "link", "folder of the inputs"),
+                             (images / "grey.png", folder / "weights.png", "which is read too"), (both, folder / "new", "would write"),
+                             (images / "grey.png", folder / ("n" * 252 + ".png"), "256 bytes")):
+        done = run("dncnn_denoise", "--weights", weights, one, other)
+        check(done.returncode == 1 and word in done.stderr and done.stdout == "", f"{one} to {other}: {done.stderr}{done.stdout}")
+    check(kept == {path: path.read_bytes() for path in kept}, "an input was changed")
+    (images / "cut.png").write_bytes((images / "grey.png").read_bytes()[:80])
+    done = run("dncnn_denoise", "--weights", weights, images, folder / "some")
+    check(done.returncode == 1 and "cut.png" in done.stderr and "1 of 3" in done.stderr, f"one that is damaged: {done.stderr}")
+    check(sorted(os.listdir(folder / "some")) == ["colour.png", "grey.png"], "the good ones are missing")
+    (images / "cut.png").unlink()
+    broken = bytearray(weights.read_bytes())
+    broken[-4:] = struct.pack("<f", float("nan"))
+    (folder / "nan.safetensors").write_bytes(broken)
+    done = run("dncnn_denoise", "--weights", folder / "nan.safetensors", images / "grey.png", folder / "nan.png")
+    check(done.returncode == 1 and "nan.safetensors" in done.stderr and "finite" in done.stderr, f"a NaN: {done.stderr}")
+    check(not (folder / "nan.png").exists(), "a picture of NaN")
+    done = run(*training(train_dir=images, checkpoint_dir=folder / "link"))
+    check(done.returncode == 1 and "folder of the images" in done.stderr, f"a run in the folder of its images: {done.stderr}")
     done = run(*training(train_dir=images, checkpoint_dir=folder / "mixed"))
     check(done.returncode == 0, f"training on grey and colour files: {done.stderr}")
 

@@ -4,15 +4,17 @@
 //     st::Image<1> luma = st::load_image<1>("colour.jpg", {.convert = true});    // RGB to grey only when asked
 //     st::save_image("denoised.png", grey, {.bits = 16});
 //
-// A file that is cut short, damaged, too large or no image is a FileError with the path and the reason.
+// A picture comes as it is to be seen: turned as its EXIF orientation says. A file that is cut short, too large or no image is
+// a FileError with the path and the reason, and so is a damaged one: a PNG file always, since it has checksums; of a JPEG
+// file, whose format has none, what leaves too few or too many codes for its pixels, or values that no picture has.
 #pragma once
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <cerrno>
 #include <cmath>
@@ -20,6 +22,8 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <system_error>
@@ -27,20 +31,17 @@
 #include <vector>
 
 #include "strata/core/output_file.hpp"
-#include "strata/data/detail/bmp.hpp"
+#include "strata/data/detail/decode.hpp"
+#include "strata/data/detail/encode.hpp"
 #include "strata/data/detail/image_bytes.hpp"
-#include "strata/data/detail/jpeg.hpp"
-#include "strata/data/detail/png.hpp"
-#include "strata/data/detail/png_pixels.hpp"
-#include "strata/data/detail/stb.hpp"
 #include "strata/tensor/image.hpp"
 
 namespace strata::inline STRATA_ABI {
 
 struct LoadOptions {
-  bool convert = false;                             ///< RGB files to grey by BT.601 luma: 0.299 R + 0.587 G + 0.114 B
-  bool drop_alpha = false;                          ///< ignore the alpha channel of files that have one
-  std::int64_t max_pixels = std::int64_t{1} << 28;  ///< larger images are refused before memory is taken for them
+  bool convert = false;                          ///< RGB files to grey by BT.601 luma: 0.299 R + 0.587 G + 0.114 B
+  bool drop_alpha = false;                       ///< ignore the alpha channel of files that have one
+  std::int64_t max_pixels = default_max_pixels;  ///< larger images are refused before memory is taken for them
 };
 
 struct SaveOptions {
@@ -50,8 +51,10 @@ struct SaveOptions {
 
 namespace detail {
 
-/// The first `limit` bytes of a regular file.
-inline std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::uintmax_t limit) {
+/// The first `limit` bytes of a regular file. When the first of them, a usual header's size, are there, check(them, size of
+/// the file) may throw: nothing more is read then.
+template <class Check>
+std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::uintmax_t limit, Check check) {
   const auto failed = [&](const char* what) {
     return FileError(concat(path.string(), ": ", what, ": ", std::error_code(errno, std::generic_category()).message()));
   };
@@ -68,16 +71,25 @@ inline std::vector<unsigned char> read_bytes(const std::filesystem::path& path, 
   if (!S_ISREG(status.st_mode)) throw FileError(concat(path.string(), ": it is not a file"));
   const auto size = std::size_t(std::min(std::uintmax_t(status.st_size), limit));
   std::vector<unsigned char> bytes;
-  bytes.reserve(size + inflate_padding);  // a decoder may want that much behind it
-  bytes.resize(size);
-  for (std::size_t done = 0; done < bytes.size();) {
-    const ::ssize_t count = ::read(number, bytes.data() + done, bytes.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw failed("reading it failed");
-    if (count == 0) throw FileError(concat(path.string(), ": reading it failed: it has become shorter"));
-    done += std::size_t(count);
+  const std::size_t start = std::min(size, usual_header);
+  std::size_t done = 0;
+  bool unchecked = true;
+  for (const std::size_t wanted : {start, size}) {
+    if (wanted == size) bytes.reserve(size + inflate_padding);  // a decoder may want that much behind it
+    bytes.resize(wanted);
+    while (done < wanted) {
+      const ::ssize_t count = ::read(number, bytes.data() + done, wanted - done);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) throw failed("reading it failed");
+      if (count == 0) throw FileError(concat(path.string(), ": reading it failed: it has become shorter"));
+      done += std::size_t(count);
+    }
+    if (std::exchange(unchecked, false)) check(Bytes(bytes), std::uintmax_t(status.st_size));
   }
   return bytes;
+}
+inline std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::uintmax_t limit) {
+  return read_bytes(path, limit, [](Bytes, std::uintmax_t) {});
 }
 
 /// Writes a file that holds the parts one after another.
@@ -87,81 +99,59 @@ inline void write_bytes(const std::filesystem::path& path, std::span<const Bytes
   file.commit();
 }
 
-/// Recognises the format by its first bytes, whatever the file's name, and reads its structure.
-inline ImageInfo read_structure(Bytes file, bool whole) {
-  if (file.empty()) throw BadImage("it is empty (0 bytes)");
-  ImageInfo info;
-  if (file.size() >= 8 && std::equal(png_signature.begin(), png_signature.end(), file.begin()))
-    info = read_png_structure(file, whole);
-  else if (file.size() >= 3 && file[0] == 0xFF && file[1] == 0xD8 && file[2] == 0xFF)
-    info = read_jpeg_structure(file, whole);
-  else if (file.size() >= 2 && file[0] == 'B' && file[1] == 'M')
-    info = read_bmp_structure(file).info;
-  else
-    throw BadImage("it is not a PNG, JPEG or BMP image");
-  if (info.w <= 0 || info.h <= 0) throw BadImage(concat("it is an image of ", info.w, "x", info.h, " pixels"));
-  return info;
-}
-
-/// A rectangle of pixels.
-struct ImagePart {
-  std::int64_t y, x, h, w;
-};
-
-/// The whole picture or, of files that allow it, no more than the rows and columns up to the end of `wanted`. Throws
-/// BadImage, also when `wanted` is not inside.
-inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t max_pixels, const ImagePart* wanted = nullptr) {
-  if (file.size() > std::size_t(std::numeric_limits<int>::max())) throw BadImage("it is larger than 2 GiB");
-  const ImageInfo info = read_structure(file, false);
-  if (info.h > max_pixels / info.w)
-    throw BadImage(concat("it has ", info.w, "x", info.h, " pixels, the limit is ", max_pixels,
-                          " in all; raise LoadOptions::max_pixels if that is meant"));
-  if (wanted) {
-    const auto& [y, x, h, w] = *wanted;
-    if (y < 0 || x < 0 || h <= 0 || w <= 0 || h > info.h - y || w > info.w - x)
-      throw BadImage(concat("it has ", info.h, "x", info.w, " pixels (rows x columns), and ", h, "x", w, " at row ", y,
-                            ", column ", x, " are not inside"));
+/// work(), with what is wrong with the image as a FileError with its path.
+template <class Work>
+auto with_path(const std::filesystem::path& path, const char* what, Work work) {
+  try {
+    return work();
+  } catch (const BadImage& problem) {
+    throw FileError(concat(path.string(), ": cannot ", what, " the image: ", problem.what()));
+  } catch (const std::bad_alloc&) {
+    throw FileError(concat(path.string(), ": cannot ", what, " the image: there is not enough memory"));
   }
-  if (info.format == ImageFormat::bmp) return decode_bmp(file, read_bmp_structure(file));
-  read_structure(file, true);
-  if (info.format == ImageFormat::png && is_usual_png(file))
-    return decode_usual_png(std::move(file), info, wanted ? wanted->y + wanted->h : info.h, wanted ? wanted->x + wanted->w : info.w);
-
-  struct Limit {  // sixteen bytes a pixel are enough for all that stb takes at once
-    explicit Limit(std::size_t bytes) { stb::allocation_limit() = bytes; }
-    ~Limit() { stb::allocation_limit() = std::numeric_limits<std::size_t>::max(); }
-  } limit((std::size_t{1} << 20) + 16 * std::size_t(info.w) * std::size_t(info.h));
-  DecodedImage image{info, 0, info.w, {}};
-  int w = 0, h = 0;
-  if (info.bits == 16)
-    image.stb.reset(stb::stbi_load_16_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
-  else
-    image.stb.reset(stb::stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &image.stored_channels, 0));
-  if (!image.stb) throw BadImage(concat("it is damaged: ", stb::stbi_failure_reason()));
-  if (w != info.w || h != info.h || image.stored_channels < info.channels)
-    throw BadImage("it is damaged: its header contradicts its image data");
-  return image;
 }
 
-/// The value in [0, 1] of every sample of a part: v / 255 or v / 65535, rounded once.
+/// The bytes of an image of at most so many pixels, which must have the part that is wanted. Of other files no more than the
+/// header is read, where it has the usual size.
+inline std::vector<unsigned char> read_image_bytes(const std::filesystem::path& path, std::int64_t max_pixels, const ImagePart* wanted) {
+  return read_bytes(path, std::numeric_limits<std::uintmax_t>::max(), [&](Bytes start, std::uintmax_t size) {
+    if (size > std::uintmax_t(std::numeric_limits<int>::max())) throw BadImage("it is larger than 2 GiB");
+    try {
+      check_extents(read_structure(start, false), max_pixels, wanted);
+    } catch (const TruncatedImage&) {
+      if (size <= start.size()) throw;
+    }
+  });
+}
+
+/// The value in [0, 1] of every sample of a part of the upright picture: v / 255 or v / 65535, rounded once.
 template <int C, class Sample>
 void to_floats(const DecodedImage& image, const ImagePart& part, float* out) {
   constexpr float scale = float(std::numeric_limits<Sample>::max());
-  const bool grey = image.info.channels <= 2;
-  const int stored = image.stored_channels;
+  const ImageInfo& info = image.info;
+  const bool grey = info.channels <= 2;
+  const auto* const samples = reinterpret_cast<const Sample*>(image.samples.data());
+  const auto put = [&](const Sample* in) {
+    if constexpr (C == 1) {
+      out[0] = grey ? float(in[0]) / scale : float((299 * in[0] + 587 * in[1] + 114 * in[2]) / (1000 * double(scale)));
+    } else {
+      for (int c = 0; c < C; ++c) out[c] = float(in[C == 3 && grey ? 0 : c]) / scale;
+    }
+    out += C;
+  };
   for (std::int64_t y = part.y; y < part.y + part.h; ++y) {
-    const auto* in = static_cast<const Sample*>(image.samples()) + (y * image.stored_w + part.x) * stored;
-    if (stored == C) {
-      for (std::int64_t i = 0; i < part.w * C; ++i) *out++ = float(in[i]) / scale;
+    if (info.orientation != 1) {
+      for (std::int64_t x = part.x; x < part.x + part.w; ++x) {
+        const auto [row, column] = upright_source(info.orientation, info.h, info.w, y, x);
+        put(samples + (row * image.stored_w + column) * info.channels);
+      }
       continue;
     }
-    for (std::int64_t i = 0; i < part.w; ++i, in += stored, out += C) {
-      if constexpr (C == 1) {
-        out[0] = grey ? float(in[0]) / scale : float((0.299 * in[0] + 0.587 * in[1] + 0.114 * in[2]) / double(scale));
-      } else {
-        for (int c = 0; c < C; ++c) out[c] = float(in[C == 3 && grey ? 0 : c]) / scale;
-      }
-    }
+    const Sample* in = samples + (y * image.stored_w + part.x) * info.channels;
+    if (info.channels == C)
+      for (std::int64_t i = 0; i < part.w * C; ++i) *out++ = float(in[i]) / scale;
+    else
+      for (std::int64_t i = 0; i < part.w; ++i, in += info.channels) put(in);
   }
 }
 
@@ -175,18 +165,15 @@ inline std::string lower_extension(const std::filesystem::path& path) {
 
 /// Size, channels and bits of an image file, from its header; the pixels are neither read nor checked.
 inline ImageInfo read_image_info(const std::filesystem::path& path) {
-  constexpr std::size_t usual_header = std::size_t{1} << 16;
-  try {
-    const auto start = detail::read_bytes(path, usual_header);
+  return detail::with_path(path, "read", [&] {
+    const auto start = detail::read_bytes(path, detail::usual_header);
     try {
       return detail::read_structure(start, false);
     } catch (const detail::TruncatedImage&) {
-      if (start.size() < usual_header) throw;
+      if (start.size() < detail::usual_header) throw;
     }
     return detail::read_structure(detail::read_bytes(path, std::numeric_limits<int>::max()), false);
-  } catch (const detail::BadImage& problem) {
-    throw FileError(concat(path.string(), ": cannot read the image: ", problem.what()));
-  }
+  });
 }
 
 namespace detail {
@@ -195,8 +182,8 @@ template <int C>
 Image<C> load_part(const std::filesystem::path& path, const LoadOptions& options, const ImagePart* wanted) {
   static_assert(C >= 1 && C <= 4,
                 "strata::load_image<C>: C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha)");
-  try {
-    auto file = read_bytes(path, std::uintmax_t{1} << 31);
+  return with_path(path, "read", [&] {
+    auto file = read_image_bytes(path, options.max_pixels, wanted);
     const DecodedImage decoded = decode_image(std::move(file), options.max_pixels, wanted);
     const ImageInfo& info = decoded.info;
     const std::string need = concat("it has ", info.channels, " channels and load_image<", C, "> wants ", C, ": ");
@@ -205,16 +192,30 @@ Image<C> load_part(const std::filesystem::path& path, const LoadOptions& options
       throw BadImage(concat(need, "pass {.drop_alpha = true} to ignore its alpha channel"));
     if (C == 1 && info.channels >= 3 && !options.convert)
       throw BadImage(concat(need, "pass {.convert = true} for its luma, or use load_image<3>"));
-    const ImagePart part = wanted ? *wanted : ImagePart{0, 0, info.h, info.w};
+    const bool turned = info.orientation >= 5;
+    const ImagePart part = wanted ? *wanted : ImagePart{0, 0, turned ? info.w : info.h, turned ? info.h : info.w};
     Image<C> image(1, part.h, part.w);
     if (info.bits == 16)
       to_floats<C, std::uint16_t>(decoded, part, image.data());
     else
       to_floats<C, std::uint8_t>(decoded, part, image.data());
     return image;
-  } catch (const BadImage& problem) {
-    throw FileError(concat(path.string(), ": cannot read the image: ", problem.what()));
-  }
+  });
+}
+
+/// The format that a file's name asks for. Throws FileError.
+inline ImageFormat format_of_name(const std::filesystem::path& path) {
+  const std::string extension = lower_extension(path);
+  if (extension == ".png") return ImageFormat::png;
+  if (extension == ".jpg" || extension == ".jpeg") return ImageFormat::jpeg;
+  if (extension == ".bmp") return ImageFormat::bmp;
+  throw FileError(concat(path.string(), ": cannot tell the image format: wanted a name ending in .png, .jpg, .jpeg or .bmp"));
+}
+
+inline void write_image(const std::filesystem::path& path, ImageFormat format, EncoderInput input) {
+  with_path(path, "write", [&] {
+    encode_image(format, std::move(input), [&](std::span<const Bytes> parts) { write_bytes(path, parts); });
+  });
 }
 
 }  // namespace detail
@@ -227,8 +228,8 @@ Image<C> load_image(const std::filesystem::path& path, const LoadOptions& option
   return detail::load_part<C>(path, options, nullptr);
 }
 
-/// The h x w pixels of load_image<C>(path, options) at row y, column x. Of the usual PNG files (8 bits, not interlaced) the
-/// rows below them and the columns to their right are not decoded: what damage leaves the file's checksums right there goes
+/// The h x w pixels of load_image<C>(path, options) at row y, column x. Of the usual PNG files (8 or 16 bits, no palette, not
+/// interlaced, upright) the rows below them and the columns to their right are not decoded: what damage leaves the file's checksums right there goes
 /// unseen. Throws FileError, also when they are not all inside.
 template <int C>
 Image<C> load_image_part(const std::filesystem::path& path, std::int64_t y, std::int64_t x, std::int64_t h,
@@ -243,19 +244,14 @@ Image<C> load_image_part(const std::filesystem::path& path, std::int64_t y, std:
 template <int C>
 void save_image(const std::filesystem::path& path, const Image<C>& image, const SaveOptions& options = {}) {
   static_assert(C >= 1 && C <= 4, "strata::save_image: images have 1 (grey), 2, 3 (RGB) or 4 channels");
-  const std::string extension = detail::lower_extension(path);
-  const bool png = extension == ".png", jpeg = extension == ".jpg" || extension == ".jpeg", bmp = extension == ".bmp";
-  if (!png && !jpeg && !bmp)
-    throw FileError(concat(path.string(),
-                           ": cannot tell the image format: wanted a name ending in .png, .jpg, .jpeg "
-                           "or .bmp"));
+  const ImageFormat format = detail::format_of_name(path);
   if (image.n() != 1 || image.empty())
     throw ShapeError(concat("save_image: got a batch of shape ", image.shape().str(),
                             ", wanted one image (1, C, H, W); select(batch, n) gives image n"));
   if (options.bits != 8 && options.bits != 16)
     throw ValueError(concat("save_image: got .bits = ", options.bits, ", wanted 8 or 16"));
-  if (!png && (options.bits != 8 || C % 2 == 0))
-    throw ValueError(concat("save_image: ", extension, " holds 8 bits of 1 or 3 channels, not ", options.bits, " of ",
+  if (format != ImageFormat::png && (options.bits != 8 || C % 2 == 0))
+    throw ValueError(concat("save_image: ", path.extension().string(), " holds 8 bits of 1 or 3 channels, not ", options.bits, " of ",
                             C, "; write a .png"));
   if (options.quality < 1 || options.quality > 100)
     throw ValueError(concat("save_image: got .quality = ", options.quality, ", wanted 1 to 100"));
@@ -269,44 +265,30 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
     if (options.bits == 16) samples.push_back(static_cast<unsigned char>(level >> 8));
     samples.push_back(static_cast<unsigned char>(level & 0xFFu));
   }
-  try {
-    std::vector<unsigned char> file;
-    if (png) {
-      const detail::PngFile encoded = detail::encode_png(std::move(samples), image.w(), image.h(), C, options.bits);
-      return detail::write_bytes(path, encoded.parts());
-    }
-    if (bmp) {
-      file = detail::encode_bmp(samples, image.w(), image.h(), C);
-    } else {
-      if (image.w() > 65535 || image.h() > 65535)
-        throw detail::BadImage("JPEG images have at most 65535 rows and columns");
-      const auto append = [](void* to, void* data, int size) {
-        const auto* bytes = static_cast<const unsigned char*>(data);
-        auto& out = *static_cast<std::vector<unsigned char>*>(to);
-        for (int i = 0; i < size; ++i) out.push_back(bytes[i]);  // insert() makes g++ 12 warn of an overflow that is not there
-      };
-      if (!detail::stb::stbi_write_jpg_to_func(append, &file, int(image.w()), int(image.h()), C, samples.data(),
-                                               options.quality))
-        throw detail::BadImage("the JPEG encoder failed");
-    }
-    const detail::Bytes whole = file;
-    detail::write_bytes(path, {&whole, 1});
-  } catch (const detail::BadImage& problem) {
-    throw FileError(concat(path.string(), ": cannot write the image: ", problem.what()));
-  }
+  detail::write_image(path, format,
+                      {.samples = std::move(samples), .w = image.w(), .h = image.h(), .channels = C, .bits = options.bits,
+                       .quality = options.quality, .metadata = {}});
 }
 
 /// The image files of a folder (not of folders inside it), sorted by name: .png, .jpg, .jpeg and .bmp in either case.
 /// Hidden files and files that are no images are passed over. Throws FileError when there is no image, and when there
 /// is one in a format that Strata cannot read, since leaving it out would go unseen.
 inline std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder) {
-  std::error_code failure;
-  std::filesystem::directory_iterator entry(folder, failure);
-  if (failure) throw FileError(concat(folder.string(), ": cannot list the folder: ", failure.message()));
+  const auto failed = [&] {
+    return FileError(concat(folder.string(), ": cannot list the folder: ", std::error_code(errno, std::generic_category()).message()));
+  };
+  // Not the standard library's iterator: libstdc++'s ends the program when memory runs out.
+  const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(folder.c_str()), ::closedir);
+  if (!entries) throw failed();
   std::vector<std::filesystem::path> images;
-  for (; entry != std::filesystem::directory_iterator(); entry.increment(failure)) {
-    const std::filesystem::path path = entry->path();
-    if (path.filename().string().starts_with('.') || entry->is_directory()) continue;
+  while (true) {
+    errno = 0;
+    const dirent* const entry = ::readdir(entries.get());
+    if (!entry && errno != 0) throw failed();
+    if (!entry) break;
+    const std::filesystem::path path = folder / entry->d_name;
+    struct stat status {};
+    if (entry->d_name[0] == '.' || (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode))) continue;
     const std::string extension = detail::lower_extension(path);
     if (extension == ".png" || extension == ".jpg" || extension == ".jpeg" || extension == ".bmp")
       images.push_back(path);
@@ -315,7 +297,6 @@ inline std::vector<std::filesystem::path> list_images(const std::filesystem::pat
         throw FileError(concat(path.string(), ": cannot read ", other, " images: convert it to PNG, or move it out of ",
                                folder.string()));
   }
-  if (failure) throw FileError(concat(folder.string(), ": cannot list the folder: ", failure.message()));
   if (images.empty())
     throw FileError(concat(folder.string(), ": there is no image (.png, .jpg, .jpeg, .bmp) in this folder"));
   std::sort(images.begin(), images.end());

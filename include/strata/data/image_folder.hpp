@@ -22,10 +22,10 @@
 namespace strata::inline STRATA_ABI {
 
 struct ImageFolderOptions {
-  bool in_memory = true;                            ///< false: each image is read again whenever it is asked for
-  bool convert = false;                             ///< see LoadOptions
-  bool drop_alpha = false;                          ///< see LoadOptions
-  std::int64_t max_pixels = std::int64_t{1} << 28;  ///< see LoadOptions
+  bool in_memory = true;                         ///< false: each image is read again whenever it is asked for
+  bool convert = false;                          ///< see LoadOptions
+  bool drop_alpha = false;                       ///< see LoadOptions
+  std::int64_t max_pixels = default_max_pixels;  ///< see LoadOptions
 
   LoadOptions load() const { return {.convert = convert, .drop_alpha = drop_alpha, .max_pixels = max_pixels}; }
 };
@@ -97,7 +97,7 @@ struct PairedFolderOptions {
   bool in_memory = true;
   bool convert = false;
   bool drop_alpha = false;
-  std::int64_t max_pixels = std::int64_t{1} << 28;
+  std::int64_t max_pixels = default_max_pixels;
   std::int64_t scale = 1;  ///< the target has scale times the rows and columns of the input
 };
 

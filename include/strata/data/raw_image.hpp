@@ -9,15 +9,16 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "strata/core/error.hpp"
+#include "strata/core/rounded.hpp"
 #include "strata/data/image_file.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -28,6 +29,7 @@ struct RawImage {
   int bits = 8;      ///< 8 or 16
   int orientation = 1;  ///< what EXIF said, 1 to 8; the samples are turned upright already
   std::vector<unsigned char> samples;  ///< row after row, channels innermost; of 16 bits the most significant byte first
+  ImageMetadata metadata;              ///< colour profile, gamma, resolution
 
   RawImage() = default;
   RawImage(std::int64_t rows, std::int64_t columns, int channel_count, int bits_per_sample)
@@ -52,139 +54,118 @@ struct RawImage {
     const float levels = bits == 16 ? 65535.0f : 255.0f;
     for (std::int64_t i = 0; i < w * channels; ++i) {
       if (std::isnan(from[i])) throw NumericError("RawImage::write_row: the row has NaN values");
-      const auto level = static_cast<unsigned>(std::clamp(from[i], 0.0f, 1.0f) * levels + 0.5f);
+      const auto level = static_cast<unsigned>(detail::rounded(std::clamp(from[i], 0.0f, 1.0f) * levels) + 0.5f);
       if (bits == 16) *to++ = static_cast<unsigned char>(level >> 8);
       *to++ = static_cast<unsigned char>(level & 0xFFu);
     }
   }
 };
 
-namespace detail {
-
-/// The orientation, 1 to 8, in the EXIF data of a JPEG file (TIFF 6.0, tag 274); 1 when there is none or it makes no sense.
-inline int exif_orientation(Bytes file) {
-  if (file.size() < 4 || file[0] != 0xFF || file[1] != 0xD8) return 1;
-  try {
-    for (std::size_t at = 2;;) {
-      const Bytes head = part(file, at, 4, "a JPEG segment");
-      const std::size_t length = big_endian(head.subspan(2, 2));
-      if (head[0] != 0xFF || head[1] == 0xDA || length < 2) return 1;
-      const Bytes body = part(file, at + 4, length - 2, "a JPEG segment");
-      at += 2 + length;
-      constexpr std::array<unsigned char, 6> mark{'E', 'x', 'i', 'f', 0, 0};
-      if (head[1] != 0xE1 || body.size() < 14 || !std::equal(mark.begin(), mark.end(), body.begin())) continue;
-      const Bytes tiff = body.subspan(6);
-      const bool little = tiff[0] == 'I';
-      const auto number = [&](std::size_t place, std::size_t bytes) {
-        const Bytes field = part(tiff, place, bytes, "the EXIF data");
-        return little ? little_endian(field) : big_endian(field);
-      };
-      if (tiff[0] != tiff[1] || (!little && tiff[0] != 'M') || number(2, 2) != 42) return 1;
-      const std::size_t directory = number(4, 4), entries = number(directory, 2);
-      for (std::size_t i = 0; i < entries; ++i) {
-        const std::size_t entry = directory + 2 + 12 * i;
-        if (number(entry, 2) != 274 || number(entry + 2, 2) != 3) continue;
-        const std::uint32_t value = number(entry + 8, 2);
-        return value >= 1 && value <= 8 ? int(value) : 1;
-      }
-      return 1;
-    }
-  } catch (const TruncatedImage&) {
-    return 1;
-  }
-}
-
-/// The place in the file's picture of pixel (y, x) of the upright one.
-inline std::pair<std::int64_t, std::int64_t> upright_source(int orientation, std::int64_t h, std::int64_t w, std::int64_t y,
-                                                            std::int64_t x) {
-  switch (orientation) {
-    case 2: return {y, w - 1 - x};
-    case 3: return {h - 1 - y, w - 1 - x};
-    case 4: return {h - 1 - y, x};
-    case 5: return {x, y};
-    case 6: return {h - 1 - x, y};
-    case 7: return {h - 1 - x, w - 1 - y};
-    case 8: return {x, w - 1 - y};
-    default: return {y, x};
-  }
-}
-
-}  // namespace detail
-
 /// Reads a PNG, JPEG or BMP file (told by its content) as it is, turned upright. Throws FileError.
-inline RawImage load_raw_image(const std::filesystem::path& path, std::int64_t max_pixels = std::int64_t{1} << 28) {
-  try {
-    auto file = detail::read_bytes(path, std::uintmax_t{1} << 31);
-    const int orientation = detail::exif_orientation(file);  // 1 for what is no JPEG file
-    detail::DecodedImage decoded = detail::decode_image(std::move(file), max_pixels);
+inline RawImage load_raw_image(const std::filesystem::path& path, std::int64_t max_pixels = default_max_pixels) {
+  return detail::with_path(path, "read", [&] {
+    auto file = detail::read_image_bytes(path, max_pixels, nullptr);
+    RawImage image;
+    detail::DecodedImage decoded = detail::decode_image(std::move(file), max_pixels, nullptr, &image.metadata);
     const ImageInfo& info = decoded.info;
-    if (!decoded.stb) {  // of a format without orientations, and as it will be
-      RawImage image;
-      image.h = info.h, image.w = info.w, image.channels = info.channels, image.bits = info.bits;
-      image.samples = std::move(decoded.own);
-      if (info.bits == 16) detail::swap_big_endian(image.samples);
+    const bool turned = info.orientation >= 5;
+    image.h = turned ? info.w : info.h, image.w = turned ? info.h : info.w;
+    image.channels = info.channels, image.bits = info.bits, image.orientation = info.orientation;
+    if (turned) std::swap(image.metadata.x_density, image.metadata.y_density);
+    if (info.bits == 16) detail::swap_big_endian(decoded.samples);
+    if (info.orientation == 1) {
+      image.samples = std::move(decoded.samples);
       return image;
     }
-    const bool turned = orientation >= 5;
-    RawImage image(turned ? info.w : info.h, turned ? info.h : info.w, info.channels, info.bits);
-    image.orientation = orientation;
-    const auto* from = static_cast<const unsigned char*>(decoded.samples());
+    image.samples.resize(decoded.samples.size());
+    const std::size_t pixel = std::size_t(info.channels * (info.bits / 8));
     unsigned char* to = image.samples.data();
-    const std::size_t bytes = std::size_t(info.bits / 8), pixel = std::size_t(decoded.stored_channels) * bytes;
     for (std::int64_t y = 0; y < image.h; ++y)
-      for (std::int64_t x = 0; x < image.w; ++x) {
-        const auto [row, column] = detail::upright_source(orientation, info.h, info.w, y, x);
-        const unsigned char* at = from + std::size_t(row * info.w + column) * pixel;
-        for (int c = 0; c < info.channels; ++c, at += bytes) {
-          if (bytes == 2) {
-            std::uint16_t sample = 0;  // stb gives the machine's byte order
-            std::memcpy(&sample, at, 2);
-            *to++ = static_cast<unsigned char>(sample >> 8);
-            *to++ = static_cast<unsigned char>(sample & 0xFFu);
-          } else {
-            *to++ = *at;
-          }
-        }
+      for (std::int64_t x = 0; x < image.w; ++x, to += pixel) {
+        const auto [row, column] = detail::upright_source(info.orientation, info.h, info.w, y, x);
+        std::copy_n(decoded.samples.data() + std::size_t(row * info.w + column) * pixel, pixel, to);
       }
     return image;
-  } catch (const detail::BadImage& problem) {
-    throw FileError(concat(path.string(), ": cannot read the image: ", problem.what()));
-  }
+  });
 }
 
-/// Writes a .png as it is, or a .bmp or .jpg (8 bits of 1 or 3 channels: ValueError for others). The file appears whole or
-/// not at all. An image that is moved here (std::move) gives its memory to the work. Throws FileError.
-inline void save_raw_image(const std::filesystem::path& path, RawImage image, int quality = 95) {
-  const std::string extension = detail::lower_extension(path);
-  const bool png = extension == ".png", bmp = extension == ".bmp", jpeg = extension == ".jpg" || extension == ".jpeg";
-  if (!png && !bmp && !jpeg)
-    throw FileError(concat(path.string(), ": cannot tell the image format: wanted a name ending in .png, .jpg, .jpeg or .bmp"));
-  if (!png && (image.bits != 8 || image.has_alpha()))
-    throw ValueError(concat(path.string(), ": ", extension, " holds 8 bits of 1 or 3 channels, not ", image.bits, " of ",
-                            image.channels, "; write a .png"));
-  try {
-    std::vector<unsigned char> file;
-    if (png) {
-      const auto encoded = detail::encode_png(std::move(image.samples), image.w, image.h, image.channels, image.bits);
-      return detail::write_bytes(path, encoded.parts());
-    }
-    if (bmp) {
-      file = detail::encode_bmp(image.samples, image.w, image.h, image.channels);
-    } else {
-      if (image.w > 65535 || image.h > 65535) throw detail::BadImage("JPEG images have at most 65535 rows and columns");
-      const auto append = [](void* to, void* data, int size) {
-        const auto* bytes = static_cast<const unsigned char*>(data);
-        for (int i = 0; i < size; ++i) static_cast<std::vector<unsigned char>*>(to)->push_back(bytes[i]);
-      };
-      if (!detail::stb::stbi_write_jpg_to_func(append, &file, int(image.w), int(image.h), image.channels,
-                                               image.samples.data(), quality))
-        throw detail::BadImage("the JPEG encoder failed");
-    }
-    const detail::Bytes whole = file;
-    detail::write_bytes(path, {&whole, 1});
-  } catch (const detail::BadImage& problem) {
-    throw FileError(concat(path.string(), ": cannot write the image: ", problem.what()));
+/// Whether all colours are shades of grey, as of a grey picture that was stored as RGB.
+inline bool is_grey(const RawImage& image) {
+  if (image.channels <= 2) return true;
+  const std::size_t bytes = std::size_t(image.bits / 8), pixel = std::size_t(image.channels) * bytes;
+  for (std::size_t at = 0; at < image.samples.size(); at += pixel) {
+    const unsigned char* const red = image.samples.data() + at;
+    if (std::memcmp(red, red + bytes, bytes) != 0 || std::memcmp(red, red + 2 * bytes, bytes) != 0) return false;
   }
+  return true;
+}
+
+/// Gives pixels that alpha hides, which may have any colour, that of the nearest visible one: what mixes a pixel with its
+/// neighbours, as resizing and convolutions do, would let it show at the edge. A pixel is hidden when its alpha is 0, or below
+/// a sixteenth of a neighbour's.
+inline void spread_visible_colours(RawImage& image) {
+  if (!image.has_alpha()) return;
+  const std::int64_t h = image.h, w = image.w;
+  const std::size_t bytes = std::size_t(image.bits / 8), colours = std::size_t(image.channels - 1) * bytes;
+  const auto pixel = [&](std::int64_t y, std::int64_t x) { return image.samples.data() + std::size_t(y * w + x) * (colours + bytes); };
+  const auto alpha = [&](std::int64_t y, std::int64_t x) {
+    const unsigned char* const at = pixel(y, x) + colours;
+    return bytes == 1 ? 257 * at[0] : at[0] << 8 | at[1];
+  };
+  constexpr unsigned char far = 255;
+  std::vector<unsigned char> distance(std::size_t(h * w), 0);  // rows or columns to a visible pixel
+  bool any = false;
+  for (std::int64_t y = 0; y < h; ++y)
+    for (std::int64_t x = 0; x < w; ++x) {
+      const int own = alpha(y, x);
+      bool hidden = own == 0;
+      if (own > 0 && own < 4096)
+        for (std::int64_t j = std::max<std::int64_t>(y - 1, 0); j <= std::min(y + 1, h - 1); ++j)
+          for (std::int64_t i = std::max<std::int64_t>(x - 1, 0); i <= std::min(x + 1, w - 1); ++i)
+            hidden = hidden || 16 * own < alpha(j, i);
+      if (hidden) distance[std::size_t(y * w + x)] = far;
+      any = any || hidden;
+    }
+  if (!any) return;
+  // Twice over the picture, from either corner: each pixel takes the nearest of its neighbours that are done.
+  const auto take = [&](std::int64_t y, std::int64_t x, std::int64_t j, std::int64_t i) {
+    if (j < 0 || j >= h || i < 0 || i >= w) return;
+    unsigned char& own = distance[std::size_t(y * w + x)];
+    const int there = distance[std::size_t(j * w + i)];
+    if (there == far || std::min(there + 1, far - 1) >= own) return;
+    own = static_cast<unsigned char>(std::min(there + 1, far - 1));
+    std::copy_n(pixel(j, i), colours, pixel(y, x));
+  };
+  for (std::int64_t y = 0; y < h; ++y)
+    for (std::int64_t x = 0; x < w; ++x) {
+      if (distance[std::size_t(y * w + x)] == 0) continue;
+      take(y, x, y, x - 1);
+      for (const std::int64_t i : {x, x - 1, x + 1}) take(y, x, y - 1, i);
+    }
+  for (std::int64_t y = h - 1; y >= 0; --y)
+    for (std::int64_t x = w - 1; x >= 0; --x) {
+      if (distance[std::size_t(y * w + x)] == 0) continue;
+      take(y, x, y, x + 1);
+      for (const std::int64_t i : {x, x + 1, x - 1}) take(y, x, y + 1, i);
+    }
+}
+
+/// Writes a .png as it is, or a .bmp or .jpg (8 bits of 1 or 3 channels: ValueError for others). Of the metadata it writes what
+/// the format can hold. The file appears whole or not at all. An image that is moved here (std::move) gives its memory to the
+/// work. Throws FileError.
+inline void save_raw_image(const std::filesystem::path& path, RawImage image, int quality = 95) {
+  const ImageFormat format = detail::format_of_name(path);
+  if (format != ImageFormat::png && (image.bits != 8 || image.has_alpha()))
+    throw ValueError(concat(path.string(), ": ", path.extension().string(), " holds 8 bits of 1 or 3 channels, not ", image.bits,
+                            " of ", image.channels, "; write a .png"));
+  detail::write_image(path, format,
+                      {.samples = std::move(image.samples), .w = image.w, .h = image.h, .channels = image.channels,
+                       .bits = image.bits, .quality = quality, .metadata = std::move(image.metadata)});
+}
+
+/// What save_raw_image will not write of the image's metadata in a file of that name: "colour profile", "gamma".
+inline std::vector<std::string> left_out(const std::filesystem::path& path, const RawImage& image) {
+  return detail::left_out(image.metadata, detail::format_of_name(path), image.channels);
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -319,7 +319,7 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
         if (rows.h() > 0) read(y, rows);
         // The first bands and the last ones ask for other sizes: free blocks of these would add to what is in use.
         if (!steady || rows.h() < band || std::int64_t(cpu_pool().reserved_bytes() - before) > options.max_bytes)
-          cpu_pool().trim();
+          cpu_pool().free_unused();
         steady = written > 0;
         const auto out = stage.push(std::move(rows), y + band >= h);
         if (out.h() > 0) write(written, out);

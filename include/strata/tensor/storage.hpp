@@ -175,12 +175,18 @@ class MemoryPool {
     return Storage(block);
   }
 
-  /// Gives the free blocks back to the system. A pool does so itself when the system has no more, and when it would come to
-  /// hold more than twice what was ever in use at once.
+  /// Gives the free blocks back to the system, and what the C library keeps of earlier ones.
   void trim() {
+    free_unused();
+    const std::lock_guard lock(guard_);
+    source_.trim();
+  }
+
+  /// Frees the free blocks, for requests of other sizes: the C library may keep their memory. A pool does so itself when the
+  /// system has no more, and when it would come to hold more than twice what was ever in use at once.
+  void free_unused() {
     const std::lock_guard lock(guard_);
     trim_locked();
-    source_.trim();
     most_live_ = live_bytes_;
   }
 

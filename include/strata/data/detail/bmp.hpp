@@ -60,16 +60,18 @@ inline BmpLayout read_bmp_structure(Bytes file) {
     if (grey) layout.info.channels = 1;
   }
   layout.row_bytes = (std::size_t(layout.info.w) * std::size_t(bits) + 31) / 32 * 4;
+  if (layout.pixels_at < std::size_t{14} + header_size) throw BadImage("it is damaged: its BMP pixels lie inside the header");
   return layout;
 }
 
-/// info.w and info.h must have been checked against a limit before: their product sizes the memory.
+/// Takes no memory for pixels before the file is known to have them.
 inline DecodedImage decode_bmp(Bytes file, const BmpLayout& layout) {
   const std::size_t w = std::size_t(layout.info.w), h = std::size_t(layout.info.h);
-  const Bytes rows = part(file, layout.pixels_at, layout.row_bytes * h, "the BMP image data");
+  const Bytes rows = part(file, layout.pixels_at, h > file.size() / layout.row_bytes ? file.size() : layout.row_bytes * h,
+                          "the BMP image data");
   const std::size_t channels = std::size_t(layout.info.channels);
-  DecodedImage image{layout.info, layout.info.channels, layout.info.w, std::vector<unsigned char>(w * h * channels)};
-  unsigned char* out = image.own.data();
+  DecodedImage image{layout.info, layout.info.w, std::vector<unsigned char>(w * h * channels)};
+  unsigned char* out = image.samples.data();
   for (std::size_t y = 0; y < h; ++y) {
     const unsigned char* row = rows.data() + (layout.top_down ? y : h - 1 - y) * layout.row_bytes;
     for (std::size_t x = 0; x < w; ++x, out += channels) {

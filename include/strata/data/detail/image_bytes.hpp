@@ -4,8 +4,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -18,14 +16,15 @@ namespace strata::inline STRATA_ABI {
 
 enum class ImageFormat { png, jpeg, bmp };
 
-/// What the header of an image file says.
+/// What the header of an image file says. Width and height are those of the upright picture, which loading gives.
 struct ImageInfo {
   std::int64_t w = 0;
   std::int64_t h = 0;
   int channels = 0;  ///< 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; a palette counts as what its colours are
   int bits = 8;      ///< per channel: 8 or 16 (fewer are widened to 8 when read)
   ImageFormat format = ImageFormat::png;
-  int decoding_copies = 1;   ///< how much memory decoding takes besides the file, in copies of the pixels, about
+  int orientation = 1;      ///< what EXIF says of how the stored pixels lie, 1 to 8; 5 to 8 are turned by 90 degrees
+  int decoding_copies = 1;  ///< how much memory decoding takes besides the file, in copies of the pixels, about
 
   bool has_alpha() const { return channels == 2 || channels == 4; }
 };
@@ -62,22 +61,34 @@ inline std::uint32_t little_endian(Bytes bytes) {
   return value;
 }
 
-struct FreeMemory {
-  void operator()(void* memory) const { std::free(memory); }
-};
+/// The extents of the picture as it lies in the file: an ImageInfo for decoders.
+inline ImageInfo as_stored(ImageInfo info) {
+  if (info.orientation >= 5) std::swap(info.w, info.h);
+  return info;
+}
 
-/// A decoded picture: rows of stored_w pixels of `stored_channels` samples of info.bits bits, without padding, the whole or
-/// the part at the top left that was asked for. More samples than info.channels may be stored (a grey palette expanded to
-/// RGB): the first ones count. Samples of 16 bits have the machine's byte order.
+/// A decoded picture: rows of stored_w pixels of info.channels samples of info.bits bits, without padding, the whole or the
+/// part at the top left that was asked for. `info` has the extents as_stored. Samples of 16 bits have the machine's byte order.
 struct DecodedImage {
   ImageInfo info;
-  int stored_channels = 0;
   std::int64_t stored_w = 0;
-  std::vector<unsigned char> own;                   // of a decoder of Strata's
-  std::unique_ptr<void, FreeMemory> stb = nullptr;  // of stb's
-
-  const void* samples() const { return stb ? stb.get() : own.data(); }
+  std::vector<unsigned char> samples;
 };
+
+/// The place in the stored picture, of h rows and w columns, of pixel (y, x) of the upright one.
+inline std::pair<std::int64_t, std::int64_t> upright_source(int orientation, std::int64_t h, std::int64_t w, std::int64_t y,
+                                                            std::int64_t x) {
+  switch (orientation) {
+    case 2: return {y, w - 1 - x};
+    case 3: return {h - 1 - y, w - 1 - x};
+    case 4: return {h - 1 - y, x};
+    case 5: return {x, y};
+    case 6: return {h - 1 - x, y};
+    case 7: return {h - 1 - x, w - 1 - y};
+    case 8: return {x, w - 1 - y};
+    default: return {y, x};
+  }
+}
 
 /// Swaps the bytes of 16-bit samples between the machine's order and most significant byte first.
 inline void swap_big_endian(std::span<unsigned char> samples) {

@@ -1,159 +1,133 @@
-// The container of PNG files (ISO/IEC 15948): reads headers, checks that a file is whole and undamaged (stb_image does
-// neither look at the checksums nor at the end), and writes 8 and 16 bit files (stb_image_write writes 8 bit alone).
+// The container of PNG files (ISO/IEC 15948): reads headers, and checks that a file is whole, undamaged and understood.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <limits>
-#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "strata/data/detail/crc32.hpp"
+#include "strata/data/detail/exif.hpp"
 #include "strata/data/detail/image_bytes.hpp"
-#include "strata/data/detail/stb.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
 inline constexpr std::array<unsigned char, 8> png_signature{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 
-inline ImageInfo png_header(Bytes header) {
+struct PngStructure {
+  ImageInfo info;
+  int depth = 8, colour = 0;  // bits a sample; 0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGB and alpha
+  bool interlaced = false;
+  bool has_key = false;       // tRNS
+  Bytes palette, key;         // PLTE's colours and tRNS's levels of alpha, or the colour that is transparent
+  std::size_t compressed = 0; // bytes of pixels
+  std::vector<Bytes> colour_chunks;  // whole ones that say what the samples mean: cHRM, gAMA, sRGB, cICP, mDCV, cLLI
+  Bytes icc, density;                // what is in iCCP and pHYs
+
+  /// Samples a pixel in the file.
+  int samples() const { return colour == 0 || colour == 3 ? 1 : colour == 4 ? 2 : colour == 2 ? 3 : 4; }
+  std::size_t row_bytes(std::int64_t w) const { return (std::size_t(w) * std::size_t(samples() * depth) + 7) / 8; }
+  /// 8 or 16 bits a sample, neither a palette, nor a transparent colour, nor interlaced.
+  bool usual() const { return depth >= 8 && colour != 3 && !has_key && !interlaced; }
+};
+
+inline PngStructure png_header(Bytes header) {
   const int bits = header[8], colour = header[9];
   const bool fits = colour == 0   ? bits == 1 || bits == 2 || bits == 4 || bits == 8 || bits == 16
                     : colour == 3 ? bits == 1 || bits == 2 || bits == 4 || bits == 8
                                   : (colour == 2 || colour == 4 || colour == 6) && (bits == 8 || bits == 16);
   if (!fits || header[10] != 0 || header[11] != 0 || header[12] > 1)
     throw BadImage(concat("its PNG header is invalid (", bits, " bits, colour type ", colour, ")"));
-  ImageInfo info;
-  info.format = ImageFormat::png;
-  info.w = big_endian(header.subspan(0, 4));
-  info.h = big_endian(header.subspan(4, 4));
-  info.bits = bits == 16 ? 16 : 8;
-  info.decoding_copies = bits < 8 || colour == 3 || header[12] == 1 ? 4 : 1;  // stb's way is the longer one
-  info.channels = colour == 0 ? 1 : colour == 4 ? 2 : colour == 6 ? 4 : 3;
-  return info;
+  PngStructure png;
+  png.depth = bits, png.colour = colour, png.interlaced = header[12] == 1;
+  png.info.format = ImageFormat::png;
+  png.info.w = big_endian(header.subspan(0, 4));
+  png.info.h = big_endian(header.subspan(4, 4));
+  png.info.bits = bits == 16 ? 16 : 8;
+  png.info.channels = colour == 0 ? 1 : colour == 4 ? 2 : colour == 6 ? 4 : 3;
+  return png;
 }
 
-/// Reads the chunks up to the first of the pixels, or, when `whole`, all of them and their checksums.
-inline ImageInfo read_png_structure(Bytes file, bool whole) {
-  ImageInfo info;
-  bool palette = false;
+/// What tRNS, PLTE and their like make of the picture that the header describes.
+inline void read_png_chunk(PngStructure& png, const std::string& name, Bytes body, Bytes chunk) {
+  if (name == "PLTE") {
+    if (!png.palette.empty() || png.has_key || body.empty() || body.size() % 3 != 0 || body.size() > 768)
+      throw BadImage("it is damaged: its PNG palette is impossible");
+    png.palette = body;
+    bool grey = png.colour == 3;
+    for (std::size_t i = 0; i < body.size(); i += 3) grey = grey && body[i] == body[i + 1] && body[i] == body[i + 2];
+    if (grey) png.info.channels = 1;
+  } else if (name == "tRNS") {
+    const std::size_t size = body.size();
+    if (png.has_key || png.colour >= 4 || (png.colour == 0 && size != 2) || (png.colour == 2 && size != 6) ||
+        (png.colour == 3 && (size == 0 || size > png.palette.size() / 3)))
+      throw BadImage("it is damaged: its PNG transparency is impossible");
+    png.has_key = true;
+    png.key = body;
+    png.info.channels = png.colour == 0 ? 2 : 4;
+  } else if (name == "eXIf") {
+    png.info.orientation = read_exif(body).orientation;
+  } else if (name == "iCCP") {
+    png.icc = body;
+  } else if (name == "pHYs") {
+    png.density = body;
+  } else {
+    for (const char* kept : {"cHRM", "gAMA", "sRGB", "cICP", "mDCV", "cLLI"})
+      if (name == kept) png.colour_chunks.push_back(chunk);
+  }
+}
+
+/// Reads the chunks up to the first of the pixels, or, when `whole`, all of them and their checksums. Throws BadImage, also
+/// for pixels that so few compressed bytes cannot hold.
+inline PngStructure read_png_structure(Bytes file, bool whole) {
+  PngStructure png;
+  enum { before, inside, after } pixels = before;
   std::size_t at = png_signature.size();
   for (bool first = true;; first = false) {
     const std::uint32_t length = big_endian(part(file, at, 4, "a PNG chunk's length"));
     const Bytes type = part(file, at + 4, 4, "a PNG chunk's name");
     const std::string name(type.begin(), type.end());
+    if (first && name == "CgBI")
+      throw BadImage("it is a PNG of Apple's own kind (CgBI), as Xcode makes for iPhones: convert it back, as with "
+                     "xcrun pngcrush -revert-iphone-optimizations");
     if (first != (name == "IHDR") || (first && length != 13)) throw BadImage("its PNG header is missing or misplaced");
-    if (!whole && name == "IDAT") return info;
+    if (length > 0x7FFFFFFFu) throw BadImage("it is damaged: a PNG chunk is longer than may be");
+    if (name == "IDAT" && png.colour == 3 && png.palette.empty()) throw BadImage("it is damaged: its PNG palette is missing");
+    if (!whole && name == "IDAT") break;
     const Bytes body = part(file, at + 8, length, concat("the PNG chunk ", name).c_str());
     const std::uint32_t crc = big_endian(part(file, at + 8 + length, 4, "a PNG chunk's checksum"));
     if (crc != crc32(file.subspan(at + 4, length + std::size_t{4})))
       throw BadImage(concat("it is damaged: the checksum of the PNG chunk ", name, " does not match"));
-    if (first) {
-      info = png_header(body);
-      palette = body[9] == 3;
-    } else if (name == "PLTE" && palette) {
-      bool grey = length >= 3;
-      for (std::size_t i = 0; i + 2 < length; i += 3) grey = grey && body[i] == body[i + 1] && body[i] == body[i + 2];
-      info.channels = grey ? 1 : 3;
-    } else if (name == "tRNS" && !info.has_alpha()) {
-      info.channels = palette ? 4 : info.channels + 1;
-      info.decoding_copies = 4;
-    } else if (name == "IEND") {
-      return info;
+    const bool critical = type[0] < 'a';
+    if (critical && name != "IHDR" && name != "PLTE" && name != "IDAT" && name != "IEND")
+      throw BadImage(concat("it has a PNG chunk '", name, "' that this program does not know, and without which its pixels "
+                            "cannot be understood"));
+    if (name == "IDAT") {
+      if (pixels == after) throw BadImage("it is damaged: its PNG pixels are in two places");
+      pixels = inside;
+      png.compressed += length;
+    } else if (pixels == inside) {
+      pixels = after;
     }
+    if (first)
+      png = png_header(body);
+    else if (pixels == before)
+      read_png_chunk(png, name, body, file.subspan(at, std::size_t{12} + length));
+    else if (name == "PLTE" || name == "tRNS")
+      throw BadImage(concat("it is damaged: the PNG chunk ", name, " comes behind the pixels"));
+    if (name == "IEND") break;
     at += std::size_t{12} + length;
   }
-}
-
-/// One row's bytes under PNG's filter `type` (0 none, 1 sub, 2 up, 3 average, 4 Paeth), `step` bytes a pixel.
-inline void png_filter(int type, const unsigned char* row, const unsigned char* above, std::size_t size,
-                       std::size_t step, unsigned char* out) {
-  for (std::size_t i = 0; i < size; ++i) {
-    const int a = i >= step ? row[i - step] : 0;
-    const int b = above ? above[i] : 0;
-    const int c = above && i >= step ? above[i - step] : 0;
-    int guess = 0;
-    if (type == 1) guess = a;
-    if (type == 2) guess = b;
-    if (type == 3) guess = (a + b) / 2;
-    if (type == 4) {
-      const int pa = std::abs(b - c), pb = std::abs(a - c), pc = std::abs(a + b - 2 * c);
-      guess = pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
-    }
-    out[i] = static_cast<unsigned char>(row[i] - guess);
-  }
-}
-
-inline void append_big_endian(std::vector<unsigned char>& out, std::uint32_t value) {
-  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<unsigned char>(value >> shift));
-}
-
-/// A PNG file in three parts, so that what is compressed need not be copied.
-struct PngFile {
-  std::vector<unsigned char> head, tail;
-  std::unique_ptr<unsigned char, FreeMemory> compressed;
-  std::size_t compressed_size = 0;
-
-  std::array<Bytes, 3> parts() const { return {head, {compressed.get(), compressed_size}, tail}; }
-};
-
-/// A PNG file of h rows of w pixels; 16-bit samples are given most significant byte first. It filters in the samples' own
-/// memory, and takes no more of it where `samples` has capacity for h bytes more.
-inline PngFile encode_png(std::vector<unsigned char> samples, std::int64_t w, std::int64_t h, int channels, int bits) {
-  const std::size_t step = std::size_t(channels * bits / 8);
-  const std::size_t row_bytes = std::size_t(w) * step;
-  if (samples.size() + std::size_t(h) > std::size_t(std::numeric_limits<int>::max()) / 2)
-    throw BadImage(concat(w, "x", h, " pixels are too many for one PNG file (1 GiB of samples at most)"));
-  samples.resize((row_bytes + 1) * std::size_t(h));
-  std::vector<unsigned char> trial(row_bytes), best(row_bytes);
-  // From the last row to the first: each moves down by as many bytes as there are rows above it.
-  for (std::int64_t y = h - 1; y >= 0; --y) {
-    const unsigned char* row = samples.data() + std::size_t(y) * row_bytes;
-    const unsigned char* above = y > 0 ? row - row_bytes : nullptr;
-    int best_type = 0;
-    std::int64_t best_cost = std::numeric_limits<std::int64_t>::max();
-    for (int type = 0; type < 5; ++type) {  // the specification's advice: the least sum of absolute differences
-      png_filter(type, row, above, row_bytes, step, trial.data());
-      std::int64_t cost = 0;
-      for (const unsigned char byte : trial) cost += byte < 128 ? byte : 256 - byte;
-      if (cost < best_cost) {
-        best_cost = cost;
-        best_type = type;
-        best.swap(trial);
-      }
-    }
-    unsigned char* to = samples.data() + std::size_t(y) * (row_bytes + 1);
-    *to = static_cast<unsigned char>(best_type);
-    std::copy(best.begin(), best.end(), to + 1);
-  }
-  PngFile file;
-  int size = 0;
-  file.compressed.reset(stb::stbi_zlib_compress(samples.data(), int(samples.size()), &size, 8));
-  if (!file.compressed) throw BadImage("there is not enough memory to compress it");
-  file.compressed_size = std::size_t(size);
-
-  constexpr std::array<unsigned char, 5> colour_types{0, 0, 4, 2, 6};
-  std::vector<unsigned char>& head = file.head;
-  head.assign(png_signature.begin(), png_signature.end());
-  const auto begin_chunk = [&](const char* name, std::uint32_t length) {
-    append_big_endian(head, length);
-    for (int i = 0; i < 4; ++i) head.push_back(static_cast<unsigned char>(name[i]));
-  };
-  begin_chunk("IHDR", 13);
-  append_big_endian(head, std::uint32_t(w));
-  append_big_endian(head, std::uint32_t(h));
-  for (const int byte : {bits, int(colour_types[std::size_t(channels)]), 0, 0, 0})
-    head.push_back(static_cast<unsigned char>(byte));
-  append_big_endian(head, crc32(Bytes(head).last(13 + 4)));
-  begin_chunk("IDAT", std::uint32_t(size));
-  append_big_endian(file.tail, crc32(file.parts()[1], crc32(Bytes(head).last(4))));
-  for (const char byte : {'\0', '\0', '\0', '\0', 'I', 'E', 'N', 'D'}) file.tail.push_back(static_cast<unsigned char>(byte));
-  append_big_endian(file.tail, crc32(Bytes(file.tail).last(4)));
-  return file;
+  ImageInfo& info = png.info;
+  info.decoding_copies = (png.usual() ? 1 : 2) + (info.orientation == 1 ? 0 : 1);
+  constexpr std::size_t most = 1032;  // of deflate: a match of 258 bytes takes two bits at least
+  if (whole && info.w > 0 && info.h > 0 &&
+      (std::size_t(info.h) > png.compressed * most || png.row_bytes(info.w) > png.compressed * most / std::size_t(info.h)))
+    throw TruncatedImage(concat("it is damaged: ", png.compressed, " compressed bytes cannot hold its ", info.w, "x", info.h, " pixels"));
+  if (info.orientation >= 5) std::swap(info.w, info.h);
+  return png;
 }
 
 }  // namespace strata::inline STRATA_ABI::detail

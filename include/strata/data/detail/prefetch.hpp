@@ -32,7 +32,7 @@ class Prefetcher {
       : make_(std::move(make)), last_(last), wanted_(first), claimed_(first) {
     if (workers == 0) return;
     queue_ = std::make_unique<Queue>();
-    queue_->slots.resize(std::size_t(ahead));
+    queue_->places.resize(std::size_t(ahead));
     queue_->threads.reserve(std::size_t(workers));
     try {
       for (int worker = 0; worker < workers; ++worker) queue_->threads.emplace_back([this] { work(*queue_); });
@@ -64,7 +64,7 @@ class Prefetcher {
     Slot taken;
     {
       std::unique_lock lock(queue.guard);
-      Slot& slot = queue.slots[std::size_t(wanted_) % queue.slots.size()];
+      Slot& slot = queue.places[std::size_t(wanted_) % queue.places.size()];
       queue.made.wait(lock, [&] { return slot.result.has_value() || slot.failure; });
       taken = std::exchange(slot, Slot{});
       wanted_ = taken.failure ? last_ : wanted_ + 1;
@@ -91,7 +91,7 @@ class Prefetcher {
   struct Queue {
     std::mutex guard;
     std::condition_variable made, room;
-    std::vector<Slot> slots;  // result `index` waits in slot index % size
+    std::vector<Slot> places;  // result `index` waits in slot index % size
     bool stopping = false;
     std::vector<std::thread> threads;
   };
@@ -100,7 +100,7 @@ class Prefetcher {
     std::unique_lock lock(queue.guard);
     while (true) {
       queue.room.wait(lock, [&] {
-        return queue.stopping || claimed_ >= last_ || claimed_ < wanted_ + std::int64_t(queue.slots.size());
+        return queue.stopping || claimed_ >= last_ || claimed_ < wanted_ + std::int64_t(queue.places.size());
       });
       if (queue.stopping || claimed_ >= last_) return;
       const std::int64_t index = claimed_++;
@@ -112,7 +112,7 @@ class Prefetcher {
         made.failure = std::current_exception();
       }
       lock.lock();
-      queue.slots[std::size_t(index) % queue.slots.size()] = std::move(made);
+      queue.places[std::size_t(index) % queue.places.size()] = std::move(made);
       queue.made.notify_one();
     }
   }

@@ -1,5 +1,8 @@
-// Sean Barrett's stb_image and stb_image_write (PNG and JPEG only), inside a namespace of Strata: a program that has
-// its own copy of stb, of any version and with any settings, before or after this header, is not touched.
+// Sean Barrett's stb_image (JPEG only) and stb_image_write, inside a namespace of Strata: a program that has its own copy of
+// stb, of any version and with any settings, before or after this header, is not touched.
+//
+//     stb::Memory memory(most_bytes);     // of all that stb takes until the end of the scope
+//     unsigned char* pixels = stb::stbi_load_from_memory(...);
 #pragma once
 
 #pragma GCC system_header  // stb's warnings are not the user's
@@ -11,6 +14,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include <limits.h>
 #include <math.h>
@@ -33,19 +37,58 @@ namespace strata::inline STRATA_ABI::detail::stb {
 
 using ::abs;  // strata::abs, of images, would hide it
 
-/// The most bytes one allocation of stb may have on this thread; a small file can ask for gigabytes.
-inline std::size_t& allocation_limit() {
-  thread_local std::size_t limit = SIZE_MAX;
-  return limit;
-}
-/// Zeros: of a damaged JPEG file stb looks at Huffman tables that it never filled, and at their places in its memory.
-inline void* limited_malloc(std::size_t bytes) { return bytes > allocation_limit() ? nullptr : std::calloc(bytes, 1); }
-inline void* limited_realloc(void* memory, std::size_t bytes) {
-  return bytes > allocation_limit() ? nullptr : std::realloc(memory, bytes);
-}
+/// What stb takes on this thread while this lives: `limit` bytes at most at any time, and given back at the end. Where there
+/// is no more, bad_alloc is thrown through stb, which writes to nowhere where it looks at all.
+class Memory {
+ public:
+  explicit Memory(std::size_t limit) : left_(limit), outer_(current()) { current() = this; }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() {
+    while (first_) give_back(first_ + 1);
+    current() = outer_;
+  }
 
-/// For stb, which copies nothing to nowhere where a PNG file has an empty piece of data.
-inline void* memcpy(void* to, const void* from, std::size_t bytes) { return bytes == 0 ? to : std::memcpy(to, from, bytes); }
+  static void* take(std::size_t bytes) { return resize(nullptr, bytes); }
+  static void* resize(void* memory, std::size_t bytes) {
+    Memory& all = *current();
+    Block* const old = memory ? static_cast<Block*>(memory) - 1 : nullptr;
+    const std::size_t before = old ? old->bytes : 0;
+    if (bytes > all.left_ + before) throw std::bad_alloc();
+    // Zeros, of a whole block alone: of a damaged file stb may look at what it never filled.
+    Block* const block = static_cast<Block*>(old ? std::realloc(old, sizeof(Block) + bytes) : std::calloc(sizeof(Block) + bytes, 1));
+    if (!block) throw std::bad_alloc();
+    if (!old) block->next = all.first_;
+    block->bytes = bytes;
+    (block->previous ? block->previous->next : all.first_) = block;
+    if (block->next) block->next->previous = block;
+    all.left_ = all.left_ + before - bytes;
+    return block + 1;
+  }
+  static void give_back(void* memory) {
+    if (!memory) return;
+    Memory& all = *current();
+    Block* const block = static_cast<Block*>(memory) - 1;
+    (block->previous ? block->previous->next : all.first_) = block->next;
+    if (block->next) block->next->previous = block->previous;
+    all.left_ += block->bytes;
+    std::free(block);
+  }
+
+ private:
+  struct alignas(16) Block {
+    Block *previous, *next;
+    std::size_t bytes;
+  };
+  static Memory*& current() {
+    thread_local Memory* memory = nullptr;
+    return memory;
+  }
+
+  Block* first_ = nullptr;
+  std::size_t left_;
+  Memory* outer_;
+};
 
 }  // namespace strata::inline STRATA_ABI::detail::stb
 
@@ -158,13 +201,12 @@ inline void* memcpy(void* to, const void* from, std::size_t bytes) { return byte
 #define STB_IMAGE_STATIC
 #define STBI_NO_STDIO
 #define STBI_NO_LINEAR
-#define STBI_ONLY_PNG
 #define STBI_ONLY_JPEG
 #define STBI_FAILURE_USERMSG
 #define STBI_ASSERT(condition) ((void)0)
-#define STBI_MALLOC(bytes) limited_malloc(bytes)
-#define STBI_REALLOC(memory, bytes) limited_realloc(memory, bytes)
-#define STBI_FREE(memory) std::free(memory)
+#define STBI_MALLOC(bytes) Memory::take(bytes)
+#define STBI_REALLOC(memory, bytes) Memory::resize(memory, bytes)
+#define STBI_FREE(memory) Memory::give_back(memory)
 
 #undef STB_IMAGE_WRITE_IMPLEMENTATION
 #undef STB_IMAGE_WRITE_STATIC
@@ -173,6 +215,9 @@ inline void* memcpy(void* to, const void* from, std::size_t bytes) { return byte
 #define STB_IMAGE_WRITE_STATIC
 #define STBI_WRITE_NO_STDIO
 #define STBIW_ASSERT(condition) ((void)0)
+#define STBIW_MALLOC(bytes) Memory::take(bytes)
+#define STBIW_REALLOC(memory, bytes) Memory::resize(memory, bytes)
+#define STBIW_FREE(memory) Memory::give_back(memory)
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
