@@ -86,13 +86,14 @@ class Parameter : public detail::Anchored {
  public:
   constexpr Parameter() = default;
   constexpr explicit Parameter(const Shape& shape, float value = 0)
-      : initial_(value), value_(shape, [&] { return Tensor<float>::full(shape, value); }) {}
+      : Anchored(shape.size() != 0), initial_(value), value_(shape, [&] { return Tensor<float>::full(shape, value); }) {}
 
   constexpr Parameter(const Parameter& other)
       : Anchored(other), requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)),
         grad_(detail::clone(other.grad_)), has_grad_(other.has_grad_) {}
   Parameter(Parameter&&) = default;
   constexpr Parameter& operator=(Parameter other) noexcept {
+    Anchored::operator=(other);
     requires_grad = other.requires_grad;
     initial_ = other.initial_;
     value_ = std::move(other.value_);
@@ -180,7 +181,7 @@ class Buffer : public detail::Anchored {
  public:
   constexpr Buffer() = default;
   constexpr explicit Buffer(const Shape& shape, float value = 0)
-      : value_(shape, [&] { return Tensor<float>::full(shape, value); }) {}
+      : Buffer(detail::HeldTensor(shape, [&] { return Tensor<float>::full(shape, value); })) {}
   /// A buffer of whole numbers; converting the network leaves it as it is.
   static constexpr Buffer integers(const Shape& shape, std::int64_t value = 0) {
     return Buffer(detail::HeldTensor(shape, [&] { return Tensor<std::int64_t>::full(shape, value); }));
@@ -189,6 +190,7 @@ class Buffer : public detail::Anchored {
   constexpr Buffer(const Buffer& other) : Anchored(other), value_(detail::clone(other.value_)) {}
   Buffer(Buffer&&) = default;
   constexpr Buffer& operator=(Buffer other) noexcept {
+    Anchored::operator=(other);
     value_ = std::move(other.value_);
     return *this;
   }
@@ -216,7 +218,8 @@ class Buffer : public detail::Anchored {
   const AnyTensor& any_value() const& { return *value_; }
 
  private:
-  constexpr explicit Buffer(detail::HeldTensor value) : value_(std::move(value)) {}
+  constexpr explicit Buffer(detail::HeldTensor value)
+      : Anchored(detail::shape_of(value).size() != 0), value_(std::move(value)) {}
 
   detail::HeldTensor value_ = detail::no_tensor();
 };

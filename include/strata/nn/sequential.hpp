@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -93,13 +94,24 @@ template <std::size_t... I, class... Ms>
 struct Links<std::index_sequence<I...>, Ms...>
     : IndexedLink<I, typename decltype(Chain<Ms...>::template link_before<I>())::type>... {};
 
-/// A tuple whose elements are constructed one after another: a standard library may begin at the last, and a layer's weights
-/// depend on how many were constructed before it (nn/init.hpp).
+/// A tuple whose elements are constructed from the last to the first, as libstdc++ does and libc++ does not: a layer's first
+/// weights depend on how many layers were constructed before it (nn/init.hpp).
 template <class... Ms>
-constexpr std::tuple<Ms...> made_in_order() {
-  if constexpr ((... && std::is_move_constructible_v<Ms>))
-    if (!std::is_constant_evaluated()) return std::tuple<Ms...>{Ms()...};  // the compiler draws no weights
+constexpr std::tuple<Ms...> last_made_first() {
+#if defined(__GLIBCXX__)
   return std::tuple<Ms...>();
+#else
+  if constexpr ((... && std::is_move_constructible_v<Ms>)) {
+    if (std::is_constant_evaluated()) return std::tuple<Ms...>();  // the compiler draws no weights
+    std::tuple<std::optional<Ms>...> made;
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (std::get<sizeof...(Ms) - 1 - I>(made).emplace(), ...);
+      return std::tuple<Ms...>(std::move(*std::get<I>(made))...);
+    }(std::index_sequence_for<Ms...>{});
+  } else {
+    return std::tuple<Ms...>();
+  }
+#endif
 }
 
 /// The signature of a chain. A struct, since in() == 0 must not name maps<0, 0>.
@@ -119,7 +131,7 @@ class Sequential : public Layer<Sequential<Ms...>> {
   static constexpr bool has_state = (... || detail::holds_state<Ms>);
   static constexpr std::size_t size = sizeof...(Ms);
 
-  std::tuple<Ms...> layers = detail::made_in_order<Ms...>();
+  std::tuple<Ms...> layers = detail::last_made_first<Ms...>();
 
   template <std::size_t I>
   auto& layer() & {
