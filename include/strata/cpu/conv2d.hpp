@@ -247,6 +247,13 @@ inline std::size_t conv2d_input_workspace(const Conv2dProblem& p) {
   if (detail::use_winograd_backward_input(p)) return winograd_workspace_bytes(p, true);
   return detail::use_strided_winograd(p) ? strided_winograd_workspace_bytes(p, true) : direct_workspace_bytes(p, true);
 }
+/// So many rows of the result are computed together, and columns: the rounding of each depends on all that they read. 1 for a
+/// direct convolution, where a pixel's sum has the same terms in the same order wherever it lies.
+constexpr int conv2d_rows_together(const Conv2dProblem& p) { return detail::use_winograd(p) ? winograd::step * p.dilation : 1; }
+/// The same for the gradient for the input, which a transposed convolution computes.
+constexpr int conv2d_input_rows_together(const Conv2dProblem& p) {
+  return detail::use_winograd_backward_input(p) ? winograd::step * p.dilation : 1;
+}
 /// Whether the input's normalisation is applied where it is read; else a normalised copy is made.
 constexpr bool conv2d_normalises_on_load(const Conv2dProblem& p) { return detail::use_winograd(p); }
 

@@ -75,24 +75,24 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
   mutable cpu::PackedWeights packed;  ///< for Infer passes
 
   /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
-  ConvTranspose2d() { detail::draw_default_weights(weight); }
+  constexpr ConvTranspose2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
     if constexpr (has_bias) f("bias", self.bias);
   }
 
-  /// The convolution that it is the adjoint of, for images of h x w pixels.
-  static constexpr Conv2dProblem adjoint(std::int64_t n, std::int64_t h, std::int64_t w) {
-    return {.n = n, .h = h * stride, .w = w * stride, .in = Out, .out = In, .kernel = Kernel, .stride = stride, .padding = padding};
-  }
-
   static constexpr bool is_leaf_layer = true;
   static constexpr void trace(auto& t) {
+    const Extents x = t.extents();
     t.channels(Out);
-    t.parameters(std::int64_t{Out} * In * Kernel * Kernel + (has_bias ? Out : 0));
-    t.multiply_adds(t.extents().h * t.extents().w * Out * In * Kernel * Kernel);
-    t.transposed_window(Kernel, stride);
+    t.multiply_adds(x.h * x.w * Out * In * Kernel * Kernel);
+    t.transposed_window(Kernel, stride, padding, cpu::conv2d_input_rows_together(problem_for(1, x.h, x.w)));
+  }
+  static LayerMemory memory(const Shape& x) {
+    const Conv2dProblem p = problem_for(x.n(), x.h(), x.w());
+    return {.forward = cpu::conv2d_input_workspace(p), .weight_gradient = cpu::conv2d_weight_workspace(p),
+            .input_gradient = cpu::conv2d_forward_workspace(p, true), .packed = cpu::conv2d_transposed_packed_bytes(p)};
   }
   static std::string name() {
     std::string text = concat("ConvTranspose2d(", In, ", ", Out, ", kernel_size=", Kernel, ", stride=", stride);
@@ -105,7 +105,7 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
   static auto forward(auto& self, P& pass, Var<In, T> x) {
     check_same_device(x.device(), self.weight.device(), name);
     if (x.size() == 0) throw ShapeError(concat(name(), ": the image has no pixels"));
-    const Conv2dProblem problem = adjoint(x.n(), x.h(), x.w());
+    const Conv2dProblem problem = problem_for(x.n(), x.h(), x.w());
     const T* weight = std::as_const(self.weight).template value<T>().data();
     Image<Out, T> image(x.n(), problem.h, problem.w, x.pool());
     const T* bias = nullptr;
@@ -130,6 +130,11 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
                                      Activation::none, precision, {.accumulate = dx.accumulate});
       }, x, self.weight, self.bias);
     return y;
+  }
+
+  /// The convolution whose adjoint this is.
+  static constexpr Conv2dProblem problem_for(std::int64_t n, std::int64_t h, std::int64_t w) {
+    return {.n = n, .h = h * stride, .w = w * stride, .in = Out, .out = In, .kernel = Kernel, .stride = stride, .padding = padding};
   }
 
   static_assert(In > 0 && Out > 0, "strata::ConvTranspose2d<In, Out, Kernel>: channel counts must be positive");
