@@ -1,5 +1,5 @@
-// Where a program that makes pictures of pictures writes: checked as a whole, before any work. Nothing it reads is written over,
-// whatever the name: another spelling, a link, a folder given twice; and no two results get one name.
+// Where a program that makes pictures of pictures writes: checked as a whole, before any work. Nothing it reads is written
+// over, whatever the name: another spelling, a link, a folder given twice; and no two results get one name.
 //
 //     outputs::check_apart({"a.jpg", "b.jpg", "net.safetensors"}, {{"a.jpg", "out/a.png"}, {"b.jpg", "out/b.png"}});
 //     outputs::check_place("out/a.png", overwrite);
@@ -27,6 +27,12 @@ struct Output {
   fs::path input, path;  // what it is made of, and where it goes
 };
 
+/// Whether it is a folder; not when its name is too long to be asked about.
+inline bool is_folder(const fs::path& path) {
+  std::error_code none;
+  return fs::is_directory(path, none);
+}
+
 /// One name for each file: of a folder's device and number, and the file's own name in it.
 inline std::string identity(const fs::path& path) {
   struct stat status {};
@@ -39,8 +45,7 @@ inline std::string identity(const fs::path& path) {
 inline void check_place(const fs::path& path, bool overwrite) {
   (void)st::detail::format_of_name(path);
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  std::error_code none;
-  if (!fs::is_directory(folder, none)) throw st::FileError(st::concat(path.string(), ": there is no folder ", folder.string()));
+  if (!is_folder(folder)) throw st::FileError(st::concat(path.string(), ": there is no folder ", folder.string()));
   if (::access(folder.c_str(), W_OK | X_OK) != 0)
     throw st::FileError(st::concat(path.string(), ": the folder ", folder.string(), " cannot be written to"));
   const long longest = ::pathconf(folder.c_str(), _PC_NAME_MAX);
@@ -48,7 +53,8 @@ inline void check_place(const fs::path& path, bool overwrite) {
   if (longest > 0 && length > std::size_t(longest))
     throw st::FileError(st::concat(path.string(), ": the name has ", length, " bytes, the folder ", folder.string(), " allows ",
                                    longest, "; choose a shorter one"));
-  if (fs::is_directory(path, none)) throw st::FileError(st::concat(path.string(), ": is a folder, wanted a picture"));
+  if (is_folder(path)) throw st::FileError(st::concat(path.string(), ": is a folder, wanted a picture"));
+  std::error_code none;
   if (!overwrite && fs::exists(fs::symlink_status(path, none)))
     throw st::FileError(st::concat(path.string(), ": is there already; choose another output, or give --overwrite"));
 }
@@ -84,7 +90,8 @@ inline void check_run_folder(const fs::path& folder, const std::vector<std::stri
   std::error_code none;
   for (const std::string& images : image_folders)
     if (fs::equivalent(folder, images, none))
-      throw st::FileError(st::concat("--checkpoint-dir ", folder.string(), ": is the folder of the images ", images, "; choose another"));
+      throw st::FileError(st::concat("--checkpoint-dir ", folder.string(), ": is the folder of the images ", images,
+                                     "; choose another"));
 }
 
 /// Makes a folder for outputs. Throws FileError when it cannot be one, and when it is a folder that pictures are read from.
@@ -95,7 +102,7 @@ inline void make_folder(const fs::path& folder, const std::vector<fs::path>& inp
       throw st::FileError(st::concat(folder.string(), ": is the folder of the inputs; choose another output"));
   failure.clear();
   fs::create_directories(folder, failure);
-  if (!fs::is_directory(folder))
+  if (!is_folder(folder))
     throw st::FileError(st::concat(folder.string(), ": cannot be a folder, which several inputs want as output",
                                    failure ? ": " + failure.message() : ""));
 }

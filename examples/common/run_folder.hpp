@@ -205,7 +205,8 @@ class RunFolder {
   }
 
   void forget_best(st::CheckpointInfo& at, const std::string& why) const {
-    std::printf("note: %s (%s): the best is looked for anew from here on\n", why.c_str(), at.extra["best"].c_str());
+    std::printf("note: %s (%s): the best is looked for anew from here on\n", why.c_str(),
+                at.extra.contains("best") ? at.extra["best"].c_str() : st::concat(*at.best, " dB").c_str());
     at.best.reset();
     at.extra.erase("best");
   }

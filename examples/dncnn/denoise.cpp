@@ -104,7 +104,7 @@ void denoise(const Net& net, const fs::path& input, const fs::path& output, cons
 /// The pictures to do, each with its place, checked before any work.
 std::vector<outputs::Output> plan(const fs::path& input, const fs::path& output, const fs::path& weights) {
   std::vector<outputs::Output> all;
-  if (fs::is_directory(input)) {
+  if (outputs::is_folder(input)) {
     const std::vector<fs::path> files = st::list_images(input);
     outputs::make_folder(output, {input});
     for (const fs::path& file : files) all.push_back({file, output / file.filename().replace_extension(".png")});
@@ -139,7 +139,7 @@ int main(int argc, char** argv) {
     return device::with("dncnn_denoise", device_name, [&](st::Device device) {
       const std::vector<outputs::Output> pictures = plan(input, output, weights);
       return dncnn::with_network(weights, device, [&](const auto& net) {
-        if (!fs::is_directory(input)) {
+        if (!outputs::is_folder(input)) {
           denoise(net, pictures.front().input, pictures.front().path, infer);
           return 0;
         }

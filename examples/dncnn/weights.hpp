@@ -44,7 +44,8 @@ void check_finite(const Net& net, const std::filesystem::path& path) {
   st::for_each_tensor(net, [&](const std::string& name, const auto& tensor) {
     for (const float number : tensor.template value<float>().span())
       if (!std::isfinite(number))
-        throw st::FileError(st::concat(path.string(), ": ", name, " holds numbers that are not finite (NaN or infinity); wanted other weights"));
+        throw st::FileError(st::concat(path.string(), ": ", name,
+                                       " holds numbers that are not finite (NaN or infinity); wanted other weights"));
   });
 }
 

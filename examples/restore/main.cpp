@@ -108,8 +108,8 @@ class Program {
     const bool grey_in_rgb = picture.channels >= 3 && st::is_grey(picture);
     if (may_be_grey && grey_in_rgb) task = Task::denoise_grey;
     const std::vector<float>& numbers = weights(task, input);
-    std::string how = st::concat(picture.w, "x", picture.h, grey_in_rgb ? " grey in RGB" : picture.channels >= 3 ? " colour" : " grey",
-                                 picture.has_alpha() ? " with alpha, " : ", ", picture.bits, " bit");
+    const char* const kind = grey_in_rgb ? " grey in RGB" : picture.channels >= 3 ? " colour" : " grey";
+    std::string how = st::concat(picture.w, "x", picture.h, kind, picture.has_alpha() ? " with alpha, " : ", ", picture.bits, " bit");
     if (picture.orientation != 1) how += st::concat(", turned upright (EXIF orientation ", picture.orientation, ")");
     float sigma = 0;
     if (!upscaling) {
@@ -196,9 +196,9 @@ int run(const Options& options) {
   if (options.task == "upscale" && options.sigma != "auto") throw st::ValueError("--sigma is for denoise; upscale takes none");
   Program program(options);
   std::vector<fs::path> files, folders;
-  bool many = options.inputs.size() > 1 || fs::is_directory(options.output);
+  bool many = options.inputs.size() > 1 || outputs::is_folder(options.output);
   for (const fs::path& input : options.inputs) {
-    if (!fs::is_directory(input)) {
+    if (!outputs::is_folder(input)) {
       files.push_back(input);
       continue;
     }

@@ -32,7 +32,8 @@ inline Memory memory_for(const strata::ImageInfo& info, std::int64_t file, Task 
   const bool upscaling = task == Task::upscale;
   const std::int64_t scale = upscaling ? super_resolution::factor : 1;
   const std::int64_t pixels = info.h * info.w, samples = pixels * info.channels * (info.bits / 8);
-  const std::int64_t result = scale * scale * samples, longest = 2 * scale * std::max(info.w, info.h) * info.channels * (info.bits / 8);
+  const std::int64_t result = scale * scale * samples;
+  const std::int64_t longest = 2 * scale * std::max(info.w, info.h) * info.channels * (info.bits / 8);  // two rows
   const std::int64_t before = upscaling || compare ? samples : 0;  // what of the input is still there beside the result
 
   const std::int64_t distances = info.has_alpha() ? pixels : 0;  // of spread_visible_colours
@@ -49,7 +50,8 @@ inline Memory memory_for(const strata::ImageInfo& info, std::int64_t file, Task 
   if (ensemble)
     memory.network = std::max(memory.network, needed(info.w, info.h));
   const std::int64_t sum = ensemble ? pixels * scale * scale * (!upscaling && info.channels >= 3 ? 3 : 1) * std::int64_t(sizeof(float)) : 0;
-  memory.running = program + before + result + sum + memory.network + (upscaling ? bicubic_bytes(info.h, info.w, info.channels) : 0);
+  const std::int64_t bicubic = upscaling ? bicubic_bytes(info.h, info.w, info.channels) : 0;
+  memory.running = program + before + result + sum + memory.network + bicubic;
   return memory;
 }
 

@@ -163,6 +163,12 @@ struct Holders {
   }
 };
 
+struct WithoutBias {
+  st::Parameter weight{st::Shape{2}}, bias{st::Shape{0}};
+  WithoutBias() {}
+  static constexpr void visit(auto& self, auto&& f) { f("weight", self.weight); }
+};
+
 struct Room {
   alignas(st::Parameter) std::byte bytes[sizeof(st::Parameter)];
   st::Parameter a;
@@ -228,6 +234,16 @@ TEST_CASE("a forgotten member is found in classes that the compiler cannot look 
   CHECK(names_of(many).size() == 21);
   Extended extended;
   CHECK(names_of(extended) == Names{"a", "b", "c"});
+}
+
+TEST_CASE("a parameter without numbers, as the bias of a layer that has none, need not be listed") {
+  WithoutBias layer;
+  CHECK(names_of(layer) == Names{"weight"});
+  layer.bias = st::Parameter(st::Shape{3});
+  CHECK_THROWS_WITH_AS(st::zero_grad(layer), doctest::Contains("one lies behind 'weight'"), st::Error);
+  WithoutBias copy = layer, moved = std::move(layer);
+  CHECK_THROWS_AS(st::zero_grad(copy), st::Error);
+  CHECK_THROWS_AS(st::zero_grad(moved), st::Error);
 }
 
 TEST_CASE("memory in which a parameter has lain is not taken for one") {

@@ -243,14 +243,14 @@ TEST_CASE("memory that runs out at any moment is an error, and the network and t
 
   /// Calls use() with every allocation failing in turn, until none does; each time it throws or not, check(done) looks.
   /// A reader says which file it was.
-  const auto each_failure = [](const std::filesystem::path& read, auto&& use, auto&& check) {
+  const auto each_failure = [](const std::filesystem::path& read, auto&& use, auto&& check, bool and_all_after = false) {
     for (long n = 1;; ++n) {
       CAPTURE(n);
       st::cpu_pool().trim();  // so that tensors ask for memory too
       bool done = false, failed = false;
       std::string text;
       try {
-        const strata_test::FailNthAllocation failing(n);
+        const strata_test::FailNthAllocation failing(n, and_all_after);
         try {
           use();
           done = true;
@@ -289,6 +289,13 @@ TEST_CASE("memory that runs out at any moment is an error, and the network and t
                    io_test::number(net, 100);
                  });
   }
+  const auto numbered = io_test::numbers(net);
+  each_failure({}, [&] { st::load_weights(golden / "zip.pth", net); },
+               [&](bool done) {
+                 CHECK((io_test::numbers(net) != numbered) == done);
+                 io_test::number(net, 100);
+               },
+               true);
   // An error stays one: what does not fit is never taken for something else.
   for (const auto& path : {golden / "spectral_norm.pth", golden / "five_extents.pth", golden / "whole_module.pth"}) {
     CAPTURE(path.string());

@@ -52,13 +52,17 @@ class AnchorHandle {
 /// What is assigned to one changes its numbers and leaves it in its place.
 class Anchored {
  public:
-  /// What the first bytes of each are, by which visit.hpp finds those that no list names.
+  /// What the first bytes are of each that has numbers, by which listed.hpp finds those that no list names.
   static constexpr std::uint64_t mark = 0x9C6E51A73B4D82F1u;
 
   constexpr Anchored() = default;
-  constexpr Anchored(const Anchored&) {}
-  constexpr Anchored(Anchored&& other) noexcept { other.end(Fate::moved); }
-  constexpr Anchored& operator=(const Anchored&) noexcept { return *this; }
+  constexpr explicit Anchored(bool has_numbers) : mark_(has_numbers ? mark : 0) {}
+  constexpr Anchored(const Anchored& other) : mark_(other.mark_) {}
+  constexpr Anchored(Anchored&& other) noexcept : mark_(other.mark_) { other.end(Fate::moved); }
+  constexpr Anchored& operator=(const Anchored& other) noexcept {
+    mark_ = other.mark_;
+    return *this;
+  }
   constexpr ~Anchored() {
     end(Fate::destroyed);
     if (!std::is_constant_evaluated()) *const_cast<volatile std::uint64_t*>(&mark_) = 0;  // memory keeps what lay in it
@@ -71,12 +75,12 @@ class Anchored {
 
  private:
   constexpr void end(Fate fate) noexcept {
-    if (anchor_ == nullptr) return;
+    if (std::is_constant_evaluated() || anchor_ == nullptr) return;  // nobody points to what the compiler makes
     anchor_->fate.store(fate, std::memory_order_relaxed);
     AnchorHandle::drop(std::exchange(anchor_, nullptr));
   }
 
-  std::uint64_t mark_ = mark;
+  std::uint64_t mark_ = 0;
   mutable Anchor* anchor_ = nullptr;
 };
 

@@ -71,7 +71,7 @@ void add_gradients(Tape& tape, const Gradients& gradients, const Inputs& inputs,
 /// f of the operands as variables of a pass of type P. What is an expression is computed, and recorded, from left to right:
 /// as arguments of a call they would be in an order that differs between compilers, and so would gradients' last bits.
 template <Pass P, class F, class... Xs>
-auto with_vars(F&& f, const Xs&... operands) {
+constexpr auto with_vars(F&& f, const Xs&... operands) {
   return std::apply(f, std::tuple<std::remove_cvref_t<decltype(var_in<P>(operands))>...>{var_in<P>(operands)...});
 }
 
@@ -81,9 +81,6 @@ auto with_vars(F&& f, const Xs&... operands) {
 /// backward runs only when a gradient is needed.
 template <Pass P, class Forward, class Backward, class... Xs>
 auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs) {
-  static_assert((... && !Symbolic<Xs>),
-                "strata: a module that uses custom_op cannot be exported by itself: give it a second call operator, "
-                "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
   return detail::with_vars<P>([&]<int... C, class... T>(const Var<C, T>&... x) {
     (check_pass(pass, x, "custom_op"), ...);
     auto image = forward(x.value()...);
@@ -102,6 +99,16 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
     }
     return y;
   }, inputs...);
+}
+
+/// One sentence where the forward is followed.
+template <Pass P, class Forward, class Backward, Symbolic X, class... Xs>
+auto custom_op(P&, Forward, Backward, const X& input, const Xs&...) {
+  static_assert(sizeof(X) == 0,
+                "strata: a module that uses custom_op cannot be followed: have it say what it does to an image, in "
+                "'static constexpr void trace(auto& t)' (nn/following.hpp), and, to be exported, in a second call operator, "
+                "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
+  return detail::var_in<P>(input);  // nothing else fails after the sentence above
 }
 
 /// The channels of the images one after another, as torch.cat(dim=1). N, H and W must agree: ShapeError.
@@ -138,8 +145,8 @@ auto cat(P& pass, const Xs&... inputs) {
 }
 
 template <Pass P, Symbolic... Xs>
-auto cat(P&, const Xs&... inputs) {
-  return detail::with_vars<P>([](const auto&... x) { return symbolic_cat(x...); }, inputs...);  // io/onnx_export.hpp
+constexpr auto cat(P&, const Xs&... inputs) {
+  return detail::with_vars<P>([](const auto&... x) { return symbolic_cat(x...); }, inputs...);  // nn/follow.hpp, io/onnx_export.hpp
 }
 
 /// Length channels of x, from number Start on, as torch.narrow along dimension 1.
@@ -164,13 +171,13 @@ auto narrow(P& pass, const X& input) {
 }
 
 template <int Start, int Length, Pass P, Symbolic X>
-auto narrow(P&, const X& input) {
-  return symbolic_narrow<Start, Length>(detail::var_in<P>(input));  // io/onnx_export.hpp
+constexpr auto narrow(P&, const X& input) {
+  return symbolic_narrow<Start, Length>(detail::var_in<P>(input));
 }
 
 /// x in N parts of equally many channels, one after another, as torch.chunk along dimension 1: a std::array.
 template <int N, Pass P, class X>
-auto chunk(P& pass, const X& input) {
+constexpr auto chunk(P& pass, const X& input) {
   const auto x = detail::var_in<P>(input);
   constexpr int channels = decltype(x)::channels;
   constexpr bool divides = N > 0 && channels % N == 0;
@@ -216,7 +223,7 @@ auto expand_as(P& pass, const S& one_pixel, const X& like) {
 }
 
 template <Pass P, Symbolic S, Symbolic X>
-auto expand_as(P&, const S& one_pixel, const X& like) {
+constexpr auto expand_as(P&, const S& one_pixel, const X& like) {
   return detail::with_vars<P>([](const auto& s, const auto& x) { return symbolic_expand_as(s, x); }, one_pixel, like);
 }
 

@@ -91,8 +91,8 @@ class Scalar {
   std::int64_t id_ = -1;
 };
 
-/// A variable or expression without numbers, with which a network's forward is followed: to write it as an ONNX graph
-/// (io/onnx_export.hpp). A module whose forward cannot be followed gives a second call operator for `st::Symbolic auto`.
+/// A variable or expression without numbers, with which a network's forward is followed: to learn what it does
+/// (nn/follow.hpp), or to write it as an ONNX graph (io/onnx_export.hpp).
 template <class X>
 concept Symbolic = requires { typename X::value_type::is_symbol; };
 
@@ -108,7 +108,7 @@ struct IsImage<Image<C, T>> : std::true_type {};
 }  // namespace detail
 
 template <int C, class T>
-const Var<C, T>& as_var(const Var<C, T>& x) {
+constexpr const Var<C, T>& as_var(const Var<C, T>& x) {
   return x;
 }
 template <int C, class T>
@@ -122,7 +122,7 @@ Var<C, T> as_var(const Image<C, T>& x) {
 
 /// The tape of the arguments that have one, or nullptr. Throws Error when they were computed in different passes.
 template <class... Xs>
-Tape* common_tape(const Xs&... xs) {
+constexpr Tape* common_tape(const Xs&... xs) {
   Tape* tape = nullptr;
   const auto join = [&](Tape* other) {
     if (tape != nullptr && other != nullptr && tape != other)

@@ -180,7 +180,7 @@ class AtomicFile {
   /// Writes over bytes that are there already.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     if (is_stream_) {
-      if (held_.size() < offset + bytes.size()) held_.resize(std::size_t(offset) + bytes.size());
+      if (held_.size() < offset + bytes.size()) held_.resize(offset + bytes.size());
       std::copy(bytes.begin(), bytes.end(), held_.begin() + std::ptrdiff_t(offset));
       return;
     }
@@ -240,9 +240,15 @@ class AtomicFile {
           ++attempt;
         continue;
       }
-      struct stat made {};
       const bool examined = ::flock(file_.number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-      if (examined || ::fstat(file_.number(), &made) != 0 || made.st_nlink == 0) {  // taken for an abandoned one
+      struct stat made {};
+      if (::fstat(file_.number(), &made) != 0) {
+        const int reason = errno;
+        ::unlink(name.c_str());
+        errno = reason;
+        detail::file_failed(path_, "cannot be examined");
+      }
+      if (examined || made.st_nlink == 0) {  // another writer takes it for an abandoned one, and away
         ++attempt;
         continue;
       }

@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 
+#include "strata/core/fork.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
@@ -17,12 +19,17 @@ namespace strata::inline STRATA_ABI::cpu {
 /// Safe to use from several threads. A copy shares what is held so far, which never changes.
 class PackedWeights {
  public:
-  PackedWeights() = default;
-  PackedWeights(const PackedWeights& other) noexcept : held_(other.held()) {}
-  PackedWeights& operator=(const PackedWeights& other) {
-    auto entry = other.held();
-    hold(std::move(entry));
+  constexpr PackedWeights() = default;
+  constexpr PackedWeights(const PackedWeights& other) : PackedWeights() {
+    if (!std::is_constant_evaluated()) hold(other.held());
+  }
+  constexpr PackedWeights(PackedWeights&& other) noexcept : held_(std::exchange(other.held_, nullptr)) {}
+  constexpr PackedWeights& operator=(PackedWeights other) noexcept {
+    std::swap(held_, other.held_);
     return *this;
+  }
+  constexpr ~PackedWeights() {
+    if (!std::is_constant_evaluated()) delete held_;
   }
 
   struct Entry {
@@ -43,20 +50,27 @@ class PackedWeights {
   }
 
  private:
-  std::shared_ptr<const Entry> held() const {
-    const std::lock_guard lock(guard());
-    return held_;
-  }
-  void hold(std::shared_ptr<const Entry> entry) {  // what was held goes after the lock
-    const std::lock_guard lock(guard());
-    held_.swap(entry);
-  }
+  // No std::shared_ptr as a member: the compiler makes layers too, to find a network's facts (nn/follow.hpp), and cannot
+  // destroy one.
+  using Held = std::shared_ptr<const Entry>;
 
+  Held held() const {
+    const std::lock_guard lock(guard());
+    return held_ != nullptr ? *held_ : Held();
+  }
+  void hold(Held entry) {  // what was held goes after the lock
+    auto other = std::make_unique<Held>(std::move(entry));
+    const std::lock_guard lock(guard());
+    if (held_ != nullptr)
+      held_->swap(*other);
+    else
+      held_ = other.release();
+  }
   // One for all, taken for as long as a pointer is copied.
   struct Guard : strata::detail::ForkSafeMutex {};
   static Guard& guard() { return strata::detail::lasting<Guard>(); }
 
-  std::shared_ptr<const Entry> held_;
+  Held* held_ = nullptr;
 };
 
 }  // namespace strata::inline STRATA_ABI::cpu

@@ -51,10 +51,10 @@ struct SaveOptions {
 
 namespace detail {
 
-/// The first `limit` bytes of a regular file. When the first of them, a usual header's size, are there, check(them, size of
+/// The first `limit` bytes of a regular file. When the first of them, a usual header's size, are there, inspect(them, size of
 /// the file) may throw: nothing more is read then.
 template <class Check>
-std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::uintmax_t limit, Check check) {
+std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::uintmax_t limit, Check inspect) {
   const auto failed = [&](const char* what) {
     return FileError(concat(path.string(), ": ", what, ": ", std::error_code(errno, std::generic_category()).message()));
   };
@@ -84,7 +84,7 @@ std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::ui
       if (count == 0) throw FileError(concat(path.string(), ": reading it failed: it has become shorter"));
       done += std::size_t(count);
     }
-    if (std::exchange(unchecked, false)) check(Bytes(bytes), std::uintmax_t(status.st_size));
+    if (std::exchange(unchecked, false)) inspect(Bytes(bytes), std::uintmax_t(status.st_size));
   }
   return bytes;
 }

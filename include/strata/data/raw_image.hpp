@@ -112,7 +112,7 @@ inline void spread_visible_colours(RawImage& image) {
     const unsigned char* const at = pixel(y, x) + colours;
     return bytes == 1 ? 257 * at[0] : at[0] << 8 | at[1];
   };
-  constexpr unsigned char far = 255;
+  constexpr unsigned char unreached = 255;
   std::vector<unsigned char> distance(std::size_t(h * w), 0);  // rows or columns to a visible pixel
   bool any = false;
   for (std::int64_t y = 0; y < h; ++y)
@@ -123,7 +123,7 @@ inline void spread_visible_colours(RawImage& image) {
         for (std::int64_t j = std::max<std::int64_t>(y - 1, 0); j <= std::min(y + 1, h - 1); ++j)
           for (std::int64_t i = std::max<std::int64_t>(x - 1, 0); i <= std::min(x + 1, w - 1); ++i)
             hidden = hidden || 16 * own < alpha(j, i);
-      if (hidden) distance[std::size_t(y * w + x)] = far;
+      if (hidden) distance[std::size_t(y * w + x)] = unreached;
       any = any || hidden;
     }
   if (!any) return;
@@ -132,8 +132,8 @@ inline void spread_visible_colours(RawImage& image) {
     if (j < 0 || j >= h || i < 0 || i >= w) return;
     unsigned char& own = distance[std::size_t(y * w + x)];
     const int there = distance[std::size_t(j * w + i)];
-    if (there == far || std::min(there + 1, far - 1) >= own) return;
-    own = static_cast<unsigned char>(std::min(there + 1, far - 1));
+    if (there == unreached || std::min(there + 1, unreached - 1) >= own) return;
+    own = static_cast<unsigned char>(std::min(there + 1, unreached - 1));
     std::copy_n(pixel(j, i), colours, pixel(y, x));
   };
   for (std::int64_t y = 0; y < h; ++y)

@@ -17,6 +17,7 @@
 
 #include "strata/autograd/backend.hpp"
 #include "strata/cpu/batch_norm.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 #include "strata/tensor/pool_allocator.hpp"
 
@@ -82,7 +83,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
     f("num_batches_tracked", self.num_batches_tracked);
   }
   static constexpr bool is_leaf_layer = true;
-  static constexpr void trace(auto& t) { t.parameters(2 * Channels); }
+  static constexpr void trace(auto&) {}
+  static LayerMemory memory(const Shape&) { return {.gradient_in_place = true, .normalises_later = true}; }
   static std::string name() { return concat("BatchNorm2d(", Channels, ", eps=", eps, ", momentum=", momentum, ")"); }
 
   /// Scale and shift of every channel by the running statistics.

@@ -8,12 +8,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "strata/autograd/backend.hpp"
 #include "strata/core/checksum.hpp"
 #include "strata/cpu/conv2d.hpp"
 #include "strata/nn/batch_norm.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
 
@@ -95,7 +97,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
   mutable cpu::PackedWeights packed;  ///< for Infer passes
 
   /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
-  Conv2d() { detail::draw_default_weights(weight); }
+  constexpr Conv2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -104,10 +106,16 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
 
   static constexpr bool is_leaf_layer = true;
   static constexpr void trace(auto& t) {
+    const Extents x = t.extents();
     t.channels(Out);
-    t.window(Kernel, stride, padding, dilation);
-    t.parameters(std::int64_t{Out} * In * Kernel * Kernel + (has_bias ? Out : 0));
+    t.window(Kernel, stride, padding, dilation, cpu::conv2d_rows_together(problem_for(1, x.h, x.w)));
     t.multiply_adds(t.extents().h * t.extents().w * Out * In * Kernel * Kernel);
+  }
+  static LayerMemory memory(const Shape& x) {
+    const Conv2dProblem p = problem_for(x.n(), x.h(), x.w());
+    return {.forward = cpu::conv2d_forward_workspace(p, true), .weight_gradient = cpu::conv2d_weight_workspace(p),
+            .input_gradient = cpu::conv2d_input_workspace(p), .packed = cpu::conv2d_packed_bytes(p),
+            .reads_unnormalised = true, .normalises_a_copy = !cpu::conv2d_normalises_on_load(p)};
   }
   static std::string name() {
     std::string text = concat("Conv2d(", In, ", ", Out, ", kernel_size=", Kernel);
@@ -115,6 +123,12 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     if (padding != 0) text += concat(", padding=", padding);
     if (dilation != 1) text += concat(", dilation=", dilation);
     return text + (has_bias ? ")" : ", bias=False)");
+  }
+
+  /// Of a layer that is never trained.
+  static LayerMemory inference_memory(const Shape& x) {
+    const Conv2dProblem p = problem_for(x.n(), x.h(), x.w());
+    return {.forward = cpu::conv2d_forward_workspace(p, true), .packed = cpu::conv2d_packed_bytes(p)};
   }
 
   /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x. Statistics of it on request.
@@ -197,8 +211,11 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     if (x.n() < 1 || x.h() + 2 * padding < reach || x.w() + 2 * padding < reach)
       throw ShapeError(concat(name(), ": an image of ", x.h(), " x ", x.w(), " pixels (batch of ", x.n(),
                               ") is too small: padded, it must reach ", reach, " x ", reach));
-    return {.n = x.n(), .h = x.h(), .w = x.w(), .in = In, .out = Out, .kernel = Kernel, .stride = stride,
-            .padding = padding, .dilation = dilation};
+    return problem_for(x.n(), x.h(), x.w());
+  }
+  static constexpr Conv2dProblem problem_for(std::int64_t n, std::int64_t h, std::int64_t w) {
+    return {.n = n, .h = h, .w = w, .in = In, .out = Out, .kernel = Kernel, .stride = stride, .padding = padding,
+            .dilation = dilation};
   }
 
   static_assert(In > 0 && Out > 0, "strata::Conv2d<In, Out, Kernel>: channel counts must be positive");

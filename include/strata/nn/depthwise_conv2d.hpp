@@ -12,6 +12,7 @@
 #include "strata/autograd/backend.hpp"
 #include "strata/cpu/depthwise_conv2d.hpp"
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
 
@@ -31,7 +32,7 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
   Parameter bias{has_bias ? Shape{C} : Shape{0}};
 
   /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
-  DepthwiseConv2d() { detail::draw_default_weights(weight); }
+  constexpr DepthwiseConv2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -42,7 +43,6 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
   static constexpr void trace(auto& t) {
     t.channels(C);
     t.window(Kernel, stride, padding, dilation);
-    t.parameters(std::int64_t{C} * Kernel * Kernel + (has_bias ? C : 0));
     t.multiply_adds(t.extents().h * t.extents().w * C * Kernel * Kernel);
   }
   static std::string name() {

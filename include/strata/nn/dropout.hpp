@@ -16,6 +16,7 @@
 
 #include "strata/autograd/backend.hpp"
 #include "strata/core/parallel.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -28,6 +29,7 @@ class DropoutOf : public Layer<DropoutOf<Probability>> {
   static constexpr double p = double(Probability::num) / double(Probability::den);
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto&) {}
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false, .gives_its_input = true}; }
   static std::string name() { return concat("Dropout(p=", p, ")"); }
 
   template <Pass P, int C, class T>

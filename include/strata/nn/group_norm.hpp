@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "strata/autograd/backend.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -75,10 +76,7 @@ class GroupNorm : public detail::GroupNormalisation<GroupNorm<Groups, Channels, 
     f("weight", self.weight);
     f("bias", self.bias);
   }
-  static constexpr void trace(auto& t) {
-    t.parameters(2 * Channels);
-    t.looks_at_whole_image();
-  }
+  static constexpr void trace(auto& t) { t.looks_at_whole_image(); }
   static std::string name() { return concat("GroupNorm(", Groups, ", ", Channels, ", eps=", eps, ")"); }
 
   /// For io/onnx_export.hpp: a group as one channel of an instance normalisation.
@@ -134,7 +132,10 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
     f("weight", self.weight);
     f("bias", self.bias);
   }
-  static constexpr void trace(auto& t) { t.parameters(2 * Channels); }
+  static constexpr void trace(auto&) {}
+  static LayerMemory memory(const Shape& x) {
+    return {.kept = MemoryPool::block_bytes(std::size_t(2 * x.n() * x.h() * x.w()) * sizeof(float))};
+  }
   static std::string name() { return concat("LayerNorm2d(", Channels, ", eps=", eps, ")"); }
 
   template <Pass P, class T>

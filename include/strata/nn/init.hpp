@@ -129,10 +129,27 @@ struct Orthogonal {
 
 namespace detail {
 
-inline std::uint32_t next_default_weights() {
-  thread_local std::uint32_t layers = 0;  // constructed by this thread so far
-  return layers++;
+/// Layers that this thread has constructed so far.
+inline std::uint32_t& default_weights_drawn() {
+  thread_local std::uint32_t layers = 0;
+  return layers;
 }
+inline std::uint32_t next_default_weights() { return default_weights_drawn()++; }
+
+/// Layers that are constructed while it lives do not count.
+class DefaultWeightsUntouched {
+ public:
+  constexpr DefaultWeightsUntouched() {
+    if (!std::is_constant_evaluated()) drawn_ = default_weights_drawn();
+  }
+  DefaultWeightsUntouched(const DefaultWeightsUntouched&) = delete;
+  constexpr ~DefaultWeightsUntouched() {
+    if (!std::is_constant_evaluated()) default_weights_drawn() = drawn_;
+  }
+
+ private:
+  std::uint32_t drawn_ = 0;
+};
 
 /// The weights that a layer is constructed with.
 constexpr void draw_default_weights(Parameter& weight) {

@@ -19,7 +19,7 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   Parameter weight{Shape{Out, In}};
   Parameter bias{Bias ? Shape{Out} : Shape{0}};
 
-  Linear() { detail::draw_default_weights(weight); }
+  constexpr Linear() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -27,8 +27,8 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   }
   static constexpr bool is_leaf_layer = true;
   static constexpr void trace(auto& t) {
+    t.wants(1, 1);
     t.channels(Out);
-    t.parameters(std::int64_t{Out} * In + (Bias ? Out : 0));
     t.multiply_adds(std::int64_t{Out} * In);
   }
   static std::string name() {
@@ -71,9 +71,11 @@ class Flatten : public Layer<Flatten<C, H, W>> {
   static constexpr bool has_state = false, is_leaf_layer = true;
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto& t) {
+    t.wants(H, W);
     t.whole_image();
     t.channels(C * H * W);
   }
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("Flatten(", C, "x", H, "x", W, ")"); }
 
   template <Pass P, class T>
