@@ -8,6 +8,7 @@
 // Names: kernel_method/in/out/batch/height = width/kernel/stride/dilation.
 #include <benchmark/benchmark.h>
 
+#include <array>
 #include <cstdint>
 #include <utility>
 
@@ -31,7 +32,7 @@ void convolution(benchmark::State& state, Kernel kernel, Method method) {
                             .out = int(state.range(1)),
                             .kernel = size,
                             .stride = int(state.range(5)),
-                            .padding = dilation * (size / 2),
+                            .padding = dilation * ((size - 1) / 2),
                             .dilation = dilation};
   auto x = random_numbers(p.input_size()), y = random_numbers(p.output_size());
   auto weight = random_numbers(p.weight_size()), bias = random_numbers(p.out);
@@ -45,9 +46,9 @@ void convolution(benchmark::State& state, Kernel kernel, Method method) {
         return st::cpu::conv2d_forward(p, x.data(), weight.data(), bias.data(), y.data());
       case Kernel::backward_input:
         if (method == Method::direct)
-          return st::cpu::direct_backward_input(p, y.data(), weight.data(), x.data(), false);
+          return st::cpu::direct_backward_input<float>(p, y.data(), weight.data(), x.data(), {});
         if (method == Method::winograd)
-          return st::cpu::winograd_backward_input(p, y.data(), weight.data(), x.data(), false);
+          return st::cpu::winograd_backward_input(p, y.data(), weight.data(), x.data(), {});
         return st::cpu::conv2d_backward_input(p, y.data(), weight.data(), x.data(), false);
       case Kernel::backward_weight:
         if (method == Method::direct)
@@ -83,8 +84,23 @@ void direct_shapes(benchmark::internal::Benchmark* b) {
   add(b, 64, 64, 3, 1, 2);
 }
 
+/// DCGAN's discriminator at 64 x 64, the gradient for the input being its generator; U-Net's and ResNet's.
+void strided_shapes(benchmark::internal::Benchmark* b) {
+  b->UseRealTime()->Unit(benchmark::kMillisecond);
+  for (const int n : {64, 16})
+    for (const auto& [size, in, out] : {std::array{64, 3, 64}, {32, 64, 128}, {16, 128, 256}, {8, 256, 512}})
+      b->Args({in, out, n, size, 4, 2, 1});
+  for (const auto& [size, in, out, kernel] :
+       {std::array{128, 64, 128, 2}, {32, 256, 512, 2}, {56, 64, 128, 3}, {14, 256, 512, 3}, {56, 64, 128, 1}, {64, 64, 64, 5},
+        {224, 3, 64, 7}})
+    b->Args({in, out, 8, size, kernel, 2, 1});
+}
+
 }  // namespace
 
+BENCHMARK_CAPTURE(convolution, forward_strided, Kernel::forward, Method::automatic)->Apply(strided_shapes);
+BENCHMARK_CAPTURE(convolution, backward_input_strided, Kernel::backward_input, Method::automatic)->Apply(strided_shapes);
+BENCHMARK_CAPTURE(convolution, backward_weight_strided, Kernel::backward_weight, Method::automatic)->Apply(strided_shapes);
 BENCHMARK_CAPTURE(convolution, forward_winograd, Kernel::forward, Method::winograd)->Apply(equal_channels);
 BENCHMARK_CAPTURE(convolution, forward_direct, Kernel::forward, Method::direct)->Apply(equal_channels);
 BENCHMARK_CAPTURE(convolution, backward_input_winograd, Kernel::backward_input, Method::winograd)

@@ -16,7 +16,7 @@ struct TwoScales {
   st::Conv2d<2 * Width, 1> join;
 
   // The one list of members: parameters, gradients, checkpoint names and the summary follow from it. The compiler
-  // complains when one is forgotten.
+  // complains when one is forgotten or named twice.
   static constexpr void visit(auto& self, auto&& f) {
     f("fine", self.fine);
     f("coarse", self.coarse);

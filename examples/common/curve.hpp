@@ -61,8 +61,8 @@ inline void write_svg(const std::filesystem::path& path, const std::vector<Panel
     top += 240;
   }
   st::write_file(path, st::concat("<svg xmlns='http://www.w3.org/2000/svg' width='760' height='", top,
-                                  "' font-family='sans-serif' font-size='12'>\n<rect width='100%' height='100%' fill='white'/>\n",
-                                  body, "</svg>\n"));
+                                  "' font-family='sans-serif' font-size='12'>\n",
+                                  "<rect width='100%' height='100%' fill='white'/>\n", body, "</svg>\n"));
 }
 
 }  // namespace curve

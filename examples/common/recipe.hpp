@@ -1,5 +1,5 @@
-// The options that make a training run what it is. They are kept in its checkpoints, so that a run that is resumed goes on
-// with what it began with, and an option that is given anew does what is said of it.
+// The options that make a training run what it is. They are kept in its checkpoints, so that a run that is resumed goes
+// on with what it began with, and an option that is given anew does what is said of it.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -41,8 +41,6 @@ std::string option_text(const T& value) {
     std::string text;
     for (const std::int64_t number : value) text += (text.empty() ? "" : ",") + std::to_string(number);
     return text;
-  } else if constexpr (std::is_enum_v<T>) {
-    return std::to_string(int(value));
   } else {
     return st::detail::number_text(value);
   }
@@ -64,10 +62,6 @@ bool read_option(const std::string& text, T& value) {
       begin = end + 1;
     }
     return true;
-  } else if constexpr (std::is_enum_v<T>) {
-    const auto number = st::detail::parse_number<int>(text);
-    if (number) value = static_cast<T>(*number);
-    return number.has_value();
   } else {
     const auto number = st::detail::parse_number<T>(text);
     if (number) value = *number;
@@ -82,10 +76,12 @@ class Recipe {
   /// The option --name, which is kept in `value`; that must outlive the recipe.
   template <class T>
   void add(std::string name, T& value, Change change = Change::counts) {
-    add(std::move(name), change, [&value] { return detail::option_text(value); },
+    add(
+        std::move(name), change, [&value] { return detail::option_text(value); },
         [&value](const std::string& text) { return detail::read_option(text, value); });
   }
-  void add(std::string name, Change change, std::function<std::string()> text, std::function<bool(const std::string&)> set) {
+  void add(std::string name, Change change, std::function<std::string()> text,
+           std::function<bool(const std::string&)> set) {
     options_.push_back({std::move(name), change, std::move(text), std::move(set)});
   }
 
@@ -103,13 +99,14 @@ class Recipe {
     extra["recipe"] = str();
   }
 
-  /// For a run that goes on from the checkpoint `file`: options that the command line does not give become what they were,
-  /// and of those that it changes one line each says so. Throws ValueError for one that cannot be changed.
+  /// For a run that goes on from the checkpoint `file`: options that the command line does not give become what they
+  /// were, and of those that it changes one line each says so. Throws ValueError for one that cannot be changed.
   void go_on_from(const st::Metadata& extra, const std::filesystem::path& file, const CLI::App& app) {
     bool known = false;
     for (const Option& option : options_) known = known || extra.contains(key(option));
     if (!known) {
-      std::printf("note: %s does not say with which options it was made; those given now, and defaults, count\n", file.c_str());
+      std::printf("note: %s does not say with which options it was made; those given now, and defaults, count\n",
+                  file.c_str());
       all_changed_ = true;
       return;
     }
@@ -118,12 +115,14 @@ class Recipe {
       if (entry == extra.end() || entry->second == option.text()) continue;
       if (app.count("--" + option.name) == 0 && option.change != Change::of_machine) {
         if (!option.set(entry->second))
-          throw st::FileError(st::concat(file.string(), ": its ", entry->first, " is '", entry->second, "', no value of --", option.name));
+          throw st::FileError(st::concat(file.string(), ": its ", entry->first, " is '", entry->second,
+                                         "', no value of --", option.name));
         continue;
       }
       if (option.change == Change::refused)
-        throw st::ValueError(st::concat("--", option.name, " ", option.text(), ": ", file.string(), " does not fit, it was made with ",
-                                        entry->second, "; leave the option out, or train anew in another --checkpoint-dir"));
+        throw st::ValueError(st::concat("--", option.name, " ", option.text(), ": ", file.string(),
+                                        " does not fit, it was made with ", entry->second,
+                                        "; leave the option out, or train anew in another --checkpoint-dir"));
       std::printf("note: from here on %s=%s, before it was %s\n", option.name.c_str(), option.text().c_str(),
                   entry->second.empty() ? "empty" : entry->second.c_str());
       changed_.push_back(option.name);
@@ -132,8 +131,9 @@ class Recipe {
 
   /// Whether one of these options was changed when the run was resumed, or may have been.
   bool changed(std::initializer_list<std::string_view> names) const {
-    return all_changed_ ||
-           std::any_of(names.begin(), names.end(), [&](std::string_view name) { return std::ranges::find(changed_, name) != changed_.end(); });
+    return all_changed_ || std::any_of(names.begin(), names.end(), [&](std::string_view name) {
+             return std::ranges::find(changed_, name) != changed_.end();
+           });
   }
 
  private:

@@ -5,11 +5,12 @@
 //     log.csv, curve.svg   how it went
 //     run.lock             who works here, while somebody does
 //
-// The truth is in latest.safetensors alone, which is written whole or not at all, and says also which validation was the
-// best and what the last line of the log is. The other files are written after it and follow from it: where a run was
-// stopped in between, by whatever, they are put right when it is resumed.
+// The truth is in latest.safetensors alone, which is written whole or not at all, and says also which validation was
+// the best and what the last line of the log is. The other files are written after it and follow from it: where a run
+// was stopped in between, by whatever, they are put right when it is resumed.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -33,21 +34,25 @@ namespace fs = std::filesystem;
 
 class RunFolder {
  public:
-  /// Makes the folder if need be, and locks it. `columns` is the first line of the log: it begins with what a run counts,
-  /// "epoch" or "step", and loss and psnr are its third and fourth. `resume` is empty for a new run, "" for one that goes on
-  /// from the latest checkpoint, or names one; settle(info, file) then hears what that says before anything else is done.
-  /// Throws FileError, and ValueError for a new run where there is one already.
+  /// Makes the folder if need be, and locks it. `columns` is the first line of the log: it begins with what a run
+  /// counts, "epoch" or "step", and loss and psnr are its third and fourth. `resume` is empty for a new run, "" for one
+  /// that goes on from the latest checkpoint, or names one; settle(info, file) then hears what that says before
+  /// anything else is done. Throws FileError, and ValueError for a new run where there is one already.
   template <class Settle>
   RunFolder(fs::path path, std::string columns, const std::optional<std::string>& resume, Settle&& settle)
-      : path_(std::move(path)), columns_(std::move(columns)), unit_(columns_.substr(0, columns_.find(','))), lock_(made(path_)) {
+      : path_(std::move(path)),
+        columns_(std::move(columns)),
+        unit_(columns_.substr(0, columns_.find(','))),
+        lock_(made(path_)) {
     if (!lock_.held())
       std::printf("note: there are no locks in %s: see to it that no other run works there\n", path_.c_str());
     const fs::path previous = st::previous_path(latest());
     if (!resume) {
       for (const fs::path& file : {latest(), previous})
         if (is_there(file))
-          throw st::ValueError(st::concat(file.string(), " is there already: go on from it with --resume, or choose another "
-                                                         "--checkpoint-dir"));
+          throw st::ValueError(st::concat(file.string(),
+                                          " is there already: go on from it with --resume, or choose "
+                                          "another --checkpoint-dir"));
       return;
     }
     if (!resume->empty())
@@ -61,6 +66,10 @@ class RunFolder {
     if (from_.empty()) return;
     start_ = st::read_checkpoint_info(from_);
     settle(*start_, from_);
+    std::error_code unknown;
+    if (is_there(latest()) && !fs::equivalent(path_, from_.has_parent_path() ? from_.parent_path() : ".", unknown))
+      throw st::ValueError(st::concat(latest().string(), " is of another run, and going on from ", from_.string(),
+                                      " would write over it; choose another --checkpoint-dir"));
   }
 
   fs::path latest() const { return path_ / "latest.safetensors"; }
@@ -79,21 +88,22 @@ class RunFolder {
   st::CheckpointInfo load(Net& net, Objects&... objects) {
     st::CheckpointInfo at = st::load_checkpoint(from_, net, objects...);
     if (const std::string name = st::first_not_finite(net, objects...); !name.empty())
-      throw st::FileError(st::concat(from_.string(), ": its ", name, " is not finite, so the run had diverged: go on from another checkpoint"));
+      throw st::FileError(st::concat(from_.string(), ": its ", name,
+                                     " is not finite, so the run had diverged: go on from another checkpoint"));
     rows_ = read_log(from_.parent_path() / "log.csv", count(at));
-    if (const auto last = at.extra.find("log"); last != at.extra.end())
-      if (const std::int64_t number = number_of(last->second); number > 0 && (rows_.empty() || number_of(rows_.back()) < number))
-        rows_.push_back(last->second);
+    if (const auto last = at.extra.find("log"); last != at.extra.end() && number_of(last->second) > last_number())
+      rows_.push_back(last->second);
     return at;
   }
 
-  /// Before a run goes on: sees to it that what `at` says of the best is so, by write() if need be, which writes best() from
-  /// the state that was loaded; and writes the log. `measured_by` says how validations are made.
+  /// Before a run goes on: sees to it that what `at` says of the best is so, by write() if need be, which writes best()
+  /// from the state that was loaded; and writes the log. `measured_by` says how validations are made.
   template <class Write>
   void begin(st::CheckpointInfo& at, const std::string& measured_by, Write&& write) {
     const std::string before = std::exchange(at.extra["validation"], measured_by);
     if (at.best && before != measured_by) {
-      forget_best(at, st::concat("validations of now (", measured_by, ") are not comparable with those before (", before, ")"));
+      forget_best(at, st::concat("validations of now (", measured_by, ") are not comparable with those before (",
+                                 before.empty() ? "of unknown images" : before, ")"));
     } else if (at.best && mark_in_best() != at.extra["best"]) {
       const bool just_now = at.extra["best"] == mark(count(at), *at.best) && (unit_ == "step" || at.batch == 0);
       if (just_now) {
@@ -106,10 +116,12 @@ class RunFolder {
     if (!rows_.empty()) write_log();
   }
 
-  /// Whether this validation is the best so far. It is then noted in `at`: save() that, and write best() with it after that.
+  /// Whether this validation is the best so far. It is then noted in `at`: save() that, and write best() with it after
+  /// that.
   bool is_best(st::CheckpointInfo& at, double psnr) const {
     if (std::isnan(psnr) || psnr == -INFINITY)
-      throw st::NumericError(st::concat("the validation's PSNR is ", psnr, " after ", unit_, " ", count(at), ": ", diverged()));
+      throw st::NumericError(
+          st::concat("the validation's PSNR is ", psnr, " after ", unit_, " ", count(at), ": ", diverged()));
     if (at.best && !(psnr > *at.best)) return false;
     at.best = psnr;
     at.extra["best"] = mark(count(at), psnr);
@@ -153,15 +165,16 @@ class RunFolder {
     if (!at.best) return st::concat("nothing was validated yet, so there is no best ", unit_);
     char number[32];
     std::snprintf(number, sizeof number, "%.3f", *at.best);
-    return st::concat("best PSNR ", number, " dB: ",
-                      mark_in_best() == at.extra.at("best") ? best().string() : best().string() + " held it, and is gone");
+    const bool there = mark_in_best() == at.extra.at("best");
+    return st::concat("best PSNR ", number, " dB: ", best().string(), there ? "" : " held it, and is gone");
   }
 
  private:
   static bool is_there(const fs::path& path) {
     std::error_code failure;
     const fs::file_type type = fs::status(path, failure).type();
-    if (type == fs::file_type::none) throw st::FileError(st::concat(path.string(), ": cannot be examined: ", failure.message()));
+    if (type == fs::file_type::none)
+      throw st::FileError(st::concat(path.string(), ": cannot be examined: ", failure.message()));
     return type != fs::file_type::not_found;
   }
 
@@ -192,7 +205,8 @@ class RunFolder {
   }
 
   void forget_best(st::CheckpointInfo& at, const std::string& why) const {
-    std::printf("note: %s (%s): the best is looked for anew from here on\n", why.c_str(), at.extra["best"].c_str());
+    std::printf("note: %s (%s): the best is looked for anew from here on\n", why.c_str(),
+                at.extra.contains("best") ? at.extra["best"].c_str() : st::concat(*at.best, " dB").c_str());
     at.best.reset();
     at.extra.erase("best");
   }
@@ -202,8 +216,10 @@ class RunFolder {
     return std::strtod(std::string(row).c_str(), nullptr);
   }
   static std::int64_t number_of(const std::string& row) { return std::strtoll(row.c_str(), nullptr, 10); }
+  std::int64_t last_number() const { return rows_.empty() ? 0 : number_of(rows_.back()); }
 
-  /// The whole lines of a log that belong to the first `last` epochs or steps. Throws FileError where it cannot be read.
+  /// The whole lines of a log that belong to the first `last` epochs or steps. Throws FileError where it cannot be
+  /// read.
   std::vector<std::string> read_log(const fs::path& path, std::int64_t last) const {
     std::vector<std::string> rows;
     if (!is_there(path)) return rows;
@@ -213,8 +229,8 @@ class RunFolder {
     const auto commas = [](std::string_view line) { return std::ranges::count(line, ','); };
     for (std::size_t begin = 0, end = 0; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
       const std::string line = text.substr(begin, end - begin);
-      const std::int64_t number = number_of(line);
-      if (number > (rows.empty() ? 0 : number_of(rows.back())) && number <= last && commas(line) == commas(columns_)) rows.push_back(line);
+      const std::int64_t number = number_of(line), before = rows.empty() ? 0 : number_of(rows.back());
+      if (number > before && number <= last && commas(line) == commas(columns_)) rows.push_back(line);
     }
     return rows;
   }

@@ -1,11 +1,12 @@
-// A training run: Adam under a cosine schedule with a moving average of the weights, checkpoints that resume bit for bit,
-// a log and its curve. The program gives the network, the data, the loss and what "good" means.
+// A training run: Adam under a cosine schedule with a moving average of the weights, checkpoints that resume bit for
+// bit, a log and its curve. The program gives the network, the data, the loss and what "good" means.
 //
 //     training::Options options;                     // from the command line: training::add_options(app, options)
 //     training::Recipe recipe = training::recipe_of(options);
 //     recipe.add("channels", channels, training::Change::refused);                  // the program's own options
-//     training::RunFolder folder = training::open(options, recipe, app);            // from here on the options are settled
-//     return training::run(options, recipe, folder, net, patches, loss, images, [&](const auto& net) { return score; });
+//     training::RunFolder folder = training::open(options, recipe, app);            // from here on the options are
+//     settled return training::run(options, recipe, folder, net, patches, loss, images, [&](const auto& net) { return
+//     score; });
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -57,7 +58,7 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--lr", options.lr, "learning rate at the start")->check(CLI::PositiveNumber);
   app.add_option("--clip", options.clip, "largest norm of the gradient")->check(CLI::PositiveNumber);
   app.add_option("--num-workers", options.num_workers, "threads that make batches")->check(CLI::Range(0, 256));
-  app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints and log");
@@ -90,13 +91,14 @@ inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& ap
                    [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
 }
 
-/// Trains, on the device where the network is, until options.steps are done, the run is asked to stop, or the minutes are
-/// over, and returns the program's exit status. `data` gives (input, target) for any index; loss(prediction, target) is a
-/// scalar expression; evaluate(const net&) a Score over `valid_images` images. Leaves in the folder: latest.safetensors to
-/// go on from, best.safetensors with the averaged weights that validated best (and nothing else), log.csv, curve.svg.
+/// Trains, on the device where the network is, until options.steps are done, the run is asked to stop, or the minutes
+/// are over, and returns the program's exit status. `data` gives (input, target) for any index; loss(prediction,
+/// target) is a scalar expression; evaluate(const net&) a Score over `valid_images` images. Leaves in the folder:
+/// latest.safetensors to go on from, best.safetensors with the averaged weights that validated best (and nothing else),
+/// log.csv, curve.svg.
 template <class Net, class Data, class Loss, class Evaluate>
-int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data, const Loss& loss_of,
-        std::size_t valid_images, const Evaluate& evaluate) {
+int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data,
+        const Loss& loss_of, std::size_t valid_images, const Evaluate& evaluate) {
   const st::Device device = st::device_of(net);
   const console::Interrupt& interrupt = folder.interrupt();
   st::Adam adam(net, {.lr = options.lr});
@@ -109,9 +111,12 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
     at = folder.load(net, adam, scheduler, ema);
     if (recipe.changed({"lr", "steps"})) scheduler.set_base_lr(options.lr);
     seconds_before = at.number("seconds");
-    loss_sum = at.number("loss_sum");
-    losses = at.number("losses");
-    std::printf("resumed %s: %lld steps done; %s\n", folder.from().c_str(), static_cast<long long>(at.step), recipe.str().c_str());
+    if (at.extra.contains("losses")) {  // not in checkpoints of before
+      loss_sum = at.number("loss_sum");
+      losses = at.number("losses");
+    }
+    std::printf("resumed %s: %lld steps done; %s\n", folder.from().c_str(), static_cast<long long>(at.step),
+                recipe.str().c_str());
   }
   at.seed = options.seed;
   recipe.write(at.extra);
@@ -125,7 +130,8 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
   };
   const auto save_best = [&] {
     const auto swapped = ema.swap();
-    st::save_weights(folder.best(), net, {{"recipe", recipe.str()}, {"best", at.extra.at("best")}, {"step", st::concat(at.step)}});
+    st::save_weights(folder.best(), net,
+                     {{"recipe", recipe.str()}, {"best", at.extra.at("best")}, {"step", st::concat(at.step)}});
   };
   const auto stop = [&] { return interrupt.requested() || (options.minutes > 0 && total.seconds() > 60 * options.minutes); };
   folder.begin(at, st::concat(recipe.str(/*measures_alone=*/true), " images=", valid_images), save_best);
@@ -148,8 +154,8 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
     if (is_best) save_best();
     folder.write_log();
     std::printf("step %6lld  lr %.2e  loss %.6f  PSNR %.3f dB (baseline %.2f, gain %.2f)  SSIM %.4f  %s\n",
-                static_cast<long long>(at.step), adam.lr(), mean_loss, score.psnr, score.baseline, score.psnr - score.baseline,
-                score.ssim, console::clock_text(seconds).c_str());
+                static_cast<long long>(at.step), adam.lr(), mean_loss, score.psnr, score.baseline,
+                score.psnr - score.baseline, score.ssim, console::clock_text(seconds).c_str());
     std::fflush(stdout);
   };
 

@@ -16,8 +16,8 @@ struct Score {
   std::size_t images = 0;
 };
 
-/// Denoises every image of `data`, or those until stop() says so. The network is not changed. PSNR without rounding, over
-/// all pixels.
+/// Denoises every image of `data`, or those until stop() says so. The network is not changed. PSNR without rounding,
+/// over all pixels.
 template <class Net, int Channels>
 Score evaluate(const Net& net, const st::NoisyImages<Channels>& data, const std::function<bool()>& stop = {}) {
   const st::Device device = st::device_of(net);

@@ -130,7 +130,7 @@ int main(int argc, char** argv) {
   app.add_option("--weights", weights, "safetensors or .pth file, or a checkpoint")->required();
   app.add_option("input", input, "picture or folder")->required();
   app.add_option("output", output, "picture (.png, .jpg, .bmp) or folder")->required();
-  app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", threads, "[all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", device_name, "cpu, cuda or cuda:N");
   device::add_precision(app, infer.precision);
   CLI11_PARSE(app, argc, argv);

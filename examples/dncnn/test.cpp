@@ -27,7 +27,7 @@ int main(int argc, char** argv) {
   app.add_option("--noise", generator, "numpy: as np.random.seed(0) for every image")
       ->check(CLI::IsMember({"numpy", "philox"}));
   app.add_option("--rounding", rounding, "of the result before it is measured")->check(CLI::IsMember({"none", "8bit"}));
-  app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", threads, "[all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", device_name, "cpu, cuda or cuda:N");
   device::add_precision(app, infer.precision);
   CLI11_PARSE(app, argc, argv);

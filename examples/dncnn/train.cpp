@@ -3,7 +3,8 @@
 //     dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --checkpoint-dir out --epochs 10
 //     dncnn_train --train-dir Train400 --valid-dir Set12 --sigma 25 --depth 17 --epochs 50 --checkpoint-dir out
 //     dncnn_train --checkpoint-dir out --resume           # goes on from out/latest.safetensors, bit for bit
-//     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales the loss
+//     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales
+//     the loss
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -60,14 +61,17 @@ struct Options {
     recipe.add("patch-size", patch_size);
     recipe.add("loss", loss);
     recipe.add("optimizer", optimizer, Change::refused);
-    recipe.add("init-lr", Change::counts, [this] { return training::detail::option_text(lr()); },
-               [this](const std::string& text) { return training::detail::read_option(text, init_lr.emplace()); });
+    recipe.add(
+        "init-lr", Change::counts, [this] { return training::detail::option_text(lr()); },
+        [this](const std::string& text) { return training::detail::read_option(text, init_lr.emplace()); });
     recipe.add("momentum", momentum);
     recipe.add("weight-decay", weight_decay);
     recipe.add("clip", clip);
     recipe.add("milestones", milestones);
     recipe.add("gamma", gamma);
-    recipe.add("precision", precision);
+    recipe.add(
+        "precision", Change::counts, [this] { return ::device::name_of(precision); },
+        [this](const std::string& text) { return ::device::find_precision(text, precision); });
     recipe.add("seed", seed);
     recipe.add("device", device, Change::of_machine);
     return recipe;
@@ -75,7 +79,8 @@ struct Options {
 };
 
 template <class Net, class Optimizer>
-int train(const Options& options, const training::Recipe& recipe, training::RunFolder& folder, Net& net, Optimizer& optimizer) {
+int train(const Options& options, const training::Recipe& recipe, training::RunFolder& folder, Net& net,
+          Optimizer& optimizer) {
   const st::Device device = st::device_of(net);
   const console::Interrupt& interrupt = folder.interrupt();
   st::GradScaler scaler({.enabled = options.precision == st::Precision::fp16});
@@ -83,8 +88,11 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
   const st::NoisyPatches<1> patches = dncnn::training_data<1>(
       options.train_dir, options.steps_per_epoch * options.batch_size, options.patch_size, options.sigma);
   const st::NoisyImages<1> valid = dncnn::test_data<1>(options.valid_dir, {.sigma = options.sigma});
-  const st::DataLoader loader(patches, {.batch_size = options.batch_size, .shuffle = true,
-                                        .num_workers = options.num_workers, .drop_last = true, .seed = options.seed});
+  const st::DataLoader loader(patches, {.batch_size = options.batch_size,
+                                        .shuffle = true,
+                                        .num_workers = options.num_workers,
+                                        .drop_last = true,
+                                        .seed = options.seed});
 
   st::CheckpointInfo at;                    // where the run stands
   double loss_sum = 0, seconds_before = 0;  // of this epoch; of earlier runs
@@ -93,8 +101,8 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
     if (recipe.changed({"init-lr", "milestones", "gamma"})) scheduler.set_base_lr(options.lr());
     loss_sum = at.number("loss_sum");
     seconds_before = at.number("seconds");
-    std::printf("resumed %s: %lld epochs and %lld steps done; %s\n", folder.from().c_str(), static_cast<long long>(at.epoch),
-                static_cast<long long>(at.batch), recipe.str().c_str());
+    std::printf("resumed %s: %lld epochs and %lld steps done; %s\n", folder.from().c_str(),
+                static_cast<long long>(at.epoch), static_cast<long long>(at.batch), recipe.str().c_str());
   }
   at.seed = options.seed;
   recipe.write(at.extra);
@@ -122,8 +130,10 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
         pass.backward(scaler.scale(loss));
       } catch (const st::NumericError& error) {
         const std::string name = st::first_not_finite(net, optimizer);
-        throw st::NumericError(st::concat(error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1, "; the first number that is "
-                                          "not finite is ", name.empty() ? "the loss itself" : name, "): ", folder.diverged()));
+        throw st::NumericError(st::concat(error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1,
+                                          "; the first number that is "
+                                          "not finite is ",
+                                          name.empty() ? "the loss itself" : name, "): ", folder.diverged()));
       }
       if (options.clip > 0 && scaler.unscale_(optimizer)) st::clip_grad_norm_(net, options.clip);
       scaler.step(optimizer);  // not where fp16 overflowed
@@ -180,7 +190,12 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
     std::printf("%s; curve: %s\n", folder.conclusion(at).c_str(), folder.curve().c_str());
   }
   std::fflush(stdout);
-  picture::before_after(folder.path() / "before_after.png", net, valid, 0);  // last: all that matters is saved
+  try {
+    picture::before_after(folder.path() / "before_after.png", net, valid, 0);  // last: all that matters is saved
+  } catch (const st::Error& error) {
+    if (!interrupt.requested()) throw;
+    std::fprintf(stderr, "dncnn_train: %s\n", error.what());
+  }
   return interrupt.requested() ? interrupt.exit_status() : 0;
 }
 
@@ -191,7 +206,8 @@ int run(const Options& options, const training::Recipe& recipe, training::RunFol
   net.body.template layer<3>().weight.reset();  // zeros: it starts by taking nothing away, which saves many steps
   std::printf("DnCNN: depth %d, width %d, %lld parameters, receptive field %lld; %s, %d threads, %s\n", Depth, Width,
               static_cast<long long>(st::parameter_count<decltype(net)>),
-              static_cast<long long>(st::receptive_field<decltype(net)>), device.str().c_str(), st::num_threads(), STRATA_ISA);
+              static_cast<long long>(st::receptive_field<decltype(net)>), device.str().c_str(), st::num_threads(),
+              STRATA_ISA);
   st::to(net, device);
   if (options.optimizer == "sgd") {
     st::SGD sgd(net, {.lr = options.lr(), .momentum = options.momentum, .weight_decay = options.weight_decay});
@@ -204,11 +220,14 @@ int run(const Options& options, const training::Recipe& recipe, training::RunFol
 int run(Options& options, const CLI::App& app, st::Device device) {
   training::Recipe recipe = options.recipe();
   outputs::check_run_folder(options.checkpoint_dir, {options.train_dir, options.valid_dir});
-  training::RunFolder folder(options.checkpoint_dir, "epoch,lr,loss,psnr,ssim,seconds", options.resume,
-                             [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
+  training::RunFolder folder(
+      options.checkpoint_dir, "epoch,lr,loss,psnr,ssim,seconds", options.resume,
+      [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
   if (options.depth == 8)
-    return options.width == 32 ? run<32, 8>(options, recipe, folder, device) : run<64, 8>(options, recipe, folder, device);
-  return options.width == 32 ? run<32, 17>(options, recipe, folder, device) : run<64, 17>(options, recipe, folder, device);
+    return options.width == 32 ? run<32, 8>(options, recipe, folder, device)
+                               : run<64, 8>(options, recipe, folder, device);
+  return options.width == 32 ? run<32, 17>(options, recipe, folder, device)
+                             : run<64, 17>(options, recipe, folder, device);
 }
 
 }  // namespace
@@ -242,7 +261,7 @@ int main(int argc, char** argv) {
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints, log and pictures");
   app.add_option("--resume", options.resume, "go on from this checkpoint [latest of --checkpoint-dir]")->expected(0, 1);
-  app.add_option("--threads", options.threads, "threads that compute [all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   device::add_precision(app, options.precision);
   CLI11_PARSE(app, argc, argv);

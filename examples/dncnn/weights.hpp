@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <string>
 
@@ -54,7 +55,8 @@ template <class Use>
 auto with_network(const std::filesystem::path& path, st::Device device, Use&& use) {
   const Architecture found = architecture_of(path);
   const auto load = [&]<class Net>(Net&& net) {
-    st::load_weights(path, net, {.match = st::Match::by_order});
+    for (const std::string& note : st::load_weights(path, net, {.match = st::Match::by_order}).notes)
+      std::fprintf(stderr, "%s\n", note.c_str());
     check_finite(net, path);
     st::to(net, device);
     return use(std::as_const(net));

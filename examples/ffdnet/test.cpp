@@ -28,7 +28,7 @@ struct Options {
 template <int Channels>
 void test(const Options& options, st::Device device) {
   ffdnet::FFDNet<Channels> trained;
-  st::load_weights(options.weights, trained);
+  for (const std::string& note : st::load_weights(options.weights, trained).notes) std::fprintf(stderr, "%s\n", note.c_str());
   auto net = st::fold(trained);
   st::to(net, device);
   const st::MetricOptions protocol{.rounding = options.rounding == "8bit" ? st::Rounding::to_8bit : st::Rounding::none};
@@ -62,7 +62,7 @@ int main(int argc, char** argv) {
   app.add_option("--channels", options.channels, "1 for grey, 3 for colour")->check(CLI::IsMember({1, 3}));
   app.add_option("--rounding", options.rounding, "of the result before it is measured")->check(CLI::IsMember({"none", "8bit"}));
   app.add_flag("--ensemble", options.ensemble, "mean of eight orientations");
-  app.add_option("--threads", options.threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "[all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -3,7 +3,8 @@
 //     ffdnet_train --channels 1 --steps 20000 --checkpoint-dir grey          # dead leaves, no data needed
 //     ffdnet_train --channels 3 --train-dir photos --valid-dir others --checkpoint-dir colour
 //     ffdnet_train --checkpoint-dir grey --resume                            # goes on, bit for bit
-//     ffdnet_train ... --device cuda                                         # where the program was built with strata::cuda
+//     ffdnet_train ... --device cuda                                         # where the program was built with
+//     strata::cuda
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
@@ -18,8 +19,8 @@ namespace st = strata;
 namespace {
 
 template <int Channels>
-int train(const training::Options& options, const training::Recipe& recipe, training::RunFolder& folder, st::Device device,
-          float sigma_max, float valid_sigma) {
+int train(const training::Options& options, const training::Recipe& recipe, training::RunFolder& folder,
+          st::Device device, float sigma_max, float valid_sigma) {
   ffdnet::FFDNet<Channels> net;
   ffdnet::start(net, options.seed);
   st::to(net, device);
@@ -30,8 +31,8 @@ int train(const training::Options& options, const training::Recipe& recipe, trai
       sources::at_least(sources::clean_images<Channels>(options.train_dir, std::size_t(options.images), /*seed=*/1),
                         options.patch_size, "a patch (--patch-size)"),
       1000 * options.batch_size, options.patch_size, sigma_max);
-  const st::NoisyImages<Channels> valid(sources::measurable(sources::clean_images<Channels>(options.valid_dir, 8, /*seed=*/2)),
-                                        {.sigma = valid_sigma});
+  const st::NoisyImages<Channels> valid(
+      sources::measurable(sources::clean_images<Channels>(options.valid_dir, 8, /*seed=*/2)), {.sigma = valid_sigma});
   return training::run(
       options, recipe, folder, net, patches,
       [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); }, valid.size(),
@@ -60,7 +61,8 @@ int main(int argc, char** argv) {
     recipe.add("valid-sigma", valid_sigma, training::Change::measures);
     return device::with("ffdnet_train", options.device, [&](st::Device device) {
       training::RunFolder folder = training::open(options, recipe, app);
-      if (options.patch_size % 2 != 0) throw st::ValueError("--patch-size must be even: the network works at half the size");
+      if (options.patch_size % 2 != 0)
+        throw st::ValueError("--patch-size must be even: the network works at half the size");
       return channels == 1 ? train<1>(options, recipe, folder, device, sigma_max, valid_sigma)
                            : train<3>(options, recipe, folder, device, sigma_max, valid_sigma);
     });

@@ -28,7 +28,7 @@ struct Request {
   std::size_t weight_count;
   std::int64_t h, w;          ///< of the input
   std::int64_t max_bytes;     ///< for all that the network takes
-  int threads;                ///< 0: all cores
+  int threads;                ///< 0: all it may use
   Rows* rows;
 };
 

@@ -35,7 +35,7 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--max-memory", options.max_memory, "limit, as 512M or 2G");
   app.add_flag("--ensemble", options.ensemble, "mean of eight orientations: slower, a little better");
   app.add_option("--compare", options.compare, "also write before and after side by side (picture, or folder for many)");
-  app.add_option("--threads", options.threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", options.threads, "[all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--isa", options.isa, "instruction set: best, avx512, avx2 or baseline");
 }
 

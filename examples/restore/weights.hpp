@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <span>
@@ -34,7 +35,7 @@ std::vector<float> flattened(const Net& net) {
 inline std::vector<float> load(Task task, const std::filesystem::path& path) {
   return with_network(task, [&]<class Net>(Net*) {
     Net net;
-    st::load_weights(path, net);
+    for (const std::string& note : st::load_weights(path, net).notes) std::fprintf(stderr, "%s\n", note.c_str());
     return flattened(net);
   });
 }

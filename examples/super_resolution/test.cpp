@@ -19,7 +19,7 @@ namespace {
 void test(const std::string& weights, const std::string& data, bool ensemble, st::Device device) {
   using Net = super_resolution::SuperResolution<>;
   Net trained;
-  st::load_weights(weights, trained);
+  for (const std::string& note : st::load_weights(weights, trained).notes) std::fprintf(stderr, "%s\n", note.c_str());
   auto net = st::fold(trained);
   st::to(net, device);
   constexpr int factor = super_resolution::factor;
@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
   app.add_option("--weights", weights, "safetensors file, or a checkpoint")->required();
   app.add_option("--data", data, "folder of large images, or dead-leaves")->required();
   app.add_flag("--ensemble", ensemble, "mean of eight orientations");
-  app.add_option("--threads", threads, "[all cores]")->check(CLI::Range(0, 1024));
+  app.add_option("--threads", threads, "[all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", device_name, "cpu, cuda or cuda:N");
   CLI11_PARSE(app, argc, argv);
   try {

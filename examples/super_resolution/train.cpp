@@ -29,8 +29,8 @@ int train(training::Options& options, const CLI::App& app, st::Device device) {
               static_cast<long long>(st::parameter_count<Net>), static_cast<long long>(st::receptive_field<Net>),
               device.str().c_str(), st::num_threads(), STRATA_ISA);
   const super_resolution::Patches patches(
-      {sources::at_least(sources::clean_images<1>(options.train_dir, std::size_t(options.images), /*seed=*/1), options.patch_size,
-                         "a patch (--patch-size)"),
+      {sources::at_least(sources::clean_images<1>(options.train_dir, std::size_t(options.images), /*seed=*/1),
+                         options.patch_size, "a patch (--patch-size)"),
        factor},
       1000 * options.batch_size, options.patch_size, factor);
   const super_resolution::TestPairs valid(options.valid_dir, factor);
@@ -53,7 +53,8 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   try {
     if (options.threads > 0) st::set_num_threads(options.threads);
-    return device::with("super_resolution_train", options.device, [&](st::Device device) { return train(options, app, device); });
+    return device::with("super_resolution_train", options.device,
+                        [&](st::Device device) { return train(options, app, device); });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "super_resolution_train: %s\n", error.what());
     return 1;

@@ -6,6 +6,8 @@
 // Link the CMake target strata::cuda, which adds the device code to the program.
 #pragma once
 
+#include "strata/core/macros_away.inc"
+
 #include <string>
 
 #include "strata/kernels/accelerator.hpp"
@@ -25,3 +27,5 @@ inline bool cuda_available() { return cuda_device_count() > 0; }
 inline std::string cuda_missing(int index = 0) { return missing_reason(Device::cuda(index)); }
 
 }  // namespace strata::inline STRATA_ABI
+
+#include "strata/core/macros_back.inc"

@@ -4,6 +4,9 @@
 //     namespace st = strata;
 #pragma once
 
+#include "strata/core/macros_away.inc"
+
+#include "strata/core/at_run_time.hpp"
 #include "strata/core/config.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/flush_denormals.hpp"
@@ -41,6 +44,9 @@
 #include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/dropout.hpp"
+#include "strata/nn/facts.hpp"
+#include "strata/nn/follow.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/group_norm.hpp"
 #include "strata/nn/init.hpp"
@@ -49,12 +55,12 @@
 #include "strata/nn/memory.hpp"
 #include "strata/nn/module.hpp"
 #include "strata/nn/pooling.hpp"
+#include "strata/nn/reads.hpp"
 #include "strata/nn/relu.hpp"
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
 #include "strata/nn/summary.hpp"
-#include "strata/nn/trace.hpp"
 #include "strata/nn/upsample.hpp"
 #include "strata/optim/adam.hpp"
 #include "strata/optim/clip_grad.hpp"
@@ -101,3 +107,5 @@
 #include "strata/deploy/row_stages.hpp"
 #include "strata/deploy/tile.hpp"
 #include "strata/version.hpp"
+
+#include "strata/core/macros_back.inc"

@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 
 #include <limits>
+#include <memory>
 #include <optional>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -280,4 +282,135 @@ TEST_CASE("expand_as repeats a pixel and adds up its gradient") {
       [](auto& pass, const auto& p, const auto& q) { return square(q * st::expand_as(pass, p * p, q)); }, s, x);
   CHECK_MESSAGE(report.ok(), report.str());
   CHECK_THROWS_WITH_AS(st::expand_as(infer, x, x), doctest::Contains("3x2x4x5"), st::ShapeError);
+}
+
+TEST_CASE("what a pass has read must not change before it goes back") {
+  const char* const parameter = "has changed since the forward pass read it";
+  const auto x = random_image<1>(2, 6, 5, 1);
+  struct Change {
+    const char* what;
+    void (*change)(st::Conv2d<1, 2>&);
+  };
+  const Change changes[] = {
+      {"data", [](auto& net) { net.weight.value().data()[3] += 1; }},
+      {"span", [](auto& net) { for (float& v : net.weight.value().span()) v = 0; }},
+      {"fill", [](auto& net) { net.weight.value().fill(1); }},
+      {"of the bias", [](auto& net) { net.bias.value().fill(1); }},
+      {"initialize", [](auto& net) { st::initialize(net, 3); }},
+      {"reset", [](auto& net) { net.weight.reset(); }},
+      {"copied from a network", [](auto& net) { net = st::Conv2d<1, 2>(); }},
+      {"a parameter assigned", [](auto& net) { net.weight = st::Parameter(net.weight.shape(), 2.0f); }},
+      {"a tensor assigned", [](auto& net) { net.weight.value() = net.weight.value().clone(); }},
+      {"converted", [](auto& net) { st::to<double>(net), st::to<float>(net); }},
+  };
+  for (const Change& change : changes) {
+    CAPTURE(change.what);
+    st::Conv2d<1, 2> net;
+    st::Train pass;
+    const auto loss = sum(square(net(pass, x)));
+    change.change(net);
+    CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains(parameter), st::Error);
+    CHECK_THROWS_AS(pass.backward(loss), st::Error);  // used up
+    st::Train again;
+    CHECK_NOTHROW(again.backward(sum(square(net(again, x)))));
+  }
+
+  // Images: the input, the target of a loss, what a layer gave, and another handle on one of them.
+  for (const int which : {0, 1, 2, 3}) {
+    CAPTURE(which);
+    st::Conv2d<1, 2> net;
+    st::Image<1> in = x.clone();
+    st::Image<2> target = random_image<2>(2, 6, 5, 2);
+    st::Train pass;
+    const auto y = net(pass, in);
+    const auto loss = mean(square(y - target));
+    st::Image<2> handle = y.value();
+    if (which == 0) in(0, 0, 1, 1) = 7;
+    if (which == 1) target.data()[4] = 7;
+    if (which == 2) handle.span()[1] = 7;
+    if (which == 3) st::Image<1>(in).tensor().fill(7);
+    CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("have changed in place since the forward pass read them"), st::Error);
+  }
+}
+
+TEST_CASE("to look at numbers is not to change them, and what no gradient depends on may change") {
+  st::Conv2d<1, 2> net, same = net;
+  st::Image<1> x = random_image<1>(2, 6, 5, 1);
+  st::Image<2> offset = random_image<2>(2, 6, 5, 2), unused = offset.clone();
+  st::Train pass, plain;
+  const st::Var<2> moved = net(pass, x) + offset;  // a sum does not need its terms again
+  const auto dropped = square(unused + net(pass, x));
+  const auto loss = sum(square(moved));
+  CHECK(x.data()[3] == std::as_const(x).data()[3]);
+  CHECK(net.weight.value().data()[0] == same.weight.value().data()[0]);
+  net.weight.value().data()[0] += 1;
+  net.weight.value().data()[0] = same.weight.value().data()[0];  // as it was
+  offset.tensor().fill(0);
+  unused.tensor().fill(0);  // nothing that goes back reads it
+  CHECK(dropped.shape() == offset.shape());
+  pass.backward(loss);
+  plain.backward(sum(square(same(plain, x) + random_image<2>(2, 6, 5, 2))));
+  for (std::int64_t i = 0; i < net.weight.size(); ++i) CHECK(net.weight.grad().data()[i] == same.weight.grad().data()[i]);
+}
+
+TEST_CASE("two passes over one network: the change between them is the first one's error") {
+  st::Conv2d<1, 2> net;
+  const auto x = random_image<1>(1, 5, 5, 1);
+  st::Train first;
+  const auto old_loss = sum(square(net(first, x)));
+  net.weight.value().data()[0] += 1;
+  st::Train second;  // reads what is there now
+  CHECK_NOTHROW(second.backward(sum(square(net(second, x)))));
+  CHECK_THROWS_WITH_AS(first.backward(old_loss), doctest::Contains("has changed since"), st::Error);
+}
+
+TEST_CASE("a network that is moved or destroyed before its pass goes back is an error") {
+  const auto x = random_image<1>(1, 5, 5, 1);
+  using Net = st::Conv2d<1, 2>;
+  {
+    auto net = std::make_unique<Net>();
+    st::Train pass;
+    const auto loss = sum(square((*net)(pass, x)));
+    const Net moved = std::move(*net);
+    CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("was moved"), st::Error);
+  }
+  {
+    auto net = std::make_unique<Net>();
+    st::Train pass;
+    const auto loss = sum(square((*net)(pass, x)));
+    net.reset();
+    CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("was destroyed"), st::Error);
+  }
+  {
+    std::vector<Net> nets(1);
+    st::Train pass;
+    const auto loss = sum(square(nets[0](pass, x)));
+    nets.resize(9);
+    CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("between the forward pass that used it and backward()"), st::Error);
+    st::Train second;
+    const auto other = sum(square(nets[0](second, x)));
+    std::swap(nets[0], nets[1]);
+    CHECK_THROWS_WITH_AS(second.backward(other), doctest::Contains("was moved"), st::Error);
+    st::Train third;
+    CHECK_NOTHROW(third.backward(sum(square(nets[1](third, x)))));  // who has moved may go on
+  }
+}
+
+TEST_CASE("values and passes that have ended") {
+  Scale scale;
+  std::optional<st::Var<1>> old;
+  std::optional<st::Scalar<>> loss;
+  std::thread([&] {  // and so has their thread
+    st::Train pass;
+    old = scale(pass, st::Var<1>(ones));
+    loss = sum(*old);
+  }).join();
+  CHECK(loss->item() == 12.0f);
+  CHECK_THROWS_WITH_AS(st::Var<1>(2 * *old), doctest::Contains("training pass has ended"), st::Error);
+  CHECK_THROWS_WITH_AS(*loss * 2, doctest::Contains("training pass has ended"), st::Error);
+
+  st::Train first;
+  st::Train second = std::move(first);
+  CHECK_THROWS_WITH_AS(scale(first, st::Var<1>(ones)), doctest::Contains("moved from"), st::Error);
+  CHECK_NOTHROW(second.backward(sum(scale(second, st::Var<1>(ones)))));
 }

@@ -1,14 +1,21 @@
 #!/usr/bin/env python3
 """Compiles the two halves of a compile-fail test with one compiler.
 
-    check_twins.py COMPILER tests/compile_fail/NAME.cpp -- FLAGS...
+    check_twins.py COMPILER --headers FOLDER --precompile -- FLAGS...
+    check_twins.py COMPILER --headers FOLDER tests/compile_fail/NAME.cpp -- FLAGS...
     check_twins.py COMPILER --self-test
+
+The first reads the headers that most of the tests include, once for all that are given the same FOLDER and flags.
 
 A test NAME.cpp is the right program, with the mistake between #ifdef FAIL and #endif (or #else). At its top it says what
 the compiler must tell the user:
 
     // expect: the number of channels C must be positive
     // expect-context: Image<0
+
+A mistake in the compiler's flags has no #ifdef; there is a line for each flag that must be refused:
+
+    // fail-flags: -ffast-math
 
 Without FAIL it must compile. With FAIL it must not: the compiler prints exactly one error, every 'expect:' sentence
 stands in the line of that error, and every 'expect-context:' text somewhere in what it prints. A text may be for one
@@ -22,8 +29,34 @@ import subprocess
 import sys
 import tempfile
 
+FLAGS = re.compile(r"\s*// fail-flags(?:\[(gcc|clang)\])?: (.+?)\s*$")
 EXPECTATION = re.compile(r"\s*// expect(-context)?(?:\[(gcc|clang)\])?: (.+?)\s*$")
 ERROR = re.compile(r"(^|\s)(fatal )?error: ")
+# For g++ no more than most need, since it instantiates the templates that these headers use again for each program.
+PRECOMPILED = {"gcc": ["nn/sequential.hpp", "nn/residual.hpp", "nn/repeat.hpp", "nn/conv2d.hpp"],
+               "clang": ["strata.hpp", "io/onnx_export.hpp"]}
+
+
+def kind_of(compiler):
+    return "clang" if "clang" in pathlib.Path(compiler).name else "gcc"
+
+
+def precompile(compiler, folder, flags):
+    folder.mkdir(parents=True, exist_ok=True)
+    header = folder / "all.hpp"
+    header.write_text("".join(f'#include "strata/{name}"\n' for name in PRECOMPILED[kind_of(compiler)]))
+    if kind_of(compiler) == "clang":
+        output = ["-fpch-instantiate-templates", "-o", str(folder / "all.hpp.pch")]
+    else:
+        output = ["-o", str(folder / "all.hpp.gch")]
+    return subprocess.run([compiler, "-std=c++20", *flags, "-x", "c++-header", str(header), *output]).returncode
+
+
+def precompiled_flags(compiler, folder):
+    """-Winvalid-pch: g++ would quietly read the header again where it cannot use what it has read before."""
+    if kind_of(compiler) == "clang":
+        return ["-include-pch", str(folder / "all.hpp.pch")]
+    return ["-Winvalid-pch", "-include", str(folder / "all.hpp")]
 
 
 def compile_half(compiler, source, flags):
@@ -35,28 +68,30 @@ def compile_half(compiler, source, flags):
 
 def check(compiler, source, flags):
     """What is wrong with the test's two halves; empty when all is as it should be."""
-    kind = "clang" if "clang" in pathlib.Path(compiler).name else "gcc"
+    kind = kind_of(compiler)
     text = source.read_text()
     expectations = [m for m in map(EXPECTATION.match, text.splitlines()) if m and m[2] in (None, kind)]
     if not any(not m[1] for m in expectations):
         return "the file has no line '// expect: ...' at its top"
-    if not re.search(r"#\s*if.*\bFAIL\b", text):
+    wrong_flags = [m[2].split() for m in map(FLAGS.match, text.splitlines()) if m and m[1] in (None, kind)]
+    if not re.search(r"#\s*if.*\bFAIL\b", text) and not wrong_flags:
         return "the file has no '#ifdef FAIL'"
 
     status, words = compile_half(compiler, source, flags)
     if status != 0:
         return f"the right half does not compile:\n{words}"
-    status, words = compile_half(compiler, source, ["-DFAIL", *flags])
-    if status == 0:
-        return "the wrong half compiles"
-    errors = [line for line in words.splitlines() if ERROR.search(line)]
-    if len(errors) != 1:
-        return f"wanted one error, got {len(errors)}:\n{words}"
-    for expectation in expectations:
-        wanted, place = expectation[3], words if expectation[1] else errors[0]
-        if wanted not in place:
-            return f"wanted in the {'text' if expectation[1] else 'error'}: {wanted}\ngot:\n{words}"
-    print(errors[0])
+    for more in wrong_flags or [["-DFAIL"]]:
+        status, words = compile_half(compiler, source, [*flags, *more])
+        if status == 0:
+            return f"the wrong half compiles ({' '.join(more)})"
+        errors = [line for line in words.splitlines() if ERROR.search(line)]
+        if len(errors) != 1:
+            return f"wanted one error, got {len(errors)}:\n{words}"
+        for expectation in expectations:
+            wanted, place = expectation[3], words if expectation[1] else errors[0]
+            if wanted not in place:
+                return f"wanted in the {'text' if expectation[1] else 'error'}: {wanted}\ngot:\n{words}"
+        print(errors[0])
     return ""
 
 
@@ -71,6 +106,10 @@ SELF_TEST = {
     "other_sentence": (GOOD + "#ifdef FAIL\nint i = nothing;\n#endif\n", "wanted in the error: N must be positive"),
     "other_context": ("// expect-context: B<0>\n" + GOOD + "#ifdef FAIL\nA<0> a;\n#endif\n", "wanted in the text: B<0>"),
     "no_expectation": ("#ifdef FAIL\nint i = nothing;\n#endif\n", "no line '// expect: ...'"),
+    "flags": ("// expect: no A\n// fail-flags: -DA\n// fail-flags: -DB\n#ifdef A\n#error no A\n#endif\n#ifdef B\n"
+              "#error no A, no B\n#endif\n", ""),
+    "flags_taken": ("// expect: no A\n// fail-flags: -DA\n// fail-flags: -DB\n#ifdef A\n#error no A\n#endif\n",
+                    "the wrong half compiles (-DB)"),
     "no_halves": (GOOD, "no '#ifdef FAIL'"),
 }
 
@@ -93,15 +132,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("compiler")
     parser.add_argument("source", nargs="?", type=pathlib.Path)
+    parser.add_argument("--headers", type=pathlib.Path)
+    parser.add_argument("--precompile", action="store_true")
     parser.add_argument("--self-test", action="store_true")
     arguments = sys.argv[1:]
     split = arguments.index("--") if "--" in arguments else len(arguments)
-    options, flags = parser.parse_args(arguments[:split]), arguments[split + 1:]
+    options, flags = parser.parse_intermixed_args(arguments[:split]), arguments[split + 1:]
     if not options.compiler or options.compiler.endswith("-NOTFOUND"):
         print("SKIPPED: no such compiler on this machine")
         return 77
     if options.self_test:
         return self_test(options.compiler)
+    if options.precompile:
+        return precompile(options.compiler, options.headers, flags)
+    if options.headers and "// fail-flags" not in options.source.read_text():  # headers read with one set of flags are for those
+        flags = precompiled_flags(options.compiler, options.headers) + flags
     wrong = check(options.compiler, options.source, flags)
     if wrong:
         print(f"{options.source}: {wrong}")

@@ -1,4 +1,4 @@
-// expect: this module cannot be exported: its call operator must take images of any type
+// expect: this module cannot be followed, neither for its facts nor for ONNX: its call operator must take images of any type
 // expect-context: Block
 #include "strata/io/onnx_export.hpp"
 

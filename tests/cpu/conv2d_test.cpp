@@ -203,6 +203,95 @@ TEST_CASE("conv2d matches its definition where a kernel is cut into parts or tak
   }
 }
 
+TEST_CASE_TEMPLATE("conv2d matches its definition where pixels of any images make matrix products", T, float, double) {
+  for (const st::Conv2dProblem& p :
+       {st::Conv2dProblem{.n = 3, .h = 8, .w = 8, .in = 16, .out = 24, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.n = 11, .h = 4, .w = 6, .in = 32, .out = 70, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.n = 2, .h = 27, .w = 26, .in = 17, .out = 5, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.n = 5, .h = 4, .w = 4, .in = 20, .out = 9, .kernel = 4, .padding = 0},  // one pixel each
+        st::Conv2dProblem{.n = 2, .h = 15, .w = 13, .in = 21, .out = 33, .stride = 2},
+        st::Conv2dProblem{.h = 12, .w = 9, .in = 19, .out = 18, .kernel = 1, .stride = 2, .padding = 0},
+        st::Conv2dProblem{.n = 2, .h = 9, .w = 12, .in = 40, .out = 16, .kernel = 2, .stride = 2, .padding = 0},
+        st::Conv2dProblem{.n = 2, .h = 17, .w = 11, .in = 16, .out = 65, .kernel = 5, .stride = 2, .padding = 2},
+        st::Conv2dProblem{.h = 19, .w = 18, .in = 18, .out = 17, .kernel = 7, .stride = 2, .padding = 3},
+        st::Conv2dProblem{.h = 13, .w = 10, .in = 23, .out = 20, .kernel = 2, .stride = 3, .padding = 2},  // some see padding alone
+        st::Conv2dProblem{.n = 2, .h = 3, .w = 2, .in = 16, .out = 16, .kernel = 5, .stride = 4, .padding = 2},
+        st::Conv2dProblem{.h = 18, .w = 21, .in = 16, .out = 19, .stride = 2, .padding = 3, .dilation = 3},
+        st::Conv2dProblem{.h = 14, .w = 14, .in = 17, .out = 16, .stride = 2, .padding = 2, .dilation = 2}})
+    check_problem<T>(p);
+}
+
+TEST_CASE("conv2d matches its definition where Winograd's algorithm computes 4 x 4 with stride 2") {
+  for (const st::Conv2dProblem& p :
+       {st::Conv2dProblem{.n = 2, .h = 16, .w = 8, .in = 32, .out = 32, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.n = 3, .h = 9, .w = 11, .in = 48, .out = 80, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.h = 10, .w = 7, .in = 32, .out = 144, .kernel = 4, .stride = 2, .padding = 0},
+        st::Conv2dProblem{.n = 2, .h = 5, .w = 6, .in = 112, .out = 32, .kernel = 4, .stride = 2, .padding = 2},
+        st::Conv2dProblem{.h = 7, .w = 8, .in = 32, .out = 64, .kernel = 4, .stride = 2, .padding = 3},
+        st::Conv2dProblem{.n = 3, .h = 1, .w = 2, .in = 32, .out = 32, .kernel = 4, .stride = 2, .padding = 5},  // padding alone
+        st::Conv2dProblem{.n = 5, .h = 22, .w = 30, .in = 64, .out = 48, .kernel = 4, .stride = 2}}) {
+    CHECK(st::cpu::detail::use_strided_winograd(p));
+    check_problem<float>(p);
+  }
+}
+
+TEST_CASE("conv2d matches its definition where products are cut into chunks, groups and ranges") {
+  for (const st::Conv2dProblem& p :
+       {st::Conv2dProblem{.n = 3, .h = 8, .w = 8, .in = 150, .out = 40, .kernel = 4, .stride = 2},   // 2400 rows
+        st::Conv2dProblem{.n = 2, .h = 4, .w = 4, .in = 1100, .out = 20, .kernel = 2, .stride = 2, .padding = 0},
+        st::Conv2dProblem{.n = 2, .h = 6, .w = 6, .in = 16, .out = 300, .stride = 2},                // five panels
+        st::Conv2dProblem{.n = 7, .h = 30, .w = 31, .in = 16, .out = 16, .kernel = 4, .stride = 2},  // ranges of pixels
+        st::Conv2dProblem{.n = 70, .h = 4, .w = 4, .in = 33, .out = 130, .kernel = 4, .stride = 2}})
+    check_problem<float>(p);
+}
+
+TEST_CASE("prepared weights of direct convolutions give the same bits, also where one cache serves several forms") {
+  const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+    return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  };
+  st::cpu::PackedWeights cache, transposed[2];
+  int packed[2] = {0, 0};
+  const auto weight = normal<float>(24 * 9 * 32, 2), bias = normal<float>(32, 3);
+  for (const std::int64_t size : {3, 16, 2, 16, 2}) {  // direct where images are small, Winograd's where they are not
+    const st::Conv2dProblem p{.n = 2, .h = size, .w = size, .in = 32, .out = 24};
+    CHECK(st::cpu::detail::use_winograd(p) == (size != 2));
+    const auto x = normal<float>(p.input_size(), 1);
+    std::vector<float> once(std::size_t(p.output_size())), kept = once;
+    st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), bias.data(), once.data(), st::Activation::relu);
+    st::cpu::conv2d_forward_cached<float>(p, x.data(), cache, 7, [&] { return weight.data(); }, bias.data(), kept.data(),
+                                          st::Activation::relu);
+    CHECK(same(once, kept));
+  }
+  const auto transposed_weight = normal<float>(48 * 16 * 32, 4);
+  for (const std::int64_t size : {8, 1, 5, 8, -8, -3}) {  // negative: Winograd's
+    st::Conv2dProblem p{.n = 2, .h = size, .w = size, .in = 32, .out = 24, .stride = 2};
+    if (size < 0) p.h = p.w = -size, p.out = 48, p.kernel = 4;
+    CHECK(st::cpu::detail::use_strided_winograd(p) == (size < 0));
+    const auto x = normal<float>(std::max(p.input_size(), p.output_size()), 1);
+    const auto forward_bias = normal<float>(p.out, 5);
+    st::cpu::PackedWeights forward;
+    std::vector<float> y(std::size_t(p.output_size())), z = y;
+    st::cpu::conv2d_forward<float>(p, x.data(), transposed_weight.data(), forward_bias.data(), y.data());
+    for (int call = 0; call < 2; ++call) {
+      st::cpu::conv2d_forward_cached<float>(p, x.data(), forward, 7, [&] { return transposed_weight.data(); }, forward_bias.data(),
+                                            z.data(), st::Activation::none);
+      CHECK(same(y, z));
+    }
+    std::vector<float> once(std::size_t(p.input_size())), kept = once, without = once;
+    const std::size_t which = size < 0;
+    const float* const w = transposed_weight.data();
+    st::cpu::conv2d_backward_input<float>(p, x.data(), w, once.data(), false, {}, bias.data());
+    st::cpu::conv2d_transposed_cached<float>(
+        p, x.data(), transposed[which], 7, [&] { return ++packed[which], w; }, bias.data(), kept.data());
+    CHECK(same(once, kept));
+    CHECK(packed[which] == 1);
+    st::cpu::conv2d_backward_input<float>(p, x.data(), w, without.data(), false);
+    float largest = 0;
+    for (std::size_t i = 0; i < once.size(); ++i) largest = std::max(largest, std::abs(once[i] - without[i] - bias[i % 32]));
+    CHECK(largest < 1e-4f);
+  }
+}
+
 TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float, double) {
   st::Rng rng(11);
   const auto between = [&](int low, int high) { return low + int(rng.below(std::uint32_t(high - low + 1))); };
@@ -236,7 +325,8 @@ TEST_CASE("direct convolution matches its definition where images are cut into t
 }
 
 TEST_CASE("a pixel of a direct convolution has the same bits in any image and at any place") {
-  for (const auto& [in, out, kernel] : {std::array{1, 64, 3}, {3, 20, 3}, {5, 40, 5}, {40, 1, 3}, {33, 3, 5}, {20, 24, 1}}) {
+  for (const auto& [in, out, kernel] :
+       {std::array{1, 64, 3}, {3, 20, 3}, {5, 40, 5}, {40, 1, 3}, {33, 3, 5}, {20, 24, 1}, {20, 24, 3}, {70, 72, 5}}) {
     CAPTURE(in);
     CAPTURE(out);
     const int padding = kernel / 2;
@@ -257,6 +347,48 @@ TEST_CASE("a pixel of a direct convolution has the same bits in any image and at
         same &= std::memcmp(y.data() + pixel(top + h, left + w) * out, z.data() + (h * part.w + w) * out,
                             std::size_t(out) * sizeof(float)) == 0;
     CHECK(same);
+  }
+}
+
+TEST_CASE("a pixel of a strided or transposed convolution has the same bits in any batch and at any place") {
+  for (const auto& [in, out, kernel, stride] :
+       {std::array{20, 24, 4, 2}, {16, 70, 3, 2}, {40, 17, 2, 2}, {33, 20, 5, 3}, {32, 48, 4, 2}, {3, 40, 7, 2}, {40, 3, 4, 2}}) {
+    CAPTURE(in);
+    CAPTURE(kernel);
+    const int padding = (kernel - stride + 1) / 2;
+    const st::Conv2dProblem whole{.n = 3, .h = 30, .w = 60, .in = in, .out = out, .kernel = kernel, .stride = stride, .padding = padding};
+    st::Conv2dProblem part = whole;
+    part.n = 1, part.h = 18, part.w = 24;
+    const std::int64_t top = 12, left = 36, steps = 3;  // of the last image; Winograd's tiles begin at multiples of four
+    const auto weight = normal<float>(whole.weight_size(), 2), bias = normal<float>(std::max(in, out), 3);
+    // Crops what lies `f` as dense as the large image, computes both, and compares but for `margin` pixels.
+    const auto check = [&](std::int64_t from_step, std::int64_t to_step, int from_c, int to_c, std::int64_t from_h, std::int64_t from_w,
+                           std::int64_t part_from_h, std::int64_t part_from_w, std::int64_t to_h, std::int64_t to_w,
+                           std::int64_t part_to_h, std::int64_t part_to_w, auto compute) {
+      const auto x = normal<float>(whole.n * from_h * from_w * from_c, 1);
+      std::vector<float> crop, y(std::size_t(whole.n * to_h * to_w * to_c)), z(std::size_t(part_to_h * part_to_w * to_c));
+      for (std::int64_t h = 0; h < part_from_h; ++h) {
+        const auto row = x.begin() + std::ptrdiff_t(((2 * from_h + top / from_step + h) * from_w + left / from_step) * from_c);
+        crop.insert(crop.end(), row, row + std::ptrdiff_t(part_from_w * from_c));
+      }
+      compute(whole, x.data(), y.data());
+      compute(part, crop.data(), z.data());
+      bool same = true;
+      const std::int64_t margin = steps * stride / to_step;
+      for (std::int64_t h = margin; h < part_to_h - margin; ++h)
+        for (std::int64_t w = margin; w < part_to_w - margin; ++w)
+          same &= std::memcmp(y.data() + ((2 * to_h + top / to_step + h) * to_w + left / to_step + w) * to_c,
+                              z.data() + (h * part_to_w + w) * to_c, std::size_t(to_c) * sizeof(float)) == 0;
+      CHECK(same);
+    };
+    check(1, stride, in, out, whole.h, whole.w, part.h, part.w, whole.out_h(), whole.out_w(), part.out_h(), part.out_w(),
+          [&](const st::Conv2dProblem& p, const float* x, float* y) {
+            st::cpu::conv2d_forward<float>(p, x, weight.data(), bias.data(), y);
+          });
+    check(stride, 1, out, in, whole.out_h(), whole.out_w(), part.out_h(), part.out_w(), whole.h, whole.w, part.h, part.w,
+          [&](const st::Conv2dProblem& p, const float* x, float* y) {
+            st::cpu::conv2d_backward_input<float>(p, x, weight.data(), y, false, {}, bias.data());
+          });
   }
 }
 
@@ -287,7 +419,11 @@ TEST_CASE("conv2d gives the same bits for any number of threads") {
         st::Conv2dProblem{.n = 3, .h = 17, .w = 40, .in = 64, .out = 1},
         st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 20, .out = 33, .kernel = 5, .padding = 2},
         st::Conv2dProblem{.n = 2, .h = 41, .w = 50, .in = 20, .out = 33, .padding = 3, .dilation = 3},
-        st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 70, .out = 30, .kernel = 1, .padding = 0}}) {
+        st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 70, .out = 30, .kernel = 1, .padding = 0},
+        st::Conv2dProblem{.n = 9, .h = 16, .w = 17, .in = 32, .out = 48, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.n = 3, .h = 8, .w = 8, .in = 80, .out = 100, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.n = 3, .h = 23, .w = 17, .in = 32, .out = 24, .kernel = 4, .stride = 2},
+        st::Conv2dProblem{.n = 3, .h = 17, .w = 19, .in = 24, .out = 30, .stride = 3}}) {
     CAPTURE(describe(p));
     const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2);
     const auto dy = normal<float>(p.output_size(), 4), bias = normal<float>(p.out, 3);

@@ -4,11 +4,14 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "child_process.hpp"
 
 namespace st = strata;
 
@@ -243,6 +246,44 @@ TEST_CASE("leaving the loop early stops the workers") {
   }
   { [[maybe_unused]] auto unused = loader.epoch(0); }
   CHECK(running == 0);
+}
+
+TEST_CASE("a child forked in the middle of an epoch is told, and begins epochs of its own") {
+  if (!strata_test::children_may_have_threads) return;
+  const Counting data{.count = 200};
+  for (const int workers : {0, 1, 3}) {
+    const st::DataLoader loader(data, {.batch_size = 2, .shuffle = true, .num_workers = workers});
+    const Trace rest = trace(loader, 4, 3);
+    using Epoch = st::DataLoader<Counting>::Epoch;
+    std::unique_ptr<Epoch> epoch(new Epoch(loader.epoch(4)));
+    auto batch = epoch->begin();
+    ++batch;
+    ++batch;
+    CHECK(strata_test::in_child([&] {
+            const std::string told = reason([&] { ++batch; });
+            const bool refused = told.find("begin one in the child, with loader.epoch(epoch, first_batch)") != std::string::npos;
+            if (refused != (workers > 0)) return 1;
+            if (refused && batch != epoch->end()) return 2;
+            epoch.reset();
+            return trace(loader, 4, 3) == rest ? 0 : 3;
+          }) == 0);
+    for (std::int64_t left = loader.size() - 3; left > 0; --left) {  // the parent's goes on
+      ++batch;
+      CHECK(batch != epoch->end());
+    }
+    ++batch;
+    CHECK(batch == epoch->end());
+  }
+}
+
+TEST_CASE("where the system gives no threads for workers, batches are made without") {
+  CHECK(strata_test::in_child([] {
+          const Counting data{.count = 21};
+          const Trace wanted = trace(st::DataLoader(data, {.batch_size = 4, .shuffle = true}), 1);
+          if (!strata_test::forbid_new_threads()) return 9;
+          const st::DataLoader loader(data, {.batch_size = 4, .shuffle = true, .num_workers = 3});
+          return trace(loader, 1) == wanted ? 0 : 1;
+        }) == 0);
 }
 
 TEST_CASE("wait_seconds counts the waiting of the latest epoch") {

@@ -40,11 +40,11 @@ Buffer inflated(const Buffer& stream, std::size_t size, bool more = false) {
 Buffer bytes_of(int kind, std::size_t size) {
   st::Rng rng(std::uint64_t(kind), 0, std::uint32_t(size));
   Buffer data(size);
-  for (std::size_t i = 0; i < size; ++i)
-    data[i] = static_cast<unsigned char>(kind == 0   ? 0
-                                         : kind == 1 ? rng.bits()
-                                         : kind == 2 ? rng.below(4) * rng.below(4)
-                                                     : i % 300);
+  for (std::size_t i = 0; i < size; ++i) {
+    const std::uint32_t first = kind == 1 ? rng.bits() : kind == 2 ? rng.below(4) : 0;
+    const std::size_t value = kind == 2 ? first * rng.below(4) : kind == 3 ? i % 300 : first;
+    data[i] = static_cast<unsigned char>(value);
+  }
   return data;
 }
 

@@ -8,9 +8,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <new>
 #include <string>
 #include <vector>
 
+#include "failing_allocator.hpp"
 #include "picture_bytes.hpp"
 #include "strata/data/cifar10.hpp"
 #include "strata/data/data_loader.hpp"
@@ -139,6 +141,39 @@ TEST_CASE("MNIST and FashionMNIST from plain and compressed files, in the folder
     CHECK(images.shape() == st::Shape{3, 1, 3, 3});
     for (const float value : images.span()) CHECK(std::abs(value) <= 2);  // [0, 1] to [-2, 2]
   }
+}
+
+TEST_CASE("memory that runs out while a data set is read is an error") {
+  const strata_test::TemporaryFolder folder;
+  write(folder / "train-images-idx3-ubyte.gz", gzip(images_file()));
+  write(folder / "train-labels-idx1-ubyte", labels_file());
+  write(folder / "test_batch.bin", cifar(3));
+  int named = 0;
+  for (const bool grey : {true, false})
+    for (long n = 1;; ++n) {
+      CAPTURE(n);
+      REQUIRE(n < 10'000);
+      std::size_t size = 0;
+      bool failed = false;
+      try {
+        const strata_test::FailNthAllocation failing(n);
+        try {
+          size = grey ? st::MNIST({.root = folder.path()}).size() : st::CIFAR10({.root = folder.path(), .train = false}).size();
+        } catch (const std::bad_alloc&) {
+        } catch (const st::FileError& error) {
+          named += contains(error.what(), "cannot read the data set: there is not enough memory");
+        }
+        failed = failing.failed();
+      } catch (...) {
+        FAIL("another exception than bad_alloc or FileError");
+      }
+      CHECK((size == 0 || size == (grey ? 5u : 3u)));
+      if (failed) continue;
+      CHECK(size != 0);
+      CHECK(n > 5);
+      break;
+    }
+  CHECK(named > 3);
 }
 
 TEST_CASE("missing files are named with their folder and their origin") {

@@ -68,6 +68,7 @@ struct Ruled {
 };
 struct Unruled {
   using io = st::maps<8, 8>;
+  using keeps_its_form = void;
   Block<8> body;
   static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
   auto operator()(st::Train& pass, const auto& x) { return x * body(pass, x); }

@@ -1,9 +1,10 @@
-// Loads any bytes as a checkpoint of a small network, SGD and a scheduler. A wrong checksum is put right first, so that the
-// fuzzer sees what is behind it.
+// Loads any bytes as a checkpoint of a small network, SGD and a scheduler, and as its weights. A wrong checksum is put right
+// first, so that the fuzzer sees what is behind it. Memory stays within a small multiple of the file's length.
 #include <cstring>
 #include <vector>
 
 #include "checkpoint_run.hpp"
+#include "memory_bound.hpp"
 #include "memory_file.hpp"
 
 namespace st = strata;
@@ -29,8 +30,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   static fuzz::Run run;
   std::vector<std::uint8_t> repaired(bytes, bytes + size);
   repair_checksum(repaired);
+  const fuzz::MemoryBound bound(size);
   try {
     (void)st::load_checkpoint(fuzz::memory_file(repaired.data(), repaired.size()), run.net, run.sgd, run.scheduler);
+  } catch (const st::FileError&) {
+  }
+  try {
+    (void)st::load_weights(fuzz::memory_file(repaired.data(), repaired.size()), run.net);
   } catch (const st::FileError&) {
   }
   return 0;

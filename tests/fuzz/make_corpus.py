@@ -32,12 +32,18 @@ def pickle_of(path):
     return data[begin:begin + entry.file_size]
 
 
-for name in ("zip", "legacy", "protocol_5", "strided", "checkpoint", "parameters", "half", "complex", "whole_module", "malicious"):
+for name in ("zip", "legacy", "protocol_5", "strided", "checkpoint", "parameters", "half", "complex", "whole_module", "malicious", "everyday", "legacy_everyday",
+             "other_tensors", "attributes"):
     write(f"pickle/{name}", pickle_of(golden / "pytorch" / f"{name}.pth"))
 small = b'{"a":{"dtype":"%s","shape":[2],"data_offsets":[0,%d]}}'
 for dtype, width in {"F16": 2, "BF16": 2, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}.items():
     header = small % (dtype.encode(), 2 * width)
     write(f"safetensors/{dtype}", struct.pack("<Q", len(header)) + header + bytes(2 * width))
+for number, header in enumerate([
+        b'{"__metadata__":null,"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}',
+        b'{"a":{"strides":[1,{"b":[-1.5e3,true,null]}],"dtype":"F4","shape":[4],"data_offsets":[0,2]}}',
+        b'{"a":{"dtype":"U16","shape":[1,1,1,1,1],"data_offsets":[0,2]}}']):
+    write(f"safetensors/other{number}", struct.pack("<Q", len(header)) + header + bytes(2))
 for number, words in enumerate([
         "--train-dir dead-leaves --steps 100 --batch-size 4 --patch-size 32 --lr 1e-3 --clip 0.5 --seed 18446744073709551615",
         "--minutes 2.5 --threads 2 --num-workers 0 --checkpoint-dir out/a --resume", "--steps=5 --report-interval=1",

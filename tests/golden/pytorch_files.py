@@ -5,13 +5,21 @@
 Every good file holds the network of tests/io/io_test_net.hpp (head, norm, tail) with its numbers counted 1, 2, 3, ... in
 Strata's memory order, so that one test can compare all of them.
 """
+import argparse
 import collections
+import datetime
+import decimal
+import enum
+import functools
 import os
 import pathlib
 import pickle
+import random
 import struct
+import types
 import zipfile
 
+import numpy
 import torch
 
 OUT = pathlib.Path(__file__).parent / "pytorch"
@@ -97,6 +105,100 @@ def as_zip64(data):
 with zipfile.ZipFile(OUT / "zip64.pth") as archive:
     assert archive.testzip() is None and archive.comment == b"note"
 
+# Everyday state beside the weights, of which nothing is needed: what schedulers, loggers and people keep in checkpoints.
+class Averager:  # a class of the training script's own
+    def __init__(self):
+        self.sums, self.count = {"loss": 0.5}, 2
+
+
+class Options(dict):  # such as configuration libraries have
+    pass
+
+
+Point = collections.namedtuple("Point", "x y")
+
+
+class Mode(enum.Enum):
+    TRAIN = 1
+
+
+def everyday():
+    net = torch.nn.Conv2d(1, 1, 1)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    net(torch.zeros(1, 1, 1, 1)).sum().backward()
+    optimizer.step()
+    schedulers = [torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5]), torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, 10)]
+    return {
+        "state_dict": state, "optimizer": optimizer.state_dict(), "schedulers": [s.state_dict() for s in schedulers],
+        "counter": collections.Counter([3, 3, 5]), "set": {1, 2}, "frozen": frozenset([3]), "device": torch.device("cuda:1"),
+        "dtype": torch.float32, "size": torch.Size([1, 2]), "layout": torch.strided,
+        "args": argparse.Namespace(lr=0.1, milestones=[3, 5]), "simple": types.SimpleNamespace(a=1),
+        "array": numpy.arange(3.0), "scalar": numpy.float64(0.5), "integer": numpy.int64(3), "strings": numpy.array(["a", "bc"]),
+        "ordered": collections.OrderedDict(a=1), "default": collections.defaultdict(list, a=[1]),
+        "default_of": collections.defaultdict(int), "queue": collections.deque([1, 2], 5), "path": pathlib.PurePosixPath("a/b"),
+        "partial": functools.partial(int, base=2), "function": torch.nn.functional.relu, "type": torch.nn.Conv2d,
+        "object": Averager(), "options": Options(a=Options(b=1)), "point": Point(1, 2), "mode": Mode.TRAIN,
+        "date": datetime.datetime(2020, 1, 2), "decimal": decimal.Decimal("0.1"), "complex": 1 + 2j, "bytes": b"ab",
+        "array_of_bytes": bytearray(b"ab"), "range": range(3), "slice": slice(1, 2), "dots": ..., "big": 2**100, "none": None,
+        "random": random.Random(1).getstate()[:1], "torch_random": torch.Generator().get_state()[:4],
+        "numpy_random": ("MT19937", numpy.zeros(3, numpy.uint32), 1, 0, 0.0), "sparse": torch.eye(2).to_sparse(),
+        "network": torch.nn.Conv2d(1, 1, 1),
+    }
+
+
+import __main__
+for what in (Averager, Options, Point, Mode):
+    setattr(__main__, what.__name__, what)
+torch.serialization.get_source_lines_and_file = lambda obj: (["class Net: ..."], 1, "net.py")  # not the text of this file
+save("everyday.pth", everyday())
+save("legacy_everyday.pth", everyday(), pickle_protocol=5, **legacy)
+
+# Tensors that are not read, among those that are; and parameters and tensors with attributes, which are.
+others = collections.OrderedDict(state)
+others["half_precision.scale"] = torch.ones(2).to(torch.float8_e4m3fn)
+others["half_precision.complex"] = torch.zeros(2, dtype=torch.complex64)
+others["half_precision.double"] = torch.zeros(2, dtype=torch.complex128)
+others["half_precision.unsigned"] = torch.zeros(2, dtype=torch.uint64)
+others["five.extents"] = torch.zeros(1, 2, 1, 1, 1)
+others["sparse.rows"] = torch.eye(2).to_sparse_csr()
+others["sparse.places"] = torch.eye(2).to_sparse()
+others["quantised"] = torch.quantize_per_tensor(torch.ones(2), 0.5, 0, torch.qint8)
+others["meta"] = torch.zeros(2, device="meta")
+others["array"] = numpy.zeros(2)
+save("other_tensors.pth", others)
+save("legacy_other_tensors.pth", {name: what for name, what in others.items() if name != "meta"}, **legacy)
+attributes = collections.OrderedDict()
+for name, tensor in state.items():
+    attributes[name] = torch.nn.Parameter(tensor) if tensor.is_floating_point() else tensor.clone()
+    attributes[name].note = "an attribute"
+save("attributes.pth", attributes)
+numbers = {"mask": torch.tensor([True, False]), "bytes": torch.tensor([0, 255], dtype=torch.uint8),
+           "unsigned": torch.tensor([1, 65535], dtype=torch.uint16), "expanded": torch.ones(1).expand(3, 2)}
+save("numbers.pth", numbers)
+
+# Weights as torch.compile, DataParallel, weight_norm and spectral_norm keep them.
+def module():
+    net = torch.nn.Module()
+    net.head, net.norm, net.tail = torch.nn.Conv2d(2, 3, 3), torch.nn.Module(), torch.nn.Conv2d(2, 3, 3)
+    return net
+
+
+for name, wrap, remove in (("weight_norm", torch.nn.utils.weight_norm, torch.nn.utils.remove_weight_norm),
+                           ("parametrized", torch.nn.utils.parametrizations.weight_norm,
+                            lambda layer: torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")),
+                           ("spectral_norm", torch.nn.utils.spectral_norm, None)):
+    net = module()
+    for layer in (net.head, net.tail):
+        layer.load_state_dict({part: state[f"{'head' if layer is net.head else 'tail'}.{part}"] for part in ("weight", "bias")})
+        wrap(layer)
+        if name != "spectral_norm":
+            for parameter in layer.parameters():
+                parameter.data *= 1.5  # the length and the direction: the weight is 1.5 times, the bias too
+    saved = net.state_dict()
+    for part in ("weight", "running_mean", "num_batches_tracked"):
+        saved[f"norm.{part}"] = state[f"norm.{part}"]
+    save(f"{name}.pth", saved)
+
 # To be refused.
 class Net(torch.nn.Module):
     def __init__(self):
@@ -104,7 +206,6 @@ class Net(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
 
-torch.serialization.get_source_lines_and_file = lambda obj: (["class Net: ..."], 1, "net.py")  # not the text of this file
 save("whole_module.pth", Net())
 save("legacy_whole_module.pth", Net(), **legacy)
 save("whole_torch_module.pth", torch.nn.ReLU())

@@ -67,8 +67,8 @@ std::vector<double> numbers(const M& net) {
 /// An empty folder that goes when the test ends.
 class Folder {
  public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "strata_io_test_XXXXXX").string();
+  explicit Folder(const std::filesystem::path& where = std::filesystem::temp_directory_path()) {
+    std::string name = (where / "strata_io_test_XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) throw strata::FileError("no folder for the test");
     path_ = name;
   }

@@ -130,7 +130,9 @@ TEST_CASE("pipes and devices get the bytes, through links too, whatever the orde
   CHECK(fs::is_symlink(link));
   CHECK(files_in(folder.path()) == 2);
   CHECK_NOTHROW(st::write_file("/dev/null", "gone"));
-  if (fs::exists("/dev/full")) CHECK(error_of([] { st::write_file("/dev/full", "x"); }) == "/dev/full: cannot be written: No space left on device");
+  if (fs::exists("/dev/full"))
+    CHECK(error_of([] { st::write_file("/dev/full", "x"); }) ==
+          "/dev/full: cannot be written: No space left on device");
   // /dev/stdout that is a file: what is written goes behind what was, and the file stays the same one.
   const fs::path out = folder.path() / "out";
   CHECK(in_child([&] {
@@ -148,7 +150,8 @@ TEST_CASE("an error says which file and why, and leaves the old file and nothing
   const fs::path path = folder.path() / "a";
   st::write_file(path, "old");
   CHECK(error_of([&] { st::write_file(folder.path() / "no" / "a", ""); }) ==
-        (folder.path() / "no" / "a").string() + ": cannot be written: there is no folder " + (folder.path() / "no").string());
+        (folder.path() / "no" / "a").string() + ": cannot be written: there is no folder " +
+            (folder.path() / "no").string());
   CHECK(error_of([&] { st::write_file(path / "a", ""); }).ends_with("Not a directory"));
   CHECK(error_of([&] { st::write_file(folder.path(), ""); }).ends_with("is a folder, wanted a file"));
   // A file that becomes too large, which is an error as a full disk is.
@@ -190,7 +193,8 @@ TEST_CASE("a folder's lock says who holds it, and goes with its holder") {
     CHECK(lock.held());
     const std::string said = error_of([&] { st::FolderLock other(folder.path()); });
     CAPTURE(said);
-    CHECK(said.starts_with(folder.path().string() + ": another run works in this folder (process " + std::to_string(::getpid()) + " on "));
+    CHECK(said.starts_with(folder.path().string() + ": another run works in this folder (process " +
+                           std::to_string(::getpid()) + " on "));
     CHECK(said.find(" since 2") != std::string::npos);
     CHECK(in_child([&] { st::FolderLock other(folder.path()); }) == 1);
   }
@@ -209,6 +213,7 @@ TEST_CASE("a folder's lock says who holds it, and goes with its holder") {
   CHECK(error_of([&] { st::FolderLock other(folder.path() / "no"); }).ends_with("there is no such folder"));
   fs::create_directory(folder.path() / "planted");
   fs::create_symlink(folder.path() / "victim", folder.path() / "planted" / "run.lock");
-  CHECK(error_of([&] { st::FolderLock other(folder.path() / "planted"); }).find("run.lock: cannot be made") != std::string::npos);
+  CHECK(error_of([&] { st::FolderLock other(folder.path() / "planted"); }).find("run.lock: cannot be made") !=
+        std::string::npos);
   CHECK_FALSE(fs::exists(folder.path() / "victim"));
 }

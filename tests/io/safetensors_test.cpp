@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <tuple>
 
 #include "io/io_test_net.hpp"
 #include "strata/core/random.hpp"
@@ -12,6 +13,7 @@ namespace st = strata;
 using io_test::contains;
 using io_test::file_bytes;
 using io_test::file_error;
+using namespace std::string_view_literals;
 
 namespace {
 
@@ -130,6 +132,40 @@ TEST_CASE("headers that other programs may write are taken") {
   CHECK(file.tensors()[2].name == "b");
 }
 
+TEST_CASE("what the reference implementation takes is taken; types and extents that are not read matter when asked for") {
+  const io_test::Folder folder;
+  const auto path = folder / "a.safetensors";
+  const auto open = [&](std::string_view header, std::size_t data_bytes) {
+    io_test::write_bytes(path, file_bytes(header, data_bytes));
+    return st::SafetensorsFile(path);
+  };
+  CHECK(open(R"({"__metadata__": null})", 0).metadata().empty());
+  const std::string extras = R"("strides":[1],"n":null,"o":{"a":[{},[],{"b":[1,-2.5e+3,0,true]}],"c":"\"}"},"t" : false , "e":1E5)";
+  const auto file = open(st::concat(R"({"a":{"dtype":"F32",)", extras, R"(,"shape":[1],"data_offsets":[0,4]},)", R"("b":{"shape":[2],)",
+                                    extras, R"(,"data_offsets":[4,6],"dtype":"U8"}})"), 6);
+  REQUIRE(file.tensors().size() == 2);
+  CHECK(file.find("b")->shape == st::Shape{2});
+
+  int count = 0;
+  for (const auto& [type, shape, bytes] :
+       {std::tuple("F4", "[2,3]", 3), {"F6_E2M3", "[4]", 3}, {"F6_E3M2", "[8]", 6}, {"F8_E5M2", "[3]", 3}, {"F8_E4M3", "[3]", 3},
+        {"F8_E8M0", "[]", 1}, {"F8_E4M3FNUZ", "[1]", 1}, {"F8_E5M2FNUZ", "[1]", 1}, {"C64", "[2]", 16}, {"U64", "[2]", 16},
+        {"F32", "[1,2,1,1,1]", 8}, {"F32", "[1,2,1,1,1,0]", 0}}) {
+    CAPTURE(type);
+    const auto other = open(st::concat("{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"x\":{\"dtype\":\"", type,
+                                       "\",\"shape\":", shape, ",\"data_offsets\":[8,", 8 + bytes, "]}}"), std::size_t(8 + bytes));
+    CHECK(other.read<float>(*other.find("w")).size() == 2);
+    const std::string text = file_error([&] { (void)other.read<float>(*other.find("x")); });
+    CHECK(contains(text, type == "F32"sv ? "tensor 'x' has "sv : "tensor 'x' is of the type "sv));
+    CHECK((contains(text, type) || contains(text, "1x2x1x1x1")));
+    ++count;
+  }
+  CHECK(count == 12);
+  const auto whole = open(R"({"a":{"dtype":"U16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"U32","shape":[1],"data_offsets":[4,8]}})", 8);
+  CHECK(whole.read<std::int64_t>(*whole.find("a")).data()[1] == 0x101);
+  CHECK(whole.read<double>(*whole.find("b")).data()[0] == 0x1010101);
+}
+
 TEST_CASE("headers that lie are file errors that begin with the path") {
   const io_test::Folder folder;
   const auto path = folder / "hostile.safetensors";
@@ -159,8 +195,16 @@ TEST_CASE("headers that lie are file errors that begin with the path") {
   refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,8]}})", 4, "wanted ']'");
   refused(R"({"a":{"dtype":"F32","shape":[1]}})", 4, "wanted dtype, shape and data_offsets");
   refused(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4, "a key twice");
-  refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"extra":1}})", 4, "unknown key 'extra'");
-  refused(R"({"a":{"dtype":"F7","shape":[1],"data_offsets":[0,4]}})", 4, "type 'F7' is not supported");
+  refused(R"({"a":{"dtype":"F7","shape":[1],"data_offsets":[0,4]}})", 4, "type 'F7' is not known");
+  refused(R"({"a":{"dtype":"other","shape":[1],"data_offsets":[0,4]}})", 4, "type 'other' is not known");
+  refused(R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}})", 1, "does not take");
+  refused(R"({"a":{"dtype":"F8_E4M3","shape":[3],"data_offsets":[0,4]}})", 4, "shape 3 does not take the 4 bytes");
+  refused(R"({"__metadata__":nul})", 0, "wanted '{'");
+  refused(R"({"__metadata__":{"a":null}})", 0, "wanted '\"'");
+  for (const std::string_view value : {"", "nul", "+1", "01", "1.", ".5", "1e", "-", "[1", "[1,]", "[,1]", "{1:2}", "{\"a\":}", "{\"a\" 1}",
+                                       "{\"a\":1,}", "[}", "{]", "\"", "'a'", "NaN", "[1 2]"})
+    refused(st::concat("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"extra\":", value, "}}"), 4, "not a valid");
+  refused(st::concat("{\"a\":{\"x\":", std::string(130, '['), std::string(130, ']'), "}}"), 0, "nested more than 120 deep");
   refused(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4, "whole number of at least 0");
   refused(R"({"a":{"dtype":"F32","shape":[01],"data_offsets":[0,4]}})", 4, "leading zero");
   refused(R"({"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}})", 4, "wanted ']'");
@@ -170,7 +214,8 @@ TEST_CASE("headers that lie are file errors that begin with the path") {
   refused(R"({"a":{"dtype":"F32","shape":[99999999999999999999999],"data_offsets":[0,4]}})", 4, "above 2^63 - 1");
   refused(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}})", 4, "63 bits");
   refused(R"({"a":{"dtype":"F32","shape":[4611686018427387905],"data_offsets":[0,4]}})", 4, "does not take");
-  refused(R"({"a":{"dtype":"F32","shape":[1,1,1,1,1],"data_offsets":[0,4]}})", 4, "at most 4 extents");
+  refused(R"({"a":{"dtype":"F32","shape":[1,1,1,1,2],"data_offsets":[0,4]}})", 4, "shape 1x1x1x1x2 does not take");
+  refused(R"({"a":{"dtype":"F32","shape":[1,1,1,1,4294967296,4294967296],"data_offsets":[0,4]}})", 4, "63 bits");
   refused(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4, "does not take");
   refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4, "ends before it begins");
   refused(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "gap");
@@ -281,7 +326,10 @@ TEST_CASE("writing: names twice, folders that are not there, and failures leave 
   CHECK_THROWS_AS(st::write_safetensors(path, {{"__metadata__", &tensor}}), st::ValueError);
   CHECK_THROWS_AS(st::write_safetensors(path, {{"\xFF", &tensor}}), st::ValueError);
   CHECK(folder.files() == 0);
-  CHECK(contains(file_error([&] { st::write_safetensors(folder / "no/a", {{"a", &tensor}}); }), "no/a: cannot be written: there is no folder"));
+  CHECK(contains(file_error([&] {
+                   st::write_safetensors(folder / "no/a", {{"a", &tensor}});
+                 }),
+                 "no/a: cannot be written: there is no folder"));
   st::write_safetensors(path, {{"a", &tensor}});
   const std::string before = io_test::read_bytes(path);
   {

@@ -3,12 +3,15 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "autograd/random_image.hpp"
+#include "child_process.hpp"
 #include "strata/autograd/custom_op.hpp"
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/nn/dropout.hpp"
@@ -82,7 +85,8 @@ struct Branches {
 
  private:
   static auto forward(auto& self, auto& pass, const auto& x) {
-    auto y = st::cat(pass, self.left(pass, x), self.right(pass, x));
+    const auto left = self.left(pass, x), right = self.right(pass, x);
+    auto y = st::cat(pass, left, right);
     for (auto& layer : self.middle) y = layer(pass, y);
     return st::as_var(x + self.scale * (*self.last)(pass, y));
   }
@@ -204,30 +208,59 @@ TEST_CASE("a const network infers, a copy is its own") {
   st::for_each_parameter(copy, [](const std::string&, const st::Parameter& p) { CHECK_FALSE(p.has_grad()); });
 }
 
-TEST_CASE("the bits do not depend on the number of threads") {
-  const int before = st::num_threads();
+namespace {
+
+/// The numbers that a step of training and an inference give: loss, gradients, image.
+std::vector<float> step_and_inference() {
   using Net = st::Residual<st::Sequential<st::Conv2d<2, 16>, st::ReLU, st::Conv2d<16, 16, 3, st::no_bias>, st::BatchNorm2d<16>,
                                           st::ReLU, st::Dropout, st::PReLU<16>, st::Conv2d<16, 2>>>;
   const auto image = random_image<2>(3, 45, 51, 1);
+  Net net = random_net<Net>(2);
+  std::vector<float> all;
+  const auto keep = [&](const auto& values) { all.insert(all.end(), values.begin(), values.end()); };
+  st::Train pass({.seed = 1, .step = 3});
+  const auto x = pass.watch(image);
+  const auto loss = mean(sqrt(square(net(pass, x) - image) + 1e-3f));
+  pass.backward(loss);
+  all.push_back(loss.item());
+  keep(pass.gradient(x).span());
+  st::for_each_parameter(net, [&](const std::string&, st::Parameter& p) { keep(p.grad().span()); });
+  st::Infer infer;
+  keep(st::as_var(std::as_const(net)(infer, image)).value().span());
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("the bits do not depend on the number of threads") {
+  const int before = st::num_threads();
   std::vector<std::vector<float>> results;
   for (const int threads : {1, 2, 3}) {
     st::set_num_threads(threads);
-    Net net = random_net<Net>(2);
-    std::vector<float>& all = results.emplace_back();
-    const auto keep = [&](std::span<const float> values) { all.insert(all.end(), values.begin(), values.end()); };
-    st::Train pass({.seed = 1, .step = 3});
-    const auto x = pass.watch(image);
-    const auto loss = mean(sqrt(square(net(pass, x) - image) + 1e-3f));
-    pass.backward(loss);
-    all.push_back(loss.item());
-    keep(pass.gradient(x).span());
-    st::for_each_parameter(net, [&](const std::string&, st::Parameter& p) { keep(p.grad().span()); });
-    st::Infer infer;
-    keep(st::as_var(std::as_const(net)(infer, image)).value().span());
+    results.push_back(step_and_inference());
   }
   st::set_num_threads(before);
   CHECK(results[0] == results[1]);
   CHECK(results[0] == results[2]);
+}
+
+TEST_CASE("a child of fork trains and infers, though other threads of its parent were about that too") {
+  if (!strata_test::children_may_have_threads) return;
+  const int before = st::num_threads();
+  st::set_num_threads(2);
+  const std::vector<float> wanted = step_and_inference();
+  const auto child = [&] { return step_and_inference() == wanted ? 0 : 1; };
+  CHECK(strata_test::in_child(child) == 0);
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> others;
+  for (int i = 0; i < 2; ++i)
+    others.emplace_back([&] {
+      while (!stop) step_and_inference();
+    });
+  for (int round = 0; round < 5; ++round) CHECK(strata_test::in_child(child) == 0);
+  stop = true;
+  for (std::thread& thread : others) thread.join();
+  st::set_num_threads(before);
 }
 
 TEST_CASE("images that do not fit say which layer wants what") {

@@ -1,13 +1,21 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <set>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/conv_transpose2d.hpp"
+#include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;
@@ -116,4 +124,56 @@ TEST_CASE("initialize draws weights by seed and place, and resets the rest") {
   Net own;
   st::initialize(own, 1, [](st::Parameter& weight, st::Rng) { weight.value().fill(0.125f); });
   CHECK(own.layer<0>().weight.value().data()[0] == 0.125f);
+}
+
+namespace {
+
+struct TwoLayers {
+  st::Conv2d<4, 4> a, b;
+};
+
+/// The first weight of each of a network's layers, constructed first of all in a thread of its own.
+template <class Net>
+std::vector<float> default_weights() {
+  std::vector<float> first;
+  std::thread([&] {
+    Net net;
+    st::for_each_parameter(net, [&](const std::string&, const st::Parameter& p) {
+      if (p.shape().rank() >= 2) first.push_back(p.value().data()[0]);
+    });
+  }).join();
+  return first;
+}
+
+}  // namespace
+
+TEST_CASE("no two layers are constructed with the same weights, and each run constructs them alike") {
+  using Conv = st::Conv2d<4, 4>;
+  const auto same = [](const auto& p, const auto& q) {
+    return std::equal(p.weight.value().span().begin(), p.weight.value().span().end(), q.weight.value().span().begin());
+  };
+  TwoLayers two;
+  CHECK_FALSE(same(two.a, two.b));
+  const Conv copy = two.a;
+  CHECK(same(copy, two.a));
+  std::array<Conv, 3> array;
+  CHECK_FALSE(same(array[0], array[2]));
+  const st::Linear<36, 4> linear, other_linear;
+  CHECK_FALSE(same(linear, other_linear));
+  const st::ConvTranspose2d<4, 4, 4> transposed, other_transposed;
+  CHECK_FALSE(same(transposed, other_transposed));
+  const st::DepthwiseConv2d<4> depthwise, other_depthwise;
+  CHECK_FALSE(same(depthwise, other_depthwise));
+
+  // A Sequential constructs its last layer first, whatever order the standard library constructs a tuple's elements in.
+  using Net = st::Sequential<Conv, st::ReLU, st::Repeat<2, st::Sequential<Conv, st::ReLU>>, Conv>;
+  const std::vector<float> first = default_weights<Net>();
+  REQUIRE(first.size() == 4);
+  CHECK(first == default_weights<Net>());
+  std::vector<float> one_by_one;
+  std::thread([&] {
+    for (int i = 0; i < 4; ++i) one_by_one.push_back(Conv().weight.value().data()[0]);
+  }).join();
+  CHECK(first == std::vector<float>{one_by_one[3], one_by_one[1], one_by_one[2], one_by_one[0]});
+  CHECK(std::set<float>(first.begin(), first.end()).size() == 4);
 }

@@ -266,6 +266,67 @@ void check_losses() {
 
 }  // namespace
 
+namespace {
+
+/// That a change of what the layer has read, or a move of its parameters, is found before anything goes back.
+template <class Layer, int C>
+void check_guards(const char* what, int size = 4) {
+  CAPTURE(what);
+  st::Image<C> x = st::Image<C>::full(3, size, size, 0.5f);
+  for (std::int64_t i = 0; i < x.size(); ++i) x.data()[i] = float(i % 7) - 3;
+  const auto run = [&](auto&& change, const char* text) {
+    Layer layer;
+    Layer other = layer;
+    st::Image<C> in = x.clone();
+    st::Train pass;
+    const auto loss = sum(square(layer(pass, in)));
+    change(layer, other, in);
+    CAPTURE(text);
+    if (*text == 0)
+      CHECK_NOTHROW(pass.backward(loss));
+    else
+      CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains(text), st::Error);
+  };
+  const auto first = [](Layer& layer) -> st::Parameter& {
+    st::Parameter* found = nullptr;
+    st::for_each_parameter(layer, [&](const std::string&, st::Parameter& p) { found = found == nullptr ? &p : found; });
+    return *found;
+  };
+  run([&](Layer& layer, Layer&, auto&) { first(layer).value().data()[0] += 1; }, "a parameter of shape");
+  run([&](Layer& layer, Layer& other, auto&) { layer = other; }, "a parameter of shape");
+  run([&](Layer& layer, Layer&, auto&) { const Layer moved = std::move(layer); }, "was moved");
+  run([&](Layer&, Layer&, auto& in) { in.data()[1] += 1; }, "have changed in place");
+  run([&](Layer& layer, Layer&, auto& in) { CHECK(std::isfinite(first(layer).value().data()[0] + in.data()[0])); }, "");
+  {  // used twice in a pass: the second use only reads
+    Layer layer;
+    st::Train pass;
+    const auto a = layer(pass, x), b = layer(pass, x);
+    CHECK_NOTHROW(pass.backward(sum(square(a)) + sum(square(b))));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("layers notice that what they have read has changed") {
+  check_guards<st::Conv2d<2, 3>, 2>("Conv2d");
+  check_guards<st::Sequential<st::Conv2d<2, 3>, st::ReLU>, 2>("Conv2d, ReLU");
+  check_guards<st::Sequential<st::Conv2d<2, 3>, st::BatchNorm2d<3>, st::ReLU, st::Conv2d<3, 2>>, 2>("Conv2d, BatchNorm2d, ReLU");
+  check_guards<st::DepthwiseConv2d<3>, 3>("DepthwiseConv2d");
+  check_guards<st::ConvTranspose2d<2, 3, 4>, 2>("ConvTranspose2d");
+  check_guards<st::Linear<4, 3>, 4>("Linear", 1);
+  check_guards<st::BatchNorm2d<3>, 3>("BatchNorm2d");
+  check_guards<st::GroupNorm<2, 4>, 4>("GroupNorm");
+  check_guards<st::LayerNorm2d<4>, 4>("LayerNorm2d");
+  check_guards<st::PReLU<3>, 3>("PReLU");
+
+  st::Tensor<st::Label> labels = st::Tensor<st::Label>::zeros(st::Shape{2});
+  st::Linear<4, 3> classifier;
+  st::Train pass;
+  const auto loss = st::CrossEntropyLoss()(classifier(pass, st::Image<4>::full(2, 1, 1, 1)), labels);
+  labels.data()[0] = 2;
+  CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("have changed in place"), st::Error);
+}
+
 TEST_CASE("losses equal PyTorch's") {
   check_losses<float>();
   check_losses<double>();

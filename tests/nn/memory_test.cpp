@@ -32,6 +32,12 @@ using Separable = st::Sequential<
                                  st::DepthwiseConv2d<Width, 5, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU>>,
     st::Conv2d<Width, 1>>;
 
+/// Down and up again, as in DCGAN and U-Net.
+template <int Width>
+using Strided = st::Sequential<st::Conv2d<16, Width, 4, st::Conv2dOptions{.stride = 2, .padding = 1}>, st::ReLU,
+                               st::Conv2d<Width, 4 * Width, 3, st::Conv2dOptions{.stride = 2, .padding = 1}>, st::ReLU,
+                               st::ConvTranspose2d<4 * Width, Width, 4>, st::ConvTranspose2d<Width, 16, 2>>;
+
 template <class Net>
 void check(std::int64_t n, std::int64_t h, std::int64_t w) {
   constexpr int c = Net::io::in;
@@ -76,6 +82,8 @@ TEST_CASE("the memory of a network is known before it runs") {
   check<Vdsr<48>>(8, 64, 64);
   check<ReluFirst<32>>(8, 64, 64);
   check<Separable<32>>(8, 64, 64);
+  check<Strided<64>>(8, 64, 64);
+  check<Strided<64>>(2, 16, 16);  // mostly weights
 }
 
 TEST_CASE("impossible images are refused") {

@@ -140,7 +140,8 @@ TEST_CASE("schedulers are made in one line, for any optimiser, and from one's ow
 TEST_CASE("another base holds at once, as if it had been there from the beginning") {
   optim_test::Net net;
   st::SGD sgd(net, {.lr = 0.1}), other(net, {.lr = 0.7});
-  st::MultiStepLR scheduler(sgd, {.milestones = {2, 4}, .gamma = 0.5}), wanted(other, {.milestones = {2, 4}, .gamma = 0.5});
+  st::MultiStepLR scheduler(sgd, {.milestones = {2, 4}, .gamma = 0.5}),
+      wanted(other, {.milestones = {2, 4}, .gamma = 0.5});
   for (int step = 0; step < 3; ++step) scheduler.step(), wanted.step();
   CHECK(scheduler.base_lr() == 0.1);
   scheduler.set_base_lr(0.7);

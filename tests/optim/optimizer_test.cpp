@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "golden/optim_golden.hpp"
@@ -380,4 +382,85 @@ TEST_CASE("the moving average takes buffers when asked") {
   }
   const auto swapped = without.swap();
   CHECK(net.mean.value().data()[0] == 3.0f);
+}
+
+namespace {
+struct Reference {
+  Net& net;
+  static constexpr void visit(auto& self, auto&& f) { f("net", self.net); }
+};
+struct Tied {
+  Reference first, second;
+  static constexpr void visit(auto& self, auto&& f) {
+    f("first", self.first);
+    f("second", self.second);
+  }
+};
+template <class Use>
+void check_gone(Use&& use, const char* what) {
+  CHECK_THROWS_WITH_AS(use(), doctest::Contains(what), st::Error);
+}
+}  // namespace
+
+TEST_CASE("a network that has moved or gone under its optimiser is an error that says so") {
+  {
+    auto net = std::make_unique<Net>();
+    st::Adam adam(*net);
+    st::ExponentialMovingAverage ema(*net);
+    const Net moved = std::move(*net);
+    check_gone([&] { adam.zero_grad(); }, "Adam: 'weight' was moved (by std::move, std::swap, or a std::vector that grew)");
+    check_gone([&] { adam.step(); }, "was moved");
+    check_gone([&] { adam.each_parameter([](const auto&, auto&) {}); }, "was moved");
+    check_gone([&] { ema.update(); }, "ExponentialMovingAverage: 'weight' was moved");
+    check_gone([&] { (void)ema.swap(); }, "was moved");
+  }
+  {
+    auto net = std::make_unique<Net>();
+    st::SGD sgd(*net);
+    st::RMSprop rmsprop(*net);
+    st::ExponentialMovingAverage ema(*net);
+    {
+      const auto swapped = ema.swap();
+      net.reset();
+    }
+    check_gone([&] { sgd.zero_grad(); }, "SGD: 'weight' was destroyed");
+    check_gone([&] { sgd.step(); }, "must outlive it and stay where it is");
+    check_gone([&] { rmsprop.step(); }, "was destroyed");
+    check_gone([&] { ema.update(); }, "was destroyed");
+  }
+  {
+    std::vector<Net> nets(1);
+    st::SGD sgd(nets[0]);
+    nets.resize(7);
+    check_gone([&] { sgd.step(); }, "a std::vector that grew");
+  }
+  {
+    Net a, b;
+    st::SGD of_a(a), of_b(b);
+    std::swap(a, b);
+    check_gone([&] { of_a.zero_grad(); }, "was moved");
+    check_gone([&] { of_b.zero_grad(); }, "was moved");
+    st::SGD again(a);
+    optim_test::set_gradients<float>(a, 0);
+    CHECK_NOTHROW(again.step());
+  }
+}
+
+TEST_CASE("numbers assigned to a network are its optimiser's to change") {
+  Net net, best;
+  start<float>(net);
+  start<float>(best);
+  st::SGD sgd(net, {.lr = 1});
+  optim_test::set_gradients<float>(net, 0);
+  sgd.step();
+  net = best;  // as when the best weights so far are put back
+  optim_test::set_gradients<float>(net, 0);
+  sgd.step();
+  CHECK(net.weight.value().data()[2] == best.weight.value().data()[2] - net.weight.grad().data()[2]);
+}
+
+TEST_CASE("one parameter under two names is refused") {
+  Net net;
+  Tied tied{{net}, {net}};
+  CHECK_THROWS_WITH_AS(st::SGD(tied, {.lr = 1}), doctest::Contains("SGD: 'first.net.weight' and 'second.net.weight' are one parameter"), st::Error);
 }

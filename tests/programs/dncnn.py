@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import struct
@@ -103,7 +104,11 @@ def start(command, folder, **how):
 
 def stopping(folder):
     """Asked to stop in any polite way, a run saves its state before all else; two at a time do not work in one folder."""
-    long = {"steps_per_epoch": 100000, "save_interval": 0, "threads": 1}
+    images = folder / "images"
+    images.mkdir()
+    write_png(images / "a.png", 128, 128, 1)
+    here = {"train_dir": images, "valid_dir": images, "threads": 1}
+    long = here | {"steps_per_epoch": 100000, "save_interval": 0}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         out = folder / number.name
         process = start(training(**long, checkpoint_dir=out), out)
@@ -118,23 +123,33 @@ def stopping(folder):
     process.send_signal(signal.SIGTERM)
     said, errors = process.communicate()
     check((out / "latest.safetensors").exists(), "a picture that cannot be written costs the checkpoint")
-    check(process.returncode == 1 and "before_after.png: is a folder" in errors, f"not told: {errors}")
+    check(process.returncode == 143 and "before_after.png: is a folder" in errors, f"{process.returncode}: {errors}")
 
     out = folder / "nohup"  # whose terminal may end
-    process = start(training(epochs=1, checkpoint_dir=out), out, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = start(training(**here, checkpoint_dir=out), out, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     process.send_signal(signal.SIGHUP)
     said, errors = process.communicate()
     check(process.returncode == 0, f"under nohup SIGHUP ended it with {process.returncode}: {errors}")
 
     out = folder / "unread"  # as when tee ends at Ctrl-C, before the run has saved its state
-    process = start(training(steps_per_epoch=2, epochs=100000, checkpoint_dir=out), out)
+    process = start(training(**here | {"steps_per_epoch": 2, "epochs": 100000}, checkpoint_dir=out), out)
     process.stdout.close()
     process.wait()
     check(process.returncode == 128 + signal.SIGPIPE, f"without a reader it ended with {process.returncode}")
     check((out / "latest.safetensors").exists(), "without a reader nothing was saved")
 
+    out = folder / "full"  # as a disk that is
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+    done = subprocess.run([PROGRAMS / part if i == 0 else part for i, part in enumerate(training(**here, checkpoint_dir=out))],
+                          capture_output=True, text=True, preexec_fn=limit)
+    check(done.returncode == 1 and done.stderr == f"dncnn_train: {out}/latest.safetensors: cannot be written: File too large\n",
+          f"a full disk: {done.returncode}: {done.stderr}")
+    check(not list(out.iterdir()), f"a full disk: left {list(out.iterdir())}")
+    done = run(*training(**here, checkpoint_dir=out, resume=None))
+    check(done.returncode == 0, f"after a full disk: {done.stderr}")
+
     out = folder / "twice"
-    process = start(training(batch_size=64, patch_size=128, depth=17, width=64, checkpoint_dir=out), out)
+    process = start(training(**here, batch_size=64, patch_size=128, depth=17, width=64, checkpoint_dir=out), out)
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
@@ -144,11 +159,11 @@ def stopping(folder):
     out = folder / "shared"
     process = start(training(**long, checkpoint_dir=out), out)
     for resume in ({}, {"resume": None}):
-        done = run(*training(checkpoint_dir=out, **resume))
+        done = run(*training(**here, checkpoint_dir=out, **resume))
         check(done.returncode == 1 and f"another run works in this folder (process {process.pid} on " in done.stderr, f"two runs in a folder: {done.stderr}")
     process.kill()
     process.communicate()
-    done = run(*training(checkpoint_dir=out, resume=None))
+    done = run(*training(**here, checkpoint_dir=out, resume=None))
     check(done.returncode == 0 and "starts at its beginning" in done.stdout, f"after a kill: {done.stdout}{done.stderr}")
 
 
@@ -162,15 +177,18 @@ def going_on(folder):
     images = folder / "images"
     images.mkdir()
     write_png(images / "a.png", 64, 48, 1)
+    others = folder / "others"
+    others.mkdir()
+    write_png(others / "b.png", 40, 40, 1)
     first = folder / "first"
-    done = run(*training(epochs=2, milestones=1, init_lr=0.002, valid_dir=images, train_dir=images, checkpoint_dir=first))
+    done = run(*training(epochs=2, milestones=1, init_lr=0.002, valid_dir=images, train_dir=images, threads=1, checkpoint_dir=first))
     check(done.returncode == 0, f"training: {done.stderr}")
 
     def go_on(name, *args, prepare=lambda out: None, code=0):
         out = folder / name
         shutil.copytree(first, out)
         prepare(out)
-        done = run("dncnn_train", "--checkpoint-dir", out, "--resume", *args)
+        done = run("dncnn_train", "--checkpoint-dir", out, "--threads", 1, "--resume", *args)
         check(done.returncode == code, f"{name}: {done.returncode}: {done.stdout}{done.stderr}")
         if code == 0:
             last = next(line for line in reversed(done.stdout.splitlines()) if line.startswith("best PSNR"))
@@ -188,12 +206,15 @@ def going_on(folder):
         out, done = go_on(name, "--epochs", 3, *args)
         check(f"from here on {args[0][2:]}={args[1].replace('1e-5', '1e-05')}, before it was " in done.stdout, f"{name}: {done.stdout}")
         check(math.isclose(log(out)[2][1], rate, rel_tol=1e-6), f"{name}: trained at {log(out)[2][1]}, wanted {rate}")
-    out, done = go_on("other_validation", "--epochs", 3, "--valid-dir", "dead-leaves")
-    check("not comparable" in done.stdout and "valid-dir=dead-leaves, before it was" in done.stdout, f"said: {done.stdout}")
+    out, done = go_on("other_validation", "--epochs", 3, "--valid-dir", others)
+    check("not comparable" in done.stdout and f"valid-dir={others}, before it was {images}" in done.stdout, f"said: {done.stdout}")
     for args in (("--width", 64), ("--depth", 17), ("--optimizer", "sgd")):
         out, done = go_on(f"refused{args[0]}", "--epochs", 3, *args, code=1)
         check(f"{args[0]} {args[1]}" in done.stderr and tensors(out / "latest.safetensors") == tensors(first / "latest.safetensors"),
               f"{args}: {done.stderr}")
+
+    done = run(*training(checkpoint_dir=folder / "rate", resume=first / "latest.safetensors"))
+    check(done.returncode == 1 and "is of another run" in done.stderr, f"another run was written over: {done.stderr}")
 
     # Stopped between latest and best, and before the log: put right from latest alone.
     second = int(metadata(first / "best.safetensors")["info.epoch"]) == 2
@@ -216,7 +237,7 @@ def going_on(folder):
     check(done.returncode == 0 and "latest.safetensors.previous" in done.stdout, f"said: {done.stdout}{done.stderr}")
     check(tensors(folder / "kept") == tensors(first / "latest.safetensors"), "other numbers from the checkpoint before")
 
-    done = run(*training(steps_per_epoch=100000, minutes=0.0001, checkpoint_dir=folder / "short", epochs=1))
+    done = run(*training(train_dir=images, valid_dir=images, steps_per_epoch=100000, minutes=0.0001, checkpoint_dir=folder / "short"))
     check(done.returncode == 0, f"a run of no time: {done.stderr}")
     check(("best PSNR" in done.stdout) == (folder / "short" / "best.safetensors").exists(), f"said: {done.stdout}")
 

@@ -3,7 +3,7 @@
     kills.py FOLDER_OF_THE_PROGRAMS [--program dncnn|ffdnet|super_resolution] [--kills N] [--failures N] [--seed N] [--every]
 
 A run is killed in a call chosen at random, or a call is made to fail (no space, no permission, an error of the device, a
-signal); --every takes all calls one after another instead. Then the run is resumed, now and then broken off again, until it
+signal); --every takes them one after another instead. Then the run is resumed, now and then broken off again, until it
 ends. It must end as a run that nothing befell: the same bytes in latest, best and the picture, the same log and curve.
 A failure must be told in one line, with the path and the system's reason, and must leave no unfinished file.
 
@@ -97,7 +97,7 @@ def unfinished(out):
 
 
 def calls(root, calls_of_interest, line):
-    """Every (call, n) of a run whose path or open file lies below root: the n-th such call of the program's first thread."""
+    """Every (call, n, path) of a run with a path or an open file below root: the n-th such call of the program's first thread."""
     log = root / "strace.log"
     done = subprocess.run(["strace", "-f", "-qq", "-y", "-o", log, "-e", "trace=" + ",".join(sorted(set(calls_of_interest))), *line],
                           capture_output=True, text=True)
@@ -113,14 +113,20 @@ def calls(root, calls_of_interest, line):
             continue
         counts[match[2]] = counts.get(match[2], 0) + 1
         if str(root) in text:
-            found.append((match[2], counts[match[2]]))
+            found.append((match[2], counts[match[2]], re.search(r'[<"](/[^>"]*)', text)[1]))
     return found
+
+
+def ends_of_rows(found):
+    """The first and the last of calls of one kind on one file that follow one another: a checkpoint is a hundred writes."""
+    return [call for i, call in enumerate(found)
+            if not (0 < i < len(found) - 1 and found[i - 1][::2] == call[::2] == found[i + 1][::2])]
 
 
 def any_of(found):
     """One of the calls at random, each kind as likely as the others: most are writes."""
-    kind = chance.choice(sorted({call for call, _ in found}))
-    return chance.choice([pair for pair in found if pair[0] == kind])
+    kind = chance.choice(sorted({call[0] for call in found}))
+    return chance.choice([call[:2] for call in found if call[0] == kind])
 
 
 def broken(out, line, call, number, error):
@@ -164,7 +170,8 @@ def main():
         print(f"{len(changing)} calls change files, {len(reading)} touch them", flush=True)
 
         if options.every:
-            plan = [(*call, None) for call in changing] + [(*call, chance.choice(ERRORS)) for call in reading]
+            plan = [(*call[:2], None) for call in ends_of_rows(changing)]
+            plan += [(*call[:2], chance.choice(ERRORS)) for call in ends_of_rows(reading)]
         else:
             plan = [(*any_of(changing), None) for _ in range(options.kills)]
             plan += [(*any_of(reading), chance.choice(ERRORS)) for _ in range(options.failures)]

@@ -5,8 +5,9 @@ the include path.
     headers_alone.py COMPILER include/strata [--umbrella-flag FLAG...] [--only HEADER...] [--stamps FOLDER] -- FLAGS...
 
 strata.hpp, which reaches all the others, is compiled once more with each --umbrella-flag: code for instruction sets that
-this machine does not have is compiled too. With --only the headers named (strata/strata.hpp) stand for all. FOLDER remembers what was well, so that a header is compiled again only when
-it, or one it includes, has changed. Returns 77, which CTest shows as skipped, when COMPILER is empty.
+this machine does not have is compiled too. With --only the headers named (strata/strata.hpp) stand for all. All are read after the
+macros that headers of other systems and libraries define (system_macros.hpp). FOLDER remembers what was well, so that a header is
+compiled again only when it, or one it includes, has changed. Returns 77, which CTest shows as skipped, when COMPILER is empty.
 """
 import argparse
 import concurrent.futures
@@ -18,15 +19,22 @@ import subprocess
 import sys
 import tempfile
 
-WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror"]
+# Those of our own builds, and some that programs which include the headers may have.
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Wold-style-cast", "-Wundef", "-Werror"]
+WHOLE = ["strata/strata.hpp", "strata/cuda.hpp", "strata/io/onnx_export.hpp"]  # what a program includes
 POISONED = ["cuda.h", "cuda_runtime.h", "cuda_runtime_api.h", "cuda_fp16.h", "cuda_bf16.h", "device_launch_parameters.h",
             "cublas_v2.h", "cublasLt.h", "cudnn.h", "curand.h", "nvrtc.h", "mma.h"]
 
 
 def compile_one(compiler, header, flags, folder):
     """The compiler's words about a program that is just this header, included twice; empty when it is content."""
-    program = f'#include "{header}"\n#include "{header}"\nint main() {{}}\n'
-    done = subprocess.run([compiler, *flags, *WARNINGS, "-fsyntax-only", "-x", "c++", "-"], input=program, text=True,
+    here = pathlib.Path(__file__).resolve().parent
+    before, after = f'#include "{here}/system_macros.hpp"\n', ""
+    if header in WHOLE:
+        before, after = "#define STRATA_WHOLE\n" + before, f'#include "{here}/system_macros_after.hpp"\n'
+    program = f'{before}#include "{header}"\n#include "{header}"\n{after}int main() {{}}\n'
+    only_gcc = [] if "clang" in pathlib.Path(compiler).name else ["-Wuseless-cast"]
+    done = subprocess.run([compiler, *flags, *WARNINGS, *only_gcc, "-fsyntax-only", "-x", "c++", "-"], input=program, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
     if done.returncode == 0 and not done.stdout:
         return ""
@@ -63,6 +71,7 @@ def main():
     if not headers or not set(options.only) <= set(headers):
         print(f"no headers in {options.root}, or not those of --only: {options.only}")
         return 1
+    macros = [file.read_text() for file in sorted(pathlib.Path(__file__).resolve().parent.glob("system_macros*.hpp"))]
     version = subprocess.run([options.compiler, "--version"], text=True, stdout=subprocess.PIPE).stdout
     if options.stamps:
         options.stamps.mkdir(parents=True, exist_ok=True)
@@ -77,7 +86,7 @@ def main():
             more = [*flags, *([flag] if flag else [])]
             stamp = None
             if options.stamps:
-                stamp = options.stamps / fingerprint(options.root, header, (header, version, more, WARNINGS, POISONED))
+                stamp = options.stamps / fingerprint(options.root, header, (header, version, more, WARNINGS, POISONED, macros))
                 if stamp.exists():
                     return ""
             words = compile_one(options.compiler, header, [f"-I{folder}", *more], folder)

@@ -30,7 +30,7 @@ THIRD_PARTY = {
     r"(stb/)?stb_": ["data"],
     r"sanitizer/": ["tensor"],
     r"protozero/": ["io"],
-    r"(sys/\w+|unistd|fcntl|dirent|sched|pthread)\.h$": ["core", "tensor", "data", "io"],
+    r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io"],
 }
 STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
 CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"

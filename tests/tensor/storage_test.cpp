@@ -1,14 +1,19 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <fstream>
 #include <new>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "child_process.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace st = strata;
@@ -34,6 +39,16 @@ class CountingMemory final : public st::MemorySource {
  private:
   st::HostMemory host_;
 };
+
+template <class Action>
+std::string out_of_memory(Action action) {
+  try {
+    action();
+  } catch (const st::OutOfMemory& error) {
+    return error.what();
+  }
+  return "no OutOfMemory";
+}
 
 }  // namespace
 
@@ -128,6 +143,109 @@ TEST_CASE("a pool that gets no memory says so and goes on") {
   CHECK_THROWS_AS(pool.take(2000), std::bad_alloc);
   CHECK(pool.live_bytes() == 0);
   CHECK(pool.take(500));
+}
+
+TEST_CASE("the error says how much was asked for; sizes that overflow are refused") {
+  CountingMemory source;
+  source.total_limit = 1000000;
+  st::MemoryPool pool(source);
+  const st::Storage held = pool.take(600000);
+  CHECK(out_of_memory([&] { pool.take(500000); }) ==
+        "cpu: not enough memory for a block of 0.5243 MB; 0.6554 MB are in use: use smaller batches or images, or free others");
+  CHECK(out_of_memory([&] { pool.take(std::size_t{5} << 40); }).find("5498 GB") != std::string::npos);
+  for (const std::size_t bytes : {~std::size_t{0}, std::size_t{1} << 63, (std::size_t{1} << 62) + 1, std::size_t{1} << 62})
+    CHECK(out_of_memory([&] { st::cpu_pool().take(bytes); }).find("not enough memory") != std::string::npos);
+  CHECK_THROWS_AS(st::Scratch<double>((std::size_t{1} << 61) + 1), st::OutOfMemory);  // 8 bytes, modulo 2^64
+  CHECK_THROWS_AS(st::Scratch<double>(~std::size_t{0}), st::OutOfMemory);
+  CHECK_THROWS_AS(st::Scratch<float>(std::size_t(std::int64_t{-1})), st::OutOfMemory);
+  CHECK(pool.take(100));
+}
+
+#if defined(__linux__) && !defined(STRATA_ADDRESS_SANITIZER) && !defined(STRATA_THREAD_SANITIZER)
+TEST_CASE("trim returns memory to the system, whatever the sizes were and whatever lies between") {
+  const auto resident = [] {  // bytes in memory
+    std::size_t all = 0, pages = 0;
+    std::ifstream("/proc/self/statm") >> all >> pages;
+    return pages * std::size_t(sysconf(_SC_PAGESIZE));
+  };
+  st::HostMemory source;
+  st::MemoryPool pool(source);
+  const std::size_t before = resident();
+  std::vector<std::string> between;  // small things that live on
+  std::size_t most = 0;
+  for (int round = 0; round < 3; ++round) {
+    pool.trim();
+    std::vector<st::Storage> blocks;
+    for (std::size_t i = 0; i < 300; ++i) {
+      const std::size_t bytes = 20000 + (i * 7919 + std::size_t(round) * 104729) % 997 * 1500;
+      blocks.push_back(pool.take(bytes));
+      std::memset(blocks.back().data(), 1, bytes);
+      between.emplace_back(5000, 'x');
+    }
+    blocks.push_back(pool.take(std::size_t(9 + round) << 20));
+    std::memset(blocks.back().data(), 1, std::size_t(9 + round) << 20);
+    most = std::max(most, resident());
+  }
+  REQUIRE(most - before > std::size_t{200} << 20);
+  pool.trim();
+  CHECK(resident() - before < (most - before) / 20);
+}
+
+TEST_CASE("a process at its limit of memory gets an error that says so, and goes on") {
+  CHECK(strata_test::in_child([] {
+          { const st::Storage kept = st::cpu_pool().take(std::size_t{100} << 20); }  // free, and given back when it is needed
+          std::size_t pages = 0;
+          std::ifstream("/proc/self/statm") >> pages;
+          const rlimit limit{pages * std::size_t(sysconf(_SC_PAGESIZE)) + (std::size_t{50} << 20), RLIM_INFINITY};
+          if (setrlimit(RLIMIT_AS, &limit) != 0) return 9;
+          const std::string told = out_of_memory([] { st::cpu_pool().take(std::size_t{384} << 20); });
+          if (told.find("block of 402.7 MB") == std::string::npos) return 1;
+          return st::cpu_pool().take(std::size_t{110} << 20) && st::cpu_pool().take(5000) ? 0 : 2;
+        }) == 0);
+}
+#endif
+
+TEST_CASE("large blocks start at huge pages, and each can be written to its end") {
+  st::HostMemory source;
+  for (const std::size_t bytes : {std::size_t{1} << 20, (std::size_t{1} << 20) + 131072, std::size_t{1} << 21, std::size_t{9} << 18,
+                                  std::size_t{15} << 20, std::size_t{100}, (std::size_t{1} << 20) - 64}) {
+    std::vector<void*> held;
+    for (int i = 0; i < 5; ++i) {
+      held.push_back(source.allocate(bytes));
+      CHECK(reinterpret_cast<std::uintptr_t>(held.back()) % 64 == 0);
+      std::memset(held.back(), i, bytes);
+    }
+    for (int i = 0; i < 5; ++i) {
+      const auto* const begin = static_cast<const unsigned char*>(held[std::size_t(i)]);
+      CHECK(std::all_of(begin, begin + bytes, [&](unsigned char byte) { return byte == i; }));
+      source.deallocate(held[std::size_t(i)], bytes);
+    }
+  }
+}
+
+TEST_CASE("a child of fork finds the pool free and whole, though another thread was in the middle of it") {
+  class SlowMemory final : public st::MemorySource {
+   public:
+    st::Device device() const override { return st::Device::cpu(); }
+    void* allocate(std::size_t bytes) override {
+      begun = true;
+      if (slow) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      return host_.allocate(bytes);
+    }
+    void deallocate(void* memory, std::size_t bytes) noexcept override { host_.deallocate(memory, bytes); }
+    std::atomic<bool> begun = false, slow = true;
+
+   private:
+    st::HostMemory host_;
+  } source;
+  st::MemoryPool pool(source);
+  std::thread other([&] { pool.take(1000); });
+  while (!source.begun) std::this_thread::yield();
+  CHECK(strata_test::in_child([&] {
+          source.slow = false;
+          return pool.take(1000) && pool.take(5000) ? 0 : 1;
+        }) == 0);
+  other.join();
 }
 
 TEST_CASE("handles share a block, and the last gives it back") {

@@ -2,6 +2,10 @@
 
 #include <limits>
 #include <numeric>
+#include <ranges>
+#include <span>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "strata/tensor/image.hpp"
@@ -93,4 +97,44 @@ TEST_CASE("names of devices") {
   CHECK(st::Device::cpu().str() == "cpu");
   for (const char* wrong : {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:1x", "cuda: 1", "cpu:0", "cuda:99999999999"})
     CHECK_THROWS_WITH_AS(st::parse_device(wrong), doctest::Contains("wanted cpu, cuda or cuda:N"), st::ValueError);
+}
+
+namespace {
+st::Image<2> make(float value) { return st::Image<2>::full(1, 8, 8, value); }
+}  // namespace
+
+TEST_CASE("what is taken from a temporary lives on") {
+  using Image = st::Image<2>;
+  using Tensor = st::Tensor<>;
+  static_assert(!std::is_reference_v<decltype(make(1).shape())> && !std::is_reference_v<decltype(make(1).tensor())>);
+  static_assert(!std::is_reference_v<decltype(make(1)(0, 0, 0, 0))>);
+  static_assert(!std::is_reference_v<decltype(std::declval<Tensor>().shape())>);
+  static_assert(!std::is_pointer_v<decltype(make(1).data())> && !std::is_pointer_v<decltype(std::declval<Tensor>().data())>);
+  static_assert(!std::is_same_v<decltype(make(1).span()), std::span<float>>);
+  static_assert(!std::is_same_v<decltype(std::declval<const Image>().span()), std::span<const float>>);
+  static_assert(!std::ranges::contiguous_range<decltype(make(1).span())>);  // else a std::span could be made of it
+  static_assert(std::ranges::random_access_range<decltype(make(1).span())>);
+
+  double sum = 0;
+  const auto numbers = make(3).data();
+  const auto all = make(5).span();
+  const Image other = make(-1);  // would take the memory of what is gone
+  for (const float v : make(2).span()) sum += double(v);
+  CHECK(sum == 2 * 128);
+  CHECK(numbers[127] == 3.0f);
+  CHECK(*numbers == 3.0f);
+  CHECK(all.size() == 128);
+  CHECK(std::accumulate(all.begin(), all.end(), 0.0f) == 5.0f * 128);
+  CHECK(std::vector<float>(all.begin(), all.end()).back() == 5.0f);
+  CHECK(make(7)(0, 1, 7, 7) == 7.0f);
+  CHECK(make(7).tensor().data()[3] == 7.0f);
+  CHECK(other.data()[0] == -1.0f);
+}
+
+TEST_CASE("clamp of an image, with numbers of any kind") {
+  const auto image = st::Image<1>::full(1, 1, 2, 3.0f);
+  CHECK(clamp(image, 0, 1).data()[0] == 1.0f);
+  CHECK(clamp(image, 0.0f, 1.5).data()[0] == 1.5f);
+  CHECK(clamp(image).data()[1] == 1.0f);
+  CHECK_THROWS_AS(clamp(image, 1, 0), st::ValueError);
 }

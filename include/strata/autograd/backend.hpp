@@ -136,17 +136,32 @@ void conv2d_forward_cached(Device device, const Conv2dProblem& problem, const T*
       [&](auto& gpu) { gpu.conv2d_forward(problem, x, weights(), bias, y, activation, false, precision); });
 }
 
+/// A bias, which makes it a transposed convolution, is the CPU's as well.
 template <class T>
 void conv2d_backward_input(Device device, const Conv2dProblem& problem, const T* dy, const T* weight, T* dx,
-                           bool accumulate, Precision precision, const NormGradientSums<T>& sums = {}) {
+                           bool accumulate, Precision precision, const NormGradientSums<T>& sums = {}, const T* bias = nullptr) {
   detail::dispatch<T>(
       device,
       [&] {
         detail::with_cpu_factor<T>(precision, [&]<class Factor> {
-          cpu::conv2d_backward_input<T, Factor>(problem, dy, weight, dx, accumulate, sums);
+          cpu::conv2d_backward_input<T, Factor>(problem, dy, weight, dx, accumulate, sums, bias);
         });
       },
       [&](auto& gpu) { gpu.conv2d_backward_input(problem, dy, weight, dx, accumulate, precision); });
+}
+
+/// A transposed convolution with weights that stay: see conv2d_forward_cached.
+template <class T, class Key, class Weights>
+void conv2d_transposed_cached(Device device, const Conv2dProblem& problem, const T* x, cpu::PackedWeights& cache, Key&& key,
+                              Weights&& weights, const T* bias, T* y, Precision precision) {
+  detail::dispatch<T>(
+      device,
+      [&] {
+        detail::with_cpu_factor<T>(precision, [&]<class Factor> {
+          cpu::conv2d_transposed_cached<T, Factor>(problem, x, cache, key(), weights, bias, y);
+        });
+      },
+      [&](auto& gpu) { gpu.conv2d_backward_input(problem, x, weights(), y, false, precision); });
 }
 
 template <class T>

@@ -68,16 +68,20 @@ void add_gradients(Tape& tape, const Gradients& gradients, const Inputs& inputs,
   }
 }
 
+/// f of the operands as variables of a pass of type P. What is an expression is computed, and recorded, from left to right:
+/// as arguments of a call they would be in an order that differs between compilers, and so would gradients' last bits.
+template <Pass P, class F, class... Xs>
+constexpr auto with_vars(F&& f, const Xs&... operands) {
+  return std::apply(f, std::tuple<std::remove_cvref_t<decltype(var_in<P>(operands))>...>{var_in<P>(operands)...});
+}
+
 }  // namespace detail
 
 /// y = forward(x...) on images; backward(gy, y, x...) gives the gradient of the one input, or a std::tuple of one for each.
 /// backward runs only when a gradient is needed.
 template <Pass P, class Forward, class Backward, class... Xs>
 auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs) {
-  static_assert((... && !Symbolic<Xs>),
-                "strata: a module that uses custom_op cannot be exported by itself: give it a second call operator, "
-                "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
-  return [&]<int... C, class... T>(const Var<C, T>&... x) {
+  return detail::with_vars<P>([&]<int... C, class... T>(const Var<C, T>&... x) {
     (check_pass(pass, x, "custom_op"), ...);
     auto image = forward(x.value()...);
     static_assert(detail::IsImage<decltype(image)>::value, "strata::custom_op: forward must return an st::Image<C>");
@@ -91,27 +95,37 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
         const auto gradients = std::apply(
             [&](const auto&... input) { return backward(std::as_const(gy), y.value(), input.value()...); }, kept);
         detail::add_gradients(tape, gradients, kept, std::index_sequence_for<Var<C, T>...>{});
-      });
+      }, y, x...);
     }
     return y;
-  }(detail::var_in<P>(inputs)...);
+  }, inputs...);
+}
+
+/// One sentence where the forward is followed.
+template <Pass P, class Forward, class Backward, Symbolic X, class... Xs>
+auto custom_op(P&, Forward, Backward, const X& input, const Xs&...) {
+  static_assert(sizeof(X) == 0,
+                "strata: a module that uses custom_op cannot be followed: have it say what it does to an image, in "
+                "'static constexpr void trace(auto& t)' (nn/following.hpp), and, to be exported, in a second call operator, "
+                "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
+  return detail::var_in<P>(input);  // nothing else fails after the sentence above
 }
 
 /// The channels of the images one after another, as torch.cat(dim=1). N, H and W must agree: ShapeError.
 template <Pass P, class... Xs>
 auto cat(P& pass, const Xs&... inputs) {
-  return [&]<int... C, class... T>(const Var<C, T>&... x) {
+  return detail::with_vars<P>([&]<int... C, class... T>(const Var<C, T>&... x) {
     using Value = std::common_type_t<T...>;
     constexpr int total = (C + ...);
     const auto& first = std::get<0>(std::tie(x...));
-    const auto check = [&](const Shape& s) {
+    const auto check_extents = [&](const Shape& s) {
       if (s.n() != first.n() || s.h() != first.h() || s.w() != first.w())
         throw ShapeError(concat("cat: images of shapes ", first.shape().str(), " and ", s.str(),
                                 " (N x C x H x W) differ in more than their channels"));
     };
     const Device device = first.device();
     (check_pass(pass, x, "cat"), ...);
-    (check(x.shape()), ...);
+    (check_extents(x.shape()), ...);
     (check_same_device(device, x.device(), [] { return "cat"; }), ...);
     Image<total, Value> out(first.n(), first.h(), first.w(), first.pool());
     const std::int64_t pixels = first.n() * first.h() * first.w();
@@ -127,12 +141,12 @@ auto cat(P& pass, const Xs&... inputs) {
             detail::copy_channels<Value>(device, gy, total, gx.data, counts[i], counts[i], pixels, gx.accumulate);
       });
     return y;
-  }(detail::var_in<P>(inputs)...);
+  }, inputs...);
 }
 
 template <Pass P, Symbolic... Xs>
-auto cat(P&, const Xs&... inputs) {
-  return symbolic_cat(detail::var_in<P>(inputs)...);  // io/onnx_export.hpp
+constexpr auto cat(P&, const Xs&... inputs) {
+  return detail::with_vars<P>([](const auto&... x) { return symbolic_cat(x...); }, inputs...);  // nn/follow.hpp, io/onnx_export.hpp
 }
 
 /// Length channels of x, from number Start on, as torch.narrow along dimension 1.
@@ -157,13 +171,13 @@ auto narrow(P& pass, const X& input) {
 }
 
 template <int Start, int Length, Pass P, Symbolic X>
-auto narrow(P&, const X& input) {
-  return symbolic_narrow<Start, Length>(detail::var_in<P>(input));  // io/onnx_export.hpp
+constexpr auto narrow(P&, const X& input) {
+  return symbolic_narrow<Start, Length>(detail::var_in<P>(input));
 }
 
 /// x in N parts of equally many channels, one after another, as torch.chunk along dimension 1: a std::array.
 template <int N, Pass P, class X>
-auto chunk(P& pass, const X& input) {
+constexpr auto chunk(P& pass, const X& input) {
   const auto x = detail::var_in<P>(input);
   constexpr int channels = decltype(x)::channels;
   constexpr bool divides = N > 0 && channels % N == 0;
@@ -177,7 +191,7 @@ auto chunk(P& pass, const X& input) {
 /// Images of one pixel, repeated to the height and width of x, as torch.Tensor.expand_as. ShapeError for other images.
 template <Pass P, class S, class X>
 auto expand_as(P& pass, const S& one_pixel, const X& like) {
-  return [&]<int C, class T, int D>(const Var<C, T>& s, const Var<D, T>& x) {
+  return detail::with_vars<P>([&]<int C, class T, int D>(const Var<C, T>& s, const Var<D, T>& x) {
     check_pass(pass, s, "expand_as");
     check_pass(pass, x, "expand_as");
     if (s.h() != 1 || s.w() != 1 || s.n() != x.n())
@@ -205,12 +219,12 @@ auto expand_as(P& pass, const S& one_pixel, const X& like) {
         detail::copy_channels<T>(device, sum.data(), C, gs.data, C, C, n, gs.accumulate);
       });
     return y;
-  }(detail::var_in<P>(one_pixel), detail::var_in<P>(like));
+  }, one_pixel, like);
 }
 
 template <Pass P, Symbolic S, Symbolic X>
-auto expand_as(P&, const S& one_pixel, const X& like) {
-  return symbolic_expand_as(detail::var_in<P>(one_pixel), detail::var_in<P>(like));  // io/onnx_export.hpp
+constexpr auto expand_as(P&, const S& one_pixel, const X& like) {
+  return detail::with_vars<P>([](const auto& s, const auto& x) { return symbolic_expand_as(s, x); }, one_pixel, like);
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -127,7 +127,7 @@ template <class E, int C, class T>
 void record_on_accelerator(const E& expression, const Var<C, T>& value) {
   value.tape()->record(value.id(), [kept = expression, made = describe(expression), id = value.id()](Tape& tape) {
     made.backward(tape, {.values = tape.gradient<float>(id)});
-  });
+  }, expression);
 }
 
 /// factor * (sum of all elements) of an expression on the accelerator of its images.
@@ -144,7 +144,7 @@ auto reduce_on_accelerator(const E& expression, double factor) {
   if (tape != nullptr)
     tape->record(result.id(), [kept = expression, made = std::move(made), id = result.id(), factor](Tape& t) {
       made.backward(t, {.factor = float(double(*t.gradient<T>(id)) * factor)});
-    });
+    }, expression);
   return result;
 }
 

@@ -43,7 +43,13 @@ template <class T, class F>
   for (; i < end; ++i) f.template operator()<T>(i);
 }
 // ---- the nodes. eval<V>(i) is the value at element i; bind(tape) asks where gradients go; backward<V>(i, g) hands g,
-// the gradient of this node at element i, down to the leaves, computing the values it needs again.
+// the gradient of this node at element i, down to the leaves, computing the values it needs again. keep(list, needed) names
+// the leaves whose values these are; `needed` says whether the gradient depends on this node's value.
+
+/// Whether the gradient of Function does not depend on its arguments.
+template <class Function>
+inline constexpr bool is_linear = std::is_same_v<Function, math::Negate> || std::is_same_v<Function, math::Add> ||
+                                  std::is_same_v<Function, math::Subtract>;
 
 template <class T>
 struct ConstantNode : ExpressionTag {
@@ -51,11 +57,12 @@ struct ConstantNode : ExpressionTag {
   static constexpr int channels = 0;  // any
   T number;
 
-  Tape* tape() const { return nullptr; }
-  const Shape* shape_or_null() const { return nullptr; }
-  MemoryPool* pool_or_null() const { return nullptr; }
+  constexpr Tape* tape() const { return nullptr; }
+  constexpr const Shape* shape_or_null() const { return nullptr; }
+  constexpr MemoryPool* pool_or_null() const { return nullptr; }
   void describe(DeviceExpression& e) const { e.program.push_constant(float(number)); }
   void bind(Tape&) {}
+  void keep(KeptList&, bool) const {}
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t) const { return V{} + number; }
   template <class V>
@@ -76,6 +83,9 @@ struct LeafNode : ExpressionTag {
   MemoryPool* pool_or_null() const { return &x.pool(); }
   void describe(DeviceExpression& e) const { e.push_leaf(values, x.id()); }
   void bind(Tape& tape) { target = tape.target<T>(x.id()); }
+  void keep(KeptList& list, bool needed) const {
+    if (needed) keep_for_backward(list, x);
+  }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const { return simd::load<V>(values + i); }
   template <class V>
@@ -89,11 +99,17 @@ template <class Self, int C, class T>
 struct ExpressionBase : ExpressionTag {
   using value_type = T;
   static constexpr int channels = C;
-  operator Var<C, T>() const { return evaluate(static_cast<const Self&>(*this)); }
-  const Shape& shape() const { return *static_cast<const Self&>(*this).shape_or_null(); }
-  std::int64_t n() const { return shape().n(); }
-  std::int64_t h() const { return shape().h(); }
-  std::int64_t w() const { return shape().w(); }
+  constexpr operator Var<C, T>() const { return evaluate(static_cast<const Self&>(*this)); }
+  constexpr decltype(auto) shape() const& {
+    if constexpr (requires { typename T::is_symbol; })
+      return evaluate(static_cast<const Self&>(*this)).shape();
+    else
+      return static_cast<const Shape&>(*static_cast<const Self&>(*this).shape_or_null());
+  }
+  constexpr Shape shape() const&& { return shape(); }
+  constexpr std::int64_t n() const { return shape().n(); }
+  constexpr std::int64_t h() const { return shape().h(); }
+  constexpr std::int64_t w() const { return shape().w(); }
   /// Computes it. Each call computes anew: keep the result, or convert to Var<C>.
   Image<C, T> value() const { return evaluate(static_cast<const Self&>(*this)).value(); }
 };
@@ -103,15 +119,16 @@ struct UnaryNode : ExpressionBase<UnaryNode<Function, A>, A::channels, typename 
   A a;
   [[no_unique_address]] Function function;
 
-  explicit UnaryNode(A operand, Function f = {}) : a(std::move(operand)), function(f) {}
-  Tape* tape() const { return a.tape(); }
-  const Shape* shape_or_null() const { return a.shape_or_null(); }
-  MemoryPool* pool_or_null() const { return a.pool_or_null(); }
+  constexpr explicit UnaryNode(A operand, Function f = {}) : a(std::move(operand)), function(f) {}
+  constexpr Tape* tape() const { return a.tape(); }
+  constexpr const Shape* shape_or_null() const { return a.shape_or_null(); }
+  constexpr MemoryPool* pool_or_null() const { return a.pool_or_null(); }
   void describe(DeviceExpression& e) const {
     a.describe(e);
     e.push(function);
   }
   void bind(Tape& tape) { a.bind(tape); }
+  void keep(KeptList& list, bool needed) const { a.keep(list, needed || !is_linear<Function>); }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const { return function.value(a.template eval<V>(i)); }
   template <class V>
@@ -127,7 +144,7 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
   A a;
   B b;
 
-  BinaryNode(A left, B right) : a(std::move(left)), b(std::move(right)) {
+  constexpr BinaryNode(A left, B right) : a(std::move(left)), b(std::move(right)) {
     const Shape *p = a.shape_or_null(), *q = b.shape_or_null();
     if (p != nullptr && q != nullptr && *p != *q)
       throw ShapeError(concat("arithmetic on images of different shapes: ", p->str(), " and ", q->str(),
@@ -138,9 +155,9 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
                                ": move one with x.to(device)"));
     common_tape(a, b);
   }
-  Tape* tape() const { return a.tape() != nullptr ? a.tape() : b.tape(); }
-  const Shape* shape_or_null() const { return a.shape_or_null() != nullptr ? a.shape_or_null() : b.shape_or_null(); }
-  MemoryPool* pool_or_null() const { return a.pool_or_null() != nullptr ? a.pool_or_null() : b.pool_or_null(); }
+  constexpr Tape* tape() const { return a.tape() != nullptr ? a.tape() : b.tape(); }
+  constexpr const Shape* shape_or_null() const { return a.shape_or_null() != nullptr ? a.shape_or_null() : b.shape_or_null(); }
+  constexpr MemoryPool* pool_or_null() const { return a.pool_or_null() != nullptr ? a.pool_or_null() : b.pool_or_null(); }
   void describe(DeviceExpression& e) const {
     a.describe(e);
     b.describe(e);
@@ -149,6 +166,13 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
   void bind(Tape& tape) {
     a.bind(tape);
     b.bind(tape);
+  }
+  void keep(KeptList& list, bool needed) const {
+    constexpr bool by_number = B::channels == 0 && (std::is_same_v<Function, math::Multiply> || std::is_same_v<Function, math::Divide>);
+    constexpr bool number_by = A::channels == 0 && std::is_same_v<Function, math::Multiply>;
+    constexpr bool independent = is_linear<Function> || by_number || number_by;
+    a.keep(list, needed || !independent);
+    b.keep(list, needed || !independent);
   }
   template <class V>
   [[gnu::always_inline]] V eval(std::int64_t i) const {
@@ -173,7 +197,7 @@ template <class X>
 concept operand = variable_operand<X> || std::is_arithmetic_v<std::remove_cvref_t<X>>;
 
 template <class T, class X>
-auto node(const X& x) {
+constexpr auto node(const X& x) {
   if constexpr (is_expression<X>)
     return x;
   else if constexpr (std::is_arithmetic_v<X>)
@@ -189,7 +213,7 @@ template <class A, class B>
 struct CommonType<A, B> { using type = typename B::value_type; };
 
 template <class Function, class A>
-auto unary(const A& a, Function function = {}) {
+constexpr auto unary(const A& a, Function function = {}) {
   using Node = decltype(node<typename A::value_type>(a));
   return UnaryNode<Function, Node>(node<typename A::value_type>(a), function);
 }
@@ -218,7 +242,7 @@ struct channels_of {
 };
 
 template <class Function, class A, class B>
-auto binary(const A& a, const B& b) {
+constexpr auto binary(const A& a, const B& b) {
   using T = typename CommonType<A, B>::type;
   if constexpr (!channels_agree<A, B>) {
     static_assert(sizeof(channels_of<A::channels, B::channels>) > 0);
@@ -249,10 +273,10 @@ auto compute(const E& expression) {
 
 /// The same, recorded when an operand is on a tape.
 template <class E>
-auto evaluate(const E& expression) {
+constexpr auto evaluate(const E& expression) {
   using T = typename E::value_type;
   if constexpr (Symbolic<E>) {
-    return symbolic_value(expression);  // io/onnx_export.hpp
+    return symbolic_value(expression);  // nn/follow.hpp, io/onnx_export.hpp
   } else {
     Tape* tape = expression.tape();
     Var<E::channels, T> result(compute(expression), tape);
@@ -267,7 +291,7 @@ auto evaluate(const E& expression) {
         parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
           sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, simd::load<V>(gy + i)); });
         });
-      });
+      }, expression);
     return result;
   }
 }
@@ -276,6 +300,7 @@ auto evaluate(const E& expression) {
 template <class E>
 auto reduce(const E& expression, double factor) {
   using T = typename E::value_type;
+  static_assert(!Symbolic<E>, "strata: a module whose forward takes the sum or mean of an image as a number cannot be followed or exported");
   const std::int64_t size = expression.shape_or_null()->size();
   if (on_accelerator(expression.pool_or_null()->device())) return reduce_on_accelerator(expression, factor);
   const std::int64_t tasks = (size + expression_grain - 1) / expression_grain;
@@ -309,15 +334,22 @@ auto reduce(const E& expression, double factor) {
       parallel_ranges(size, expression_grain, [&](std::int64_t begin, std::int64_t end) {
         sweep<T>(begin, end, [&]<class V>(std::int64_t i) { bound.template backward<V>(i, V{} + g); });
       });
-    });
+    }, expression);
   return result;
 }
 
 }  // namespace detail
 
+/// For Tape::record.
 template <class E>
   requires detail::is_expression<E>
-auto as_var(const E& expression) {
+void keep_for_backward(KeptList& list, const E& expression) {
+  expression.keep(list, false);
+}
+
+template <class E>
+  requires detail::is_expression<E>
+constexpr auto as_var(const E& expression) {
   return detail::evaluate(expression);
 }
 
@@ -326,7 +358,7 @@ namespace detail {
 /// x as a variable of a pass of type P. For an Infer pass an expression is computed without a tape, so that a program that
 /// only infers holds no code of the way back.
 template <Pass P, class X>
-decltype(auto) var_in(const X& x) {
+constexpr decltype(auto) var_in(const X& x) {
   if constexpr (!P::training && is_expression<X> && !Symbolic<X>) {
     if (x.tape() != nullptr) throw_of_another_pass("an inference pass");
     return Var<X::channels, typename X::value_type>(compute(x));
@@ -339,45 +371,47 @@ decltype(auto) var_in(const X& x) {
 
 template <class A, class B>
   requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
-auto operator+(const A& a, const B& b) { return detail::binary<math::Add>(a, b); }
+constexpr auto operator+(const A& a, const B& b) { return detail::binary<math::Add>(a, b); }
 template <class A, class B>
   requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
-auto operator-(const A& a, const B& b) { return detail::binary<math::Subtract>(a, b); }
+constexpr auto operator-(const A& a, const B& b) { return detail::binary<math::Subtract>(a, b); }
 template <class A, class B>
   requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
-auto operator*(const A& a, const B& b) { return detail::binary<math::Multiply>(a, b); }
+constexpr auto operator*(const A& a, const B& b) { return detail::binary<math::Multiply>(a, b); }
 template <class A, class B>
   requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
-auto operator/(const A& a, const B& b) { return detail::binary<math::Divide>(a, b); }
+constexpr auto operator/(const A& a, const B& b) { return detail::binary<math::Divide>(a, b); }
 /// The larger of a and b, element by element.
 template <class A, class B>
   requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
-auto maximum(const A& a, const B& b) { return detail::binary<math::Maximum>(a, b); }
+constexpr auto maximum(const A& a, const B& b) { return detail::binary<math::Maximum>(a, b); }
 template <class A, class B>
   requires(detail::operand<A> && detail::operand<B> && (detail::variable_operand<A> || detail::variable_operand<B>))
-auto minimum(const A& a, const B& b) { return detail::binary<math::Minimum>(a, b); }
+constexpr auto minimum(const A& a, const B& b) { return detail::binary<math::Minimum>(a, b); }
 
 template <detail::variable_operand A>
-auto operator-(const A& a) { return detail::unary<math::Negate>(a); }
+constexpr auto operator-(const A& a) { return detail::unary<math::Negate>(a); }
 template <detail::variable_operand A>
-auto square(const A& a) { return detail::unary<math::Square>(a); }
+constexpr auto square(const A& a) { return detail::unary<math::Square>(a); }
 template <detail::variable_operand A>
-auto sqrt(const A& a) { return detail::unary<math::Sqrt>(a); }
+constexpr auto sqrt(const A& a) { return detail::unary<math::Sqrt>(a); }
 template <detail::variable_operand A>
-auto abs(const A& a) { return detail::unary<math::Abs>(a); }
+constexpr auto abs(const A& a) { return detail::unary<math::Abs>(a); }
 template <detail::variable_operand A>
-auto exp(const A& a) { return detail::unary<math::Exp>(a); }
+constexpr auto exp(const A& a) { return detail::unary<math::Exp>(a); }
 template <detail::variable_operand A>
-auto log(const A& a) { return detail::unary<math::Log>(a); }
+constexpr auto log(const A& a) { return detail::unary<math::Log>(a); }
 template <detail::variable_operand A>
-auto sigmoid(const A& a) { return detail::unary<math::Sigmoid>(a); }
+constexpr auto sigmoid(const A& a) { return detail::unary<math::Sigmoid>(a); }
 template <detail::variable_operand A>
-auto tanh(const A& a) { return detail::unary<math::Tanh>(a); }
+constexpr auto tanh(const A& a) { return detail::unary<math::Tanh>(a); }
 template <detail::variable_operand A>
-auto erf(const A& a) { return detail::unary<math::Erf>(a); }
-/// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high.
+constexpr auto erf(const A& a) { return detail::unary<math::Erf>(a); }
+/// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high. (Of an
+/// image it is an image: tensor/image.hpp.)
 template <detail::variable_operand A>
-auto clamp(const A& a, double low, double high) {
+  requires(!detail::IsImage<A>::value)
+constexpr auto clamp(const A& a, double low, double high) {
   if (!(low <= high)) throw ValueError(concat("clamp: low ", low, " must not be above high ", high));
   return detail::unary(a, math::Clamp{low, high});
 }

@@ -115,11 +115,11 @@ class GradientCheck {
     if constexpr (detail::has_visit<F>) {
       F module = f;
       to<double>(module);
-      return check(module, [&](Train& pass, const auto&... x) { return apply(module, pass, x...); },
+      return check_all(module, [&](Train& pass, const auto&... x) { return apply(module, pass, x...); },
                    detail::to_double(images)...);
     } else {
       detail::NoModule none;
-      return check(none, [&](Train& pass, const auto&... x) { return apply(f, pass, x...); },
+      return check_all(none, [&](Train& pass, const auto&... x) { return apply(f, pass, x...); },
                    detail::to_double(images)...);
     }
   }
@@ -130,7 +130,7 @@ class GradientCheck {
   GradientCheckReport operator()(const Net& net, const Loss& loss, const Image<C, T>&... images) const {
     Net module = net;
     to<double>(module);
-    return check(module, [&](Train& pass, const auto&... x) { return loss(apply(module, pass, x...)); },
+    return check_all(module, [&](Train& pass, const auto&... x) { return loss(apply(module, pass, x...)); },
                  detail::to_double(images)...);
   }
 
@@ -156,7 +156,7 @@ class GradientCheck {
   };
 
   template <class M, class F, int... C>
-  GradientCheckReport check(M& module, F&& f, Image<C, double>... images) const {
+  GradientCheckReport check_all(M& module, F&& f, Image<C, double>... images) const {
     const auto pass_of = [&] { return Train({.seed = options_.seed, .step = 0}); };
     std::vector<Checked> all;
     zero_grad(module);

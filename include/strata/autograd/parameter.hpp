@@ -8,8 +8,12 @@
 
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <variant>
 
+#include "strata/autograd/anchor.hpp"
+#include "strata/core/at_run_time.hpp"
 #include "strata/core/error.hpp"
 #include "strata/kernels/transfer.hpp"
 #include "strata/tensor/tensor.hpp"
@@ -30,17 +34,30 @@ constexpr std::string_view type_name() {
 
 namespace detail {
 
+/// The tensor of a Parameter or Buffer. While the compiler runs a network's forward there is its shape alone.
+using HeldTensor = AtRunTime<AnyTensor, Shape>;
+
 inline const Shape& shape_of(const AnyTensor& tensor) {
   return std::visit([](const auto& t) -> const Shape& { return t.shape(); }, tensor);
 }
 inline Device tensor_device(const AnyTensor& tensor) {
   return std::visit([](const auto& t) { return t.device(); }, tensor);
 }
+inline const Storage& storage_of(const AnyTensor& tensor) {
+  return std::visit([](const auto& t) -> const Storage& { return t.storage(); }, tensor);
+}
 inline MemoryPool& pool_of(const AnyTensor& tensor) {
   return std::visit([](const auto& t) -> MemoryPool& { return t.pool(); }, tensor);
 }
 inline AnyTensor clone(const AnyTensor& tensor) {
   return std::visit([](const auto& t) -> AnyTensor { return copy_of(t); }, tensor);
+}
+constexpr const Shape& shape_of(const HeldTensor& tensor) {
+  return std::is_constant_evaluated() ? tensor.plan() : shape_of(*tensor);
+}
+constexpr HeldTensor no_tensor() { return HeldTensor(Shape{0}, [] { return AnyTensor(); }); }
+constexpr HeldTensor clone(const HeldTensor& tensor) {
+  return HeldTensor(std::is_constant_evaluated() ? tensor.plan() : Shape{}, [&] { return clone(*tensor); });
 }
 inline AnyTensor move_to(const AnyTensor& tensor, Device device) {
   return std::visit([&](const auto& t) -> AnyTensor { return t.to(device); }, tensor);
@@ -65,17 +82,18 @@ auto& get(Any& tensor, const char* what) {
 }  // namespace detail
 
 /// A tensor that is learned, with its gradient.
-class Parameter {
+class Parameter : public detail::Anchored {
  public:
-  Parameter() = default;
-  explicit Parameter(const Shape& shape, float value = 0)
-      : initial_(value), value_(Tensor<float>::full(shape, value)) {}
+  constexpr Parameter() = default;
+  constexpr explicit Parameter(const Shape& shape, float value = 0)
+      : Anchored(shape.size() != 0), initial_(value), value_(shape, [&] { return Tensor<float>::full(shape, value); }) {}
 
-  Parameter(const Parameter& other)
-      : requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)), grad_(detail::clone(other.grad_)),
-        has_grad_(other.has_grad_) {}
+  constexpr Parameter(const Parameter& other)
+      : Anchored(other), requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)),
+        grad_(detail::clone(other.grad_)), has_grad_(other.has_grad_) {}
   Parameter(Parameter&&) = default;
-  Parameter& operator=(Parameter other) noexcept {
+  constexpr Parameter& operator=(Parameter other) noexcept {
+    Anchored::operator=(other);
     requires_grad = other.requires_grad;
     initial_ = other.initial_;
     value_ = std::move(other.value_);
@@ -87,24 +105,29 @@ class Parameter {
   /// Whether backward computes a gradient for it and optimisers change it. False freezes it.
   bool requires_grad = true;
 
-  const Shape& shape() const { return detail::shape_of(value_); }
-  std::int64_t size() const { return shape().size(); }
-  Device device() const { return detail::tensor_device(value_); }
+  constexpr const Shape& shape() const& { return detail::shape_of(value_); }
+  constexpr Shape shape() const&& { return detail::shape_of(value_); }
+  constexpr std::int64_t size() const { return shape().size(); }
+  Device device() const { return detail::tensor_device(*value_); }
 
   template <class T = float>
-  Tensor<T>& value() { return detail::get<T>(value_, "Parameter"); }
+  Tensor<T>& value() & { return detail::get<T>(*value_, "Parameter"); }
   template <class T = float>
-  const Tensor<T>& value() const { return detail::get<T>(value_, "Parameter"); }
+  const Tensor<T>& value() const& { return detail::get<T>(*value_, "Parameter"); }
+  template <class T = float>
+  Tensor<T> value() const&& { return detail::get<T>(*value_, "Parameter"); }
 
   /// Whether a backward pass has reached it since the last zero_grad.
   bool has_grad() const { return has_grad_; }
 
   /// The gradient, same shape as the value. Throws Error when there is none.
   template <class T = float>
-  Tensor<T>& grad() {
+  Tensor<T>& grad() & {
     if (!has_grad_) throw Error("Parameter::grad: no backward pass has reached this parameter since zero_grad");
-    return detail::get<T>(grad_, "Parameter");
+    return detail::get<T>(*grad_, "Parameter");
   }
+  template <class T = float>
+  Tensor<T> grad() && { return grad<T>(); }
 
   /// Forgets the gradient; its memory stays for the next one.
   void zero_grad() { has_grad_ = false; }
@@ -117,82 +140,88 @@ class Parameter {
   };
   template <class T>
   GradTarget<T> grad_target() {
-    if (auto* held = std::get_if<Tensor<T>>(&grad_); held == nullptr || held->shape() != shape() || held->device() != device())
-      grad_ = Tensor<T>(shape(), detail::pool_of(value_));
+    if (auto* held = std::get_if<Tensor<T>>(&*grad_); held == nullptr || held->shape() != shape() || held->device() != device())
+      *grad_ = Tensor<T>(shape(), detail::pool_of(*value_));
     const bool accumulate = has_grad_;
     has_grad_ = true;
-    return {std::get<Tensor<T>>(grad_).data(), accumulate};
+    return {std::get<Tensor<T>>(*grad_).data(), accumulate};
   }
 
   /// Converts the value to T and drops the gradient.
   template <class T>
   void to() {
-    value_ = std::visit([](const auto& t) -> AnyTensor { return detail::convert<T>(t); }, value_);
-    grad_ = Tensor<float>();
+    *value_ = std::visit([](const auto& t) -> AnyTensor { return detail::convert<T>(t); }, *value_);
+    *grad_ = Tensor<float>();
     has_grad_ = false;
   }
 
   /// Moves the value to a device and drops the gradient.
   void to(Device device) {
-    value_ = detail::move_to(value_, device);
-    grad_ = Tensor<float>();
+    *value_ = detail::move_to(*value_, device);
+    *grad_ = Tensor<float>();
     has_grad_ = false;
   }
 
   /// Sets every element back to the number it was constructed with.
   void reset() {
-    std::visit([&](auto& t) { fill(t, static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); }, value_);
+    std::visit([&](auto& t) { fill(t, static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); }, *value_);
   }
 
-  AnyTensor& any_value() { return value_; }
-  const AnyTensor& any_value() const { return value_; }
+  AnyTensor& any_value() & { return *value_; }
+  const AnyTensor& any_value() const& { return *value_; }
 
  private:
   float initial_ = 0;
-  AnyTensor value_, grad_;
+  detail::HeldTensor value_ = detail::no_tensor(), grad_ = detail::no_tensor();
   bool has_grad_ = false;
 };
 
 /// A tensor that belongs to a module's state and is not learned, as BatchNorm's running mean.
-class Buffer {
+class Buffer : public detail::Anchored {
  public:
-  Buffer() = default;
-  explicit Buffer(const Shape& shape, float value = 0) : value_(Tensor<float>::full(shape, value)) {}
+  constexpr Buffer() = default;
+  constexpr explicit Buffer(const Shape& shape, float value = 0)
+      : Buffer(detail::HeldTensor(shape, [&] { return Tensor<float>::full(shape, value); })) {}
   /// A buffer of whole numbers; converting the network leaves it as it is.
-  static Buffer integers(const Shape& shape, std::int64_t value = 0) {
-    Buffer buffer;
-    buffer.value_ = Tensor<std::int64_t>::full(shape, value);
-    return buffer;
+  static constexpr Buffer integers(const Shape& shape, std::int64_t value = 0) {
+    return Buffer(detail::HeldTensor(shape, [&] { return Tensor<std::int64_t>::full(shape, value); }));
   }
 
-  Buffer(const Buffer& other) : value_(detail::clone(other.value_)) {}
+  constexpr Buffer(const Buffer& other) : Anchored(other), value_(detail::clone(other.value_)) {}
   Buffer(Buffer&&) = default;
-  Buffer& operator=(Buffer other) noexcept {
+  constexpr Buffer& operator=(Buffer other) noexcept {
+    Anchored::operator=(other);
     value_ = std::move(other.value_);
     return *this;
   }
 
-  const Shape& shape() const { return detail::shape_of(value_); }
+  constexpr const Shape& shape() const& { return detail::shape_of(value_); }
+  constexpr Shape shape() const&& { return detail::shape_of(value_); }
   template <class T = float>
-  Tensor<T>& value() { return detail::get<T>(value_, "Buffer"); }
+  Tensor<T>& value() & { return detail::get<T>(*value_, "Buffer"); }
   template <class T = float>
-  const Tensor<T>& value() const { return detail::get<T>(value_, "Buffer"); }
+  const Tensor<T>& value() const& { return detail::get<T>(*value_, "Buffer"); }
+  template <class T = float>
+  Tensor<T> value() const&& { return detail::get<T>(*value_, "Buffer"); }
 
   template <class T>
   void to() {
-    if (!std::holds_alternative<Tensor<std::int64_t>>(value_))
-      value_ = std::visit([](const auto& t) -> AnyTensor { return detail::convert<T>(t); }, value_);
+    if (!std::holds_alternative<Tensor<std::int64_t>>(*value_))
+      *value_ = std::visit([](const auto& t) -> AnyTensor { return detail::convert<T>(t); }, *value_);
   }
 
   /// Moves it to a device.
-  void to(Device device) { value_ = detail::move_to(value_, device); }
-  Device device() const { return detail::tensor_device(value_); }
+  void to(Device device) { *value_ = detail::move_to(*value_, device); }
+  Device device() const { return detail::tensor_device(*value_); }
 
-  AnyTensor& any_value() { return value_; }
-  const AnyTensor& any_value() const { return value_; }
+  AnyTensor& any_value() & { return *value_; }
+  const AnyTensor& any_value() const& { return *value_; }
 
  private:
-  AnyTensor value_;
+  constexpr explicit Buffer(detail::HeldTensor value)
+      : Anchored(detail::shape_of(value).size() != 0), value_(std::move(value)) {}
+
+  detail::HeldTensor value_ = detail::no_tensor();
 };
 
 }  // namespace strata::inline STRATA_ABI

@@ -81,7 +81,7 @@ class Train {
     tape_->backward();
   }
 
-  Tape* tape() { return &*tape_; }
+  Tape* tape() { return tape_.get(); }
   Precision precision() const { return options_.precision; }
 
   /// Random numbers for the next operation of this pass, named `who` in the error when the pass was given no step.
@@ -102,14 +102,14 @@ class Infer {
  public:
   static constexpr bool training = false;
 
-  explicit Infer(InferOptions options = {}) : options_(options) {}
+  constexpr explicit Infer(InferOptions options = {}) : options_(options) {}
 
   template <int C, class T>
   Var<C, T> output(Image<C, T> image) {
     return Var<C, T>(std::move(image));
   }
-  Tape* tape() { return nullptr; }
-  Precision precision() const { return options_.precision; }
+  constexpr Tape* tape() { return nullptr; }
+  constexpr Precision precision() const { return options_.precision; }
 
  private:
   InferOptions options_;
@@ -127,7 +127,7 @@ namespace detail {
 
 /// Throws Error when x was computed in another pass, or in this one before it went back: no gradient would reach it.
 template <Pass P, class X>
-void check_pass([[maybe_unused]] P& pass, const X& x, const char* who) {
+constexpr void check_pass([[maybe_unused]] P& pass, const X& x, const char* who) {
   if constexpr (P::training) {
     if (x.tape() != nullptr && (x.tape() != pass.tape() || !x.tape()->holds(x.id()))) detail::throw_of_another_pass(who);
   } else {

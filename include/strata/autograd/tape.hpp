@@ -1,6 +1,9 @@
 // What a training pass records: for each computed value a step back, run in reverse order by backward().
 //
-//     tape.record(y.id, [=](st::Tape& tape) { ...adds to the gradients of the inputs... });
+//     tape.record(y.id, [=](st::Tape& tape) { ...adds to the gradients of the inputs... }, x, weight);
+//
+// Behind the step stands what it reads again on the way back, or refers to: variables, images, tensors and parameters. When
+// one of them has changed by then, or a parameter was moved or destroyed, backward() throws (autograd/kept.hpp).
 //
 // Values are named by numbers, which no later pass uses again: a value of an earlier pass is known as such, and an error.
 // A gradient is made when the first contribution arrives (which assigns, so nothing is cleared beforehand) and goes back to
@@ -11,15 +14,30 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "strata/autograd/kept.hpp"
 #include "strata/core/error.hpp"
+#include "strata/core/fork.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI {
+
+// Found for each argument behind the step in Tape::record.
+using KeptList = std::vector<detail::Kept>;
+inline void keep_for_backward(KeptList& list, const Parameter& parameter) { list.emplace_back(parameter); }
+template <class T>
+void keep_for_backward(KeptList& list, const Tensor<T>& tensor) {
+  list.emplace_back(tensor.storage(), tensor.shape());
+}
+template <int C, class T>
+void keep_for_backward(KeptList& list, const Image<C, T>& image) {
+  keep_for_backward(list, image.tensor());
+}
 
 class Tape {
  public:
@@ -30,6 +48,8 @@ class Tape {
 
   /// Names a new value of `bytes` bytes, whose gradient is to lie in the memory of `pool`.
   std::int64_t add_value(std::size_t bytes, MemoryPool& pool = cpu_pool()) {
+    if (!in_pass_)
+      throw Error("a value is used whose training pass has ended: keep the pass for as long as its values, or take x.value()");
     values_.push_back({Storage(), bytes, &pool});
     return first_ + std::int64_t(values_.size()) - 1;
   }
@@ -37,12 +57,15 @@ class Tape {
   /// Whether value `id` is of the pass now recorded, and backward has not run since.
   bool holds(std::int64_t id) const { return id >= open_ && id < first_ + std::int64_t(values_.size()); }
 
-  /// Records the step that made value `output`. `step` is called as step(Tape&) when `output` has got a gradient.
-  template <class Step>
-  void record(std::int64_t output, Step step) {
+  /// Records the step that made value `output`. `step` is called as step(Tape&) when `output` has got a gradient. `reads`
+  /// are what it then reads, or writes the gradient of.
+  template <class Step, class... Reads>
+  void record(std::int64_t output, Step step, const Reads&... reads) {
     static_assert(alignof(Step) <= 64);
     void* place = take(sizeof(Step));
-    steps_.push_back({new (place) Step(std::move(step)), output,
+    const std::size_t first = kept_.size();
+    (keep_for_backward(kept_, reads), ...);
+    steps_.push_back({new (place) Step(std::move(step)), output, first,
                       [](void* held, Tape& tape) { (*static_cast<Step*>(held))(tape); },
                       [](void* held) { static_cast<Step*>(held)->~Step(); }});
   }
@@ -133,9 +156,16 @@ class Tape {
       steps_.pop_back();
       const struct Destroy {
         const RecordedStep& step;
-        ~Destroy() { step.destroy(step.held); }
-      } destroy{step};
-      if (at(step.output).gradient) step.run(step.held, *this);
+        KeptList& kept;
+        ~Destroy() {
+          step.destroy(step.held);
+          while (kept.size() > step.first_kept) kept.pop_back();
+        }
+      } destroy{step, kept_};
+      if (at(step.output).gradient) {
+        for (std::size_t i = step.first_kept; i < kept_.size(); ++i) kept_[i].compare();
+        step.run(step.held, *this);
+      }
       if (Value& done = at(step.output); !done.keep) {
         done.gradient = Storage();
         done.sums = Storage();
@@ -145,6 +175,9 @@ class Tape {
   }
 
   bool has_steps() const { return !steps_.empty(); }
+
+  /// Whether a pass holds this tape: only then values can be added.
+  void set_in_pass(bool in_pass) { in_pass_ = in_pass; }
 
   /// Forgets everything and keeps the memory of the lists.
   void clear() {
@@ -176,6 +209,7 @@ class Tape {
   struct RecordedStep {
     void* held;
     std::int64_t output;
+    std::size_t first_kept;  // of kept_; up to the next step's
     void (*run)(void*, Tape&);
     void (*destroy)(void*);
   };
@@ -186,6 +220,7 @@ class Tape {
       steps_.back().destroy(steps_.back().held);
       steps_.pop_back();
     }
+    kept_.clear();
   }
 
   static constexpr std::size_t chunk_bytes = std::size_t{1} << 16;
@@ -207,40 +242,64 @@ class Tape {
   std::int64_t first_ = 0;  // the number of values_[0]
   std::int64_t open_ = 0;   // values before this one are used up
   std::vector<RecordedStep> steps_;
+  KeptList kept_;
   std::vector<Storage> chunks_;
   std::size_t chunk_ = 0, used_ = 0;
+  bool in_pass_ = true;
 };
 
 namespace detail {
 
-/// A tape for the length of a pass, used again by the next pass of this thread.
+/// A tape for the length of a pass, used again by the next pass of this thread. Tapes are never destroyed, since a value that
+/// outlives its pass, or even its thread, still points to its tape.
 class TapeLease {
  public:
-  TapeLease() {
-    auto& idle = tapes();
-    if (!idle.empty()) {
-      tape_ = std::move(idle.back());
-      idle.pop_back();
-    } else {
-      tape_ = std::make_unique<Tape>();
-    }
-  }
-  TapeLease(TapeLease&&) = default;
+  TapeLease() : tape_(take()) { tape_->set_in_pass(true); }
+  TapeLease(TapeLease&& other) noexcept : tape_(std::exchange(other.tape_, nullptr)) {}
   TapeLease& operator=(TapeLease&&) = delete;
   ~TapeLease() {
     if (tape_ == nullptr) return;
     tape_->clear();
-    tapes().push_back(std::move(tape_));
+    tape_->set_in_pass(false);
+    idle().tapes.push_back(tape_);
   }
-  Tape& operator*() const { return *tape_; }
-  Tape* operator->() const { return tape_.get(); }
+  Tape* get() const {
+    if (tape_ == nullptr) throw Error("a training pass is used that was moved from: use the one it was moved to");
+    return tape_;
+  }
+  Tape* operator->() const { return get(); }
 
  private:
-  static std::vector<std::unique_ptr<Tape>>& tapes() {
-    thread_local std::vector<std::unique_ptr<Tape>> idle;
-    return idle;
+  struct Shared {
+    ForkSafeMutex guard;
+    std::vector<Tape*> tapes;  // of threads that have ended
+  };
+  static Shared& shared() { return lasting<Shared>(); }
+  struct Idle {
+    std::vector<Tape*> tapes;
+    ~Idle() {
+      const std::lock_guard lock(shared().guard);
+      shared().tapes.insert(shared().tapes.end(), tapes.begin(), tapes.end());
+    }
+  };
+  static Idle& idle() {
+    thread_local Idle of_thread;
+    return of_thread;
   }
-  std::unique_ptr<Tape> tape_;
+  static Tape* take() {
+    std::vector<Tape*>& own = idle().tapes;
+    if (own.empty()) {
+      const std::lock_guard lock(shared().guard);
+      if (shared().tapes.empty()) return new Tape;
+      own.push_back(shared().tapes.back());
+      shared().tapes.pop_back();
+    }
+    Tape* const tape = own.back();
+    own.pop_back();
+    return tape;
+  }
+
+  Tape* tape_;
 };
 
 }  // namespace detail

@@ -6,6 +6,7 @@
 //     st::Scalar<> loss = mean(square(prediction - clean));
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <type_traits>
@@ -36,9 +37,11 @@ class Var {
     if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(size()) * sizeof(T));
   }
 
-  const Image<C, T>& value() const { return normalised_ ? normalised_->value() : image_; }
-  operator const Image<C, T>&() const { return value(); }
-  const Shape& shape() const { return normalised_ ? normalised_->input().shape() : image_.shape(); }
+  const Image<C, T>& value() const& { return normalised_ ? normalised_->value() : image_; }
+  Image<C, T> value() const&& { return value(); }
+  operator Image<C, T>() const { return value(); }
+  const Shape& shape() const& { return normalised_ ? normalised_->input().shape() : image_.shape(); }
+  Shape shape() const&& { return shape(); }
   std::int64_t n() const { return shape().n(); }
   std::int64_t h() const { return shape().h(); }
   std::int64_t w() const { return shape().w(); }
@@ -46,7 +49,8 @@ class Var {
   Device device() const { return normalised_ ? Device::cpu() : image_.device(); }
   /// Where its memory is from: the pool for results that belong beside it.
   MemoryPool& pool() const { return normalised_ ? cpu_pool() : image_.pool(); }
-  const T* data() const { return value().data(); }
+  const T* data() const& { return value().data(); }
+  HeldNumbers<const T> data() const&& { return {value().tensor().storage(), data(), std::size_t(size())}; }
   /// What the value is to be computed from, as long as nobody has asked for it; nullptr for all other values.
   const NormalisedImage<C, T>* normalised() const {
     return normalised_ && !normalised_->computed() ? normalised_.get() : nullptr;
@@ -62,6 +66,12 @@ class Var {
   Tape* tape_ = nullptr;
   std::int64_t id_ = -1;
 };
+
+/// For Tape::record: what is to be read again of a value.
+template <int C, class T>
+void keep_for_backward(KeptList& list, const Var<C, T>& x) {
+  keep_for_backward(list, x.normalised() != nullptr ? x.normalised()->input() : x.value());
+}
 
 /// One number computed in a pass.
 template <class T = float>
@@ -81,8 +91,8 @@ class Scalar {
   std::int64_t id_ = -1;
 };
 
-/// A variable or expression without numbers, with which a network's forward is followed: to write it as an ONNX graph
-/// (io/onnx_export.hpp). A module whose forward cannot be followed gives a second call operator for `st::Symbolic auto`.
+/// A variable or expression without numbers, with which a network's forward is followed: to learn what it does
+/// (nn/follow.hpp), or to write it as an ONNX graph (io/onnx_export.hpp).
 template <class X>
 concept Symbolic = requires { typename X::value_type::is_symbol; };
 
@@ -98,8 +108,12 @@ struct IsImage<Image<C, T>> : std::true_type {};
 }  // namespace detail
 
 template <int C, class T>
-const Var<C, T>& as_var(const Var<C, T>& x) {
+constexpr const Var<C, T>& as_var(const Var<C, T>& x) {
   return x;
+}
+template <int C, class T>
+Var<C, T> as_var(Var<C, T>&& x) {
+  return std::move(x);
 }
 template <int C, class T>
 Var<C, T> as_var(const Image<C, T>& x) {
@@ -108,7 +122,7 @@ Var<C, T> as_var(const Image<C, T>& x) {
 
 /// The tape of the arguments that have one, or nullptr. Throws Error when they were computed in different passes.
 template <class... Xs>
-Tape* common_tape(const Xs&... xs) {
+constexpr Tape* common_tape(const Xs&... xs) {
   Tape* tape = nullptr;
   const auto join = [&](Tape* other) {
     if (tape != nullptr && other != nullptr && tape != other)

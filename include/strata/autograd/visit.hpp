@@ -2,22 +2,26 @@
 //
 //     static constexpr void visit(auto& self, auto&& f) { f("conv", self.conv); f("scale", self.scale); }
 //
-// A member is a Parameter, a Buffer, a module, or a std::array, std::vector, std::optional or std::tuple of modules. Names
-// join with dots as in PyTorch: "conv.weight", "blocks.3.conv.weight".
+// A member is a Parameter, a Buffer, a module, or an array, std::array, std::vector, std::deque, std::list, std::optional,
+// std::unique_ptr, std::pair or std::tuple of them. Names join with dots as in PyTorch: "conv.weight", "blocks.3.conv.weight".
+// A list that forgets a member, or names one twice, is an error of the compiler's for an aggregate of at most 32 members whose
+// visit() is constexpr, and an Error when the list runs for other modules (autograd/listed.hpp says what is found).
 #pragma once
 
 #include <array>
 #include <concepts>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
-#include "strata/autograd/fields.hpp"
+#include "strata/autograd/listed.hpp"
 #include "strata/autograd/parameter.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -35,27 +39,50 @@ concept has_visit = requires(M& module, AcceptAll probe) { M::visit(module, prob
 template <class T>
 inline constexpr bool is_leaf = std::is_same_v<T, Parameter> || std::is_same_v<T, Buffer>;
 
+/// A sequence of things that are all alike: std::array, std::vector, std::deque, std::list and what else is like them.
 template <class T>
-struct Elements : std::false_type {};
-template <class T, std::size_t N>
-struct Elements<std::array<T, N>> : std::true_type { using type = T; };
-template <class T, class A>
-struct Elements<std::vector<T, A>> : std::true_type { using type = T; };
+concept sequence = !has_visit<T> && requires(T& t) {
+  typename T::value_type;
+  t.begin() != t.end();
+  t.size();
+} && !requires { typename T::key_type; } && !std::is_same_v<T, std::remove_cv_t<typename T::value_type>>;
+template <class T>
+concept associative = !has_visit<T> && requires { typename T::key_type; } && !std::is_same_v<T, typename T::value_type>;
+/// A smart pointer.
+template <class T>
+concept owner = !has_visit<T> && requires(T& t) { typename T::element_type; t.get(); *t; };
+
+// The type that a module gives to Layer<Self>; void for another type.
+template <class Self>
+Self layer_self(const LayerOf<Self>&);
+void layer_self(...);
+template <class M>
+using LayerSelf = decltype(layer_self(std::declval<const M&>()));
+
+/// Whether a module itself says what it holds, and has not inherited the words of one that it extends.
+template <class M>
+concept says_has_state = requires { M::has_state; } && (std::is_void_v<LayerSelf<M>> || std::is_same_v<LayerSelf<M>, M>);
 
 /// Whether a member of this type may hold parameters or buffers. A module that says has_state = false does not.
 template <class T>
 struct HoldsState : std::bool_constant<is_leaf<T> || has_visit<T>> {};
-template <class T>
-  requires requires { T::has_state; }
+template <says_has_state T>
 struct HoldsState<T> : std::bool_constant<T::has_state> {};
+template <class T>
+  requires(sequence<T> || associative<T>)
+struct HoldsState<T> : HoldsState<std::remove_cv_t<typename T::value_type>> {};
+template <owner T>
+struct HoldsState<T> : HoldsState<std::remove_cv_t<typename T::element_type>> {};
 template <class T, std::size_t N>
-struct HoldsState<std::array<T, N>> : HoldsState<T> {};
-template <class T, class A>
-struct HoldsState<std::vector<T, A>> : HoldsState<T> {};
+struct HoldsState<T[N]> : HoldsState<T> {};
 template <class T>
 struct HoldsState<std::optional<T>> : HoldsState<T> {};
 template <class... Ts>
-struct HoldsState<std::tuple<Ts...>> : std::bool_constant<(HoldsState<Ts>::value || ...)> {};
+struct HoldsState<std::tuple<Ts...>> : std::bool_constant<(HoldsState<std::remove_cvref_t<Ts>>::value || ...)> {};
+template <class A, class B>
+struct HoldsState<std::pair<A, B>> : std::bool_constant<HoldsState<std::remove_cvref_t<A>>::value || HoldsState<std::remove_cvref_t<B>>::value> {};
+template <class... Ts>
+struct HoldsState<std::variant<Ts...>> : std::bool_constant<(HoldsState<Ts>::value || ...)> {};
 template <class T>
 inline constexpr bool holds_state = HoldsState<std::remove_cvref_t<T>>::value;
 
@@ -66,83 +93,59 @@ inline std::string join(const std::string& prefix, std::integral auto index) {
   return join(prefix, std::string_view(std::to_string(index)));
 }
 
-// ---- a forgotten member: the sizes of what visit lists must add up to those of the members that hold state
+/// One error for a module whose list is wrong.
+template <class M>
+struct every_member_listed : decltype(list_error<M, HoldsState>())::type {
+  static_assert(std::is_void_v<LayerSelf<M>> || std::is_base_of_v<LayerSelf<M>, M>,
+                "strata: a module derives from Layer<Other>, where Other is another module: write 'struct Module : Layer<Module>' "
+                "(read every_member_listed<Module> beside this message)");
+};
 
-template <class... Fields>
-constexpr std::size_t state_bytes(Types<Fields...>) {
-  return (std::size_t{0} + ... + (holds_state<Fields> ? sizeof(Fields) : 0));
-}
+/// Whether a list may name this: read Member in the compiler's text.
+template <class Member>
+struct can_be_listed {
+  static_assert(!std::is_pointer_v<Member> && !associative<Member>,
+                "strata: visit() lists a pointer or a map to modules, whose parameters would not be found: list the modules "
+                "themselves, held by value, or by std::unique_ptr, std::optional or std::vector (read can_be_listed<Member>)");
+  static_assert(!owner<Member> || !std::is_copy_constructible_v<Member>,
+                "strata: visit() lists a module in a pointer that copies share: a copy of the network would train the original "
+                "too; hold it by value or in a std::unique_ptr (read can_be_listed<Member>)");
+};
 
-/// An object that is never made: the addresses of its members are formed, at compile time only.
 template <class T>
-union NeverMade {
-  char nothing = 0;
-  T object;
-  constexpr NeverMade() {}
-  constexpr ~NeverMade() {}
-};
-#if defined(__clang__)
-#pragma clang diagnostic push
-#pragma clang diagnostic ignored "-Wundefined-var-template"
-#endif
-template <class T>
-struct Somewhere {
-  static NeverMade<T> place;  // never defined: only its address is used, so that nothing is left to be done at start-up
-};
-
-struct CountBytes {
-  std::size_t bytes = 0;
-  template <class Part>
-  constexpr void operator()(auto&&, Part&) {
-    if constexpr (holds_state<Part>) bytes += sizeof(Part);
-  }
-};
-
-template <class M>
-constexpr std::size_t listed_bytes() {
-  CountBytes count;
-  M::visit(Somewhere<M>::place.object, count);
-  return count.bytes;
-}
-#if defined(__clang__)
-#pragma clang diagnostic pop
-#endif
-template <class M>
-concept visit_is_constexpr = requires { typename std::integral_constant<std::size_t, listed_bytes<M>()>; };
-
-/// Whether the members can be told and compared with the list. The library's own modules vouch for theirs.
-template <class M>
-constexpr bool members_comparable() {
-  if constexpr (requires { M::has_state; } || requires { M::is_leaf_layer; })
-    return false;
+constexpr bool points_to_state() {
+  if constexpr (std::is_pointer_v<T>)
+    return holds_state<std::remove_pointer_t<T>>;
   else
-    return !std::is_same_v<fields_of<M>, Unknown>;
+    return false;
 }
 
-/// One error for a module whose list is short.
-template <class M>
-struct every_member_listed {
-  static constexpr bool holds = [] {
-    if constexpr (members_comparable<M>()) {
-      if constexpr (visit_is_constexpr<M>) return listed_bytes<M>() == state_bytes(fields_of<M>{});
-    }
-    return true;
-  }();
-  static_assert(holds,
-                "strata: visit() does not list every member that holds parameters: a forgotten one would never be "
-                "trained or saved; add f(\"name\", self.name) for it (read every_member_listed<Module> beside this message)");
-};
-
-// The same for a visit() that is not constexpr, when it runs.
-template <class M>
-void check_listed(std::size_t bytes) {
-  if constexpr (members_comparable<M>()) {
-    if constexpr (!visit_is_constexpr<M>) {
-      if (bytes != state_bytes(fields_of<M>{}))
-        throw Error("a module's visit() does not list every member that holds parameters: a forgotten one would never be "
-                    "trained or saved; add f(\"name\", self.name) for it, and write 'static constexpr void visit' to have "
-                    "the compiler find the module");
-    }
+/// Calls f(name, part) for what a member that is no module holds: the elements of a sequence, what an owner owns. Nothing for
+/// an ordinary member, as a scale factor.
+template <class Member, class F>
+void each_part(const std::string& name, Member& member, F&& f) {
+  using Plain = std::remove_const_t<Member>;
+  if constexpr (points_to_state<Plain>()) {
+    static_assert(sizeof(can_be_listed<Plain>) > 0);
+  } else if constexpr (!holds_state<Plain>) {
+  } else if constexpr (associative<Plain>) {
+    static_assert(sizeof(can_be_listed<Plain>) > 0);
+  } else if constexpr (sequence<Plain> || std::is_array_v<Plain>) {
+    std::size_t i = 0;
+    for (auto& element : member) f(join(name, i++), element);
+  } else if constexpr (owner<Plain>) {
+    static_assert(sizeof(can_be_listed<Plain>) > 0);
+    using Element = typename Plain::element_type;  // of a const network const too
+    if (member != nullptr) f(name, static_cast<std::conditional_t<std::is_const_v<Member>, const Element, Element>&>(*member));
+  } else if constexpr (requires { member.has_value(); *member; }) {
+    if (member.has_value()) f(name, *member);
+  } else if constexpr (requires { std::tuple_size<Plain>::value; }) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (f(join(name, I), std::get<I>(member)), ...);
+    }(std::make_index_sequence<std::tuple_size_v<Plain>>{});
+  } else {
+    static_assert(!holds_state<Plain>, "strata: visit() lists a member of one of several types (a std::variant), whose parameters "
+                                       "would not be found: list what it holds");
   }
 }
 
@@ -150,27 +153,20 @@ void check_listed(std::size_t bytes) {
 template <class Member, class F>
 void walk(const std::string& name, Member& member, F& f) {
   using Plain = std::remove_const_t<Member>;
+  const auto part_of = [&](const auto& child, auto& part) { walk(join(name, child), part, f); };
   if constexpr (is_leaf<Plain>) {
     f(name, member);
   } else if constexpr (has_visit<Plain>) {
     static_assert(sizeof(every_member_listed<Plain>) > 0);
-    CountBytes listed;
-    Plain::visit(member, [&](const auto& child, auto& part) {
-      listed(child, part);
-      walk(join(name, child), part, f);
-    });
-    check_listed<Plain>(listed.bytes);
-  } else if constexpr (Elements<Plain>::value) {
-    if constexpr (holds_state<Plain>)
-      for (std::size_t i = 0; i < member.size(); ++i) walk(join(name, i), member[i], f);
-  } else if constexpr (requires { member.has_value(); *member; }) {
-    if constexpr (holds_state<Plain>)
-      if (member.has_value()) walk(name, *member, f);
-  } else if constexpr (holds_state<Plain>) {  // a tuple
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (walk(join(name, I), std::get<I>(member), f), ...);
-    }(std::make_index_sequence<std::tuple_size_v<Plain>>{});
-  }  // anything else is an ordinary member, as a scale factor: listing it does nothing
+    if constexpr (!compared_by_compiler<Plain, HoldsState>() && !says_has_state<Plain>) {
+      ListedParts listed;
+      Plain::visit(member, AddToList<HoldsState>{listed});
+      check_listed(listed, std::addressof(member), sizeof(Plain), type_text<Plain>());
+    }
+    Plain::visit(member, part_of);
+  } else {
+    each_part(name, member, [&](const std::string& part_name, auto& part) { walk(part_name, part, f); });
+  }
 }
 
 }  // namespace detail

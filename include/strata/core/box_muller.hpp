@@ -14,23 +14,10 @@
 #include <utility>
 
 #include "strata/core/config.hpp"
+#include "strata/core/rounded.hpp"
 #include "strata/core/simd.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
-
-/// x itself, as a value the compiler knows nothing of: a product that passes through here is rounded before it is added
-/// to something, also on processors with fused multiply-add.
-template <class V>
-[[gnu::always_inline]] inline V rounded(V x) {
-#if defined(__AVX512F__)
-  asm("" : "+v"(x));
-#elif defined(__x86_64__)
-  asm("" : "+x"(x));
-#elif defined(__aarch64__)
-  asm("" : "+w"(x));
-#endif
-  return x;
-}
 
 template <class V>
 struct Int64s {
@@ -71,7 +58,7 @@ template <class V>
     for (int i = 0; i < simd::lanes<V>; ++i) radius[i] = std::sqrt(squared[i]);
 
   // The angle is quarter * pi/2 + a with a in [-pi/4, pi/4]; the nearest quarter by adding 2^52, which rounds.
-  const V rounder = V{} + 0x1p52, quarter = rounded(second * 0x1p-30) + rounder;
+  const V rounder = V{} + 0x1p52, quarter = rounded(rounded(second * 0x1p-30) + rounder);
   const V a = rounded((second - (quarter - rounder) * 0x1p30) * 0x1p-32) * 6.283185307179586, a2 = rounded(a * a);
   const I q = std::bit_cast<I>(quarter);  // its lowest bits count quarters
   const V sine = a * polynomial(a2, {1.0, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800,

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdio>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -78,6 +79,29 @@ inline std::string join(const TextPart* parts, std::size_t count) {
 }
 
 }  // namespace detail
+
+/// Memory that there is not. It is caught where std::bad_alloc is and is no Error; making one takes no memory.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  /// `asked` bytes, of what `where` names, which holds `held` bytes already.
+  OutOfMemory(std::size_t asked, const char* where, std::size_t held) noexcept {
+    char amounts[2][32];
+    std::snprintf(text_, sizeof text_,
+                  "%s: not enough memory for a block of %s; %s are in use: use smaller batches or images, or free others",
+                  where, amount(asked, amounts[0]), amount(held, amounts[1]));
+  }
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  static const char* amount(std::size_t bytes, char (&text)[32]) noexcept {
+    if (bytes < 10000)
+      std::snprintf(text, sizeof text, "%zu bytes", bytes);
+    else
+      std::snprintf(text, sizeof text, "%.4g %s", double(bytes) / (bytes < 1000000000 ? 1e6 : 1e9), bytes < 1000000000 ? "MB" : "GB");
+    return text;
+  }
+  char text_[200];
+};
 
 /// The parts written one after another, for the texts of errors: concat("got ", 3, ", wanted ", 4).
 template <class... Parts>

@@ -13,6 +13,7 @@
 #include <random>
 
 #include "strata/core/config.hpp"
+#include "strata/core/rounded.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -37,7 +38,7 @@ class NumpyRandom {
     do {
       x = 2.0 * uniform() - 1.0;
       y = 2.0 * uniform() - 1.0;
-      square = rounded(x * x) + rounded(y * y);
+      square = detail::rounded(x * x) + detail::rounded(y * y);  // as NumPy does, unfused
     } while (square >= 1.0 || square == 0.0);
     const double factor = std::sqrt(-2.0 * std::log(square) / square);
     spare_ = factor * x;
@@ -46,15 +47,9 @@ class NumpyRandom {
   }
 
   /// numpy.random.normal(mean, stddev).
-  double normal(double mean, double stddev) { return mean + rounded(stddev * normal()); }
+  double normal(double mean, double stddev) { return mean + detail::rounded(stddev * normal()); }
 
  private:
-  // Keeps the compiler from fusing this product with the addition after it, which NumPy does not.
-  static double rounded(double product) {
-    volatile double stored = product;
-    return stored;
-  }
-
   std::mt19937 engine_;
   double spare_ = 0;
   bool has_spare_ = false;

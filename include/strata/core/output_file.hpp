@@ -5,11 +5,11 @@
 //     file.write(bytes);
 //     file.commit();                              // on disk, under its name; until then the old file stays
 //
-// The bytes go to a new file beside the old one, which takes its place when they are on the disk. The permissions of the
-// old file are kept, and its owner where that is allowed. A symbolic link at the path is replaced by the file; what it
-// names is left alone. A path that is, or leads to, a pipe, a terminal or a device (/dev/stdout, say) gets the bytes
-// directly. What goes wrong is a FileError with the path and the system's reason, and leaves nothing behind; what a killed
-// program left behind goes with the next writing of the same file.
+// The bytes go to a new file beside the old one, which takes its place when they are on the disk. The permissions of
+// the old file are kept, and its owner where that is allowed. A symbolic link at the path is replaced by the file; what
+// it names is left alone. A path that is, or leads to, a pipe, a terminal or a device (/dev/stdout, say) gets the bytes
+// directly. What goes wrong is a FileError with the path and the system's reason, and leaves nothing behind; what a
+// killed program left behind goes with the next writing of the same file.
 #pragma once
 
 #if __has_include(<unistd.h>)
@@ -115,7 +115,8 @@ inline int standard_stream(std::filesystem::path path) {
 inline bool remove_abandoned(const std::filesystem::path& path) {
   const FileDescriptor old = open_file(path, O_RDWR | O_NOFOLLOW | O_NONBLOCK);
   if (old.number() < 0) return errno == ENOENT;
-  struct stat opened {}, named {};
+  struct stat opened {
+  }, named{};
   if (::fstat(old.number(), &opened) != 0 || !S_ISREG(opened.st_mode) || opened.st_uid != ::geteuid()) return false;
   if (::flock(old.number(), LOCK_EX | LOCK_NB) != 0) return false;
   if (::lstat(path.c_str(), &named) != 0) return errno == ENOENT;  // the name may be another file's by now
@@ -179,7 +180,7 @@ class AtomicFile {
   /// Writes over bytes that are there already.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     if (is_stream_) {
-      if (held_.size() < offset + bytes.size()) held_.resize(std::size_t(offset) + bytes.size());
+      if (held_.size() < offset + bytes.size()) held_.resize(offset + bytes.size());
       std::copy(bytes.begin(), bytes.end(), held_.begin() + std::ptrdiff_t(offset));
       return;
     }
@@ -231,16 +232,23 @@ class AtomicFile {
         if (errno == ENAMETOOLONG && !brief)
           brief = true;
         else if (std::error_code none; errno == ENOENT && !std::filesystem::exists(path_.parent_path(), none))
-          throw FileError(concat(path_.string(), ": cannot be written: there is no folder ", path_.parent_path().string()));
+          throw FileError(
+              concat(path_.string(), ": cannot be written: there is no folder ", path_.parent_path().string()));
         else if (errno != EEXIST)
           detail::file_failed(path_, "cannot be written");
         else if (!detail::remove_abandoned(name))
           ++attempt;
         continue;
       }
-      struct stat made {};
       const bool examined = ::flock(file_.number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-      if (examined || ::fstat(file_.number(), &made) != 0 || made.st_nlink == 0) {  // taken for an abandoned one
+      struct stat made {};
+      if (::fstat(file_.number(), &made) != 0) {
+        const int reason = errno;
+        ::unlink(name.c_str());
+        errno = reason;
+        detail::file_failed(path_, "cannot be examined");
+      }
+      if (examined || made.st_nlink == 0) {  // another writer takes it for an abandoned one, and away
         ++attempt;
         continue;
       }
@@ -274,8 +282,8 @@ class AtomicFile {
       detail::file_failed(path_, "cannot be given the permissions of the file before");
   }
 
-  /// A second name for the old file, so that there is a whole file at `path` at every moment; where the file system has no
-  /// hard links, a copy.
+  /// A second name for the old file, so that there is a whole file at `path` at every moment; where the file system has
+  /// no hard links, a copy.
   void keep_old() {
     const std::filesystem::path previous = previous_path(path_);
     if (detail::uninterrupted([&] { return ::unlink(previous.c_str()); }) != 0 && errno != ENOENT)
@@ -327,7 +335,8 @@ class AtomicFile {
   }
   void write(std::span<const std::byte> bytes) {
     errno = 0;
-    if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) detail::file_failed(path_, "cannot be written");
+    if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size())
+      detail::file_failed(path_, "cannot be written");
   }
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     errno = 0;
@@ -340,7 +349,8 @@ class AtomicFile {
     if (std::fclose(std::exchange(file_, nullptr)) != 0) detail::file_failed(path_, "cannot be written");
     std::error_code failure;
     if (keep_previous && std::filesystem::exists(path_))
-      std::filesystem::copy_file(path_, previous_path(path_), std::filesystem::copy_options::overwrite_existing, failure);
+      std::filesystem::copy_file(path_, previous_path(path_), std::filesystem::copy_options::overwrite_existing,
+                                 failure);
     if (!failure) std::filesystem::rename(partial_, path_, failure);
     if (failure) throw FileError(concat(path_.string(), ": cannot be put in its place: ", failure.message()));
     partial_.clear();

@@ -13,6 +13,7 @@
 
 #include "strata/core/box_muller.hpp"
 #include "strata/core/config.hpp"
+#include "strata/core/rounded.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -93,7 +94,7 @@ class Rng {
 
   /// Uniform in [0, 1): 24 bits.
   constexpr float uniform() { return float(bits() >> 8) * 0x1p-24f; }
-  constexpr float uniform(float low, float high) { return low + (high - low) * uniform(); }
+  constexpr float uniform(float low, float high) { return low + detail::rounded((high - low) * uniform()); }
 
   /// Uniform in {0, ..., n - 1}, without bias (Lemire's multiplication with rejection). n must not be 0.
   constexpr std::uint32_t below(std::uint32_t n) {

@@ -68,6 +68,19 @@ template <class V>
   return value;
 }
 
+/// The numbers at `from`, floats, as V: a vector of doubles, or double.
+template <class V>
+[[gnu::always_inline]] inline V widened(const float* from) {
+  if constexpr (lanes<V> == 1) {
+    return V(*from);
+  } else {
+    typedef float Half __attribute__((vector_size(sizeof(V) / 2)));
+    Half value;
+    __builtin_memcpy(&value, from, sizeof value);
+    return __builtin_convertvector(value, V);
+  }
+}
+
 template <class V>
 [[gnu::always_inline]] inline void store(Lane<V>* to, V value) {
   __builtin_memcpy(to, &value, sizeof(V));

@@ -6,7 +6,8 @@
 //     g++ -std=c++20 -O3 -march=native -I include -c include/strata/cpu/kernels.cpp       # by hand; both with the same flags
 //     g++ -std=c++20 -O3 -march=native -I include -DSTRATA_COMPILED_KERNELS program.cpp kernels.o -pthread
 //
-// Such a program carries all kernels, those of training too. One that is to be shipped does better without.
+// Such a program carries all kernels, those of training too. One that is to be shipped does better without. Programs that
+// check gradients do the same with those of float64: double_kernels.cpp, STRATA_COMPILED_DOUBLE_KERNELS.
 #pragma once
 
 #include "strata/cpu/batch_norm.hpp"
@@ -22,6 +23,14 @@
 
 #ifdef STRATA_COMPILED_KERNELS
 #define STRATA_KERNEL extern template
+#define STRATA_T float
 #include "strata/cpu/compiled_kernels.inc"
+#undef STRATA_T
+#include "strata/cpu/compiled_float_kernels.inc"
+#ifdef STRATA_COMPILED_DOUBLE_KERNELS
+#define STRATA_T double
+#include "strata/cpu/compiled_kernels.inc"
+#undef STRATA_T
+#endif
 #undef STRATA_KERNEL
 #endif

@@ -18,6 +18,7 @@
 #include "strata/cpu/conv2d_direct.hpp"
 #include "strata/cpu/conv2d_direct_weight.hpp"
 #include "strata/cpu/conv2d_winograd.hpp"
+#include "strata/cpu/conv2d_winograd_strided.hpp"
 #include "strata/cpu/conv2d_winograd_weight.hpp"
 #include "strata/cpu/packed_weights.hpp"
 #include "strata/math/activation.hpp"
@@ -52,6 +53,15 @@ constexpr bool use_winograd_backward_input(const Conv2dProblem& p) { return p.in
 
 namespace detail {
 
+/// The same for 4 x 4 with stride 2, in both directions: by the channels alone. Its weights are 2.25 times as many, so there
+/// must not be more of them than pixels make up for.
+constexpr bool use_strided_winograd(const Conv2dProblem& p) {
+  return has_strided_form(p) && p.in >= 32 && p.out >= 32 && std::int64_t{p.in} * p.out <= 128 * 256;
+}
+
+/// What makes the key of another form of the weights.
+inline constexpr std::uint64_t direct_form = 0x9e3779b97f4a7c15, bfloat16_form = ~std::uint64_t{0};
+
 /// input(x), in `memory`, or x itself where there is nothing to do.
 template <class T>
 const T* apply_affine(const Conv2dProblem& p, const T* x, const ChannelAffine<T>& input, std::optional<Scratch<T>>& memory) {
@@ -82,8 +92,12 @@ void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, c
   if constexpr (std::is_same_v<T, float>)
     if (detail::use_winograd(problem))
       return winograd_forward<Factor>(problem, x, weight, y, epilogue, fusion.input, fusion.statistics);
-  std::optional<Scratch<T>> input;
-  direct_forward(problem, detail::apply_affine(problem, x, fusion.input, input), weight, y, epilogue);
+  std::optional<Scratch<T>> memory;
+  const T* const input = detail::apply_affine(problem, x, fusion.input, memory);
+  bool done = false;
+  if constexpr (std::is_same_v<T, float>)
+    if ((done = detail::use_strided_winograd(problem))) strided_winograd<float>(problem, false, input, weight, y, epilogue);
+  if (!done) direct_forward(problem, input, weight, y, epilogue);
   if (fusion.statistics)
     batch_norm_statistics(problem.n * problem.out_h() * problem.out_w(), problem.out, y, fusion.statistics.mean,
                           fusion.statistics.variance);
@@ -96,37 +110,72 @@ void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeigh
                            const T* bias, T* y, Activation activation) {
   check_conv2d(problem);
   const Epilogue<T> epilogue{.bias = bias, .activation = activation};
-  if constexpr (std::is_same_v<T, float>)
+  if constexpr (std::is_same_v<T, float>) {
     if (detail::use_winograd(problem)) {
-      const std::uint64_t form = std::is_same_v<Factor, float> ? 0 : ~std::uint64_t{0};  // another, under another key
+      const std::uint64_t form = std::is_same_v<Factor, float> ? 0 : detail::bfloat16_form;
       const auto packed = cache.get(key ^ form, winograd_packed_size<Factor>(problem),
                                     [&](float* to) { winograd_pack(problem, weight(), reinterpret_cast<Factor*>(to)); });
       return winograd_forward_packed(problem, x, reinterpret_cast<const Factor*>(packed->data()), y, epilogue);
     }
+    if (detail::use_strided_winograd(problem)) {
+      const auto packed = cache.get(key, strided_winograd_packed_size(problem, false),
+                                    [&](float* to) { strided_winograd_pack<float>(problem, false, weight(), to); });
+      return strided_winograd_packed<float>(problem, false, x, packed->data(), y, epilogue);
+    }
+    if (const std::int64_t size = direct_packed_size<float>(problem); size > 0) {
+      const auto packed = cache.get(key ^ detail::direct_form, size, [&](float* to) { direct_pack<float>(problem, weight(), to); });
+      return direct_forward_packed<float>(problem, x, packed->data(), y, epilogue);
+    }
+  }
   direct_forward(problem, x, weight(), y, epilogue);
 }
 
 /// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`. With `sums`, x is the
 /// result of a batch norm (and activation): gathers its sums of dx, which may on the way be set to 0 where the activation
-/// did not let the value through. Factor is as in conv2d_forward; the gradient for the weights is always of T.
+/// did not let the value through. Factor is as in conv2d_forward; the gradient for the weights is always of T. A `bias` for
+/// each channel of dx makes it a transposed convolution; it is not for what is added to.
 template <class T, class Factor = T>
 void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate,
-                           const NormGradientSums<T>& sums = {}) {
+                           const NormGradientSums<T>& sums = {}, const T* bias = nullptr) {
   check_conv2d(problem);
+  const Epilogue<T> epilogue{.bias = bias, .accumulate = accumulate};
   bool gathered = false;
   if constexpr (std::is_same_v<T, float>) {
     if (detail::use_winograd_backward_input(problem)) {
       gathered = !accumulate;  // what is added to has its sums elsewhere
-      winograd_backward_input<Factor>(problem, dy, weight, dx, accumulate, gathered ? sums : NormGradientSums<T>{});
+      winograd_backward_input<Factor>(problem, dy, weight, dx, epilogue, gathered ? sums : NormGradientSums<T>{});
+    } else if (detail::use_strided_winograd(problem)) {
+      strided_winograd<float>(problem, true, dy, weight, dx, epilogue);
     } else {
-      direct_backward_input(problem, dy, weight, dx, accumulate);
+      direct_backward_input(problem, dy, weight, dx, epilogue);
     }
   } else {
-    direct_backward_input(problem, dy, weight, dx, accumulate);
+    direct_backward_input(problem, dy, weight, dx, epilogue);
   }
   if (sums && !gathered)
     batch_norm_backward_sums(problem.n * problem.h * problem.w, problem.in, sums.x, dx, sums.affine.scale,
                              sums.affine.shift, sums.mean, sums.affine.activation, sums.sum_g, sums.sum_gx);
+}
+
+/// y = bias + the transposed convolution of x, which is the gradient for the input, for weights that stay: see
+/// conv2d_forward_cached. `problem` is that of the convolution that it is the adjoint of.
+template <class T, class Factor = T, class Weight>
+void conv2d_transposed_cached(const Conv2dProblem& problem, const T* x, PackedWeights& cache, std::uint64_t key, Weight&& weight,
+                              const T* bias, T* y) {
+  check_conv2d(problem);
+  if constexpr (std::is_same_v<T, float>) {
+    if (detail::use_strided_winograd(problem)) {
+      const auto packed = cache.get(key, strided_winograd_packed_size(problem, true),
+                                    [&](float* to) { strided_winograd_pack<float>(problem, true, weight(), to); });
+      return strided_winograd_packed<float>(problem, true, x, packed->data(), y, {.bias = bias});
+    }
+    if (const std::int64_t size = direct_backward_packed_size<float>(problem);
+        size > 0 && !detail::use_winograd_backward_input(problem)) {
+      const auto packed = cache.get(key, size, [&](float* to) { direct_backward_pack<float>(problem, weight(), to); });
+      return direct_backward_input_packed<float>(problem, x, packed->data(), y, {.bias = bias});
+    }
+  }
+  conv2d_backward_input<T, Factor>(problem, x, weight(), y, false, {}, bias);
 }
 
 /// What the gradients for a convolution's parameters take into account besides.
@@ -161,24 +210,49 @@ void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, const T* d
   conv2d_backward_weight(problem, x, const_cast<T*>(dy), dweight, dbias, accumulate, {});
 }
 
-// ---- memory that float32 convolutions take from the pool, in bytes. That of direct ones is small, and counts as none.
+// ---- memory that float32 convolutions take from the pool, in bytes. That of thin ones is small, and counts as none.
+
+namespace detail {
+
+inline std::size_t bytes_of_floats(std::int64_t count) {
+  return count == 0 ? 0 : MemoryPool::block_bytes(std::size_t(count) * sizeof(float));
+}
+
+}  // namespace detail
 
 /// Of the weights that conv2d_forward_cached keeps.
 inline std::size_t conv2d_packed_bytes(const Conv2dProblem& p) {
-  if (!detail::use_winograd(p)) return 0;
-  return MemoryPool::block_bytes(std::size_t(winograd_packed_size(p)) * sizeof(float));
+  if (detail::use_winograd(p)) return detail::bytes_of_floats(winograd_packed_size(p));
+  if (detail::use_strided_winograd(p)) return detail::bytes_of_floats(strided_winograd_packed_size(p, false));
+  return detail::bytes_of_floats(direct_packed_size<float>(p));
+}
+/// Of those that conv2d_transposed_cached keeps.
+inline std::size_t conv2d_transposed_packed_bytes(const Conv2dProblem& p) {
+  if (detail::use_winograd_backward_input(p)) return 0;
+  if (detail::use_strided_winograd(p)) return detail::bytes_of_floats(strided_winograd_packed_size(p, true));
+  return detail::bytes_of_floats(direct_backward_packed_size<float>(p));
 }
 /// While a forward convolution runs; with `packs` it prepares the weights itself.
 inline std::size_t conv2d_forward_workspace(const Conv2dProblem& p, bool packs) {
-  if (!detail::use_winograd(p)) return 0;
-  return winograd_workspace_bytes(p, false) - (packs ? 0 : conv2d_packed_bytes(p));
+  const std::size_t all = detail::use_winograd(p)           ? winograd_workspace_bytes(p, false)
+                          : detail::use_strided_winograd(p) ? strided_winograd_workspace_bytes(p, false)
+                                                            : direct_workspace_bytes(p, false);
+  return all - (packs ? 0 : conv2d_packed_bytes(p));
 }
 /// While the gradients for the weights and for the input are computed.
 inline std::size_t conv2d_weight_workspace(const Conv2dProblem& p) {
-  return detail::use_winograd(p) ? winograd_weight_workspace_bytes(p) : 0;
+  return detail::use_winograd(p) ? winograd_weight_workspace_bytes(p) : direct_weight_workspace_bytes(p);
 }
 inline std::size_t conv2d_input_workspace(const Conv2dProblem& p) {
-  return detail::use_winograd_backward_input(p) ? winograd_workspace_bytes(p, true) : 0;
+  if (detail::use_winograd_backward_input(p)) return winograd_workspace_bytes(p, true);
+  return detail::use_strided_winograd(p) ? strided_winograd_workspace_bytes(p, true) : direct_workspace_bytes(p, true);
+}
+/// So many rows of the result are computed together, and columns: the rounding of each depends on all that they read. 1 for a
+/// direct convolution, where a pixel's sum has the same terms in the same order wherever it lies.
+constexpr int conv2d_rows_together(const Conv2dProblem& p) { return detail::use_winograd(p) ? winograd::step * p.dilation : 1; }
+/// The same for the gradient for the input, which a transposed convolution computes.
+constexpr int conv2d_input_rows_together(const Conv2dProblem& p) {
+  return detail::use_winograd_backward_input(p) ? winograd::step * p.dilation : 1;
 }
 /// Whether the input's normalisation is applied where it is read; else a normalised copy is made.
 constexpr bool conv2d_normalises_on_load(const Conv2dProblem& p) { return detail::use_winograd(p); }

@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "strata/core/parallel.hpp"
+#include "strata/cpu/conv2d_gather.hpp"
 #include "strata/cpu/conv2d_taps.hpp"
 #include "strata/cpu/conv2d_thin.hpp"
 #include "strata/cpu/epilogue.hpp"
@@ -172,50 +173,142 @@ void gather(const Images<const T>& x, const Images<T>& y, const TapGrid& grid, c
   gather_panels(x, y, grid, weight, epilogue);
 }
 
+/// The one grid of a forward convolution and the images that it goes over. Where all pixels are alike they are one long row.
+template <class T>
+struct ForwardGather {
+  ForwardGather(const Conv2dProblem& p, const T* from, T* to)
+      : taps(std::size_t(std::int64_t{p.kernel} * p.kernel)), x{from, p.n, p.h, p.w, p.in}, y{to, p.n, p.out_h(), p.out_w(), p.out} {
+    write_taps(p.kernel, p.dilation, p.padding, taps.data());
+    if (p.kernel == 1 && p.stride == 1 && p.padding == 0) x = {from, 1, 1, x.pixels(), p.in}, y = {to, 1, 1, y.pixels(), p.out};
+    grid = {0, 0, 1, y.h, y.w, p.stride, taps.data(), std::int64_t{p.kernel} * p.kernel};
+  }
+  static WeightLayout<T> layout(const Conv2dProblem& p, const T* weight) {
+    return {weight, p.in, 1, std::int64_t{p.kernel} * p.kernel * p.in};
+  }
+
+  Scratch<Tap> taps;
+  Images<const T> x;
+  Images<T> y;
+  TapGrid grid;
+};
+
 }  // namespace detail
+
+/// Numbers of the weights that direct_forward_packed reads, and how they are made; 0 where it reads them as they are.
+template <class T>
+std::int64_t direct_packed_size(const Conv2dProblem& p) {
+  if (!gathers_products(p, p.in, p.out)) return 0;
+  return detail::GatherProducts<T>::packed_size(std::int64_t{p.kernel} * p.kernel, p.in, p.out);
+}
+template <class T>
+void direct_pack(const Conv2dProblem& p, const T* weight, T* packed) {
+  using Forward = detail::ForwardGather<T>;
+  detail::GatherProducts<T>::pack(Forward(p, nullptr, nullptr).grid, p.in, p.out, Forward::layout(p, weight), packed);
+}
+
+/// y = epilogue(x * packed weights), where these are not 0 in number.
+template <class T>
+void direct_forward_packed(const Conv2dProblem& p, const T* x, const T* packed, T* y, const Epilogue<T>& epilogue) {
+  const detail::ForwardGather<T> forward(p, x, y);
+  detail::GatherProducts<T> products(forward.x, forward.y, 1);
+  products.add(forward.grid, packed);
+  products.run(VectorEpilogue<T>(epilogue, p.out));
+}
 
 /// y = epilogue(x * weight). Shapes and layouts: Conv2dProblem.
 template <class T>
 void direct_forward(const Conv2dProblem& p, const T* x, const T* weight, T* y, const Epilogue<T>& epilogue) {
-  const std::int64_t taps = std::int64_t{p.kernel} * p.kernel, in = p.in, rows = p.out_h(), columns = p.out_w();
-  Scratch<Tap> all_taps{std::size_t(taps)};
-  write_taps(p.kernel, p.dilation, p.padding, all_taps.data());
-  const WeightLayout<T> layout{weight, in, 1, taps * in};
-  if (p.kernel == 1 && p.stride == 1 && p.padding == 0) {  // all pixels are alike: one long row
-    const std::int64_t pixels = p.n * p.h * p.w;
-    return detail::gather<T>({x, 1, 1, pixels, in}, {y, 1, 1, pixels, p.out}, {0, 0, 1, 1, pixels, 1, all_taps.data(), 1},
-                             layout, epilogue);
+  if (const std::int64_t size = direct_packed_size<T>(p); size > 0) {
+    Scratch<T> packed{std::size_t(size)};
+    direct_pack(p, weight, packed.data());
+    return direct_forward_packed<T>(p, x, packed.data(), y, epilogue);
   }
-  detail::gather<T>({x, p.n, p.h, p.w, in}, {y, p.n, rows, columns, p.out},
-                    {0, 0, 1, rows, columns, p.stride, all_taps.data(), taps}, layout, epilogue);
+  const detail::ForwardGather<T> forward(p, x, y);
+  detail::gather<T>(forward.x, forward.y, forward.grid, forward.layout(p, weight), epilogue);
 }
 
-/// dx = or += the gradient for the input: dx[i] = sum over taps p of dy[(i + padding - p * dilation) / stride] *
-/// weight[p].
-template <class T>
-void direct_backward_input(const Conv2dProblem& p, const T* dy, const T* weight, T* dx, bool accumulate) {
-  const std::int64_t kernel = p.kernel, taps = kernel * kernel, stride = p.stride, in = p.in;
-  const Epilogue<T> epilogue{.accumulate = accumulate};
-  const WeightLayout<T> layout{weight, in, taps * in, 1};
-  Scratch<Tap> class_taps{std::size_t(taps)};
-  if (kernel == 1 && stride == 1 && p.padding == 0) {
-    const std::int64_t pixels = p.n * p.h * p.w;
-    write_taps(1, 1, 0, class_taps.data());
-    return detail::gather<T>({dy, 1, 1, pixels, p.out}, {dx, 1, 1, pixels, in},
-                             {0, 0, 1, 1, pixels, 1, class_taps.data(), 1}, layout, epilogue);
-  }
-  const Images<const T> gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
-  for (std::int64_t a = 0; a < std::min(stride, p.h); ++a)
-    for (std::int64_t b = 0; b < std::min(stride, p.w); ++b) {
+namespace detail {
+
+/// Calls f(grid, taps of the classes before) for the grids of the gradient for the input, one for each class of pixels that
+/// have the same taps.
+template <class F>
+void for_each_class(const Conv2dProblem& p, F&& f) {
+  const std::int64_t kernel = p.kernel, taps = kernel * kernel, stride = p.stride;
+  Scratch<Tap> all_taps{std::size_t(taps)};  // each belongs to one class
+  Tap* class_taps = all_taps.data();
+  const auto size = [&](std::int64_t first, std::int64_t extent) { return std::max<std::int64_t>(extent - first + stride - 1, 0) / stride; };
+  for (std::int64_t a = 0; a < stride; ++a)  // also those that small images have no pixels of: weights do not depend on extents
+    for (std::int64_t b = 0; b < stride; ++b) {
       std::int64_t count = 0;
       for (std::int64_t t = taps - 1; t >= 0; --t) {  // in the order of their sources in memory
         const std::int64_t h = a + p.padding - t / kernel * p.dilation, w = b + p.padding - t % kernel * p.dilation;
-        if (h % stride == 0 && w % stride == 0) class_taps.data()[count++] = {h / stride, w / stride, t};
+        if (h % stride == 0 && w % stride == 0) class_taps[count++] = {h / stride, w / stride, t};
       }
-      const std::int64_t rows = (p.h - a + stride - 1) / stride, columns = (p.w - b + stride - 1) / stride;
-      detail::gather<T>(gradient, {dx, p.n, p.h, p.w, in}, {a, b, stride, rows, columns, 1, class_taps.data(), count},
-                        layout, epilogue);
+      f(TapGrid{a, b, stride, size(a, p.h), size(b, p.w), 1, class_taps, count}, class_taps - all_taps.data());
+      class_taps += count;
     }
+}
+template <class T>
+WeightLayout<T> backward_layout(const Conv2dProblem& p, const T* weight) {
+  return {weight, p.in, std::int64_t{p.kernel} * p.kernel * p.in, 1};
+}
+
+}  // namespace detail
+
+/// The same as for the forward convolution, for the gradient for the input.
+template <class T>
+std::int64_t direct_backward_packed_size(const Conv2dProblem& p) {
+  if (!gathers_products(p, p.out, p.in)) return 0;
+  return detail::GatherProducts<T>::packed_size(std::int64_t{p.kernel} * p.kernel, p.out, p.in);
+}
+template <class T>
+void direct_backward_pack(const Conv2dProblem& p, const T* weight, T* packed) {
+  using Products = detail::GatherProducts<T>;
+  detail::for_each_class(p, [&](const TapGrid& grid, std::int64_t before) {
+    Products::pack(grid, p.out, p.in, detail::backward_layout(p, weight), packed + Products::packed_size(before, p.out, p.in));
+  });
+}
+template <class T>
+void direct_backward_input_packed(const Conv2dProblem& p, const T* dy, const T* packed, T* dx, const Epilogue<T>& epilogue) {
+  using Products = detail::GatherProducts<T>;
+  const std::int64_t classes = std::min<std::int64_t>(p.stride, p.h) * std::min<std::int64_t>(p.stride, p.w);
+  Products products({dy, p.n, p.out_h(), p.out_w(), p.out}, {dx, p.n, p.h, p.w, p.in}, classes);
+  Scratch<Tap> taps{std::size_t(std::int64_t{p.kernel} * p.kernel)};
+  detail::for_each_class(p, [&](TapGrid grid, std::int64_t before) {
+    std::copy_n(grid.taps, grid.tap_count, taps.data() + before);
+    grid.taps = taps.data() + before;
+    products.add(grid, packed + Products::packed_size(before, p.out, p.in));
+  });
+  products.run(VectorEpilogue<T>(epilogue, p.in));
+}
+
+/// dx = epilogue(the gradient for the input): dx[i] = sum over taps p of dy[(i + padding - p * dilation) / stride] * weight[p].
+template <class T>
+void direct_backward_input(const Conv2dProblem& p, const T* dy, const T* weight, T* dx, const Epilogue<T>& epilogue) {
+  if (const std::int64_t size = direct_backward_packed_size<T>(p); size > 0) {
+    Scratch<T> packed{std::size_t(size)};
+    direct_backward_pack(p, weight, packed.data());
+    return direct_backward_input_packed<T>(p, dy, packed.data(), dx, epilogue);
+  }
+  const WeightLayout<T> layout = detail::backward_layout(p, weight);
+  if (p.kernel == 1 && p.stride == 1 && p.padding == 0) {  // all pixels are alike: one long row
+    const std::int64_t pixels = p.n * p.h * p.w;
+    const Tap tap{0, 0, 0};
+    return detail::gather<T>({dy, 1, 1, pixels, p.out}, {dx, 1, 1, pixels, p.in}, {0, 0, 1, 1, pixels, 1, &tap, 1}, layout, epilogue);
+  }
+  detail::for_each_class(p, [&](const TapGrid& grid, std::int64_t) {
+    if (grid.rows == 0 || grid.columns == 0) return;
+    detail::gather<T>({dy, p.n, p.out_h(), p.out_w(), p.out}, {dx, p.n, p.h, p.w, p.in}, grid, layout, epilogue);
+  });
+}
+
+/// Bytes that one of the two takes from the pool while it runs, packed weights included. What thin ones take counts as none.
+template <class T = float>
+std::size_t direct_workspace_bytes(const Conv2dProblem& p, bool backward) {
+  const std::int64_t weights = backward ? direct_backward_packed_size<T>(p) : direct_packed_size<T>(p);
+  if (weights == 0) return 0;
+  return MemoryPool::block_bytes(std::size_t(weights) * sizeof(T)) +
+         WorkerScratch<T>::bytes(detail::GatherProducts<T>::workspace_size());
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

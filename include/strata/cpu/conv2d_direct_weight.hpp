@@ -18,6 +18,7 @@
 #include <cstdint>
 
 #include "strata/core/parallel.hpp"
+#include "strata/cpu/conv2d_gather_weight.hpp"
 #include "strata/cpu/conv2d_taps.hpp"
 #include "strata/cpu/worker_scratch.hpp"
 #include "strata/math/conv2d_problem.hpp"
@@ -249,6 +250,7 @@ void sum_thin_pixels(const Images<const T>& dy, T* dbias, bool accumulate) {
 /// dweight = or += the gradient for the weights, dbias (unless nullptr) = or += that for the bias.
 template <class T>
 void direct_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* dweight, T* dbias, bool accumulate) {
+  if (gathers_products(p, p.in, p.out)) return detail::gather_backward_weight(p, x, dy, dweight, dbias, accumulate);
   const std::int64_t taps = std::int64_t{p.kernel} * p.kernel;
   const bool flat = p.kernel == 1 && p.stride == 1 && p.padding == 0;  // all pixels are alike: one long row
   const Images<const T> input = flat ? Images<const T>{x, 1, 1, p.n * p.h * p.w, p.in}
@@ -278,6 +280,14 @@ void direct_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* 
     detail::add_transposed(plan, sums.data(), dweight, accumulate);
     if (dbias) detail::sum_ranges(bias_sums.data(), plan.ranges, plan.stride, p.out, dbias, accumulate);
   }
+}
+
+/// Bytes that it takes from the pool while it runs, for products of many channels; others take little, which counts as none.
+template <class T = float>
+std::size_t direct_weight_workspace_bytes(const Conv2dProblem& p) {
+  if (!gathers_products(p, p.in, p.out)) return 0;
+  const detail::GatherWeightPlan<T> plan(p);
+  return MemoryPool::block_bytes(std::size_t(plan.sums_size()) * sizeof(T)) + WorkerScratch<T>::bytes(plan.workspace_size());
 }
 
 }  // namespace strata::inline STRATA_ABI::cpu

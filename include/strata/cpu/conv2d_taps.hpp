@@ -18,6 +18,12 @@ namespace strata::inline STRATA_ABI::cpu {
 /// Channel counts up to this are thin: they do not fill vectors, and have kernels of their own.
 inline constexpr std::int64_t thin_channels = 4;
 
+/// Whether the direct kernels compute a problem as matrix products of pixels of any images (conv2d_gather.hpp): both sides
+/// fill vectors. Where all pixels are alike there is nothing to gather.
+constexpr bool gathers_products(const Conv2dProblem& p, std::int64_t from, std::int64_t to) {
+  return from >= 16 && to > thin_channels && !(p.kernel == 1 && p.stride == 1 && p.padding == 0);
+}
+
 /// Images in memory, N,H,W,C; T is const where they are only read.
 template <class T>
 struct Images {

@@ -103,14 +103,15 @@ inline std::int64_t block_tiles(std::int64_t tiles, std::int64_t depth, std::int
   return std::max<std::int64_t>(wanted / block_rows, 2) * block_rows;
 }
 
-/// m[plane] = v[plane] * u[plane] for `columns` columns from `first` on and `tiles` rows, a multiple of block_rows.
+/// m[plane] = v[plane] * u[plane] for `columns` columns from `first` on and `tiles` rows, a multiple of block_rows, of
+/// `count` planes.
 template <class Factor>
 void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t first, std::int64_t columns, const Factor* v,
                      std::int64_t v_stride, std::int64_t v_plane, const Factor* u, std::int64_t u_plane, float* m,
-                     std::int64_t m_plane) {
+                     std::int64_t m_plane, int count = planes) {
   using V = simd::Vector<float>;
   const std::int64_t m_stride = simd::padded<V>(columns);
-  for (int p = 0; p < planes; ++p, v += v_plane, u += u_plane, m += m_plane)
+  for (int p = 0; p < count; ++p, v += v_plane, u += u_plane, m += m_plane)
     for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
       const auto multiply_rows = [&](std::int64_t t, auto rows) STRATA_INLINED {
         const Factor* const panel = u + depth * (first + column);
@@ -353,11 +354,11 @@ void winograd_forward(const Conv2dProblem& p, const float* x, const float* weigh
   winograd_forward_packed<Factor>(p, x, packed, y, epilogue, input, statistics);
 }
 
-/// dx = or += the gradient for the input: the convolution of dy with the filters turned by 180 degrees and the rest of the
+/// dx = epilogue(the gradient for the input): the convolution of dy with the filters turned by 180 degrees and the rest of the
 /// padding. With `sums`, dx is the gradient behind a batch norm and its activation.
 template <class Factor = float>
-void winograd_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx, bool accumulate,
-                             const NormGradientSums<float>& sums = {}) {
+void winograd_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx,
+                             const Epilogue<float>& epilogue, const NormGradientSums<float>& sums = {}) {
   using namespace winograd;
   const Images<const float> from{dy, p.n, p.out_h(), p.out_w(), p.out};
   const Images<float> to{dx, p.n, p.h, p.w, p.in};
@@ -367,8 +368,7 @@ void winograd_backward_input(const Conv2dProblem& p, const float* dy, const floa
   auto* const u = reinterpret_cast<Factor*>(memory.data());
   transform_weights({weight + (taps - 1) * p.in, -p.in, taps * p.in, 1}, plan.parts, p.out, p.in, u);
   const auto run = [&](const auto& make_sink) {
-    convolution<Factor>(plan, from, Unchanged(), p.dilation * (p.kernel - 1) - p.padding, u, to, {.accumulate = accumulate},
-                        make_sink);
+    convolution<Factor>(plan, from, Unchanged(), p.dilation * (p.kernel - 1) - p.padding, u, to, epilogue, make_sink);
   };
   if (!sums) return run([](std::int64_t) { return NoSink(); });
   const std::int64_t block_size = NormSumsSink::rows * p.in;

@@ -2,4 +2,6 @@
 #include "strata/cpu/compiled_kernels.hpp"
 
 #define STRATA_KERNEL template
+#define STRATA_T float
 #include "strata/cpu/compiled_kernels.inc"
+#include "strata/cpu/compiled_float_kernels.inc"

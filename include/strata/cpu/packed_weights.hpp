@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 
+#include "strata/core/fork.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI::cpu {
@@ -17,13 +19,17 @@ namespace strata::inline STRATA_ABI::cpu {
 /// Safe to use from several threads. A copy shares what is held so far, which never changes.
 class PackedWeights {
  public:
-  PackedWeights() = default;
-  PackedWeights(const PackedWeights& other) : held_(other.held()) {}
-  PackedWeights& operator=(const PackedWeights& other) {
-    auto entry = other.held();
-    const std::lock_guard lock(guard_);
-    held_ = std::move(entry);
+  constexpr PackedWeights() = default;
+  constexpr PackedWeights(const PackedWeights& other) : PackedWeights() {
+    if (!std::is_constant_evaluated()) hold(other.held());
+  }
+  constexpr PackedWeights(PackedWeights&& other) noexcept : held_(std::exchange(other.held_, nullptr)) {}
+  constexpr PackedWeights& operator=(PackedWeights other) noexcept {
+    std::swap(held_, other.held_);
     return *this;
+  }
+  constexpr ~PackedWeights() {
+    if (!std::is_constant_evaluated()) delete held_;
   }
 
   struct Entry {
@@ -39,19 +45,32 @@ class PackedWeights {
     if (auto entry = held(); entry != nullptr && entry->key == key) return entry;
     auto fresh = std::make_shared<Entry>(key, std::size_t(count));
     make(static_cast<float*>(fresh->numbers.data()));
-    const std::lock_guard lock(guard_);
-    held_ = fresh;
+    hold(fresh);
     return fresh;
   }
 
  private:
-  std::shared_ptr<const Entry> held() const {
-    const std::lock_guard lock(guard_);
-    return held_;
-  }
+  // No std::shared_ptr as a member: the compiler makes layers too, to find a network's facts (nn/follow.hpp), and cannot
+  // destroy one.
+  using Held = std::shared_ptr<const Entry>;
 
-  mutable std::mutex guard_;
-  std::shared_ptr<const Entry> held_;
+  Held held() const {
+    const std::lock_guard lock(guard());
+    return held_ != nullptr ? *held_ : Held();
+  }
+  void hold(Held entry) {  // what was held goes after the lock
+    auto other = std::make_unique<Held>(std::move(entry));
+    const std::lock_guard lock(guard());
+    if (held_ != nullptr)
+      held_->swap(*other);
+    else
+      held_ = other.release();
+  }
+  // One for all, taken for as long as a pointer is copied.
+  struct Guard : strata::detail::ForkSafeMutex {};
+  static Guard& guard() { return strata::detail::lasting<Guard>(); }
+
+  Held* held_ = nullptr;
 };
 
 }  // namespace strata::inline STRATA_ABI::cpu

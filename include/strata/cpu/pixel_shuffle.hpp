@@ -54,12 +54,12 @@ template <class V>
 
 /// One row of the small image, r = 2, a multiple of the lanes of channels. rows: the two rows of the large image.
 template <class T, bool Inverse, class Small, class Large>
-void shuffle_row_of_2(std::int64_t w, int channels, Small* small, Large* const* rows, bool accumulate) {
+void shuffle_row_of_2(std::int64_t w, int channels, Small* little, Large* const* rows, bool accumulate) {
   using V = simd::Vector<T>;
   constexpr int lanes = simd::lanes<V>;
   for (std::int64_t j = 0; j < w; ++j)
     for (int c = 0; c < channels; c += lanes) {
-      Small* const s = small + (j * channels + c) * 4;
+      Small* const s = little + (j * channels + c) * 4;
       Large* const large[4] = {rows[0] + 2 * j * channels + c, rows[0] + (2 * j + 1) * channels + c,
                                rows[1] + 2 * j * channels + c, rows[1] + (2 * j + 1) * channels + c};
       if constexpr (Inverse) {
@@ -86,12 +86,12 @@ void shuffle_row_of_2(std::int64_t w, int channels, Small* small, Large* const* 
 
 /// The same for one channel, as many whole vectors as fit; returns the pixels of the small image that are done.
 template <class T, bool Inverse, class Small, class Large>
-std::int64_t shuffle_thin_row_of_2(std::int64_t w, Small* small, Large* const* rows, bool accumulate) {
+std::int64_t shuffle_thin_row_of_2(std::int64_t w, Small* little, Large* const* rows, bool accumulate) {
   using V = simd::Vector<T>;
   constexpr int lanes = simd::lanes<V>;
   std::int64_t j = 0;
   for (; j + lanes / 2 <= w; j += lanes / 2) {
-    Small* const s = small + j * 4;
+    Small* const s = little + j * 4;
     if constexpr (Inverse) {
       const V a = simd::load<V>(rows[0] + 2 * j), b = simd::load<V>(rows[1] + 2 * j);
       put(s, interleaved_pairs<0>(a, b), accumulate);
@@ -107,11 +107,11 @@ std::int64_t shuffle_thin_row_of_2(std::int64_t w, Small* small, Large* const* r
 
 /// Single numbers. R and C are the factor and the channels where they are known, else 0.
 template <int R, int C, bool Inverse, class Small, class Large>
-void shuffle_row(std::int64_t first, std::int64_t w, int some_channels, int factor, Small* small, Large* row, int p,
+void shuffle_row(std::int64_t first, std::int64_t w, int some_channels, int factor, Small* little, Large* row, int p,
                  bool accumulate) {
   const int r = R > 0 ? R : factor, channels = C > 0 ? C : some_channels;
   for (std::int64_t j = first; j < w; ++j) {
-    Small* const s = small + (j * channels * r + p) * r;
+    Small* const s = little + (j * channels * r + p) * r;
     Large* const l = row + j * r * channels;
     for (int q = 0; q < r; ++q)
       for (int c = 0; c < channels; ++c) {
@@ -126,10 +126,10 @@ void shuffle_row(std::int64_t first, std::int64_t w, int some_channels, int fact
 }
 
 template <bool Inverse, class T, class Small, class Large>
-void shuffle_image(std::int64_t n, std::int64_t h, std::int64_t w, int channels, int r, Small* small, Large* large,
+void shuffle_image(std::int64_t n, std::int64_t h, std::int64_t w, int channels, int r, Small* little, Large* large,
                    bool accumulate) {
   parallel_for(n * h, [&](std::int64_t line) {
-    Small* const s = small + line * w * channels * r * r;
+    Small* const s = little + line * w * channels * r * r;
     Large* const l = large + line * r * w * r * channels;
     const std::int64_t width = w * r * channels;
     std::int64_t done = 0;

@@ -18,6 +18,8 @@ template <class T>
 class WorkerScratch {
  public:
   explicit WorkerScratch(std::int64_t count) : distance_(distance(count)), memory_(std::size_t(num_threads() * distance_)) {}
+  WorkerScratch(const WorkerScratch&) = delete;
+  WorkerScratch& operator=(const WorkerScratch&) = delete;
 
   /// What it takes from the pool.
   static std::size_t bytes(std::int64_t count) {
@@ -31,6 +33,7 @@ class WorkerScratch {
     return (count * std::int64_t(sizeof(T)) + 127) / 128 * 128;
   }
 
+  SteadyThreads steady_;   // first: there is a slice for each worker as long as there are slices
   std::int64_t distance_;  // in bytes
   Scratch<std::byte> memory_;
 };

@@ -116,7 +116,8 @@ class DataLoader {
     return options_.drop_last ? samples_ / size : (samples_ + size - 1) / size;
   }
   std::int64_t num_samples() const { return samples_; }
-  const LoaderOptions& options() const { return options_; }
+  const LoaderOptions& options() const& { return options_; }
+  LoaderOptions options() const&& { return options(); }
 
   /// The batches of an epoch from `first_batch` on, to be gone through once. Throws ValueError for a negative number,
   /// an epoch beyond 32 bits and a first_batch beyond size().
@@ -131,11 +132,11 @@ class DataLoader {
   }
 
   /// Seconds that the loop over the latest epoch has waited for data so far. Near 0: the workers keep up.
-  double wait_seconds() const { return waited_->load(); }
+  double wait_seconds() const { return 1e-9 * double(waited_->load()); }
 
  private:
   DataLoader(detail::Held<D> dataset, const LoaderOptions& options, int)
-      : dataset_(std::move(dataset)), options_(options), waited_(std::make_shared<std::atomic<double>>(0)) {
+      : dataset_(std::move(dataset)), options_(options), waited_(std::make_shared<std::atomic<std::int64_t>>(0)) {
     const auto at_least = [](const char* name, std::int64_t value, std::int64_t least) {
       if (value < least) throw ValueError(concat("DataLoader: got .", name, " = ", value, ", wanted at least ", least));
     };
@@ -158,7 +159,7 @@ class DataLoader {
   detail::Held<D> dataset_;
   LoaderOptions options_;
   std::int64_t samples_ = 0;
-  std::shared_ptr<std::atomic<double>> waited_;
+  std::shared_ptr<std::atomic<std::int64_t>> waited_;  // nanoseconds
 };
 
 /// The batches of one epoch: a range to loop over once. Leaving the loop early stops the workers.
@@ -185,7 +186,8 @@ class DataLoader<D>::Epoch {
   };
 
   /// Waits for the first batch. What dataset.get threw comes out here or at ++, at the batch where it belongs.
-  Iterator begin() {
+  Iterator begin() && = delete;  // it would outlive the epoch
+  Iterator begin() & {
     if (!begun_) advance();
     begun_ = true;
     return Iterator(this);
@@ -211,7 +213,8 @@ class DataLoader<D>::Epoch {
     const auto start = std::chrono::steady_clock::now();
     current_.reset();  // its memory can serve the next batch
     current_ = batches_.next();
-    waited_->fetch_add(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    const std::chrono::nanoseconds waited = std::chrono::steady_clock::now() - start;
+    waited_->fetch_add(waited.count());
   }
 
   Batch make(std::int64_t batch, const detail::Prefetcher<Batch>& queue) const {
@@ -245,7 +248,7 @@ class DataLoader<D>::Epoch {
   LoaderOptions options_;
   std::int64_t samples_;
   std::uint32_t epoch_;
-  std::shared_ptr<std::atomic<double>> waited_;
+  std::shared_ptr<std::atomic<std::int64_t>> waited_;  // nanoseconds
   std::vector<std::size_t> order_;
   std::optional<Batch> current_;
   bool begun_ = false;

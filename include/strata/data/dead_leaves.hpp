@@ -23,6 +23,7 @@
 
 #include "strata/core/error.hpp"
 #include "strata/core/random.hpp"
+#include "strata/core/rounded.hpp"
 #include "strata/data/dataset.hpp"
 #include "strata/data/detail/leaf.hpp"
 #include "strata/data/detail/noise_tile.hpp"
@@ -83,19 +84,27 @@ class DeadLeaves {
   using Colour = std::array<float, C>;
   static constexpr float full_turn = 2 * std::numbers::pi_v<float>;
 
+  // What is added to something passes through this, and no two numbers are drawn in one list of arguments: an image has the
+  // same bits with every compiler and on every processor.
+  static float rounded(float product) { return detail::rounded(product); }
+
   // The colours of one image: a few, most of them close to grey.
   struct Palette {
-    explicit Palette(Rng& rng) : chroma(0.15f * rng.uniform() * rng.uniform()) {
+    explicit Palette(Rng& rng) {
+      const float first = rng.uniform(), second = rng.uniform();
+      chroma = 0.15f * first * second;
       const float middle = rng.uniform(0.25f, 0.7f), contrast = rng.uniform(0.15f, 0.5f);
       colours.resize(3 + rng.below(6));
       for (Colour& colour : colours)
-        colour = around(Colour{}, middle + contrast * rng.uniform(-1, 1), 1.2f * chroma, rng);
+        colour = around(Colour{}, middle + rounded(contrast * rng.uniform(-1, 1)), 1.2f * chroma, rng);
     }
     Colour draw(Rng& rng) const {
-      return around(colours[rng.below(std::uint32_t(colours.size()))], 0.08f * rng.normal(), 0.3f * chroma, rng);
+      const float light = rounded(0.08f * rng.normal());
+      const Colour& base = colours[rng.below(std::uint32_t(colours.size()))];
+      return around(base, light, 0.3f * chroma, rng);
     }
     std::vector<Colour> colours;
-    float chroma;
+    float chroma = 0;
   };
 
   // base, lighter by `light`, its hue (Cb, Cr) moved by about `hue`.
@@ -103,9 +112,9 @@ class DeadLeaves {
     float shift[3] = {};
     if constexpr (C == 3) {
       const float blue = hue * rng.normal(), red = hue * rng.normal();
-      shift[0] = 1.402f * red;
-      shift[1] = -0.344f * blue - 0.714f * red;
-      shift[2] = 1.772f * blue;
+      shift[0] = rounded(1.402f * red);
+      shift[1] = rounded(-0.344f * blue) - rounded(0.714f * red);
+      shift[2] = rounded(1.772f * blue);
     }
     Colour colour = base;
     for (int c = 0; c < C; ++c) colour[std::size_t(c)] += light + shift[c];
@@ -120,10 +129,10 @@ class DeadLeaves {
     const detail::NoiseTile* tile = nullptr;
 
     float at(float dy, float dx) const {
-      float light = slope_x * dx + slope_y * dy;
-      const float u = u_x * dx + u_y * dy, v = v_x * dx + v_y * dy;
-      if (noise > 0) light += noise * (*tile)(u, v);
-      if (stripes > 0) light += stripes * std::sin(u);
+      float light = rounded(slope_x * dx) + rounded(slope_y * dy);
+      const float u = rounded(u_x * dx) + rounded(u_y * dy), v = rounded(v_x * dx) + rounded(v_y * dy);
+      if (noise > 0) light += rounded(noise * (*tile)(u, v));
+      if (stripes > 0) light += rounded(stripes * std::sin(u));
       return light;
     }
   };
@@ -133,7 +142,7 @@ class DeadLeaves {
     float x = 0, y = 0;
     Colour colour{};
     Shading shading;
-    float small = 0, large = 0;  // 1 / r^2 of its smallest and largest small leaf
+    float of_smallest = 0, of_largest = 0;  // 1 / r^2 of its smallest and largest small leaf
     float cover = 0;             // small leaves' area over the object's area, before overlaps
     float spread = 0;            // deviation of their lightness
     bool aligned = false;        // all turned alike: fur, grass, bark
@@ -171,8 +180,8 @@ class DeadLeaves {
     }
     const float smallest = scale * 0.4f * std::pow(6.0f, rng.uniform());
     const float largest = std::max(2 * smallest, 0.5f * radius);
-    object.small = 1 / (smallest * smallest);
-    object.large = 1 / (largest * largest);
+    object.of_smallest = 1 / (smallest * smallest);
+    object.of_largest = 1 / (largest * largest);
     object.cover = rng.uniform() < chaos ? std::pow(10.0f, rng.uniform(-1.5f, 0.5f)) : 0.0f;
     object.spread = strength * 0.22f * std::abs(rng.normal());
     object.aligned = rng.coin();
@@ -192,16 +201,17 @@ class DeadLeaves {
     std::vector<std::int32_t> shown(std::size_t(h * w));
     {
       const float smallest = scale * 5 * std::pow(10.0f, rng.uniform()), largest = 0.7f * float(std::max(h, w));
-      const float small = 1 / (smallest * smallest), large = std::min(1 / (largest * largest), 0.25f * small);
+      const float of_smallest = 1 / (smallest * smallest), of_largest = std::min(1 / (largest * largest), 0.25f * of_smallest);
       Canvas canvas(h, w);
       for (int fallen = 0; canvas.uncovered > 0; ++fallen) {
         const bool last = fallen == 2000;  // what is left in between is one object in the far back
-        const float radius = last ? 4 * float(std::max(h, w)) : 1 / std::sqrt(large + (small - large) * rng.uniform());
-        const detail::Leaf leaf(last ? float(w) / 2 : rng.uniform(-radius, float(w) + radius),
-                                last ? float(h) / 2 : rng.uniform(-radius, float(h) + radius), radius, rng);
+        const float radius = last ? 4 * float(std::max(h, w)) : 1 / std::sqrt(rng.uniform(of_largest, of_smallest));
+        const float y = last ? float(h) / 2 : rng.uniform(-radius, float(h) + radius);
+        const float x = last ? float(w) / 2 : rng.uniform(-radius, float(w) + radius);
+        const detail::Leaf leaf(x, y, radius, rng);
         const std::int64_t before = canvas.uncovered;
-        canvas.cover(leaf, [&](std::int64_t y, std::int64_t x) {
-          shown[std::size_t(y * w + x)] = std::int32_t(objects.size());
+        canvas.cover(leaf, [&](std::int64_t py, std::int64_t px) {
+          shown[std::size_t(py * w + px)] = std::int32_t(objects.size());
           return true;
         });
         if (canvas.uncovered != before) objects.push_back(make_object(leaf, radius, palette, tiles, chaos, rng));
@@ -212,8 +222,8 @@ class DeadLeaves {
     Canvas canvas(h, w);
     float densest = 0;
     const auto density = [](const Object& object) {  // leaves per pixel
-      return object.cover * (object.small - object.large) /
-             (std::numbers::pi_v<float> * std::log(object.small / object.large));
+      return object.cover * (object.of_smallest - object.of_largest) /
+             (std::numbers::pi_v<float> * std::log(object.of_smallest / object.of_largest));
     };
     for (const Object& object : objects) densest = std::max(densest, density(object));
     const auto falls = std::int64_t(densest * float(h * w));
@@ -222,15 +232,15 @@ class DeadLeaves {
       const std::int32_t id = shown[std::size_t(y * w + x)];
       const Object& object = objects[std::size_t(id)];
       if (rng.uniform() * densest >= density(object)) continue;
-      const float radius = 1 / std::sqrt(object.large + (object.small - object.large) * rng.uniform());
+      const float radius = 1 / std::sqrt(rng.uniform(object.of_largest, object.of_smallest));
       const detail::Leaf leaf(float(x), float(y), radius, rng, object.aligned ? &object.angle : nullptr);
-      const Colour colour = around(object.colour, object.light_at(float(y), float(x)) + object.spread * rng.normal(),
-                                   0.2f * palette.chroma, rng);
+      const float light = object.light_at(float(y), float(x)) + rounded(object.spread * rng.normal());
+      const Colour colour = around(object.colour, light, 0.2f * palette.chroma, rng);
       const float slope = 0.3f * object.spread * rng.normal() / radius, downhill = rng.uniform(0, full_turn);
       const float slope_x = slope * std::cos(downhill), slope_y = slope * std::sin(downhill);
       canvas.cover(leaf, [&](std::int64_t py, std::int64_t px) {
         if (shown[std::size_t(py * w + px)] != id) return false;
-        put(&image(0, 0, py, px), colour, slope_x * float(px - x) + slope_y * float(py - y));
+        put(&image(0, 0, py, px), colour, rounded(slope_x * float(px - x)) + rounded(slope_y * float(py - y)));
         return true;
       });
     }

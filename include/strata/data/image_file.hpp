@@ -133,7 +133,7 @@ void to_floats(const DecodedImage& image, const ImagePart& part, float* out) {
   const auto* const samples = reinterpret_cast<const Sample*>(image.samples.data());
   const auto put = [&](const Sample* in) {
     if constexpr (C == 1) {
-      out[0] = grey ? float(in[0]) / scale : float((0.299 * in[0] + 0.587 * in[1] + 0.114 * in[2]) / double(scale));
+      out[0] = grey ? float(in[0]) / scale : float((299 * in[0] + 587 * in[1] + 114 * in[2]) / (1000 * double(scale)));
     } else {
       for (int c = 0; c < C; ++c) out[c] = float(in[C == 3 && grey ? 0 : c]) / scale;
     }

@@ -74,10 +74,11 @@ class ImageFolder {
     return options_.in_memory ? crop(images_[index], y, x, h, w)
                               : load_image_part<C>(files_[index], y, x, h, w, options_.load());
   }
-  const std::filesystem::path& path(std::size_t index) const {
+  const std::filesystem::path& path(std::size_t index) const& {
     detail::check_index("ImageFolder", index, size());
     return files_[index];
   }
+  std::filesystem::path path(std::size_t index) const&& { return path(index); }
   std::string name(std::size_t index) const { return path(index).string(); }
 
   Sample<C> get(std::size_t index, Rng&) const {
@@ -146,8 +147,10 @@ class PairedFolder {
   }
 
   std::size_t size() const { return inputs_.size(); }
-  const ImageFolder<C>& inputs() const { return inputs_; }
-  const ImageFolder<C>& targets() const { return targets_; }
+  const ImageFolder<C>& inputs() const& { return inputs_; }
+  ImageFolder<C> inputs() const&& { return inputs(); }
+  const ImageFolder<C>& targets() const& { return targets_; }
+  ImageFolder<C> targets() const&& { return targets(); }
   std::string name(std::size_t index) const { return inputs_.name(index); }
 
   Sample<C> get(std::size_t index, Rng&) const { return {inputs_.image(index), targets_.image(index)}; }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "strata/core/error.hpp"
+#include "strata/core/rounded.hpp"
 #include "strata/data/image_file.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -53,7 +54,7 @@ struct RawImage {
     const float levels = bits == 16 ? 65535.0f : 255.0f;
     for (std::int64_t i = 0; i < w * channels; ++i) {
       if (std::isnan(from[i])) throw NumericError("RawImage::write_row: the row has NaN values");
-      const auto level = static_cast<unsigned>(std::clamp(from[i], 0.0f, 1.0f) * levels + 0.5f);
+      const auto level = static_cast<unsigned>(detail::rounded(std::clamp(from[i], 0.0f, 1.0f) * levels) + 0.5f);
       if (bits == 16) *to++ = static_cast<unsigned char>(level >> 8);
       *to++ = static_cast<unsigned char>(level & 0xFFu);
     }

@@ -23,6 +23,8 @@
 
 #include "strata/core/error.hpp"
 #include "strata/core/random.hpp"
+#include "strata/core/rounded.hpp"
+#include "strata/core/simd.hpp"
 #include "strata/data/sample.hpp"
 #include "strata/tensor/image.hpp"
 
@@ -120,16 +122,16 @@ Image<C> random_crop(const Image<C>& image, std::int64_t size, Rng& rng, const R
 /// multiple of the input's, and `size` counts pixels of the input.
 template <int C>
 Sample<C> random_crop(const Sample<C>& sample, std::int64_t size, Rng& rng) {
-  const Image<C>&small = sample.input, &large = sample.target;
-  const std::int64_t scale = small.h() > 0 ? large.h() / small.h() : 0;
-  if (large.h() != scale * small.h() || large.w() != scale * small.w())
+  const Image<C>&input = sample.input, &target = sample.target;
+  const std::int64_t scale = input.h() > 0 ? target.h() / input.h() : 0;
+  if (target.h() != scale * input.h() || target.w() != scale * input.w())
     throw ShapeError(
-        concat("random_crop: the target ", large.shape().str(), " is no multiple of the input ", small.shape().str()));
-  if (size > small.h() || size > small.w() || size <= 0)
-    throw ShapeError(concat("random_crop: wanted ", size, "x", size, " of an image of ", small.h(), "x", small.w()));
-  const std::int64_t y = rng.below(std::uint32_t(small.h() - size + 1));
-  const std::int64_t x = rng.below(std::uint32_t(small.w() - size + 1));
-  return {crop(small, y, x, size, size), crop(large, y * scale, x * scale, size * scale, size * scale)};
+        concat("random_crop: the target ", target.shape().str(), " is no multiple of the input ", input.shape().str()));
+  if (size > input.h() || size > input.w() || size <= 0)
+    throw ShapeError(concat("random_crop: wanted ", size, "x", size, " of an image of ", input.h(), "x", input.w()));
+  const std::int64_t y = rng.below(std::uint32_t(input.h() - size + 1));
+  const std::int64_t x = rng.below(std::uint32_t(input.w() - size + 1));
+  return {crop(input, y, x, size, size), crop(target, y * scale, x * scale, size * scale, size * scale)};
 }
 
 namespace detail {
@@ -224,6 +226,17 @@ Image<C> add_gaussian_noise(const Image<C>& image, float sigma, Rng& rng) {
   return out;
 }
 
+namespace detail {
+
+/// to[i] += scale * from[i], each rounded twice.
+inline void add_scaled(std::int64_t count, float scale, const float* from, float* to) {
+  simd::over_vectors<float>(count, [&]<class V>(std::int64_t i) {
+    simd::store<V>(to + i, simd::load<V>(to + i) + rounded(scale * simd::load<V>(from + i)));
+  });
+}
+
+}  // namespace detail
+
 /// The image under a Gaussian of standard deviation `sigma` pixels, cut off at 3 sigma; beyond the border its last pixels go
 /// on. Throws ValueError for a sigma that is negative or over 100.
 template <int C>
@@ -240,31 +253,21 @@ Image<C> gaussian_blur(const Image<C>& image, float sigma) {
   for (float& weight : weights) weight /= sum;
   const std::int64_t h = image.h(), w = image.w();
   Image<C> rows(1, h, w), out(image.n(), h, w);
+  std::vector<float> line(std::size_t((w + 2 * reach) * C));  // a row that goes on beyond both borders
   for (std::int64_t n = 0; n < image.n(); ++n) {
-    rows.tensor().fill(0);
-    for (std::int64_t y = 0; y < h; ++y)
-      for (std::int64_t x = 0; x < w; ++x)
-        for (std::int64_t i = -reach; i <= reach; ++i) {
-          const float* from = &image(n, 0, y, std::clamp<std::int64_t>(x + i, 0, w - 1));
-          for (int c = 0; c < C; ++c) (&rows(0, 0, y, x))[c] += weights[std::size_t(reach + i)] * from[c];
-        }
+    for (std::int64_t y = 0; y < h; ++y) {
+      for (std::int64_t x = -reach; x < w + reach; ++x)
+        std::copy_n(&image(n, 0, y, std::clamp<std::int64_t>(x, 0, w - 1)), C, line.data() + (x + reach) * C);
+      std::fill_n(&rows(0, 0, y, 0), w * C, 0.0f);
+      for (std::int64_t i = 0; i <= 2 * reach; ++i)
+        detail::add_scaled(w * C, weights[std::size_t(i)], line.data() + i * C, &rows(0, 0, y, 0));
+    }
     std::fill_n(&out(n, 0, 0, 0), h * w * C, 0.0f);
     for (std::int64_t y = 0; y < h; ++y)
-      for (std::int64_t i = -reach; i <= reach; ++i) {
-        const float* from = &rows(0, 0, std::clamp<std::int64_t>(y + i, 0, h - 1), 0);
-        float* to = &out(n, 0, y, 0);
-        for (std::int64_t x = 0; x < w * C; ++x) to[x] += weights[std::size_t(reach + i)] * from[x];
-      }
+      for (std::int64_t i = -reach; i <= reach; ++i)
+        detail::add_scaled(w * C, weights[std::size_t(reach + i)], &rows(0, 0, std::clamp<std::int64_t>(y + i, 0, h - 1), 0),
+                           &out(n, 0, y, 0));
   }
-  return out;
-}
-
-template <int C>
-Image<C> clamp(const Image<C>& image, float low = 0, float high = 1) {
-  if (!(low <= high)) throw ValueError(concat("clamp: got the range ", low, " to ", high));
-  Image<C> out(image.n(), image.h(), image.w());
-  std::transform(image.data(), image.data() + image.size(), out.data(),
-                 [&](float value) { return std::clamp(value, low, high); });
   return out;
 }
 
@@ -282,7 +285,7 @@ inline Image<1> luma(const Image<3>& image) {
   Image<1> out(image.n(), image.h(), image.w());
   const float* from = image.data();
   for (std::int64_t i = 0; i < out.size(); ++i, from += 3)
-    out.data()[i] = 0.299f * from[0] + 0.587f * from[1] + 0.114f * from[2];
+    out.data()[i] = detail::rounded(0.299f * from[0]) + detail::rounded(0.587f * from[1]) + detail::rounded(0.114f * from[2]);
   return out;
 }
 
@@ -303,7 +306,7 @@ Image<C> downsample(const Image<C>& image, std::int64_t factor) {
       float* to = &out(n, 0, y / factor, 0);
       for (std::int64_t x = 0; x < out.w(); ++x, to += C)
         for (std::int64_t i = 0; i < factor; ++i, from += C)
-          for (int c = 0; c < C; ++c) to[c] += weight * from[c];
+          for (int c = 0; c < C; ++c) to[c] += detail::rounded(weight * from[c]);
     }
   return out;
 }

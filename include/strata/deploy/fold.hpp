@@ -5,8 +5,9 @@
 //     Deployed deployed = st::fold(net);              // the same function, to rounding
 //     st::save_weights("deployed.safetensors", deployed);
 //
-// It looks into Sequential, Repeat and Residual. A module of your own is kept as it is, unless it says what becomes of it,
-// by a member fold(); to have a type for that, it takes the types of its members as template arguments:
+// It looks into Sequential, Repeat and Residual. A module of your own says what becomes of it, by a member fold(), where folding
+// would change one of its members; without one it is an error, unless it says `using keeps_its_form = void;`. To have a type for
+// that, it takes the types of its members as template arguments:
 //
 //     template <class Body>
 //     struct Block {
@@ -23,6 +24,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -43,7 +45,58 @@ namespace strata::inline STRATA_ABI {
 
 namespace detail {
 
-/// Folding<M>::type is the deploy form of M, and Folding<M>::of(m) makes it. A module without a rule stays as it is.
+template <class M>
+struct Folding;
+
+/// Whether folding would change something below a member of this type.
+template <class M>
+constexpr bool folding_changes_members();
+template <class Part>
+struct FoldingChanges {
+  static constexpr bool value = !std::is_same_v<typename Folding<Part>::type, Part> || folding_changes_members<Part>();
+};
+template <class Part>
+  requires is_leaf<Part>
+struct FoldingChanges<Part> : std::false_type {};
+template <class Part>
+  requires(sequence<Part> || associative<Part>)
+struct FoldingChanges<Part> : FoldingChanges<std::remove_cv_t<typename Part::value_type>> {};
+template <owner Part>
+struct FoldingChanges<Part> : FoldingChanges<std::remove_cv_t<typename Part::element_type>> {};
+template <class Part>
+struct FoldingChanges<std::optional<Part>> : FoldingChanges<Part> {};
+template <class... Parts>
+struct FoldingChanges<std::tuple<Parts...>> : std::bool_constant<(FoldingChanges<Parts>::value || ...)> {};
+
+struct AskFoldingChanges {
+  bool changes = false;
+  template <class Part>
+  constexpr void operator()(auto&&, Part&) {
+    changes = changes || FoldingChanges<std::remove_const_t<Part>>::value;
+  }
+};
+#if defined(__clang__)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wundefined-var-template"
+#endif
+/// Whether folding would change a member of a module that does not say what becomes of it.
+template <class M>
+constexpr bool folding_changes_members() {
+  if constexpr (!has_visit<M> || requires { M::is_leaf_layer; } || requires { typename M::keeps_its_form; }) {
+    return false;
+  } else {
+    AskFoldingChanges ask;
+    M::visit(Somewhere<M>::place.object, ask);
+    return ask.changes;
+  }
+}
+#if defined(__clang__)
+#pragma clang diagnostic pop
+#endif
+template <class M>
+concept folding_changes_nothing = requires { typename std::bool_constant<folding_changes_members<M>()>; } && !folding_changes_members<M>();
+
+/// Folding<M>::type is the deploy form of M, and Folding<M>::of(m) makes it. What has nothing to fold stays as it is.
 template <class M>
 struct Folding {
   using type = M;
@@ -264,6 +317,24 @@ struct Folding<M> {
   static type of(const M& module) { return join_layers<type>(module); }
 };
 
+/// One error for a module that folding would leave as it is without a word. Read folds<Module> in the compiler's text.
+template <class M>
+struct folds {
+  static_assert(requires(const M& module) { module.fold(); } || folding_changes_nothing<M>,
+                "strata::fold: this module has members that folding would change, and does not say what becomes of it: give it a "
+                "member fold() (deploy/fold.hpp shows one), or 'using keeps_its_form = void;' to leave it as it is (read "
+                "folds<Module> beside this message)");
+  static constexpr bool all = true;
+};
+template <class... Ms>
+struct folds<Sequential<Ms...>> {
+  static constexpr bool all = (folds<Ms>::all && ...);
+};
+template <int N, class M>
+struct folds<Repeat<N, M>> : folds<M> {};
+template <class M>
+struct folds<Residual<M>> : folds<M> {};
+
 }  // namespace detail
 
 /// The type of a network's deploy form.
@@ -274,6 +345,7 @@ using deploy_t = typename detail::Folding<Net>::type;
 /// network converted to another type, DeviceError for one that is not in the host's memory.
 template <class Net>
 deploy_t<Net> fold(const Net& net) {
+  static_assert(detail::folds<Net>::all);
   require_host(net, "fold");
   return detail::Folding<Net>::of(net);
 }

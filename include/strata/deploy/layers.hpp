@@ -45,7 +45,9 @@ class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
     if constexpr (has_bias) f("bias", self.bias);
   }
   static constexpr bool is_leaf_layer = true;
+  static constexpr bool has_fixed_weights = true;
   static constexpr void trace(auto& t) { Conv::trace(t); }
+  static LayerMemory memory(const Shape& x) { return Conv::inference_memory(x); }
   static std::string name() { return concat("Folded", Conv::name(), detail::activation_text(Act)); }
 
   template <Pass P>
@@ -87,6 +89,7 @@ class FoldedDepthwiseConv2d : public Layer<FoldedDepthwiseConv2d<C, Kernel, Opti
     if constexpr (has_bias) f("bias", self.bias);
   }
   static constexpr bool is_leaf_layer = true;
+  static constexpr bool has_fixed_weights = true;
   static constexpr void trace(auto& t) { Conv::trace(t); }
   static std::string name() { return concat("Folded", Conv::name(), detail::activation_text(Act)); }
 
@@ -121,7 +124,8 @@ class ChannelScale : public Layer<ChannelScale<Channels, Act>> {
     f("shift", self.shift);
   }
   static constexpr bool is_leaf_layer = true;
-  static constexpr void trace(auto& t) { t.parameters(2 * Channels); }
+  static constexpr bool has_fixed_weights = true;
+  static constexpr void trace(auto&) {}
   static std::string name() { return concat("ChannelScale(", Channels, detail::activation_text(Act), ")"); }
 
   template <Pass P>
@@ -169,6 +173,7 @@ class Identity : public Layer<Identity> {
   static constexpr bool has_state = false, is_leaf_layer = true;
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto&) {}
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false, .gives_its_input = true}; }
   static std::string name() { return "Identity()"; }
 
   template <Pass P, int C, class T>

@@ -19,8 +19,8 @@
 
 #include "strata/core/parallel.hpp"
 #include "strata/deploy/layers.hpp"
+#include "strata/nn/facts.hpp"
 #include "strata/nn/fuse.hpp"
-#include "strata/nn/trace.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
@@ -107,20 +107,22 @@ class WaitingRows {
   std::int64_t size_ = 0, row_ = 0;  // rows, and floats of one
 };
 
-/// What one layer does to extents, from its own trace.
+/// What one layer does to rows, from its own trace.
+struct RowsOfLayer {
+  std::int64_t up, down;  // rows of the result for rows of the image
+  bool in_blocks;         // so many rows of the image, one after another, become one, or one becomes several
+};
 template <class M>
-constexpr Extents trace_alone(int channels) {
-  Tracer<NoSink> tracer(Extents{.c = channels, .h = 240, .w = 240});
-  tracer.template run<M>();
-  return tracer.extents();
-}
-
-template <class M, int C>
-constexpr int channels_after() {
-  if constexpr (fixes_channels<M>)
-    return M::io::out;
-  else
-    return C;
+constexpr RowsOfLayer rows_of_layer(int channels) {
+  constexpr std::int64_t size = 240;
+  Following run(1);
+  LayerFacts facts(run, run.add_image({.c = channels, .h = size, .w = size}), &layer_text<M>);
+  M::trace(facts);
+  const int result = facts.finish();
+  const FollowedImage& y = run.image(result);
+  const Rows first = run.rows_of(result, {0, 0}, true);
+  const std::int64_t block = std::max<std::int64_t>(y.down / y.up, 1);
+  return {y.up, y.down, !y.one && y.h * y.down == size * y.up && first.first == 0 && field_of(run, result) == block};
 }
 
 /// No way to run a module by rows.
@@ -131,15 +133,15 @@ struct NoRowStage {
 /// A layer without a window that moves: one row, or a block of them, becomes one row or several.
 template <class M, int C>
 class BlockStage {
-  static constexpr Extents after = trace_alone<M>(C);
-  static constexpr std::int64_t block = after.jump > 1 ? std::int64_t(after.jump) : 1;  // rows that become one
+  static constexpr RowsOfLayer layer = rows_of_layer<M>(C);
+  static constexpr std::int64_t block = std::max<std::int64_t>(layer.down / layer.up, 1);  // rows that become one
   static constexpr int out = channels_after<M, C>();
 
  public:
-  static constexpr bool possible = after.field == double(block) && after.jump * double(after.h) == 240;
+  static constexpr bool possible = layer.in_blocks;
 
   BlockStage(const M& module, std::int64_t h, std::int64_t w)
-      : module_(&module), out_h_(h * after.h / 240), out_w_(w * after.w / 240) {}
+      : module_(&module), out_h_(h * layer.up / layer.down), out_w_(w * layer.up / layer.down) {}
   std::int64_t out_h() const { return out_h_; }
   std::int64_t out_w() const { return out_w_; }
   bool regular() const { return out_h_ > 0 && out_w_ > 0; }

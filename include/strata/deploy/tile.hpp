@@ -7,9 +7,11 @@
 //                  [&](std::int64_t y, const st::Image<1>& rows) { ... rows y, y + 1, ... of the output ... });
 //
 // Two ways lead there. A network of library layers and of modules y = join(x, body(x)) runs by bands of rows, and nothing
-// is computed twice (deploy/row_stages.hpp). Any other network runs on tiles that overlap: by more than its receptive
-// field, because a Winograd tile's rounding errors depend on all of the six by six pixels it reads. A network that looks
-// at the whole image (GlobalAvgPool2d, GroupNorm) cannot be cut.
+// is computed twice (deploy/row_stages.hpp). Any other network runs on tiles that overlap. Its forward is followed
+// (nn/follow.hpp), which tells of every pixel of the result what it depends on, by rounding too: a Winograd tile's errors depend
+// on all of the six by six pixels it reads. Each tile is followed as well: where it would not take the same steps with the same
+// kernels as the whole image, that is not done. A network that looks at the whole image (GlobalAvgPool2d, GroupNorm) cannot be
+// cut: it runs whole where the limit allows, and is refused otherwise.
 //
 // A module of your own runs by rows when it says how its output follows from its input and its body's output:
 //
@@ -19,12 +21,16 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
-#include <cstring>
+#include <map>
 #include <numeric>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "strata/deploy/row_stages.hpp"
+#include "strata/nn/memory.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -35,41 +41,77 @@ struct TileOptions {
 
 namespace detail {
 
-/// How far a tile must reach beyond what is wanted of it, and where it may begin.
-struct TileSink {
-  double halo = 0, widest = 1;                    // widest: floats per pixel of the input, of the largest activation
-  std::int64_t align = row_step;                  // tiles begin at multiples of it
-  bool whole = false;                             // a layer looks at the whole image
-
-  constexpr void enter(const auto&, const Extents&) {}
-  constexpr void leave() {}
-  template <class M>
-  constexpr void layer(const Extents& before, const Extents& after, const FusedStep&) {
-    std::int64_t dilation = 1;
-    if constexpr (requires { M::dilation; }) dilation = M::dilation;
-    align = std::lcm(align, row_step * dilation * round_up(std::max({1.0, before.jump, after.jump})));
-    const double field = (after.field - before.field) / before.jump;
-    // A window may be Winograd's: its result depends, by rounding, on all pixels of its tile.
-    if (field > 0) halo += before.jump * std::max(field, field / 2 + double(dilation * (row_step - 1)));
-    whole = whole || after.whole;
-    widest = std::max(widest, double(after.c) / (after.jump * after.jump));
+/// Listens for what forbids cutting, while it keeps account of memory.
+class CutAccount : public MemoryAccount {
+ public:
+  CutAccount() : MemoryAccount(false) {}
+  void ran(const Following& run, const FollowedStep& step) override {
+    MemoryAccount::ran(run, step);
+    for (auto link = run.links().rbegin(); link != run.links().rend() && link->to == step.output; ++link)
+      if (link->reads.way == Reads::Way::all && whole_.empty() && step.name != nullptr) whole_ = step.name();
   }
+  /// The first layer that looks at the whole image.
+  const std::string& whole() const { return whole_; }
+
+ private:
+  std::string whole_;
 };
+
+/// A network's run on an image of h x w pixels.
 template <class Net>
-constexpr TileSink tile_facts() {
-  Tracer<TileSink> tracer(Extents{.c = input_channels<Net>(), .h = 1 << 12, .w = 1 << 12});
-  tracer.template run<Net>();
-  return tracer.sink();
+class FollowedRun {
+ public:
+  FollowedRun(const Net& net, std::int64_t h, std::int64_t w) : run_(1, &account_) {
+    Infer pass;
+    result_ = follow(run_, net, pass, h, w);
+  }
+  const Following& run() const { return run_; }
+  const FollowedImage& result() const { return run_.image(result_); }
+  int result_number() const { return result_; }
+  /// Floats of the largest activation per pixel of the input.
+  double widest() const {
+    double most = 1;
+    for (const FollowedImage& image : run_.images())
+      most = std::max(most, double(image.c) * double(image.pixels()) / double(run_.image(0).pixels()));
+    return most;
+  }
+  std::int64_t bytes() const { return std::int64_t(account_.peak()); }
+  /// Why no part of the image can be run by itself; empty where it can.
+  std::string obstacle() const {
+    if (run_.unknown()) return "it holds an operator of which nothing is known";
+    if (run_.asked_for_extents()) return "its forward asks for the image's extents";
+    if (run_.irregular()) return "it joins images whose pixels do not lie equally densely";
+    if (result().one || run_.rows_of(result_, {0, 0}, false).all())
+      return concat("every pixel of its result depends on all of the image", account_.whole().empty() ? "" : ": ", account_.whole());
+    return {};
+  }
+
+ private:
+  CutAccount account_;
+  Following run_;
+  int result_ = 0;
+};
+
+/// Rows at which an image may be cut, so that rows are where they would be in the whole image, at every layer.
+inline std::int64_t alignment(const Following& run) {
+  std::int64_t align = 1;
+  for (const FollowedImage& image : run.images()) align = std::lcm(align, image.down);
+  for (const FollowedLink& link : run.links()) {
+    const FollowedImage& y = run.image(link.to);
+    align = std::lcm(align, y.down * link.reads.together / std::gcd(y.up, std::int64_t{link.reads.together}));
+  }
+  return align;
 }
-/// Output pixels per input pixel, as a fraction, in one direction.
-struct OutputScale {
-  std::int64_t up = 1, down = 1;
-  constexpr std::int64_t of(std::int64_t size) const { return size * up / down; }
-};
-template <class Net>
-constexpr OutputScale output_scale() {
-  const std::int64_t h = output_extents<Net>(1 << 12, 1 << 12).h;
-  return h >= (1 << 12) ? OutputScale{h >> 12, 1} : OutputScale{1, (1 << 12) / std::max<std::int64_t>(h, 1)};
+/// Rows that bands are a multiple of: of Winograd's, at every layer.
+inline std::int64_t band_unit(const Following& run) {
+  std::int64_t unit = row_step;
+  for (const FollowedLink& link : run.links())
+    for (const int id : {link.from, link.to}) {
+      const FollowedImage& image = run.image(id);
+      const std::int64_t dilation = link.reads.way == Reads::Way::window ? link.reads.dilation : 1;
+      unit = std::lcm(unit, row_step * dilation * ceil_div(image.down, image.up));
+    }
+  return unit;
 }
 
 [[noreturn]] inline void throw_limit(std::int64_t limit, std::int64_t least, std::int64_t h, std::int64_t w) {
@@ -87,12 +129,11 @@ struct BandPlan {
   std::int64_t least_bytes() const { return kept_bytes + unit * row_bytes; }
 };
 template <class Net, class Stage>
-BandPlan plan_bands(const Stage& stage, std::int64_t h, std::int64_t w) {
-  constexpr TileSink facts = tile_facts<Net>();
-  constexpr std::int64_t unit = facts.align;
+BandPlan plan_bands(const FollowedRun<Net>& whole, const Stage& stage, std::int64_t h, std::int64_t w) {
+  const std::int64_t unit = band_unit(whole.run());
   // A band goes through as input, copy with padding and result, with one more where a skip goes around; a half more is what
   // the pool's rounding and blocks of other sizes take. In the end layers hold back some rows more.
-  const std::int64_t row_bytes = w * round_up(6 * facts.widest) * std::int64_t(sizeof(float));
+  const std::int64_t row_bytes = w * std::int64_t(std::ceil(6 * whole.widest() - 1e-9)) * std::int64_t(sizeof(float));
   const std::int64_t in_the_end = h % unit == 0 ? 2 : 4;
   return {.unit = unit, .row_bytes = row_bytes, .kept_bytes = stage.kept_bytes() + in_the_end * unit * row_bytes};
 }
@@ -103,62 +144,142 @@ auto run_whole(const Net& net, const Image& image) {
   return call(net, pass, image).value();
 }
 
-/// Overlapping tiles, for networks whose inside is not known. Only what keeps every extent in proportion can be cut. `bands`
-/// is what bands of rows would take, or 0.
+/// Rows, or columns, of the result and the part of the image that they are computed from.
+struct TileSpan {
+  std::int64_t begin, end;    // of the result
+  std::int64_t top, bottom;   // of the image
+  std::int64_t size() const { return bottom - top; }
+};
+
+/// The overlapping tiles of an image.
+template <class Net>
+class TilePlan {
+ public:
+  TilePlan(const Net& net, const FollowedRun<Net>& whole, std::int64_t h, std::int64_t w)
+      : net_(net), whole_(whole), h_(h), w_(w), align_(alignment(whole.run())) {}
+
+  std::int64_t align() const { return align_; }
+  std::int64_t rounded(std::int64_t tile) const { return round_to(std::max<std::int64_t>(tile, 1), align_); }
+  /// How far tiles reach beyond what is wanted of them, in both directions together.
+  std::int64_t overlap() const {
+    const TileSpan inside = span(round_to(4096, align_) / whole_.result().down * whole_.result().up, align_, false, h_);
+    return inside.size() - align_;
+  }
+  /// What tiles that give this many rows and columns of input's worth take, the strip of the image and that of the result too.
+  std::int64_t bytes(std::int64_t tile) const {
+    const std::int64_t rows = std::min(h_, tile + overlap()), columns = std::min(w_, tile + overlap());
+    return part_bytes(FollowedRun<Net>(net_, rows, columns)) + strip_bytes(rows, tile);
+  }
+  /// Lays tiles over the image. False where a tile would not be computed as the whole image is.
+  bool lay(std::int64_t tile) {
+    const FollowedImage& y = whole_.result();
+    rows_ = spans(tile, y.h, h_);
+    columns_ = spans(tile, y.w, w_);
+    std::map<std::pair<std::int64_t, std::int64_t>, std::pair<std::int64_t, std::int64_t>> results;  // of parts of each size
+    for (const TileSpan& r : rows_)
+      for (const TileSpan& c : columns_) {
+        const auto [found, fresh] = results.try_emplace({r.size(), c.size()});
+        if (fresh) {
+          const FollowedRun<Net> part(net_, r.size(), c.size());
+          if (!part.run().valid() || !part.run().same_steps(whole_.run())) return false;
+          found->second = {part.result().h, part.result().w};
+        }
+        if (found->second.first < r.end - to_result(r.top) || found->second.second < c.end - to_result(c.top)) return false;
+      }
+    return true;
+  }
+  const std::vector<TileSpan>& rows() const { return rows_; }
+  const std::vector<TileSpan>& columns() const { return columns_; }
+  /// The row of the result at the place of a row of the image, a multiple of align().
+  std::int64_t to_result(std::int64_t row) const { return row / whole_.result().down * whole_.result().up; }
+  /// The pool may have as much free as is in use.
+  static std::int64_t part_bytes(const FollowedRun<Net>& part) { return 2 * part.bytes(); }
+
+ private:
+  std::int64_t strip_bytes(std::int64_t rows, std::int64_t tile) const {
+    const std::int64_t in = rows * w_ * Net::io::in, out = std::min(to_result(tile), whole_.result().h) * whole_.result().w * Net::io::out;
+    return (in + out) * std::int64_t(sizeof(float));
+  }
+  /// For `count` input rows' worth of the result, from row `begin` of it on.
+  TileSpan span(std::int64_t begin, std::int64_t count, bool clipped, std::int64_t size) const {
+    return span_to(begin, begin + to_result(count), clipped, size);
+  }
+  TileSpan span_to(std::int64_t begin, std::int64_t end, bool clipped, std::int64_t size) const {
+    const Rows needed = whole_.run().rows_of(whole_.result_number(), {begin, end - 1}, true);
+    std::int64_t top = floor_div(needed.none() ? 0 : needed.first, align_) * align_;
+    std::int64_t bottom = round_to(needed.none() ? 1 : needed.last + 1, align_);
+    if (clipped) {  // to two units at least, since less gets other kernels
+      top = std::clamp<std::int64_t>(top, 0, std::max<std::int64_t>(floor_div(size, align_) - 2, 0) * align_);
+      bottom = std::min(std::max(bottom, top + 2 * align_), size);
+    }
+    return {begin, end, top, bottom};
+  }
+  std::vector<TileSpan> spans(std::int64_t tile, std::int64_t result, std::int64_t size) const {
+    std::vector<TileSpan> all;
+    const std::int64_t step = to_result(tile), least = 2 * to_result(align_);
+    for (std::int64_t begin = 0, end; begin < result; begin = end) {
+      end = begin + step + least > result ? result : begin + step;  // the last takes what would be too little for one of its own
+      all.push_back(span_to(begin, end, true, size));
+    }
+    return all;
+  }
+
+  const Net& net_;
+  const FollowedRun<Net>& whole_;
+  std::int64_t h_, w_, align_;
+  std::vector<TileSpan> rows_, columns_;
+};
+
+/// Overlapping tiles. `bands` is what bands of rows would take, or 0.
 template <class Net, class Read, class Write>
-void run_tiles(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write&& write, const TileOptions& options,
-               std::int64_t bands) {
+void run_tiles(const Net& net, const FollowedRun<Net>& whole, std::int64_t h, std::int64_t w, Read&& read, Write&& write,
+               const TileOptions& options, std::int64_t bands) {
   constexpr int in = Net::io::in, out = Net::io::out;
-  constexpr TileSink facts = tile_facts<Net>();
-  constexpr OutputScale scale = output_scale<Net>();
-  constexpr bool proportional = output_extents<Net>(1 << 12, 1 << 12).h == scale.of(1 << 12) &&
-                                output_extents<Net>(1 << 11, 1 << 11).h == scale.of(1 << 11);
-  constexpr std::int64_t align = facts.align;
-  constexpr std::int64_t halo = (round_up(facts.halo) + align - 1) / align * align;
-  const auto bytes_of = [&](std::int64_t rows, std::int64_t columns) {  // three activations and what the pool has free, and the strips
-    return rows * columns * round_up(6 * facts.widest) * std::int64_t(sizeof(float)) + rows * w * (in + out) * std::int64_t(sizeof(float));
-  };
-  const auto whole = [&] {
+  const std::int64_t images = (h * w * in + whole.result().h * whole.result().w * out) * std::int64_t(sizeof(float));
+  const std::int64_t whole_bytes = TilePlan<Net>::part_bytes(whole) + images;
+  const auto run_it_whole = [&](const std::string& obstacle) {
+    if (whole_bytes > options.max_bytes) {
+      if (!obstacle.empty())
+        throw ValueError(concat("run_rows: .max_bytes = ", options.max_bytes, " is too little for an image of ", h, " x ", w,
+                                " pixels, and this network cannot run on parts of one, since ", obstacle, ": give ", whole_bytes,
+                                " at least, or a smaller image"));
+      throw_limit(options.max_bytes, whole_bytes, h, w);
+    }
     Image<in> image(1, h, w);
     read(std::int64_t{0}, image);
     write(std::int64_t{0}, run_whole(net, image));
   };
-  if (options.tile == 0 && bytes_of(h, w) <= options.max_bytes) return whole();
-  // Small images may get other kernels than large ones, and a network that is not proportional cannot be put together.
-  if (!proportional || facts.whole || std::min(h, w) < 2 * align) {
-    if (bytes_of(h, w) > options.max_bytes) throw_limit(options.max_bytes, bytes_of(h, w), h, w);
-    return whole();
-  }
-  std::int64_t tile = (options.tile + align - 1) / align * align;
-  if (options.tile == 0) {
-    tile = align;
-    while (tile < std::max(h, w) && bytes_of(tile + align + 2 * halo, std::min(w, tile + align + 2 * halo)) <= options.max_bytes) tile += align;
-  }
+  if (options.tile == 0 && whole_bytes <= options.max_bytes) return run_it_whole("");
+  if (const std::string obstacle = whole.obstacle(); !obstacle.empty()) return run_it_whole(obstacle);
+  TilePlan<Net> plan(net, whole, h, w);
+  const std::int64_t align = plan.align();
+  if (std::min(h, w) < 2 * align) return run_it_whole(concat("its parts begin at multiples of ", align, " pixels"));
   // Tiles smaller than their overlap would take more than nine times the time.
-  const auto bytes_with = [&](std::int64_t size) { return bytes_of(std::min(h, size + 2 * halo), std::min(w, size + 2 * halo)); };
-  const std::int64_t least = bytes_with(options.tile > 0 ? tile : halo);
-  if (least > options.max_bytes) throw_limit(options.max_bytes, bands > 0 ? std::min(bands, least) : least, h, w);
+  std::int64_t tile = plan.rounded(options.tile > 0 ? options.tile : (plan.overlap() + 1) / 2);
+  if (const std::int64_t least = plan.bytes(tile); least > options.max_bytes)
+    throw_limit(options.max_bytes, bands > 0 ? std::min(bands, least) : least, h, w);
+  if (options.tile == 0) {  // the largest that fits
+    std::int64_t more = plan.rounded(std::max(h, w));
+    while (more - tile > align) {
+      const std::int64_t middle = tile + (more - tile) / align / 2 * align;
+      (plan.bytes(middle) <= options.max_bytes ? tile : more) = middle;
+    }
+  }
+  if (!plan.lay(tile) && !plan.lay(tile + align)) return run_it_whole("its parts would be computed by other kernels than the whole");
 
-  // The last tile of a row or column takes what would be too little for one of its own.
-  const auto end_of = [&](std::int64_t begin, std::int64_t size) { return begin + tile + 2 * align > size ? size : begin + tile; };
-  for (std::int64_t y = 0, y_end; y < h; y = y_end) {
-    y_end = end_of(y, h);
-    const std::int64_t top = std::max<std::int64_t>(y - halo, 0), bottom = std::min(h, y_end + halo);
-    Image<in> strip(1, bottom - top, w);
-    read(top, strip);
-    Image<out> rows(1, scale.of(y_end) - scale.of(y), scale.of(w));
-    for (std::int64_t x = 0, x_end; x < w; x = x_end) {
-      x_end = end_of(x, w);
-      const std::int64_t left = std::max<std::int64_t>(x - halo, 0), right = std::min(w, x_end + halo);
-      Image<in> part(1, strip.h(), right - left);
-      for (std::int64_t i = 0; i < part.h(); ++i)
-        std::copy_n(&strip(0, 0, i, left), part.w() * in, &part(0, 0, i, 0));
+  for (const TileSpan& y : plan.rows()) {
+    Image<in> strip(1, y.size(), w);
+    read(y.top, strip);
+    Image<out> rows(1, y.end - y.begin, whole.result().w);
+    for (const TileSpan& x : plan.columns()) {
+      Image<in> part(1, y.size(), x.size());
+      for (std::int64_t i = 0; i < part.h(); ++i) std::copy_n(&strip(0, 0, i, x.top), part.w() * in, &part(0, 0, i, 0));
       const Image<out> result = run_whole(net, part);
       for (std::int64_t i = 0; i < rows.h(); ++i)
-        std::copy_n(&result(0, 0, scale.of(y) - scale.of(top) + i, scale.of(x) - scale.of(left)),
-                    (scale.of(x_end) - scale.of(x)) * out, &rows(0, 0, i, scale.of(x)));
+        std::copy_n(&result(0, 0, y.begin - plan.to_result(y.top) + i, x.begin - plan.to_result(x.top)), (x.end - x.begin) * out,
+                    &rows(0, 0, i, x.begin));
     }
-    write(scale.of(y), rows);
+    write(y.begin, rows);
   }
 }
 
@@ -177,11 +298,13 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
   if (options.max_bytes < 1 || options.tile < 0)
     throw ValueError(concat("run_rows: got .max_bytes = ", options.max_bytes, ", .tile = ", options.tile,
                             ", wanted a positive number, and 0 or more"));
+  const detail::FollowedRun<Net> whole(net, h, w);
+  detail::check_fits("run_rows", whole.run(), h, w);
   using Stage = detail::RowStage<Net, in>;
   std::int64_t least = 0;
   if constexpr (Stage::possible) {
     Stage stage(net, h, w);
-    const auto plan = detail::plan_bands<Net>(stage, h, w);
+    const auto plan = detail::plan_bands(whole, stage, h, w);
     const std::int64_t room = plan.most_rows(options.max_bytes);
     if (stage.regular() && (room >= plan.unit || options.tile > 0)) {
       // Bands that stay in the caches are the fastest, if they are not too thin to keep all threads busy.
@@ -196,7 +319,7 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
         if (rows.h() > 0) read(y, rows);
         // The first bands and the last ones ask for other sizes: free blocks of these would add to what is in use.
         if (!steady || rows.h() < band || std::int64_t(cpu_pool().reserved_bytes() - before) > options.max_bytes)
-          cpu_pool().trim();
+          cpu_pool().free_unused();
         steady = written > 0;
         const auto out = stage.push(std::move(rows), y + band >= h);
         if (out.h() > 0) write(written, out);
@@ -206,7 +329,7 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
     }
     if (stage.regular()) least = plan.least_bytes();
   }
-  detail::run_tiles(net, h, w, read, write, options, least);
+  detail::run_tiles(net, whole, h, w, read, write, options, least);
 }
 
 /// The least .max_bytes with which run_rows goes through an image of h x w pixels in bands of rows; with less it computes
@@ -218,7 +341,7 @@ std::int64_t least_band_bytes(const Net& net, std::int64_t h, std::int64_t w) {
   using Stage = detail::RowStage<Net, Net::io::in>;
   if constexpr (Stage::possible) {
     const Stage stage(net, h, w);
-    if (stage.regular()) return detail::plan_bands<Net>(stage, h, w).least_bytes();
+    if (stage.regular()) return detail::plan_bands(detail::FollowedRun<Net>(net, h, w), stage, h, w).least_bytes();
   }
   return 0;
 }
@@ -228,7 +351,8 @@ template <class Net>
 Image<Net::io::out> run_tiled(const Net& net, const Image<Net::io::in>& image, const TileOptions& options = {}) {
   constexpr int in = Net::io::in, out = Net::io::out;
   image.tensor().require_host("run_tiled");
-  const Extents extents = output_extents<Net>(image.h(), image.w());
+  const Extents extents = output_extents(net, image.h(), image.w());
+  if (!extents.valid) facts(net, image.h(), image.w());  // throws, and says why
   Image<out> result(image.n(), extents.h, extents.w);
   for (std::int64_t n = 0; n < image.n(); ++n)
     run_rows(

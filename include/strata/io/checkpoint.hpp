@@ -18,6 +18,7 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -26,6 +27,9 @@
 #include <utility>
 #include <variant>
 #include <vector>
+#ifdef _LIBCPP_VERSION
+#include <locale>
+#endif
 
 #include "strata/io/safetensors.hpp"
 #include "strata/io/weights.hpp"
@@ -44,9 +48,21 @@ std::string number_text(T value) {
 template <class T>
 std::optional<T> parse_number(std::string_view text) {
   T value{};
-  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (failure != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-  return value;
+#ifdef _LIBCPP_VERSION
+  if constexpr (!requires { std::from_chars(text.data(), text.data(), value); }) {  // before libc++ 20, of whole numbers only
+    const std::string copy(text);
+    if (copy.empty() || copy.find_first_not_of("-.0123456789aefin+") != std::string::npos || copy[0] == '+') return std::nullopt;
+    char* end = nullptr;
+    static const auto plain = newlocale(LC_ALL_MASK, "C", nullptr);
+    value = T(strtod_l(copy.c_str(), &end, plain));
+    return end == copy.c_str() + copy.size() ? std::optional<T>(value) : std::nullopt;
+  } else
+#endif
+  {
+    const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (failure != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+    return value;
+  }
 }
 
 }  // namespace detail
@@ -181,7 +197,7 @@ class CheckpointReader {
   }
 
   /// Throws FileError when a number that every checkpoint has is not there.
-  void check_info() const { mismatch_.check(file_.path(), "a checkpoint"); }
+  void check_info() const { mismatch_.throw_if_any(file_.path(), "a checkpoint"); }
 
   template <class Net>
   void add_network(Net& net) {
@@ -215,14 +231,14 @@ class CheckpointReader {
     for (const auto& [name, tensor] : tensors_left_) mismatch_.unexpected(describe(*tensor));
     for (const auto& [key, value] : numbers_left_)
       if (key.starts_with("state.")) mismatch_.unexpected(key);
-    mismatch_.check(file_.path(), "the network and the objects given");
+    mismatch_.throw_if_any(file_.path(), "the network and the objects given");
     for (Staged& weight : weights_) weight.value = file_.read_like(*weight.info, *weight.target);
     for (Staged& state : states_)
       state.value = state.info == nullptr ? AnyTensor() : file_.read_like(*state.info, state.value);
   }
 
-  /// Changes the objects. Does not fail, unless an accelerator does: DeviceError. An optimiser's state is brought to its
-  /// parameters' device by its next step.
+  /// Changes the objects. Does not fail, unless an accelerator does: DeviceError. An optimiser's state is brought to
+  /// its parameters' device by its next step.
   void apply() {
     for (Staged& weight : weights_) copy_into(*weight.target, weight.value);
     for (Staged& state : states_) *state.target = std::move(state.value);
@@ -246,7 +262,7 @@ class CheckpointReader {
   }
 
   bool fits(const TensorInfo& info, const std::string& name, const AnyTensor& like) {
-    if (info.shape == shape_of(like) && info.dtype == dtype_of(like)) return true;
+    if (info.unreadable.empty() && info.shape == shape_of(like) && info.dtype == dtype_of(like)) return true;
     mismatch_.different("the file's " + describe(info) + ", wanted " + describe(NamedTensor{name, &like}));
     return false;
   }
@@ -306,8 +322,8 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointInfo& in
 }
 
 /// Reads a checkpoint into the network and the same objects it was saved with. Throws FileError when the file is
-/// damaged or does not fit exactly, types included; then nothing is changed. The text says where the checkpoint before
-/// it is.
+/// damaged or does not fit exactly, types included, or memory runs out; then nothing is changed. The text says where the
+/// checkpoint before it is.
 template <class Net, class... Objects>
 CheckpointInfo load_checkpoint(const std::filesystem::path& path, Net& net, Objects&... objects) {
   try {
@@ -320,6 +336,8 @@ CheckpointInfo load_checkpoint(const std::filesystem::path& path, Net& net, Obje
     return info;
   } catch (const FileError& error) {
     detail::checkpoint_failed(path, error);
+  } catch (const std::bad_alloc&) {
+    detail::no_memory_for(path);
   }
 }
 
@@ -335,9 +353,9 @@ inline CheckpointInfo read_checkpoint_info(const std::filesystem::path& path) {
   }
 }
 
-/// The name of the first tensor or number of the network (running statistics included) and of the objects that is NaN or
-/// infinite; empty when none is. A run that has diverged looks healthy where batch norm divides by an infinite variance:
-/// ask before a checkpoint replaces a good one.
+/// The name of the first tensor or number of the network (running statistics included) and of the objects that is NaN
+/// or infinite; empty when none is. A run that has diverged looks healthy where batch norm divides by an infinite
+/// variance: ask before a checkpoint replaces a good one.
 template <class Net, class... Objects>
 std::string first_not_finite(const Net& net, const Objects&... objects) {
   detail::CheckpointWriter writer;

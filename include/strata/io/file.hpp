@@ -34,7 +34,8 @@ class InputFile {
     size_ = std::uint64_t(status.st_size);
   }
 
-  const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& path() const& { return path_; }
+  std::filesystem::path path() const&& { return path(); }
   std::uint64_t size() const { return size_; }  ///< in bytes, when it was opened
 
   /// Fills `bytes` from the given place on. Throws FileError when the file ends before.

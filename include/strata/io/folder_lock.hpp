@@ -2,10 +2,10 @@
 //
 //     const st::FolderLock lock("out");    // or an error that says who works there
 //
-// The lock is the system's (flock) on the file run.lock of the folder, so it goes with the process, however that ends; what
-// is left of the file after a kill or a power cut locks nobody out. The file says who holds the lock. On NFS the lock holds
-// among all machines that mount the folder; one that crashes keeps it until the server notices. Where a file system has no
-// locks there is none, and held() says so.
+// The lock is the system's (flock) on the file run.lock of the folder, so it goes with the process, however that ends;
+// what is left of the file after a kill or a power cut locks nobody out. The file says who holds the lock. On NFS the
+// lock holds among all machines that mount the folder; one that crashes keeps it until the server notices. Where a file
+// system has no locks there is none, and held() says so.
 #pragma once
 
 #include <fcntl.h>
@@ -33,10 +33,10 @@ class FolderLock {
   explicit FolderLock(std::filesystem::path folder) : folder_(std::move(folder)), path_(folder_ / "run.lock") {
     for (int tries = 0; tries < 100; ++tries) {
       file_ = detail::open_file(path_, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0666);
-      if (file_.number() < 0 && errno == ENOENT)
-        throw FileError(concat(folder_.string(), ": there is no such folder"));
+      if (file_.number() < 0 && errno == ENOENT) throw FileError(concat(folder_.string(), ": there is no such folder"));
       if (file_.number() < 0) detail::file_failed(path_, "cannot be made, so this folder cannot be worked in");
-      struct stat opened {}, named {};
+      struct stat opened {
+      }, named{};
       if (::fstat(file_.number(), &opened) != 0) detail::file_failed(path_, "cannot be examined");
       if (!S_ISREG(opened.st_mode)) throw FileError(concat(path_.string(), ": is not a regular file"));
       if (detail::uninterrupted([&] { return ::flock(file_.number(), LOCK_EX | LOCK_NB); }) != 0) {
@@ -78,7 +78,11 @@ class FolderLock {
       const int cut = ::ftruncate(file_.number(), 0);
       return cut != 0 ? ::ssize_t(cut) : ::pwrite(file_.number(), text.data(), text.size(), 0);
     });
-    if (written != ::ssize_t(text.size())) detail::file_failed(path_, "cannot be written");
+    if (written == ::ssize_t(text.size())) return;
+    const int reason = errno;
+    ::unlink(path_.c_str());
+    errno = written < 0 ? reason : ENOSPC;
+    detail::file_failed(path_, "cannot be written");
   }
 
   std::string holder() const {

@@ -65,16 +65,8 @@ void walk_spliced(const std::string& name, Member& member, F& f) {
     walk_part(name, next, member, f);
   } else if constexpr (has_visit<Plain>) {
     Plain::visit(member, [&](const auto& child, auto& part) { walk_spliced(join(name, child), part, f); });
-  } else if constexpr (!holds_state<Plain>) {
-    return;
-  } else if constexpr (Elements<Plain>::value) {
-    for (std::size_t i = 0; i < member.size(); ++i) walk_spliced(join(name, i), member[i], f);
-  } else if constexpr (requires { member.has_value(); *member; }) {
-    if (member.has_value()) walk_spliced(name, *member, f);
-  } else {  // a tuple
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (walk_spliced(join(name, I), std::get<I>(member), f), ...);
-    }(std::make_index_sequence<std::tuple_size_v<Plain>>{});
+  } else {
+    each_part(name, member, [&](const std::string& part_name, auto& part) { walk_spliced(part_name, part, f); });
   }
 }
 

@@ -20,6 +20,8 @@
 #error "strata/io/onnx_export.hpp needs protozero, which is not on the include path (Debian: apt install libprotozero-dev)"
 #endif
 
+#include "strata/core/macros_away.inc"
+
 #include <protozero/pbf_writer.hpp>
 
 #include <cstddef>
@@ -49,7 +51,8 @@ struct OnnxOptions {
   Names names = Names::nested;   ///< what the network's tensors are called
   Metadata metadata = {};        ///< kept in the file's metadata_props
   bool sample = true;            ///< whether the input and output beside the file are written
-  std::int64_t sample_n = 1, sample_h = 48, sample_w = 40;  ///< the sample's extents
+  /// The sample's extents. Multiples of 32, which suit networks that halve an image up to five times.
+  std::int64_t sample_n = 1, sample_h = 96, sample_w = 64;
 };
 
 namespace detail {
@@ -192,7 +195,14 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
     Image<in> x(options.sample_n, options.sample_h, options.sample_w);
     Rng rng(0);
     for (float& value : x.span()) value = rng.uniform();
-    const Image<out> y = detail::call(net, pass, x).value();
+    const Image<out> y = [&] {
+      try {
+        return Image<out>(detail::call(net, pass, x).value());
+      } catch (const ShapeError& error) {
+        throw ShapeError(concat("export_onnx: the network does not take the sample of ", x.shape().str(), " that is written beside the file: ",
+                                "give extents that suit it, in OnnxOptions::sample_h and sample_w, or .sample = false: ", error.what()));
+      }
+    }();
     detail::write_whole(std::filesystem::path(path).replace_extension(".input.pb"),
                         detail::onnx_tensor<in>(graph.input, x, false));
     detail::write_whole(std::filesystem::path(path).replace_extension(".output.pb"),
@@ -202,3 +212,5 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
 }
 
 }  // namespace strata::inline STRATA_ABI
+
+#include "strata/core/macros_back.inc"

@@ -5,7 +5,9 @@
 //     st::Tensor<float> weight = file.read<float>(*file.find("conv.weight"));
 //
 // Nothing in a file is trusted: the header is checked whole when the file is opened (io/safetensors_header.hpp), memory
-// is taken for one tensor at a time and never more than the file is long. Limits: header 100 MB, four extents.
+// is taken for one tensor at a time and never more than the file is long. What the reference implementation reads is read:
+// tensors of types or with extents that nothing here has are listed, and refused when their numbers are asked for. Limit:
+// header 100 MB.
 #pragma once
 
 #include <array>
@@ -76,14 +78,18 @@ class SafetensorsFile {
   SafetensorsFile(const SafetensorsFile&) = delete;
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  const std::filesystem::path& path() const { return file_.path(); }
-  const Metadata& metadata() const { return header_.metadata; }
+  const std::filesystem::path& path() const& { return file_.path(); }
+  std::filesystem::path path() const&& { return path(); }
+  const Metadata& metadata() const& { return header_.metadata; }
+  Metadata metadata() const&& { return metadata(); }
 
   /// All tensors, in the order of their places in the file.
-  const std::vector<TensorInfo>& tensors() const { return header_.tensors; }
+  const std::vector<TensorInfo>& tensors() const& { return header_.tensors; }
+  std::vector<TensorInfo> tensors() const&& { return tensors(); }
 
   /// The tensor of that name; null when there is none.
-  const TensorInfo* find(const std::string& name) const {
+  const TensorInfo* find(const std::string& name) const&& = delete;  // it would not outlive the file
+  const TensorInfo* find(const std::string& name) const& {
     const auto found = index_.find(name);
     return found == index_.end() ? nullptr : found->second;
   }
@@ -97,10 +103,11 @@ class SafetensorsFile {
 
   /// The same, as the type that `like` has.
   AnyTensor read_like(const TensorInfo& tensor, const AnyTensor& like) const {
+    if (!tensor.unreadable.empty()) fail(concat("tensor ", detail::shown(tensor.name), " ", tensor.unreadable));
     const DType type = detail::dtype_of(like);
     if (type == DType::i64 && !detail::is_integer(tensor.dtype))
-      fail(concat("tensor '", tensor.name, "' holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
-    std::vector<std::byte> bytes(std::size_t(tensor.end - tensor.begin));
+      fail(concat("tensor ", detail::shown(tensor.name), " holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
+    std::vector<std::byte> bytes(tensor.end - tensor.begin);
     file_.read(data_begin_ + tensor.begin, bytes);
     return detail::tensor_from(std::move(bytes), tensor.dtype, tensor.shape, like);
   }
@@ -115,7 +122,8 @@ class SafetensorsFile {
     if (at == std::string::npos || header_text_.size() - at < digits) fail("has no checksum");
     std::string header = header_text_;
     header.replace(at, digits, detail::checksum_zeros);
-    const auto length = std::bit_cast<std::array<std::byte, 8>>(std::uint64_t(header.size()));
+    const std::uint64_t size = header.size();
+    const auto length = std::bit_cast<std::array<std::byte, 8>>(size);
     std::uint32_t crc = crc32c(detail::bytes_of(header), crc32c(length));
     std::vector<std::byte> chunk(1 << 16);
     for (std::uint64_t offset = data_begin_; offset < file_.size();) {
@@ -171,7 +179,8 @@ inline void write_safetensors(const std::filesystem::path& path, const std::vect
       order.push_back(tensor.tensor);
     }
   const std::string text = format_safetensors_header(header);
-  const auto length = std::bit_cast<std::array<std::byte, 8>>(std::uint64_t(text.size()));
+  const std::uint64_t size = text.size();
+  const auto length = std::bit_cast<std::array<std::byte, 8>>(size);
 
   AtomicFile file(path);
   std::uint32_t crc = 0;

@@ -2,8 +2,8 @@
 //
 //     {"__metadata__":{"epoch":"3"},"conv.weight":{"dtype":"F32","shape":[64,1,3,3],"data_offsets":[0,2304]}}
 //
-// The reader takes exactly this form and nothing more of JSON: no recursion, so no nesting to fear, and every length is
-// bounded by the file. A JSON library would do it too, but costs every program that includes this header 5.5 s and
+// Of other things, as further keys of a tensor, the reader sees that they are JSON and passes over them, without recursion;
+// every length is bounded by the file. A JSON library would do it too, but costs every program that includes this header 5.5 s and
 // 220 MB of compilation (nlohmann 3.11, g++ 12 -O2, measured).
 // Format: https://github.com/huggingface/safetensors
 #pragma once
@@ -104,6 +104,43 @@ class JsonReader {
     return value;
   }
 
+  /// Takes a word as null; false, and nothing is taken, where something else stands.
+  bool word(std::string_view wanted) {
+    skip_space();
+    if (!text_.substr(at_).starts_with(wanted)) return false;
+    at_ += wanted.size();
+    return true;
+  }
+
+  /// Passes over any value. It may be nested as deeply as the reference implementation allows.
+  void skip_value() {
+    std::string open;  // the brackets that have to be closed
+    do {
+      skip_space();
+      const char c = at_ < text_.size() ? text_[at_] : '\0';
+      if (c == '{' || c == '[') {
+        ++at_;
+        if (!take(c == '{' ? '}' : ']')) {
+          if (open.size() == most_nested) fail(concat("values nested more than ", most_nested, " deep"));
+          open += c;
+          if (c == '{') skip_key();
+          continue;  // to the first item
+        }
+      } else if (c == '"') {
+        (void)string();
+      } else if (c == '-' || (c >= '0' && c <= '9')) {
+        skip_number();
+      } else if (!word("null") && !word("true") && !word("false")) {
+        fail("wanted a value");
+      }
+      while (!open.empty() && !take(',')) {  // a value has ended, and perhaps what it was the last of
+        want(open.back() == '{' ? '}' : ']');
+        open.pop_back();
+      }
+      if (!open.empty() && open.back() == '{') skip_key();
+    } while (!open.empty());
+  }
+
   /// Calls item() for each item of a list that has been opened, up to and with the closing bracket.
   template <class Item>
   void items(char close, Item&& item) {
@@ -114,6 +151,32 @@ class JsonReader {
   }
 
  private:
+  static constexpr std::size_t most_nested = 120;
+
+  void skip_key() {
+    (void)string();
+    want(':');
+  }
+  void skip_digits() {
+    const std::size_t first = at_;
+    while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') ++at_;
+    if (at_ == first) fail("wanted a digit");
+  }
+  void skip_number() {
+    const auto next = [&](std::string_view any) {
+      return at_ < text_.size() && any.find(text_[at_]) != std::string_view::npos;
+    };
+    if (next("-")) ++at_;
+    if (next("0"))
+      ++at_;
+    else
+      skip_digits();
+    if (next(".")) ++at_, skip_digits();
+    if (!next("eE")) return;
+    ++at_;
+    if (next("+-")) ++at_;
+    skip_digits();
+  }
   void skip_space() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t'))
       ++at_;
@@ -190,11 +253,14 @@ namespace detail {
 inline TensorInfo parse_tensor_info(JsonReader& json, std::string name) {
   TensorInfo info;
   info.name = std::move(name);
-  const auto fail = [&](std::string_view what) { json.fail(concat("tensor '", info.name, "': ", what)); };
+  const auto fail = [&](std::string_view what) { json.fail(concat("tensor ", shown(info.name), ": ", what)); };
   bool has_dtype = false, has_shape = false, has_offsets = false;
   const auto first_time = [&](bool& seen) {
     if (std::exchange(seen, true)) fail("a key twice");
   };
+  std::uint64_t elements = 1;
+  int extents = 0;
+  std::string text;
   json.want('{');
   json.items('}', [&] {
     const std::string key = json.string();
@@ -203,19 +269,26 @@ inline TensorInfo parse_tensor_info(JsonReader& json, std::string name) {
       first_time(has_dtype);
       const std::string dtype = json.string();
       const auto row = std::find_if(dtypes.begin(), dtypes.end(), [&](const DTypeRow& r) { return r.name == dtype; });
-      if (row == dtypes.end()) fail(concat("type '", dtype, "' is not supported"));
+      if (row == dtypes.end() || row->type == DType::other) fail(concat("type ", shown(dtype), " is not known"));
       info.dtype = row->type;
     } else if (key == "shape") {
       first_time(has_shape);
+      bool none = false;
       json.want('[');
       json.items(']', [&] {
-        const std::int64_t extent = json.number();
+        const auto extent = std::uint64_t(json.number());
+        none = none || extent == 0;
+        if (extent != 0 && (__builtin_mul_overflow(elements, extent, &elements) || elements >> 63 != 0))
+          fail("the number of elements does not fit 63 bits");
+        if (extents < 64) text += concat(extents == 0 ? "" : "x", extent);
+        if (extents++ >= Shape::max_rank) return;
         try {
-          info.shape.push_back(extent);
+          info.shape.push_back(std::int64_t(extent));
         } catch (const ShapeError& error) {
           fail(error.what());
         }
       });
+      if (none) elements = 0;
     } else if (key == "data_offsets") {
       first_time(has_offsets);
       json.want('[');
@@ -224,21 +297,29 @@ inline TensorInfo parse_tensor_info(JsonReader& json, std::string name) {
       info.end = std::uint64_t(json.number());
       json.want(']');
     } else {
-      fail(concat("unknown key '", key, "'"));
+      json.skip_value();  // as the reference implementation does
     }
   });
   if (!has_dtype || !has_shape || !has_offsets) fail("wanted dtype, shape and data_offsets");
-  const auto width = std::uint64_t(row_of(info.dtype).bytes);
   if (info.end < info.begin) fail("ends before it begins");
-  if ((info.end - info.begin) % width != 0 || (info.end - info.begin) / width != std::uint64_t(info.shape.size()))
-    fail(concat("shape ", info.shape.str(), " does not take the ", info.end - info.begin, " bytes it is given"));
+  const auto bits = std::uint64_t(row_of(info.dtype).bits), rest = elements % 8 * bits;  // of eight elements: as many bytes
+  std::uint64_t bytes = 0;
+  if (__builtin_mul_overflow(elements / 8, bits, &bytes) || __builtin_add_overflow(bytes, rest / 8, &bytes) || rest % 8 != 0 ||
+      info.end - info.begin != bytes)
+    fail(concat("shape ", extents == 0 ? "scalar" : text, " does not take the ", info.end - info.begin, " bytes it is given"));
+  if (extents > Shape::max_rank) {
+    info.shape = {};
+    info.unreadable = concat("has ", extents, " extents (", text, "), and at most ", Shape::max_rank, " are supported");
+  } else if (!is_readable(info.dtype)) {
+    info.unreadable = unreadable_type(row_of(info.dtype).name);
+  }
   return info;
 }
 
 }  // namespace detail
 
 /// Reads a header whose tensors must fill `data_bytes` bytes without gap or overlap. Throws FileError, beginning with
-/// `path`, for everything that is not so: names twice, unknown types, more than four extents, offsets outside.
+/// `path`, for everything that is not so: names twice, unknown types, offsets outside.
 inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::uint64_t data_bytes,
                                                   const std::string& path) {
   SafetensorsHeader header;
@@ -249,11 +330,12 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
   json.items('}', [&] {
     std::string name = json.string();
     json.want(':');
-    if (!names.emplace(name, nullptr).second) json.fail(concat("the name '", name, "' twice"));
+    if (!names.emplace(name, nullptr).second) json.fail(concat("the name ", detail::shown(name), " twice"));
     if (name != "__metadata__") {
       header.tensors.push_back(detail::parse_tensor_info(json, std::move(name)));
       return;
     }
+    if (json.word("null")) return;  // as Python writes one that there is none of
     json.want('{');
     json.items('}', [&] {
       std::string key = json.string();
@@ -270,7 +352,7 @@ inline SafetensorsHeader parse_safetensors_header(std::string_view text, std::ui
   std::uint64_t end = 0;
   for (const TensorInfo& tensor : header.tensors) {
     if (tensor.begin != end)
-      throw FileError(concat(path, ": tensor '", tensor.name, "' begins at byte ", tensor.begin,
+      throw FileError(concat(path, ": tensor ", detail::shown(tensor.name), " begins at byte ", tensor.begin,
                              " of the data, wanted ", end, ": tensors overlap or leave a gap"));
     end = tensor.end;
   }

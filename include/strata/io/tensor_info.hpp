@@ -15,27 +15,53 @@
 
 namespace strata::inline STRATA_ABI {
 
-enum class DType { f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean };
+/// Types of numbers in files, by safetensors' names. Those from u64 on are known and not read; `other` has no such name.
+enum class DType {
+  f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, u32, u16,
+  u64, c64, f8_e5m2, f8_e4m3, f8_e8m0, f8_e4m3fnuz, f8_e5m2fnuz, f6_e2m3, f6_e3m2, f4, other,
+};
 
 namespace detail {
 
 struct DTypeRow {
   std::string_view name;
   DType type;
-  int bytes;
+  int bits;
+  int bytes = bits / 8;  ///< 0 for parts of a byte
 };
-inline constexpr std::array<DTypeRow, 10> dtypes{{{"F64", DType::f64, 8},
-                                                  {"F32", DType::f32, 4},
-                                                  {"F16", DType::f16, 2},
-                                                  {"BF16", DType::bf16, 2},
-                                                  {"I64", DType::i64, 8},
-                                                  {"I32", DType::i32, 4},
-                                                  {"I16", DType::i16, 2},
-                                                  {"I8", DType::i8, 1},
-                                                  {"U8", DType::u8, 1},
-                                                  {"BOOL", DType::boolean, 1}}};
+inline constexpr std::array<DTypeRow, 23> dtypes{{{"F64", DType::f64, 64},
+                                                  {"F32", DType::f32, 32},
+                                                  {"F16", DType::f16, 16},
+                                                  {"BF16", DType::bf16, 16},
+                                                  {"I64", DType::i64, 64},
+                                                  {"I32", DType::i32, 32},
+                                                  {"I16", DType::i16, 16},
+                                                  {"I8", DType::i8, 8},
+                                                  {"U8", DType::u8, 8},
+                                                  {"BOOL", DType::boolean, 8},
+                                                  {"U32", DType::u32, 32},
+                                                  {"U16", DType::u16, 16},
+                                                  {"U64", DType::u64, 64},
+                                                  {"C64", DType::c64, 64},
+                                                  {"F8_E5M2", DType::f8_e5m2, 8},
+                                                  {"F8_E4M3", DType::f8_e4m3, 8},
+                                                  {"F8_E8M0", DType::f8_e8m0, 8},
+                                                  {"F8_E4M3FNUZ", DType::f8_e4m3fnuz, 8},
+                                                  {"F8_E5M2FNUZ", DType::f8_e5m2fnuz, 8},
+                                                  {"F6_E2M3", DType::f6_e2m3, 6},
+                                                  {"F6_E3M2", DType::f6_e3m2, 6},
+                                                  {"F4", DType::f4, 4},
+                                                  {"other", DType::other, 0}}};
 
 inline const DTypeRow& row_of(DType type) { return dtypes[std::size_t(type)]; }
+
+/// Whether numbers of the type are read.
+constexpr bool is_readable(DType type) { return type < DType::u64; }
+
+/// What to say of a tensor of a type that is not.
+inline std::string unreadable_type(std::string_view name) {
+  return "is of the type " + std::string(name) + ", which is not read: convert it to float32 before it is saved";
+}
 
 /// The length of the valid UTF-8 character at the start of `text`; 0 where there is none.
 inline std::size_t utf8_length(std::string_view text) {
@@ -94,6 +120,8 @@ struct TensorInfo {
   DType dtype = DType::f32;
   Shape shape;
   std::uint64_t begin = 0, end = 0;  ///< its bytes, counted from the end of the header
+  /// Why its numbers cannot be read, as of a type or with extents that nothing here has; empty: they can.
+  std::string unreadable = {};
 };
 
 /// Tensors of a header by name.

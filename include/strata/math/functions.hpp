@@ -12,8 +12,8 @@
 #include <type_traits>
 
 #include "strata/core/config.hpp"
+#include "strata/core/rounded.hpp"
 #include "strata/core/simd.hpp"
-
 
 namespace strata::inline STRATA_ABI::math {
 
@@ -64,7 +64,7 @@ template <class V>
   } else {
     typedef std::uint32_t Bits __attribute__((vector_size(sizeof(V))));
     constexpr float magic = 12582912.0f;  // 1.5 * 2^23: its last bits take the whole number
-    const V shifted = x * 1.44269504088896341f + magic, n = shifted - magic;
+    const V shifted = strata::detail::rounded(x * 1.44269504088896341f + magic), n = shifted - magic;
     const V r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     V p = r * 1.9875691500e-4f + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -89,10 +89,10 @@ template <class V>
   } else {
     typedef std::uint32_t Bits __attribute__((vector_size(sizeof(V))));
     constexpr float infinity = std::numeric_limits<float>::infinity();
-    const auto small = x < V{} + std::numeric_limits<float>::min();  // denormal: made larger first
-    const Bits bits = std::bit_cast<Bits>(select(small, x * 8388608.0f, x));
+    const auto tiny = x < V{} + std::numeric_limits<float>::min();  // denormal: made larger first
+    const Bits bits = std::bit_cast<Bits>(select(tiny, x * 8388608.0f, x));
     const Bits exponent = (bits >> 23) | 0x4B000000, fraction = (bits & 0x7FFFFF) | 0x3F000000;  // the first: 2^23 and a whole number
-    V e = std::bit_cast<V>(exponent) - 8388734.0f - select(small, V{} + 23.0f, V{});
+    V e = std::bit_cast<V>(exponent) - 8388734.0f - select(tiny, V{} + 23.0f, V{});
     V m = std::bit_cast<V>(fraction);  // from 1/2 to 1
     const auto low = m < V{} + 0.707106781186547524f;
     e = select(low, e - 1.0f, e);

@@ -17,6 +17,7 @@
 
 #include "strata/autograd/backend.hpp"
 #include "strata/cpu/batch_norm.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 #include "strata/tensor/pool_allocator.hpp"
 
@@ -82,7 +83,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
     f("num_batches_tracked", self.num_batches_tracked);
   }
   static constexpr bool is_leaf_layer = true;
-  static constexpr void trace(auto& t) { t.parameters(2 * Channels); }
+  static constexpr void trace(auto&) {}
+  static LayerMemory memory(const Shape&) { return {.gradient_in_place = true, .normalises_later = true}; }
   static std::string name() { return concat("BatchNorm2d(", Channels, ", eps=", eps, ", momentum=", momentum, ")"); }
 
   /// Scale and shift of every channel by the running statistics.
@@ -159,7 +161,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
         const auto dx = tape.target<T>(x_id);
         (*pending)(dy, dx.data, dx.accumulate);
       }
-    });
+    }, x.value(), self.weight, self.bias);
     return y;
   }
 
@@ -207,7 +209,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
           }
           gpu.batch_norm_backward(pixels, Channels, rows(numbers), activation, x.data(), dy, detail::gradient_target(self.weight),
                                   detail::gradient_target(self.bias), dx);
-        });
+        }, x, self.weight, self.bias);
       return y;
     }
   }

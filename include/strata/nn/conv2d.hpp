@@ -8,12 +8,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "strata/autograd/backend.hpp"
 #include "strata/core/checksum.hpp"
 #include "strata/cpu/conv2d.hpp"
 #include "strata/nn/batch_norm.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
 
@@ -94,8 +96,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
   Parameter bias{has_bias ? Shape{Out} : Shape{0}};
   mutable cpu::PackedWeights packed;  ///< for Infer passes
 
-  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
-  Conv2d() { KaimingNormal{}(weight, Rng(0)); }
+  /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
+  constexpr Conv2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -104,10 +106,16 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
 
   static constexpr bool is_leaf_layer = true;
   static constexpr void trace(auto& t) {
+    const Extents x = t.extents();
     t.channels(Out);
-    t.window(Kernel, stride, padding, dilation);
-    t.parameters(std::int64_t{Out} * In * Kernel * Kernel + (has_bias ? Out : 0));
+    t.window(Kernel, stride, padding, dilation, cpu::conv2d_rows_together(problem_for(1, x.h, x.w)));
     t.multiply_adds(t.extents().h * t.extents().w * Out * In * Kernel * Kernel);
+  }
+  static LayerMemory memory(const Shape& x) {
+    const Conv2dProblem p = problem_for(x.n(), x.h(), x.w());
+    return {.forward = cpu::conv2d_forward_workspace(p, true), .weight_gradient = cpu::conv2d_weight_workspace(p),
+            .input_gradient = cpu::conv2d_input_workspace(p), .packed = cpu::conv2d_packed_bytes(p),
+            .reads_unnormalised = true, .normalises_a_copy = !cpu::conv2d_normalises_on_load(p)};
   }
   static std::string name() {
     std::string text = concat("Conv2d(", In, ", ", Out, ", kernel_size=", Kernel);
@@ -115,6 +123,12 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     if (padding != 0) text += concat(", padding=", padding);
     if (dilation != 1) text += concat(", dilation=", dilation);
     return text + (has_bias ? ")" : ", bias=False)");
+  }
+
+  /// Of a layer that is never trained.
+  static LayerMemory inference_memory(const Shape& x) {
+    const Conv2dProblem p = problem_for(x.n(), x.h(), x.w());
+    return {.forward = cpu::conv2d_forward_workspace(p, true), .packed = cpu::conv2d_packed_bytes(p)};
   }
 
   /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x. Statistics of it on request.
@@ -142,8 +156,9 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     } else {
       auto y = pass.output(convolve(x, weight, bias, activation, pass.precision(), statistics));
       const bool rectify = activation == Activation::relu && !statistics;
-      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
-                                   kept = rectify ? y.value() : Image<Out, T>(), precision = pass.precision()](Tape& tape) {
+      const Image<Out, T> rectified = rectify ? y.value() : Image<Out, T>();
+      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x, id = y.id(), kept = rectified,
+                                   precision = pass.precision()](Tape& tape) {
         using Pending = detail::PendingNormGradient<Out, T>;
         const auto pending = kept.size() == 0 ? tape.take_pending<Pending>(id) : nullptr;
         T* dy = tape.gradient<T>(id);
@@ -155,7 +170,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
         if (const auto dx = tape.target<T>(x.id()))
           backend::conv2d_backward_input<T>(device, problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                             dx.accumulate, precision, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
-      });
+      }, x, rectified, self.weight, self.bias);
       return y;
     }
   }
@@ -196,8 +211,11 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     if (x.n() < 1 || x.h() + 2 * padding < reach || x.w() + 2 * padding < reach)
       throw ShapeError(concat(name(), ": an image of ", x.h(), " x ", x.w(), " pixels (batch of ", x.n(),
                               ") is too small: padded, it must reach ", reach, " x ", reach));
-    return {.n = x.n(), .h = x.h(), .w = x.w(), .in = In, .out = Out, .kernel = Kernel, .stride = stride,
-            .padding = padding, .dilation = dilation};
+    return problem_for(x.n(), x.h(), x.w());
+  }
+  static constexpr Conv2dProblem problem_for(std::int64_t n, std::int64_t h, std::int64_t w) {
+    return {.n = n, .h = h, .w = w, .in = In, .out = Out, .kernel = Kernel, .stride = stride, .padding = padding,
+            .dilation = dilation};
   }
 
   static_assert(In > 0 && Out > 0, "strata::Conv2d<In, Out, Kernel>: channel counts must be positive");

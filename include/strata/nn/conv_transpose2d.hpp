@@ -9,9 +9,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "strata/autograd/backend.hpp"
+#include "strata/core/checksum.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
@@ -25,17 +27,12 @@ struct ConvTranspose2dOptions {
 
 namespace detail {
 
-/// y[pixel] += bias.
-template <class T>
-void add_channel_bias(Device device, std::int64_t pixels, int channels, const T* bias, T* y, MemoryPool& pool) {
-  const Storage memory = pool.take(std::size_t(channels) * sizeof(T));
-  T* const ones = static_cast<T*>(memory.data());
-  dispatch<T>(
-      device,
-      [&] {
-        std::fill_n(ones, channels, T(1));
-        cpu::batch_norm_apply<T>(pixels, channels, y, ones, bias, y, Activation::none);
-      },
+/// y[pixel] += bias, on an accelerator.
+inline void add_channel_bias(Device device, std::int64_t pixels, int channels, const float* bias, float* y, MemoryPool& pool) {
+  const Storage memory = pool.take(std::size_t(channels) * sizeof(float));
+  float* const ones = static_cast<float*>(memory.data());
+  dispatch<float>(
+      device, [] {},
       [&](auto& gpu) {
         gpu.fill(ones, channels, 1.0f);
         gpu.batch_norm_apply(pixels, channels, y, {.scale = ones, .shift = const_cast<float*>(bias)}, y, Activation::none);
@@ -75,9 +72,10 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
 
   Parameter weight{Shape{In, Out, Kernel, Kernel}};
   Parameter bias{has_bias ? Shape{Out} : Shape{0}};
+  mutable cpu::PackedWeights packed;  ///< for Infer passes
 
-  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
-  ConvTranspose2d() { KaimingNormal{}(weight, Rng(0)); }
+  /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
+  constexpr ConvTranspose2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -86,10 +84,15 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
 
   static constexpr bool is_leaf_layer = true;
   static constexpr void trace(auto& t) {
+    const Extents x = t.extents();
     t.channels(Out);
-    t.parameters(std::int64_t{Out} * In * Kernel * Kernel + (has_bias ? Out : 0));
-    t.multiply_adds(t.extents().h * t.extents().w * Out * In * Kernel * Kernel);
-    t.transposed_window(Kernel, stride);
+    t.multiply_adds(x.h * x.w * Out * In * Kernel * Kernel);
+    t.transposed_window(Kernel, stride, padding, cpu::conv2d_input_rows_together(problem_for(1, x.h, x.w)));
+  }
+  static LayerMemory memory(const Shape& x) {
+    const Conv2dProblem p = problem_for(x.n(), x.h(), x.w());
+    return {.forward = cpu::conv2d_input_workspace(p), .weight_gradient = cpu::conv2d_weight_workspace(p),
+            .input_gradient = cpu::conv2d_forward_workspace(p, true), .packed = cpu::conv2d_transposed_packed_bytes(p)};
   }
   static std::string name() {
     std::string text = concat("ConvTranspose2d(", In, ", ", Out, ", kernel_size=", Kernel, ", stride=", stride);
@@ -102,17 +105,22 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
   static auto forward(auto& self, P& pass, Var<In, T> x) {
     check_same_device(x.device(), self.weight.device(), name);
     if (x.size() == 0) throw ShapeError(concat(name(), ": the image has no pixels"));
-    const Conv2dProblem problem{.n = x.n(), .h = x.h() * stride, .w = x.w() * stride, .in = Out, .out = In, .kernel = Kernel,
-                                .stride = stride, .padding = padding};
+    const Conv2dProblem problem = problem_for(x.n(), x.h(), x.w());
     const T* weight = std::as_const(self.weight).template value<T>().data();
     Image<Out, T> image(x.n(), problem.h, problem.w, x.pool());
-    backend::conv2d_backward_input<T>(x.device(), problem, x.data(), weight, image.data(), false, pass.precision());
-    if constexpr (has_bias)
-      detail::add_channel_bias<T>(x.device(), image.size() / Out, Out, std::as_const(self.bias).template value<T>().data(),
-                                  image.data(), x.pool());
+    const T* bias = nullptr;
+    if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
+    if constexpr (P::training)
+      backend::conv2d_backward_input<T>(x.device(), problem, x.data(), weight, image.data(), false, pass.precision(), {}, bias);
+    else
+      backend::conv2d_transposed_cached<T>(
+          x.device(), problem, x.data(), self.packed, [&] { return checksum(weight, problem.weight_size()); },
+          [&] { return weight; }, bias, image.data(), pass.precision());
+    if constexpr (has_bias && std::is_same_v<T, float>)
+      if (on_accelerator(x.device())) detail::add_channel_bias(x.device(), image.size() / Out, Out, bias, image.data(), x.pool());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(), precision = pass.precision()](Tape& tape) {
+      pass.tape()->record(y.id(), [&self, problem, x, id = y.id(), precision = pass.precision()](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         const Device device = x.device();
         detail::conv_parameter_gradients<T>(device, problem, self.weight, nullptr, dy, const_cast<T*>(x.data()), precision);
@@ -120,8 +128,13 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
         if (const auto dx = tape.target<T>(x.id()))
           backend::conv2d_forward<T>(device, problem, dy, std::as_const(self.weight).template value<T>().data(), nullptr, dx.data,
                                      Activation::none, precision, {.accumulate = dx.accumulate});
-      });
+      }, x, self.weight, self.bias);
     return y;
+  }
+
+  /// The convolution whose adjoint this is.
+  static constexpr Conv2dProblem problem_for(std::int64_t n, std::int64_t h, std::int64_t w) {
+    return {.n = n, .h = h * stride, .w = w * stride, .in = Out, .out = In, .kernel = Kernel, .stride = stride, .padding = padding};
   }
 
   static_assert(In > 0 && Out > 0, "strata::ConvTranspose2d<In, Out, Kernel>: channel counts must be positive");

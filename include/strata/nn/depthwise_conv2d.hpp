@@ -12,6 +12,7 @@
 #include "strata/autograd/backend.hpp"
 #include "strata/cpu/depthwise_conv2d.hpp"
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
 
@@ -30,8 +31,8 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
   Parameter weight{Shape{C, 1, Kernel, Kernel}};
   Parameter bias{has_bias ? Shape{C} : Shape{0}};
 
-  /// Starts with kaiming-normal weights, the same for every layer of this shape; st::initialize(net, seed) draws anew.
-  DepthwiseConv2d() { KaimingNormal{}(weight, Rng(0)); }
+  /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
+  constexpr DepthwiseConv2d() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -42,7 +43,6 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
   static constexpr void trace(auto& t) {
     t.channels(C);
     t.window(Kernel, stride, padding, dilation);
-    t.parameters(std::int64_t{C} * Kernel * Kernel + (has_bias ? C : 0));
     t.multiply_adds(t.extents().h * t.extents().w * C * Kernel * Kernel);
   }
   static std::string name() {
@@ -69,9 +69,9 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
     const T* bias = nullptr;
     if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
     auto y = pass.output(convolve(x, weight, bias, activation));
-    if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x = std::move(x), id = y.id(),
-                                   kept = activation == Activation::relu ? y.value() : Image<C, T>()](Tape& tape) {
+    if constexpr (P::training) {
+      const Image<C, T> rectified = activation == Activation::relu ? y.value() : Image<C, T>();
+      pass.tape()->record(y.id(), [&self, problem = problem_for(x), x, id = y.id(), kept = rectified](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         if (kept.size() != 0) cpu::relu_backward(kept.size(), kept.data(), dy, dy, false);
         using Targets = detail::ConvGradientTargets<T>;
@@ -83,7 +83,8 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
         if (const auto dx = tape.target<T>(x.id()))
           cpu::depthwise_conv2d_backward_input<T>(problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                                   dx.accumulate);
-      });
+      }, x, rectified, self.weight, self.bias);
+    }
     return y;
   }
 

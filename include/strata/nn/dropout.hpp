@@ -4,6 +4,9 @@
 //     st::Dropout                                     // P = 0.5
 //     st::DropoutOf<std::ratio<1, 10>>
 //     st::Train pass({.seed = 1, .step = step});      // says which random numbers: the same step drops the same elements
+//
+// Dropouts of one pass are told apart by the order in which they run. Branches that have one each want a statement each: in
+// left(pass, x) + right(pass, x) C++ leaves the order open.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +16,7 @@
 
 #include "strata/autograd/backend.hpp"
 #include "strata/core/parallel.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -25,6 +29,7 @@ class DropoutOf : public Layer<DropoutOf<Probability>> {
   static constexpr double p = double(Probability::num) / double(Probability::den);
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto&) {}
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false, .gives_its_input = true}; }
   static std::string name() { return concat("Dropout(p=", p, ")"); }
 
   template <Pass P, int C, class T>

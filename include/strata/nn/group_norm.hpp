@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "strata/autograd/backend.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -38,19 +39,24 @@ class GroupNormalisation : public Layer<Self> {
       throw ShapeError(concat(Self::name(), ": got images of ", x.h(), " x ", x.w(), " pixels, whose groups have ", count,
                               " numbers; a variance wants 2 or more"));
     const T *weight = nullptr, *bias = nullptr;
-    if constexpr (Affine) weight = self.weight.template value<T>().data(), bias = self.bias.template value<T>().data();
+    if constexpr (Affine) weight = std::as_const(self.weight).template value<T>().data(), bias = std::as_const(self.bias).template value<T>().data();
     Tensor<T> numbers(Shape{cpu::group_norm_numbers(problem)});
     Image<Channels, T> image(x.n(), x.h(), x.w());
     cpu::group_norm_forward(problem, x.data(), weight, bias, image.data(), numbers.data());
     auto y = pass.output(std::move(image));
-    if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, problem, x, numbers, id = y.id()](Tape& tape) {
+    if constexpr (P::training) {
+      const auto step = [&self, problem, x, numbers, id = y.id()](Tape& tape) {
         Parameter::GradTarget<T> dweight{nullptr, false}, dbias = dweight;
         if constexpr (Affine) dweight = cpu_gradient_target<T>(self.weight), dbias = cpu_gradient_target<T>(self.bias);
         const auto dx = tape.target<T>(x.id());
         cpu::group_norm_backward(problem, x.data(), numbers.data(), tape.gradient<T>(id), dx.data, dx.accumulate, dweight.data,
                                  dweight.accumulate, dbias.data, dbias.accumulate);
-      });
+      };
+      if constexpr (Affine)
+        pass.tape()->record(y.id(), step, x, self.weight, self.bias);
+      else
+        pass.tape()->record(y.id(), step, x);
+    }
     return y;
   }
 };
@@ -70,10 +76,7 @@ class GroupNorm : public detail::GroupNormalisation<GroupNorm<Groups, Channels, 
     f("weight", self.weight);
     f("bias", self.bias);
   }
-  static constexpr void trace(auto& t) {
-    t.parameters(2 * Channels);
-    t.looks_at_whole_image();
-  }
+  static constexpr void trace(auto& t) { t.looks_at_whole_image(); }
   static std::string name() { return concat("GroupNorm(", Groups, ", ", Channels, ", eps=", eps, ")"); }
 
   /// For io/onnx_export.hpp: a group as one channel of an instance normalisation.
@@ -129,7 +132,10 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
     f("weight", self.weight);
     f("bias", self.bias);
   }
-  static constexpr void trace(auto& t) { t.parameters(2 * Channels); }
+  static constexpr void trace(auto&) {}
+  static LayerMemory memory(const Shape& x) {
+    return {.kept = MemoryPool::block_bytes(std::size_t(2 * x.n() * x.h() * x.w()) * sizeof(float))};
+  }
   static std::string name() { return concat("LayerNorm2d(", Channels, ", eps=", eps, ")"); }
 
   template <Pass P, class T>
@@ -152,7 +158,7 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
         cpu::layer_norm_backward(pixels, Channels, x.data(), numbers.data(), std::as_const(self.weight).template value<T>().data(),
                                  tape.gradient<T>(id), dx.data, dx.accumulate, dweight.data, dweight.accumulate, dbias.data,
                                  dbias.accumulate);
-      });
+      }, x, self.weight, self.bias);
       return y;
     }
   }

@@ -6,16 +6,21 @@
 // Every tensor of two or more extents (convolution and linear weights) is drawn; all others, biases and batch norm's
 // scales, get the number their layer constructs them with. The draw depends on the seed and the tensor's place in the
 // network's list, on nothing else.
+//
+// A layer that nobody initialises has drawn its weights already, kaiming normal, when it was constructed: the n-th layer that
+// a thread constructs draws the n-th set, so that no two are alike, and a program that is run again draws the same.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "strata/autograd/visit.hpp"
 #include "strata/core/random.hpp"
+#include "strata/core/rounded.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -107,11 +112,11 @@ struct Orthogonal {
       for (int round = 0; round < 2; ++round) {
         for (std::int64_t j = 0; j < i; ++j) {
           double dot = 0;
-          for (std::int64_t k = 0; k < length; ++k) dot += row(i)[k] * row(j)[k];
-          for (std::int64_t k = 0; k < length; ++k) row(i)[k] -= dot * row(j)[k];
+          for (std::int64_t k = 0; k < length; ++k) dot += detail::rounded(row(i)[k] * row(j)[k]);
+          for (std::int64_t k = 0; k < length; ++k) row(i)[k] -= detail::rounded(dot * row(j)[k]);
         }
         double norm = 0;
-        for (std::int64_t k = 0; k < length; ++k) norm += row(i)[k] * row(i)[k];
+        for (std::int64_t k = 0; k < length; ++k) norm += detail::rounded(row(i)[k] * row(i)[k]);
         for (std::int64_t k = 0; k < length; ++k) row(i)[k] /= std::sqrt(norm);
       }
     std::int64_t next = 0;
@@ -121,6 +126,37 @@ struct Orthogonal {
     });
   }
 };
+
+namespace detail {
+
+/// Layers that this thread has constructed so far.
+inline std::uint32_t& default_weights_drawn() {
+  thread_local std::uint32_t layers = 0;
+  return layers;
+}
+inline std::uint32_t next_default_weights() { return default_weights_drawn()++; }
+
+/// Layers that are constructed while it lives do not count.
+class DefaultWeightsUntouched {
+ public:
+  constexpr DefaultWeightsUntouched() {
+    if (!std::is_constant_evaluated()) drawn_ = default_weights_drawn();
+  }
+  DefaultWeightsUntouched(const DefaultWeightsUntouched&) = delete;
+  constexpr ~DefaultWeightsUntouched() {
+    if (!std::is_constant_evaluated()) default_weights_drawn() = drawn_;
+  }
+
+ private:
+  std::uint32_t drawn_ = 0;
+};
+
+/// The weights that a layer is constructed with.
+constexpr void draw_default_weights(Parameter& weight) {
+  if (!std::is_constant_evaluated()) KaimingNormal{}(weight, Rng(0, 0xFFFFFFFEu, next_default_weights()));  // no epoch's stream
+}
+
+}  // namespace detail
 
 /// Draws all weights of a network anew. `init` is one of the above or any callable (Parameter&, Rng).
 template <class M, class Init = KaimingNormal>

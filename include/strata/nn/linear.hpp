@@ -19,7 +19,7 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   Parameter weight{Shape{Out, In}};
   Parameter bias{Bias ? Shape{Out} : Shape{0}};
 
-  Linear() { KaimingNormal{}(weight, Rng(0)); }
+  constexpr Linear() { detail::draw_default_weights(weight); }
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -27,8 +27,8 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   }
   static constexpr bool is_leaf_layer = true;
   static constexpr void trace(auto& t) {
+    t.wants(1, 1);
     t.channels(Out);
-    t.parameters(std::int64_t{Out} * In + (Bias ? Out : 0));
     t.multiply_adds(std::int64_t{Out} * In);
   }
   static std::string name() {
@@ -45,18 +45,18 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
     check_same_device(x.device(), self.weight.device(), name);
     Image<Out, T> image(x.n(), 1, 1, x.pool());
     const T* bias_data = nullptr;
-    if constexpr (Bias) bias_data = self.bias.template value<T>().data();
+    if constexpr (Bias) bias_data = std::as_const(self.bias).template value<T>().data();
     backend::conv2d_forward<T>(x.device(), problem, x.data(), std::as_const(self.weight).template value<T>().data(), bias_data,
                                image.data(), Activation::none, pass.precision());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, problem, x = std::move(x), id = y.id(), precision = pass.precision()](Tape& tape) {
+      pass.tape()->record(y.id(), [&self, problem, x, id = y.id(), precision = pass.precision()](Tape& tape) {
         T* dy = tape.gradient<T>(id);
         detail::conv_parameter_gradients<T>(x.device(), problem, self.weight, Bias ? &self.bias : nullptr, x.data(), dy, precision);
         if (const auto dx = tape.target<T>(x.id()))
           backend::conv2d_backward_input<T>(x.device(), problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
                                             dx.accumulate, precision);
-      });
+      }, x, self.weight, self.bias);
     return y;
   }
 
@@ -71,9 +71,11 @@ class Flatten : public Layer<Flatten<C, H, W>> {
   static constexpr bool has_state = false, is_leaf_layer = true;
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto& t) {
+    t.wants(H, W);
     t.whole_image();
     t.channels(C * H * W);
   }
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("Flatten(", C, "x", H, "x", W, ")"); }
 
   template <Pass P, class T>

@@ -223,7 +223,7 @@ class CrossEntropyLoss {
             }
           }
         });
-      });
+      }, x, labels);
     return loss;
   }
 
@@ -244,7 +244,7 @@ class CrossEntropyLoss {
           if (const auto dx = tape.target<float>(x.id()))
             gpu.cross_entropy_backward(rows, C, x.data(), labels.data(), factor, {.factor = *tape.gradient<float>(id)}, dx.data,
                                        dx.accumulate);
-        });
+        }, x, labels);
       return loss;
     }
   }

@@ -10,8 +10,11 @@
 //       static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
 //
 //       template <st::Pass P>
-//       auto operator()(P& pass, const st::Var<C>& x) { return x + scale * body(pass, x); }
+//       constexpr auto operator()(P& pass, const auto& x) const { return x + scale * body(pass, x); }
 //     };
+//
+// A call operator that takes images of any type (`const auto& x`) can be followed without numbers, for the network's facts, for
+// tiles and for ONNX (nn/follow.hpp); if it is constexpr, the compiler can do so.
 #pragma once
 
 #include <concepts>
@@ -74,13 +77,30 @@ struct image_fits {
 };
 
 template <class M, class P, class X>
-auto call(M& module, P& pass, const X& x) {
-  if constexpr (requires { module(pass, x); }) {
-    return var_in<P>(module(pass, x));
-  } else if constexpr (Symbolic<X> && !requires(std::remove_const_t<M>& m) { m(pass, x); }) {
+constexpr auto call(M& module, P& pass, const X& x) {
+  if constexpr (Symbolic<X> && requires { symbolic_module(module, pass, x); }) {
+    return symbolic_module(module, pass, x);  // nn/follow.hpp
+  } else if constexpr (requires { module(pass, x); }) {
+    using Result = std::remove_cvref_t<decltype(module(pass, x))>;
+    if constexpr (!variable_operand<Result>) {
+      static_assert(variable_operand<Result>,
+                    "strata: this module's call operator must return its result, an st::Var<C> or an expression (read call<Module, "
+                    "Pass, X> beside this message)");
+      return x;
+    } else {
+      if constexpr (P::training && IsImage<Result>::value)
+        if (x.id() >= 0)
+          throw Error(concat("a module returned an Image in a training pass, and no gradient would flow back through it: let ",
+                             type_text<std::remove_const_t<M>>(), " return an st::Var or an expression, or use st::custom_op"));
+      return var_in<P>(module(pass, x));
+    }
+  } else if constexpr (Symbolic<X> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
+    return var_in<P>(const_cast<std::remove_const_t<M>&>(module)(pass, x));  // nothing is computed that could change it
+  } else if constexpr (Symbolic<X>) {
     static_assert(never<M>,
-                  "strata: this module cannot be exported: its call operator must take images of any type, as "
-                  "'auto operator()(P& pass, const auto& x)', or it needs a second one, "
+                  "strata: this module cannot be followed, neither for its facts nor for ONNX: its call operator must take "
+                  "images of any type, as 'auto operator()(P& pass, const auto& x)'; or have it say what it does, in "
+                  "'static constexpr void trace(auto& t)' (nn/following.hpp) and, for ONNX, in a second call operator, "
                   "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
     if constexpr (fixes_channels<M>)
       return Var<M::io::out, typename X::value_type>();  // the right type: nothing else fails after the sentence above
@@ -103,14 +123,16 @@ auto call(M& module, P& pass, const X& x) {
 /// to complain about the members it has not read.)
 /// Images and expressions become variables on the way; a const module takes an Infer pass only.
 template <class Self>
-class Layer : public LayerTag {
+class Layer : public LayerOf<Self> {
  public:
+  constexpr Layer() {}  // not left to the compiler: g++ 12 would forget, in a constant expression, what stands beside an empty layer
+
   template <Pass P, detail::variable_operand X>
-  auto operator()(P& pass, const X& x) {
+  constexpr auto operator()(P& pass, const X& x) {
     return run(static_cast<Self&>(*this), pass, detail::var_in<P>(x));
   }
   template <Pass P, detail::variable_operand X>
-  auto operator()(P& pass, const X& x) const {
+  constexpr auto operator()(P& pass, const X& x) const {
     if constexpr (P::training) {
       static_assert(detail::never<X>,
                     "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
@@ -120,10 +142,15 @@ class Layer : public LayerTag {
       return run(static_cast<const Self&>(*this), pass, detail::var_in<P>(x));
     }
   }
+  template <detail::variable_operand X>
+  auto operator()(const X& x) const {
+    static_assert(detail::never<X>, "strata: a module is called with a pass: 'st::Infer pass; net(pass, x)', or st::Train to train");
+    return as_var(x);
+  }
 
  private:
   template <class S, class P, int C, class T>
-  static auto run(S& self, P& pass, Var<C, T> x) {
+  static constexpr auto run(S& self, P& pass, Var<C, T> x) {
     check_pass(pass, x, "a layer");
     if constexpr (detail::fixes_channels<Self>) {
       if constexpr (Self::io::in != C) {
@@ -137,9 +164,9 @@ class Layer : public LayerTag {
     }
   }
   template <class S, class P, class X>
-  static auto step(S& self, P& pass, X x) {
+  static constexpr auto step(S& self, P& pass, X x) {
     if constexpr (Symbolic<X>)
-      return symbolic_layer(self, pass, x);  // io/onnx_export.hpp
+      return symbolic_layer(self, pass, std::move(x));  // nn/follow.hpp, io/onnx_export.hpp
     else
       return Self::forward(self, pass, std::move(x));
   }

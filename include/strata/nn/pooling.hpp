@@ -12,6 +12,7 @@
 
 #include "strata/autograd/backend.hpp"
 #include "strata/cpu/pooling.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -41,6 +42,11 @@ struct Pooling {
 template <int Kernel, int Stride = Kernel>
 class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride>>, public detail::Pooling<Kernel, Stride> {
  public:
+  /// Where each of the result came from.
+  static LayerMemory memory(const Shape& x) {
+    const auto results = std::size_t(x.n() * x.c() * ((x.h() - Kernel) / Stride + 1) * ((x.w() - Kernel) / Stride + 1));
+    return {.kept = MemoryPool::block_bytes(results * sizeof(std::int64_t)), .keeps_input = false};
+  }
   static std::string name() { return concat("MaxPool2d(kernel_size=", Kernel, ", stride=", Stride, ")"); }
 
   template <Pass P, int C, class T>
@@ -90,6 +96,7 @@ class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride>>, public detail::Poolin
 template <int Kernel, int Stride = Kernel>
 class AvgPool2d : public Layer<AvgPool2d<Kernel, Stride>>, public detail::Pooling<Kernel, Stride> {
  public:
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("AvgPool2d(kernel_size=", Kernel, ", stride=", Stride, ")"); }
 
   template <Pass P, int C, class T>
@@ -122,6 +129,7 @@ class GlobalAvgPool2d : public Layer<GlobalAvgPool2d> {
   static constexpr bool has_state = false, is_leaf_layer = true;
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto& t) { t.whole_image(); }
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return "GlobalAvgPool2d()"; }
 
   template <Pass P, int C, class T>
@@ -152,6 +160,7 @@ class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
     t.channels(out);
     t.upscale(Factor);
   }
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("PixelShuffle(upscale_factor=", Factor, ")"); }
 
   template <Pass P, class T>
@@ -181,9 +190,11 @@ class PixelUnshuffle : public Layer<PixelUnshuffle<In, Factor>> {
   static constexpr bool has_state = false, is_leaf_layer = true;
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto& t) {
+    t.wants_multiple_of(Factor);
     t.channels(out);
     t.window(Factor, Factor, 0, 1);
   }
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("PixelUnshuffle(downscale_factor=", Factor, ")"); }
 
   template <Pass P, class T>

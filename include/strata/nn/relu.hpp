@@ -13,11 +13,14 @@
 
 #include "strata/autograd/backend.hpp"
 #include "strata/cpu/pointwise.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
 namespace strata::inline STRATA_ABI {
 
 namespace detail {
+
+inline constexpr LayerMemory leaky_relu_memory{.keeps_input = false, .keeps_output = true, .gradient_in_place = true};
 
 // y = x above 0, slope * x below. Keeps y, which the next layer keeps anyway.
 template <Pass P, int C, class T>
@@ -39,7 +42,7 @@ Var<C, T> leaky_relu(P& pass, const Var<C, T>& x, T slope) {
           const auto dx = tape.target<T>(x_id);
           backend::leaky_relu_backward<T>(device, y.size(), y.data(), dy, dx.data, slope, dx.accumulate);
         }
-      });
+      }, y);
   return y;
 }
 
@@ -52,6 +55,7 @@ class ReLU : public Layer<ReLU> {
   static constexpr bool has_state = false, is_leaf_layer = true;
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto&) {}
+  static LayerMemory memory(const Shape&) { return detail::leaky_relu_memory; }
   static std::string name() { return "ReLU()"; }
 
   template <Pass P, int C, class T>
@@ -69,6 +73,7 @@ class LeakyReLUOf : public Layer<LeakyReLUOf<Slope>> {
   static constexpr double negative_slope = double(Slope::num) / double(Slope::den);
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto&) {}
+  static LayerMemory memory(const Shape&) { return detail::leaky_relu_memory; }
   static std::string name() { return concat("LeakyReLU(negative_slope=", negative_slope, ")"); }
 
   template <Pass P, int C, class T>
@@ -89,7 +94,7 @@ class PReLU : public Layer<PReLU<Channels>> {
 
   static constexpr bool is_leaf_layer = true;
   static constexpr void visit(auto& self, auto&& f) { f("weight", self.weight); }
-  static constexpr void trace(auto& t) { t.parameters(Channels); }
+  static constexpr void trace(auto&) {}
   static std::string name() { return concat("PReLU(num_parameters=", Channels, ")"); }
 
   template <Pass P, int C, class T>
@@ -104,16 +109,16 @@ class PReLU : public Layer<PReLU<Channels>> {
         const auto dx = tape.target<T>(x.id());
         if (on_accelerator(x.device()))
           return detail::dispatch<T>(x.device(), [] {}, [&](auto& gpu) {
-            gpu.prelu_backward(pixels, C, x.data(), weight->value().data(), Channels, tape.gradient<T>(id), {dx.data, dx.accumulate},
+            gpu.prelu_backward(pixels, C, x.data(), std::as_const(*weight).value().data(), Channels, tape.gradient<T>(id), {dx.data, dx.accumulate},
                                detail::gradient_target(*weight));
           });
         Parameter unused;
         if (!weight->requires_grad) unused = Parameter(weight->shape());
         const auto dw = (weight->requires_grad ? *weight : unused).template grad_target<T>();
         if (!dw.accumulate) std::fill_n(dw.data, Channels, T(0));
-        cpu::prelu_backward(pixels, C, x.data(), weight->template value<T>().data(), Channels, tape.gradient<T>(id),
+        cpu::prelu_backward(pixels, C, x.data(), std::as_const(*weight).template value<T>().data(), Channels, tape.gradient<T>(id),
                             dx.data, dx.accumulate, dw.data);
-      });
+      }, x, self.weight);
     return y;
   }
 

@@ -39,12 +39,9 @@ class Repeat : public Layer<Repeat<N, M>> {
   static constexpr void visit(auto& self, auto&& f) {
     for (std::size_t i = 0; i < std::size_t(N); ++i) f(i, self.blocks[i]);
   }
-  static constexpr void trace(auto& t) {
-    for (std::size_t i = 0; i < std::size_t(N); ++i) t.template child<M>(i);
-  }
 
   template <Pass P, int C, class T>
-  static auto forward(auto& self, P& pass, Var<C, T> x) {
+  static constexpr auto forward(auto& self, P& pass, Var<C, T> x) {
     if constexpr (detail::keeps_channels<M>())  // else the sentence above has been said
       for (auto& block : self.blocks) x = detail::call(block, pass, x);
     return x;

@@ -20,11 +20,10 @@ class Residual : public Layer<Residual<M>> {
   M body;
 
   static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
-  static constexpr void trace(auto& t) { t.template child<M>("body"); }
 
   /// In a Train pass an expression: a loss of it is one pass over memory together with the subtraction.
   template <Pass P, int C, class T>
-  static auto forward(auto& self, P& pass, const Var<C, T>& x) {
+  static constexpr auto forward(auto& self, P& pass, const Var<C, T>& x) {
     if constexpr (!detail::keeps_channels<M>())
       return x;
     else if constexpr (P::training)

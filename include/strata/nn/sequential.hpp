@@ -10,14 +10,15 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include "strata/nn/following.hpp"
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/module.hpp"
-#include "strata/nn/trace.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -52,6 +53,11 @@ struct Chain {
     while (i-- > 0)
       if (signatures[i].out != 0) return i;
     return size;
+  }
+  /// What layer i gets, for C channels given to the first.
+  template <int C>
+  static constexpr int channels_at(std::size_t i) {
+    return fixed_before(i) == size ? C : signatures[fixed_before(i)].out;
   }
   static constexpr int in() {
     for (const Signature s : signatures)
@@ -88,6 +94,26 @@ template <std::size_t... I, class... Ms>
 struct Links<std::index_sequence<I...>, Ms...>
     : IndexedLink<I, typename decltype(Chain<Ms...>::template link_before<I>())::type>... {};
 
+/// A tuple whose elements are constructed from the last to the first, as libstdc++ does and libc++ does not: a layer's first
+/// weights depend on how many layers were constructed before it (nn/init.hpp).
+template <class... Ms>
+constexpr std::tuple<Ms...> last_made_first() {
+#if defined(__GLIBCXX__)
+  return std::tuple<Ms...>();
+#else
+  if constexpr ((... && std::is_move_constructible_v<Ms>)) {
+    if (std::is_constant_evaluated()) return std::tuple<Ms...>();  // the compiler draws no weights
+    std::tuple<std::optional<Ms>...> made;
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (std::get<sizeof...(Ms) - 1 - I>(made).emplace(), ...);
+      return std::tuple<Ms...>(std::move(*std::get<I>(made))...);
+    }(std::index_sequence_for<Ms...>{});
+  } else {
+    return std::tuple<Ms...>();
+  }
+#endif
+}
+
 /// The signature of a chain. A struct, since in() == 0 must not name maps<0, 0>.
 template <int In, int Out>
 struct IoOf { using type = maps<In, Out>; };
@@ -105,15 +131,19 @@ class Sequential : public Layer<Sequential<Ms...>> {
   static constexpr bool has_state = (... || detail::holds_state<Ms>);
   static constexpr std::size_t size = sizeof...(Ms);
 
-  std::tuple<Ms...> layers;
+  std::tuple<Ms...> layers = detail::last_made_first<Ms...>();
 
   template <std::size_t I>
-  auto& layer() {
+  auto& layer() & {
     return std::get<I>(layers);
   }
   template <std::size_t I>
-  const auto& layer() const {
+  const auto& layer() const& {
     return std::get<I>(layers);
+  }
+  template <std::size_t I>
+  auto layer() && {
+    return std::get<I>(std::move(layers));
   }
 
   static constexpr void visit(auto& self, auto&& f) {
@@ -122,18 +152,14 @@ class Sequential : public Layer<Sequential<Ms...>> {
     }(std::make_index_sequence<size>{});
   }
 
-  static constexpr void trace(auto& t) {
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (t.template child<Ms>(I, steps[I]), ...);
-    }(std::make_index_sequence<size>{});
-  }
-
   template <Pass P, int C, class T>
-  static auto forward(auto& self, P& pass, Var<C, T> x) {
-    if constexpr (Chain::fits())
-      return run<0>(self, pass, std::move(x));
-    else
+  static constexpr auto forward(auto& self, P& pass, Var<C, T> x) {
+    if constexpr (!Chain::fits())
       return Var<Chain::out(), T>();  // the right type: nothing else fails after the sentence about the channels
+    else if constexpr (Symbolic<Var<C, T>>)
+      return follow<C, T>(self, pass, std::move(x));
+    else
+      return run<0>(self, pass, std::move(x));
   }
 
  private:
@@ -142,7 +168,7 @@ class Sequential : public Layer<Sequential<Ms...>> {
     if constexpr (I == size) {
       return x;
     } else {
-      constexpr std::size_t step = Symbolic<X> ? 1 : detail::fused_length<P::training, I, Ms...>();
+      constexpr std::size_t step = detail::fused_length<P::training, I, Ms...>();
       auto y = [&] {
         if constexpr (step == 1)
           return detail::call(std::get<I>(self.layers), pass, x);
@@ -154,9 +180,28 @@ class Sequential : public Layer<Sequential<Ms...>> {
     }
   }
 
-  /// Which layers run as one step of a training pass.
+  /// Without numbers: one layer after another, not nested, so that a long list is no deep recursion for the compiler.
+  template <int C, class T, class P>
+  static constexpr auto follow(auto& self, P& pass, Var<C, T> x) {
+    auto value = x.symbol();
+    x = {};
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (follow_one<I, Chain::template channels_at<C>(I), T>(self, pass, value), ...);
+    }(std::make_index_sequence<size>{});
+    return Var<Chain::template channels_at<C>(size), T>(std::move(value));
+  }
+  template <std::size_t I, int C, class T, class P>
+  static constexpr void follow_one(auto& self, P& pass, auto& value) {
+    const Var<C, T> x(std::move(value));
+    if constexpr (requires { x.symbol().run().next_runs(steps<true>[I], true); })
+      x.symbol().run().next_runs(steps<true>[I], steps<P::training>[I].place > 0);
+    value = detail::call(std::get<I>(self.layers), pass, x).symbol();
+  }
+
+  /// Which layers run as one step of a pass.
+  template <bool Training>
   static constexpr auto steps = []<std::size_t... I>(std::index_sequence<I...>) {
-    constexpr std::size_t lengths[size + 1] = {detail::fused_length<true, I, Ms...>()...};
+    constexpr std::size_t lengths[size + 1] = {detail::fused_length<Training, I, Ms...>()...};
     std::array<detail::FusedStep, size + 1> all;
     for (std::size_t first = 0; first < size; first += lengths[first])
       for (std::size_t place = 0; place < lengths[first]; ++place) all[first + place] = {place, lengths[first]};

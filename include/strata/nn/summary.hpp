@@ -1,16 +1,20 @@
-// A table of a network: each layer with its output's shape, parameters and multiply-adds. A layer with a + in front runs
-// in one step with the layer above it when the network is trained (nn/fuse.hpp).
+// A table of a network: each layer as the forward runs it, with its output's shape, parameters and multiply-adds. A layer with
+// a + in front runs in one step with the layer above it when the network is trained (nn/fuse.hpp). One that runs several times
+// stands there several times, with its parameters in the first row; one that no visit lists has no name.
 //
 //     std::cout << st::summary(net, {.height = 40, .width = 40});
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "strata/core/error.hpp"
-#include "strata/nn/trace.hpp"
+#include "strata/nn/facts.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -21,26 +25,40 @@ struct SummaryOptions {
 
 namespace detail {
 
-struct SummaryRow {
-  std::string name, layer, output;
-  std::int64_t parameters, multiply_adds;
+/// What is known of a module before anything runs. Modules are told apart by address and type.
+struct ListedModule {
+  std::string name;
+  std::int64_t parameters = 0;
 };
+using ListedModules = std::map<std::pair<const void*, const void*>, ListedModule>;
 
-struct SummarySink {
-  std::int64_t batch;
-  std::vector<std::string> path;
-  std::vector<SummaryRow> rows;
-
-  void enter(const auto& name, const Extents&) { path.push_back(join(path.empty() ? std::string() : path.back(), name)); }
-  void leave() { path.pop_back(); }
-  template <class M>
-  void layer(const Extents& before, const Extents& after, const FusedStep& step) {
-    if (!after.valid)
-      throw ShapeError(concat("summary: the image has ", before.h, " x ", before.w, " pixels at ", M::name(),
-                              ", too few for it: give a larger height and width"));
-    rows.push_back({path.empty() ? "" : path.back(), (step.place > 0 ? "+ " : "") + M::name(), Shape{batch, after.c, after.h, after.w}.str(),
-                    after.parameters - before.parameters, (after.multiply_adds - before.multiply_adds) * batch});
+template <class M>
+void list_modules(const M& member, const std::string& name, ListedModules& modules) {
+  if constexpr (has_visit<M>) {
+    modules.emplace(std::pair<const void*, const void*>{&member, &type_mark<M>}, ListedModule{name, count_parameters(member)});
+    M::visit(member, [&](const auto& child, const auto& part) { list_modules(part, join(name, child), modules); });
+  } else if constexpr (!is_leaf<M>) {
+    each_part(name, member, [&](const std::string& part_name, const auto& part) { list_modules(part, part_name, modules); });
   }
+}
+
+class SummarySink : public FollowSink {
+ public:
+  struct Row {
+    std::string name, layer, output, parameters;
+    std::int64_t multiply_adds;
+  };
+
+  explicit SummarySink(ListedModules modules) : modules_(std::move(modules)) {}
+
+  void ran(const Following& run, const FollowedStep& step) override;
+  const std::vector<Row>& rows() const { return rows_; }
+  std::int64_t parameters() const { return parameters_; }  ///< in the rows
+
+ private:
+  ListedModules modules_;
+  std::vector<Row> rows_;
+  std::int64_t parameters_ = 0;
 };
 
 /// 1234567 -> "1,234,567".
@@ -54,21 +72,24 @@ inline std::string grouped(std::int64_t number) {
   return text;
 }
 
-}  // namespace detail
+inline void SummarySink::ran(const Following& run, const FollowedStep& step) {
+  if (step.name == nullptr) return;  // arithmetic and the like
+  Row row{.name = "-", .layer = (step.in_training.place > 0 ? "+ " : "") + step.name(), .output = run.shape(step.output).str(),
+          .parameters = "0", .multiply_adds = step.multiply_adds * run.n()};
+  if (const auto found = modules_.find({step.module, step.type}); found != modules_.end()) {
+    ListedModule& module = found->second;
+    row.name = module.name;
+    row.parameters = module.parameters < 0 ? "shared" : grouped(module.parameters);
+    if (module.parameters > 0) parameters_ += std::exchange(module.parameters, -1);
+  }
+  rows_.push_back(std::move(row));
+}
 
-/// The table as text, ending in a line with the sums and the receptive field.
-template <class Net>
-std::string summary(const Net&, SummaryOptions options = {}) {
-  if (options.batch < 1 || options.height < 1 || options.width < 1)
-    throw ValueError(concat("summary: batch, height and width must be positive, got ", options.batch, ", ", options.height,
-                            ", ", options.width));
-  detail::Tracer<detail::SummarySink> tracer(
-      Extents{.c = detail::input_channels<Net>(), .h = options.height, .w = options.width},
-      detail::SummarySink{options.batch, {}, {}});
-  tracer.template run<Net>();
+/// The text of the table.
+inline std::string summary_text(const SummarySink& sink, std::int64_t parameters, std::int64_t multiply_adds, std::int64_t field) {
   std::vector<std::vector<std::string>> table{{"name", "layer", "output (N x C x H x W)", "parameters", "multiply-adds"}};
-  for (const detail::SummaryRow& row : tracer.sink().rows)
-    table.push_back({row.name, row.layer, row.output, detail::grouped(row.parameters), detail::grouped(row.multiply_adds)});
+  for (const SummarySink::Row& row : sink.rows())
+    table.push_back({row.name, row.layer, row.output, row.parameters, grouped(row.multiply_adds)});
   std::vector<std::size_t> widths(table[0].size());
   for (const auto& row : table)
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
@@ -82,10 +103,29 @@ std::string summary(const Net&, SummaryOptions options = {}) {
     while (line.ends_with(' ')) line.pop_back();
     text += line + "\n";
   }
-  const Extents& end = tracer.extents();
-  return text + concat("total: ", detail::grouped(end.parameters), " parameters, ",
-                       detail::grouped(end.multiply_adds * options.batch), " multiply-adds, receptive field ",
-                       detail::round_up(end.field), " x ", detail::round_up(end.field), "\n");
+  if (parameters > sink.parameters())
+    text += concat("in no layer that ran: ", grouped(parameters - sink.parameters()), " parameters\n");
+  return text + concat("total: ", grouped(parameters), " parameters, ", grouped(multiply_adds), " multiply-adds, receptive field ",
+                       field == whole_image ? "the whole image" : concat(field, " x ", field), "\n");
+}
+
+}  // namespace detail
+
+/// The table as text, ending in a line with the sums and the receptive field. Throws ShapeError where the image does not suit
+/// the network.
+template <class Net>
+std::string summary(const Net& net, SummaryOptions options = {}) {
+  if (options.batch < 1 || options.height < 1 || options.width < 1)
+    throw ValueError(concat("summary: batch, height and width must be positive, got ", options.batch, ", ", options.height,
+                            ", ", options.width));
+  detail::ListedModules modules;
+  detail::list_modules(net, "", modules);
+  detail::SummarySink sink(std::move(modules));
+  detail::Following run(options.batch, &sink);
+  Infer pass;
+  const int result = detail::follow(run, net, pass, options.height, options.width);
+  detail::check_fits("summary", run, options.height, options.width);
+  return detail::summary_text(sink, detail::count_parameters(net), run.multiply_adds() * options.batch, detail::field_of(run, result));
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "strata/autograd/backend.hpp"
+#include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -25,8 +26,9 @@ class Upsample : public Layer<Upsample<Factor, Mode>> {
     if constexpr (Mode == UpsampleMode::nearest)
       t.upscale(Factor);
     else
-      t.transposed_window(2 * Factor, Factor);
+      t.transposed_window(2 * Factor - Factor % 2, Factor, Factor / 2);
   }
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() {
     return concat("Upsample(scale_factor=", Factor, ", mode=", Mode == UpsampleMode::nearest ? "nearest" : "bilinear", ")");
   }

@@ -41,7 +41,7 @@ class AdamBase : public Optimizer {
   /// Throws ValueError for options out of their range and for a network without parameters.
   template <class Net>
   explicit AdamBase(Net& net, const Options& options = {})
-      : Optimizer(net, name, options.lr, options.allow_unused), options_(options), moments_(slots().size()) {
+      : Optimizer(net, name, options.lr, options.allow_unused), options_(options), moments_(parameter_slots().size()) {
     for (const double beta : options.betas) check_option(beta >= 0 && beta < 1, name, "a beta", beta, "[0, 1)");
     check_option(finite_and_not_negative(options.eps), name, "eps", options.eps, "a number of at least 0");
     check_option(finite_and_not_negative(options.weight_decay), name, "weight_decay", options.weight_decay,
@@ -78,9 +78,9 @@ class AdamBase : public Optimizer {
   static constexpr std::string_view state_name = decoupled ? "adamw" : "adam";
   static void state(auto& self, auto&& f) {
     f("lr", self.lr_);
-    for (std::size_t i = 0; i < self.slots().size(); ++i) {
-      const std::string& parameter = self.slots()[i].name;
-      const AnyTensor& like = self.slots()[i].parameter->any_value();
+    for (std::size_t i = 0; i < self.parameter_slots().size(); ++i) {
+      const std::string& parameter = self.parameter_slots()[i].name;
+      const AnyTensor& like = self.parameter_slots()[i].parameter->any_value();
       f(parameter + ".steps", self.moments_[i].steps);
       f(parameter + ".exp_avg", self.moments_[i].first, like);
       f(parameter + ".exp_avg_sq", self.moments_[i].second, like);

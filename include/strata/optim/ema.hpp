@@ -6,7 +6,7 @@
 //     ema.update();
 //     { auto swapped = ema.swap(); test(net); }      // the network holds the averages until the brace
 //
-// The network must outlive the average and must not move.
+// The network must outlive the average and must not move: an Error when the average is used next.
 #pragma once
 
 #include <algorithm>
@@ -40,8 +40,8 @@ class ExponentialMovingAverage {
                   "strata: ExponentialMovingAverage wants a network that is not const");
     detail::check_option(options.decay >= 0 && options.decay <= 1, "ExponentialMovingAverage", "decay", options.decay,
                          "[0, 1]");
-    for_each_averaged(net, [&](const std::string& name, AnyTensor& value) {
-      averages_.push_back({name, &value, detail::clone(value)});
+    for_each_averaged(net, [&](const std::string& name, auto& leaf) {
+      averages_.push_back({name, {"ExponentialMovingAverage", name, leaf, leaf.any_value()}, detail::clone(leaf.any_value())});
     });
     if (averages_.empty()) throw ValueError("ExponentialMovingAverage: the network has no parameters");
   }
@@ -52,7 +52,7 @@ class ExponentialMovingAverage {
   void update() {
     if (swapped_) throw Error("ExponentialMovingAverage::update: the network holds the averages; end the swap first");
     const double decay = this->decay();
-    for (const Average& average : averages_) check(average, *average.value);
+    for (const Average& average : averages_) check_average(average, *average.value);
     for (Average& average : averages_)
       std::visit(
           [&]<class T>(Tensor<T>& mean) {
@@ -76,7 +76,7 @@ class ExponentialMovingAverage {
   template <class Net>
   void copy_to(Net& net) const {
     std::vector<std::pair<std::string, AnyTensor*>> targets;
-    for_each_averaged(net, [&](const std::string& name, AnyTensor& value) { targets.emplace_back(name, &value); });
+    for_each_averaged(net, [&](const std::string& name, auto& leaf) { targets.emplace_back(name, &leaf.any_value()); });
     if (targets.size() != averages_.size())
       throw Error(concat("ExponentialMovingAverage::copy_to: the network has ", targets.size(),
                          " tensors, the average ", averages_.size()));
@@ -84,7 +84,7 @@ class ExponentialMovingAverage {
       if (targets[i].first != averages_[i].name)
         throw Error(concat("ExponentialMovingAverage::copy_to: '", targets[i].first, "' of the network meets '",
                            averages_[i].name, "' of the average"));
-      check(averages_[i], *targets[i].second);
+      check_average(averages_[i], *targets[i].second);
     }
     for (std::size_t i = 0; i < targets.size(); ++i)
       std::visit(
@@ -107,7 +107,7 @@ class ExponentialMovingAverage {
   /// The network holds the averages until the returned scope ends.
   [[nodiscard]] Swap swap() {
     if (swapped_) throw Error("ExponentialMovingAverage::swap: the network holds the averages already");
-    for (const Average& average : averages_) check(average, *average.value);
+    for (const Average& average : averages_) check_average(average, *average.value);
     return Swap(*this);
   }
 
@@ -127,7 +127,7 @@ class ExponentialMovingAverage {
  private:
   struct Average {
     std::string name;
-    AnyTensor* value;
+    detail::LeafPointer<AnyTensor> value;
     AnyTensor average;
   };
 
@@ -136,11 +136,11 @@ class ExponentialMovingAverage {
     for_each_tensor(net, [&](const std::string& name, auto& leaf) {
       if constexpr (std::is_same_v<std::remove_cvref_t<decltype(leaf)>, Buffer>)
         if (!options_.use_buffers) return;
-      f(name, leaf.any_value());
+      f(name, leaf);
     });
   }
 
-  static void check(const Average& average, const AnyTensor& value) {
+  static void check_average(const Average& average, const AnyTensor& value) {
     if (value.index() != average.average.index() || detail::shape_of(value) != detail::shape_of(average.average))
       throw Error(concat("ExponentialMovingAverage: '", average.name, "' has another type or shape than its average: ",
                          detail::shape_of(value).str(), " and ", detail::shape_of(average.average).str()));
@@ -148,6 +148,7 @@ class ExponentialMovingAverage {
 
   void exchange(bool swapped) {
     for (Average& average : averages_) {
+      if (!average.value.there()) continue;  // at the end of a swap, whose network is gone
       const Device device = detail::tensor_device(*average.value);  // the average may be where the network was before
       if (detail::tensor_device(average.average) != device) average.average = detail::move_to(average.average, device);
       std::swap(*average.value, average.average);

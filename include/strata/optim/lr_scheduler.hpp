@@ -114,8 +114,8 @@ struct PolynomialSchedule {
   }
 };
 
-/// CosineAnnealingSchedule from its beginning again and again: after t_0 steps, then after t_mult times as many as before,
-/// and so on (Loshchilov and Hutter, 2017).
+/// CosineAnnealingSchedule from its beginning again and again: after t_0 steps, then after t_mult times as many as
+/// before, and so on (Loshchilov and Hutter, 2017).
 struct CosineAnnealingWarmRestartsSchedule {
   std::int64_t t_0 = 0;
   std::int64_t t_mult = 1;
@@ -137,9 +137,9 @@ struct CosineAnnealingWarmRestartsSchedule {
 };
 
 /// Up from max_lr / div_factor to max_lr in the first pct_start of the steps, and down to max_lr / (div_factor *
-/// final_div_factor) at step total_steps - 1, both along half a cosine (Smith and Topin, 2018). A step is usually a batch.
-/// The optimiser's own learning rate is not used, and its momentum stays as it is. Throws ValueError for a step beyond
-/// total_steps.
+/// final_div_factor) at step total_steps - 1, both along half a cosine (Smith and Topin, 2018). A step is usually a
+/// batch. The optimiser's own learning rate is not used, and its momentum stays as it is. Throws ValueError for a step
+/// beyond total_steps.
 struct OneCycleSchedule {
   double max_lr = 0;
   std::int64_t total_steps = 0;
@@ -203,8 +203,8 @@ class Scheduler {
   double lr() const { return optimizer_->lr(); }
   /// The learning rate that the schedule starts from.
   double base_lr() const { return base_lr_; }
-  /// Another one, as if it had been the optimiser's from the beginning: the present step's follows from it at once. After
-  /// load_checkpoint this is how a run goes on with another learning rate, or under a schedule of other options.
+  /// Another one, as if it had been the optimiser's from the beginning: the present step's follows from it at once.
+  /// After load_checkpoint this is how a run goes on with another learning rate, or under a schedule of other options.
   void set_base_lr(double lr) {
     optimizer_->set_lr(schedule_(lr, step_));
     base_lr_ = lr;

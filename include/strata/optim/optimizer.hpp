@@ -5,8 +5,9 @@
 //     pass.backward(loss);
 //     sgd.step();
 //
-// An optimiser keeps pointers to the network's parameters: the network must outlive it and must not move, and members
-// must not be added to it afterwards.
+// An optimiser keeps pointers to the network's parameters: the network must outlive it and must not move, which is an Error
+// when the optimiser is used next, and members must not be added to it afterwards. Assigning to the network, as when the best
+// weights so far are put back, changes its numbers only.
 //
 // State that a checkpoint keeps is given as one list, from which saving and loading both follow:
 //
@@ -17,8 +18,11 @@
 // exists (an AnyTensor of shape (0) is state that is not there yet).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -112,7 +116,7 @@ class Optimizer {
  protected:
   struct Slot {
     std::string name;
-    Parameter* parameter;
+    detail::LeafPointer<Parameter> parameter;
   };
 
   template <class Net>
@@ -120,13 +124,14 @@ class Optimizer {
     static_assert(!std::is_const_v<Net>, "strata: an optimiser changes its network, so the network must not be const");
     static_assert(detail::holds_state<Net>,
                   "strata: an optimiser wants a network: a type with parameters and a visit() that lists its members");
-    for_each_parameter(net, [&](const std::string& name, Parameter& p) { slots_.push_back({name, &p}); });
+    for_each_parameter(net, [&](const std::string& name, Parameter& p) { slots_.push_back({name, {who_, name, p, p}}); });
+    check_listed_once();
     if (slots_.empty()) throw ValueError(concat(who_, ": the network has no parameters, so there is nothing to learn"));
     set_lr(lr);
   }
   ~Optimizer() = default;
 
-  const std::vector<Slot>& slots() const { return slots_; }
+  const std::vector<Slot>& parameter_slots() const { return slots_; }
 
   /// Calls update(index, value, grad) for every parameter to be changed, as Tensor<float> or Tensor<double>.
   /// fits(index, value) says whether the state kept for a parameter has its present type. Everything is checked before
@@ -138,7 +143,7 @@ class Optimizer {
       Parameter& parameter = *slots_[i].parameter;
       if (!parameter.requires_grad) continue;
       any = true;
-      check(slots_[i].name, parameter);
+      check_parameter(slots_[i].name, parameter);
       if (!fits(i, parameter.any_value()))
         throw Error(concat(who_, "::step: '", slots_[i].name, "' changed its type or shape since the last step: ",
                            "convert a network before its optimiser is made"));
@@ -154,7 +159,17 @@ class Optimizer {
   double lr_ = 0;
 
  private:
-  void check(const std::string& name, Parameter& parameter) const {
+  void check_listed_once() const {
+    std::vector<std::pair<const Parameter*, const std::string*>> places;
+    for (const Slot& slot : slots_) places.emplace_back(&*slot.parameter, &slot.name);
+    std::stable_sort(places.begin(), places.end(), [](const auto& a, const auto& b) { return std::less<>()(a.first, b.first); });
+    const auto twice = std::adjacent_find(places.begin(), places.end(), [](const auto& a, const auto& b) { return a.first == b.first; });
+    if (twice != places.end())
+      throw Error(concat(who_, ": '", *twice->second, "' and '", *std::next(twice)->second, "' are one parameter, which would be "
+                         "changed twice in a step: a network's lists must name each member once"));
+  }
+
+  void check_parameter(const std::string& name, Parameter& parameter) const {
     if (parameter.any_value().index() > 1) throw Error(concat(who_, "::step: '", name, "' does not hold floats"));
     if (on_accelerator(parameter.device()) && parameter.any_value().index() != 0) detail::throw_not_float(parameter.device());
     if (!parameter.has_grad()) {

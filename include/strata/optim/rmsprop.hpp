@@ -26,7 +26,7 @@ class RMSprop : public Optimizer {
   /// Throws ValueError for options out of their range and for a network without parameters.
   template <class Net>
   explicit RMSprop(Net& net, const RMSpropOptions& options = {})
-      : Optimizer(net, "RMSprop", options.lr, options.allow_unused), options_(options), averages_(slots().size()) {
+      : Optimizer(net, "RMSprop", options.lr, options.allow_unused), options_(options), averages_(parameter_slots().size()) {
     using detail::check_option;
     check_option(options.alpha >= 0 && options.alpha < 1, "RMSprop", "alpha", options.alpha, "[0, 1)");
     check_option(detail::finite_and_not_negative(options.eps), "RMSprop", "eps", options.eps, "a number of at least 0");
@@ -38,7 +38,7 @@ class RMSprop : public Optimizer {
   /// Changes every trainable parameter by its gradient. Throws Error, naming the parameter, when one got no gradient, and
   /// DeviceError when one is on an accelerator; then none is changed.
   void step() {
-    for (const Slot& slot : slots())
+    for (const Slot& slot : parameter_slots())
       if (slot.parameter->requires_grad && on_accelerator(slot.parameter->device()))
         throw DeviceError(concat("RMSprop::step: '", slot.name, "' is on ", slot.parameter->device().str(),
                                  ", and RMSprop runs on the CPU only: use SGD, Adam or AdamW there"));
@@ -66,9 +66,9 @@ class RMSprop : public Optimizer {
   static constexpr std::string_view state_name = "rmsprop";
   static void state(auto& self, auto&& f) {
     f("lr", self.lr_);
-    for (std::size_t i = 0; i < self.slots().size(); ++i) {
-      const std::string& parameter = self.slots()[i].name;
-      const AnyTensor& like = self.slots()[i].parameter->any_value();
+    for (std::size_t i = 0; i < self.parameter_slots().size(); ++i) {
+      const std::string& parameter = self.parameter_slots()[i].name;
+      const AnyTensor& like = self.parameter_slots()[i].parameter->any_value();
       f(parameter + ".square_avg", self.averages_[i].square, like);
       f(parameter + ".grad_avg", self.averages_[i].gradient, like);
       f(parameter + ".momentum_buffer", self.averages_[i].momentum, like);

@@ -28,7 +28,7 @@ class SGD : public Optimizer {
   /// Throws ValueError for options out of their range and for a network without parameters.
   template <class Net>
   explicit SGD(Net& net, const SGDOptions& options = {})
-      : Optimizer(net, "SGD", options.lr, options.allow_unused), options_(options), velocity_(slots().size()) {
+      : Optimizer(net, "SGD", options.lr, options.allow_unused), options_(options), velocity_(parameter_slots().size()) {
     using detail::check_option;
     check_option(options.momentum >= 0 && options.momentum < 1, "SGD", "momentum", options.momentum, "[0, 1)");
     check_option(options.dampening >= 0 && options.dampening <= 1, "SGD", "dampening", options.dampening, "[0, 1]");
@@ -67,8 +67,8 @@ class SGD : public Optimizer {
   static constexpr std::string_view state_name = "sgd";
   static void state(auto& self, auto&& f) {
     f("lr", self.lr_);
-    for (std::size_t i = 0; i < self.slots().size(); ++i)
-      f(self.slots()[i].name + ".velocity", self.velocity_[i], self.slots()[i].parameter->any_value());
+    for (std::size_t i = 0; i < self.parameter_slots().size(); ++i)
+      f(self.parameter_slots()[i].name + ".velocity", self.velocity_[i], self.parameter_slots()[i].parameter->any_value());
   }
 
  private:

@@ -6,7 +6,9 @@
 // Values are floats, by custom in [0, 1]. Memory is N, H, W, C. Like a Tensor, an Image is a handle: clone() copies.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "strata/tensor/tensor.hpp"
 
@@ -44,7 +46,8 @@ class Image {
   std::int64_t n() const { return shape().n(); }
   std::int64_t h() const { return shape().h(); }
   std::int64_t w() const { return shape().w(); }
-  const Shape& shape() const { return tensor_.shape(); }
+  const Shape& shape() const& { return tensor_.shape(); }
+  Shape shape() const&& { return tensor_.shape(); }
   std::int64_t size() const { return tensor_.size(); }
   bool empty() const { return tensor_.empty(); }
   Device device() const { return tensor_.device(); }
@@ -52,15 +55,23 @@ class Image {
   /// The same images on another device: this handle where they are there already, else a copy. (kernels/transfer.hpp)
   Image to(Device device) const { return Image(tensor_.to(device)); }
 
-  T* data() { return tensor_.data(); }
-  const T* data() const { return tensor_.data(); }
-  std::span<T> span() { return tensor_.span(); }
-  std::span<const T> span() const { return tensor_.span(); }
-  Tensor<T>& tensor() { return tensor_; }
-  const Tensor<T>& tensor() const { return tensor_; }
+  T* data() & { return tensor_.data(); }
+  const T* data() const& { return tensor_.data(); }
+  std::span<T> span() & { return tensor_.span(); }
+  std::span<const T> span() const& { return tensor_.span(); }
+  Tensor<T>& tensor() & { return tensor_; }
+  const Tensor<T>& tensor() const& { return tensor_; }
+  /// Of a temporary: what is given keeps the numbers (tensor/held_numbers.hpp).
+  HeldNumbers<T> data() && { return std::move(tensor_).data(); }
+  HeldNumbers<const T> data() const&& { return std::move(tensor_).data(); }
+  HeldNumbers<T> span() && { return std::move(tensor_).span(); }
+  HeldNumbers<const T> span() const&& { return std::move(tensor_).span(); }
+  Tensor<T> tensor() && { return std::move(tensor_); }
+  Tensor<T> tensor() const&& { return tensor_; }
 
-  T& operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) { return data()[offset(n, c, y, x)]; }
-  const T& operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) const { return data()[offset(n, c, y, x)]; }
+  T& operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) & { return data()[offset(n, c, y, x)]; }
+  const T& operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) const& { return data()[offset(n, c, y, x)]; }
+  T operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) const&& { return data()[offset(n, c, y, x)]; }
 
   Image clone() const { return Image(tensor_.clone()); }
 
@@ -71,6 +82,18 @@ class Image {
 
   Tensor<T> tensor_;
 };
+
+/// Values below low become low, above high become high. Throws ValueError for low > high. (Of a value in a pass:
+/// autograd/expression.hpp.)
+template <int C, class T>
+Image<C, T> clamp(const Image<C, T>& image, double low = 0, double high = 1) {
+  if (!(low <= high)) throw ValueError(concat("clamp: low ", low, " must not be above high ", high));
+  image.tensor().require_host("clamp");
+  Image<C, T> out(image.n(), image.h(), image.w());
+  std::transform(image.data(), image.data() + image.size(), out.data(),
+                 [&](T value) { return std::clamp(value, static_cast<T>(low), static_cast<T>(high)); });
+  return out;
+}
 
 /// The class a labelled image belongs to, counted from 0.
 using Label = std::int64_t;

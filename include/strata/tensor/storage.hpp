@@ -21,10 +21,15 @@
 #include <utility>
 
 #include "strata/core/error.hpp"
+#include "strata/core/fork.hpp"
 #include "strata/tensor/device.hpp"
+#include "strata/tensor/watch.hpp"
 
 #if defined(__linux__)
 #include <sys/mman.h>
+#endif
+#if defined(__GLIBC__)
+#include <malloc.h>
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -48,6 +53,8 @@ class MemorySource {
   /// At least 64-byte aligned; throws std::bad_alloc or DeviceError when there is none left.
   virtual void* allocate(std::size_t bytes) = 0;
   virtual void deallocate(void* memory, std::size_t bytes) noexcept = 0;
+  /// Gives to the system what it keeps of deallocated memory.
+  virtual void trim() noexcept {}
 };
 
 class HostMemory final : public MemorySource {
@@ -66,6 +73,14 @@ class HostMemory final : public MemorySource {
   }
 
   void deallocate(void* memory, std::size_t) noexcept override { std::free(memory); }
+
+  // What the C library keeps is soon used again while sizes change, and taking it anew from the system costs some percent of
+  // a small network's time: so it is returned here and not by deallocate.
+  void trim() noexcept override {
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
+  }
 };
 
 class MemoryPool;
@@ -78,6 +93,7 @@ struct Block {
   MemoryPool* pool = nullptr;
   std::atomic<int> handles{0};
   Block* next = nullptr;  // in the pool's list of free blocks
+  Watch watch;
 };
 }  // namespace detail
 
@@ -96,7 +112,21 @@ class Storage {
   ~Storage() { release(); }
 
   explicit operator bool() const { return block_ != nullptr; }
-  void* data() const { return block_ ? block_->data : nullptr; }
+  void* data() const& { return block_ ? block_->data : nullptr; }
+  void* data() const&& = delete;  // the last handle of a block gives it back: name it first
+  /// The same for who may write: where a backward pass is to read the block again, what lies there is noted first.
+  void* data_to_write() const {
+    if (block_ && block_->watch.on.load(std::memory_order_relaxed)) [[unlikely]] block_->watch.before_write(block_->data);
+    return data();
+  }
+  /// From here to unwatch() it shows whether the numbers have changed: see tensor/watch.hpp. For no block, nothing does.
+  std::uint32_t watch() const { return block_ ? block_->watch.begin(block_->data) : 0; }
+  void unwatch() const noexcept {
+    if (block_) block_->watch.end();
+  }
+  bool unchanged_since(std::uint32_t version) const { return !block_ || block_->watch.version_of(block_->data) == version; }
+  /// Whether both are handles on one block.
+  bool same_block(const Storage& other) const { return block_ == other.block_; }
   std::size_t capacity() const { return block_ ? block_->capacity : 0; }
   inline Device device() const;
   /// The pool it is of; the host's for no block.
@@ -118,13 +148,14 @@ class MemoryPool {
   explicit MemoryPool(MemorySource& source) : source_(source) {}
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
-  ~MemoryPool() { trim(); }
+  ~MemoryPool() { free_unused(); }
 
   /// What a request of `bytes` takes: rounded up to one of eight classes per power of two, 64 bytes at least.
   static constexpr std::size_t block_bytes(std::size_t bytes) { return class_bytes(class_of(bytes)); }
 
   /// An uninitialised block of at least `bytes` bytes. One that will be held for long is taken no larger than
-  /// block_bytes(bytes); others may be up to 1.5 times as large.
+  /// block_bytes(bytes); others may be up to 1.5 times as large. Throws OutOfMemory, or what the source throws, when there is
+  /// none even with the free blocks given back.
   Storage take(std::size_t bytes, bool for_long = false) {
     const int wanted = class_of(bytes);
     const std::lock_guard lock(guard_);
@@ -139,13 +170,21 @@ class MemoryPool {
     most_live_ = std::max(most_live_, live_bytes_);
     peak_bytes_ = std::max(peak_bytes_, live_bytes_);
     block->handles.store(1, std::memory_order_relaxed);
+    block->watch.bytes = on_host() ? bytes : detail::Watch::unreadable;
     unpoison(block, bytes);
     return Storage(block);
   }
 
-  /// Gives the free blocks back to the system. A pool does so itself when the system has no more, and when it would come to
-  /// hold more than twice what was ever in use at once.
+  /// Gives the free blocks back to the system, and what the C library keeps of earlier ones.
   void trim() {
+    free_unused();
+    const std::lock_guard lock(guard_);
+    source_.trim();
+  }
+
+  /// Frees the free blocks, for requests of other sizes: the C library may keep their memory. A pool does so itself when the
+  /// system has no more, and when it would come to hold more than twice what was ever in use at once.
+  void free_unused() {
     const std::lock_guard lock(guard_);
     trim_locked();
     most_live_ = live_bytes_;
@@ -175,7 +214,7 @@ class MemoryPool {
 
   static constexpr int class_of(std::size_t bytes) {
     if (bytes <= 64) return 0;
-    if (bytes > (std::size_t{1} << 62)) throw std::bad_alloc();
+    if (bytes > (std::size_t{1} << 62)) throw OutOfMemory(bytes, "memory", 0);
     const int log = int(std::bit_width(bytes - 1)) - 1;  // 2^log < bytes <= 2^(log+1)
     const std::size_t step = std::size_t{1} << (log - 3);
     return 8 * (log - 6) + int((bytes - (std::size_t{1} << log) + step - 1) / step);
@@ -204,9 +243,13 @@ class MemoryPool {
     try {
       block->data = source_.allocate(block->capacity);
     } catch (const std::exception&) {
-      if (free_bytes_ == 0) throw;
       trim_locked();
-      block->data = source_.allocate(block->capacity);
+      source_.trim();
+      try {
+        block->data = source_.allocate(block->capacity);
+      } catch (const std::bad_alloc&) {
+        throw OutOfMemory(block->capacity, device().str().c_str(), live_bytes_);
+      }
     }
     ++fresh_blocks_;
     return block.release();
@@ -254,7 +297,7 @@ class MemoryPool {
   }
 
   MemorySource& source_;
-  mutable std::mutex guard_;
+  mutable detail::ForkSafeMutex guard_;
   std::array<detail::Block*, std::size_t(class_count)> free_{};
   std::size_t live_bytes_ = 0, free_bytes_ = 0, peak_bytes_ = 0, fresh_blocks_ = 0;
   std::size_t most_live_ = 0;  // as peak_bytes_, since trim
@@ -268,14 +311,15 @@ inline void Storage::release() noexcept {
   block_ = nullptr;
 }
 
+namespace detail {
+struct HostPool {
+  HostMemory source;
+  MemoryPool pool{source};
+};
+}  // namespace detail
+
 /// The process's pool of host memory. It is never destroyed, so that tensors with static lifetime stay valid.
-inline MemoryPool& cpu_pool() {
-  static MemoryPool& pool = *[] {
-    static HostMemory source;
-    return new MemoryPool(source);
-  }();
-  return pool;
-}
+inline MemoryPool& cpu_pool() { return detail::lasting<detail::HostPool>().pool; }
 
 inline MemoryPool& Storage::pool() const { return block_ ? *block_->pool : cpu_pool(); }
 
@@ -283,9 +327,10 @@ inline MemoryPool& Storage::pool() const { return block_ ? *block_->pool : cpu_p
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(std::size_t count) : storage_(cpu_pool().take(count * sizeof(T))) {}
-  T* data() { return static_cast<T*>(storage_.data()); }
-  const T* data() const { return static_cast<const T*>(storage_.data()); }
+  explicit Scratch(std::size_t count) : storage_(cpu_pool().take(count > SIZE_MAX / sizeof(T) ? SIZE_MAX : count * sizeof(T))) {}
+  T* data() & { return static_cast<T*>(storage_.data()); }
+  const T* data() const& { return static_cast<const T*>(storage_.data()); }
+  const T* data() const&& = delete;  // it ends with this line
   T& operator[](std::size_t index) { return data()[index]; }
 
  private:

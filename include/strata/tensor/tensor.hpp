@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "strata/core/shape.hpp"
+#include "strata/tensor/held_numbers.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -47,7 +48,8 @@ class Tensor {
   }
   static Tensor zeros(const Shape& shape) { return full(shape, T(0)); }
 
-  const Shape& shape() const { return shape_; }
+  const Shape& shape() const& { return shape_; }
+  Shape shape() const&& { return shape_; }
   std::int64_t size() const { return shape_.size(); }
   bool empty() const { return shape_.size() == 0; }
   Device device() const { return storage_.device(); }
@@ -61,11 +63,21 @@ class Tensor {
     if (device().kind != DeviceKind::cpu) detail::throw_not_on_host(what, device());
   }
 
-  /// The numbers, in memory of device(): those of an accelerator are not for the host to read.
-  T* data() { return static_cast<T*>(storage_.data()); }
-  const T* data() const { return static_cast<const T*>(storage_.data()); }
-  std::span<T> span() { return {data(), std::size_t(size())}; }
-  std::span<const T> span() const { return {data(), std::size_t(size())}; }
+  /// The numbers, in memory of device(): those of an accelerator are not for the host to read. A tensor that is not const
+  /// gives them to write: where a training pass has read them, backward() then looks whether they are what they were.
+  T* data() & { return static_cast<T*>(storage_.data_to_write()); }
+  const T* data() const& { return static_cast<const T*>(storage_.data()); }
+  std::span<T> span() & { return {data(), std::size_t(size())}; }
+  std::span<const T> span() const& { return {data(), std::size_t(size())}; }
+  /// Those of a temporary, which live on in what is given: no pointer (tensor/held_numbers.hpp).
+  HeldNumbers<T> data() && { return {storage_, data(), std::size_t(size())}; }
+  HeldNumbers<const T> data() const&& { return {storage_, data(), std::size_t(size())}; }
+  HeldNumbers<T> span() && { return {storage_, data(), std::size_t(size())}; }
+  HeldNumbers<const T> span() const&& { return {storage_, data(), std::size_t(size())}; }
+
+  /// The block of memory they lie in.
+  const Storage& storage() const& { return storage_; }
+  Storage storage() const&& { return storage_; }
 
   void fill(T value) {
     require_host("Tensor::fill");

@@ -62,16 +62,16 @@ constexpr std::int64_t crc32_power(int power) {
   __m128i sums[4];
   for (std::size_t i = 0; i < 4; ++i) sums[i] = block(i * sizeof(__m128i));
   sums[0] = _mm_xor_si128(sums[0], _mm_cvtsi32_si128(int(crc)));
-  const __m128i far = _mm_set_epi64x(far_high, far_low);
+  const __m128i far_fold = _mm_set_epi64x(far_high, far_low);
   std::size_t at = step;
   for (; at + step <= bytes.size(); at += step)
     for (std::size_t i = 0; i < 4; ++i)
-      sums[i] = _mm_xor_si128(block(at + i * sizeof(__m128i)), _mm_xor_si128(_mm_clmulepi64_si128(sums[i], far, 0x00),
-                                                                            _mm_clmulepi64_si128(sums[i], far, 0x11)));
-  const __m128i near = _mm_set_epi64x(near_high, near_low);
+      sums[i] = _mm_xor_si128(block(at + i * sizeof(__m128i)), _mm_xor_si128(_mm_clmulepi64_si128(sums[i], far_fold, 0x00),
+                                                                            _mm_clmulepi64_si128(sums[i], far_fold, 0x11)));
+  const __m128i near_fold = _mm_set_epi64x(near_high, near_low);
   for (std::size_t i = 1; i < 4; ++i)
-    sums[i] = _mm_xor_si128(sums[i], _mm_xor_si128(_mm_clmulepi64_si128(sums[i - 1], near, 0x00),
-                                                   _mm_clmulepi64_si128(sums[i - 1], near, 0x11)));
+    sums[i] = _mm_xor_si128(sums[i], _mm_xor_si128(_mm_clmulepi64_si128(sums[i - 1], near_fold, 0x00),
+                                                   _mm_clmulepi64_si128(sums[i - 1], near_fold, 0x11)));
   std::array<unsigned char, sizeof(__m128i)> last;
   _mm_storeu_si128(reinterpret_cast<__m128i*>(last.data()), sums[3]);
   return crc32_by_tables(crc32_by_tables(0, last), bytes.subspan(at));

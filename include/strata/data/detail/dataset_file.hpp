@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <new>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -29,16 +30,18 @@ inline std::filesystem::path find_dataset_file(std::string_view who, const std::
                          "; get them and give their folder as ", who, "'s .root"));
 }
 
-/// parse(bytes) of the file. What is wrong with it is a FileError with its path.
+/// parse(bytes) of the file. What is wrong with it, or that memory does not hold it, is a FileError with its path.
 template <class Parse>
 auto parse_dataset_file(const std::filesystem::path& path, Parse parse) {
   constexpr std::uintmax_t limit = std::uintmax_t{1} << 31;
-  std::vector<unsigned char> bytes = read_bytes(path, limit);
   try {
+    std::vector<unsigned char> bytes = read_bytes(path, limit);
     if (bytes.size() == limit) throw BadImage("it is larger than 2 GiB");
     return parse(std::move(bytes));
   } catch (const BadImage& problem) {
     throw FileError(concat(path.string(), ": cannot read the data set: ", problem.what()));
+  } catch (const std::bad_alloc&) {
+    throw FileError(concat(path.string(), ": cannot read the data set: there is not enough memory"));
   }
 }
 

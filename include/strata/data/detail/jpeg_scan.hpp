@@ -63,7 +63,7 @@ class JpegBits {
 
   std::uint32_t symbol(const JpegCode& code) {
     if (count_ < 32) fill();
-    const std::uint32_t entry = code.fast_[std::size_t(bits_ >> (64 - JpegCode::fast_bits))];
+    const std::uint32_t entry = code.fast_[bits_ >> (64 - JpegCode::fast_bits)];
     if (entry != 0) {
       skip(entry >> 8 & 0xFF);
       return entry & 0xFF;
@@ -79,7 +79,7 @@ class JpegBits {
   /// The next symbol, with the bits of its value passed over.
   std::uint32_t symbol_and_value(const JpegCode& code) {
     if (count_ < 32) fill();
-    const std::uint32_t entry = code.fast_[std::size_t(bits_ >> (64 - JpegCode::fast_bits))];
+    const std::uint32_t entry = code.fast_[bits_ >> (64 - JpegCode::fast_bits)];
     if (entry != 0) {
       skip(entry >> 16);
       return entry & 0xFF;

@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "strata/core/random.hpp"
+#include "strata/core/rounded.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
@@ -25,20 +26,20 @@ class Leaf {
       xx_ = cosine * cosine / (a * a) + sine * sine / (b * b);
       yy_ = sine * sine / (a * a) + cosine * cosine / (b * b);
       xy_ = cosine * sine * (1 / (a * a) - 1 / (b * b));
-      reach_ = std::sqrt(a * a * sine * sine + b * b * cosine * cosine);
+      reach_ = std::sqrt(rounded(a * a * sine * sine) + rounded(b * b * cosine * cosine));
     } else {
       const bool rectangle = kind < 0.75f;
       sides_ = rectangle ? 4 : 3 + int(rng.below(5));
       const float flat = rectangle ? rng.uniform(0.1f, 1.0f) : 1.0f;
       const float turn = 2 * std::numbers::pi_v<float> / float(sides_);
       for (int side = 0; side < sides_; ++side) {
-        const float jitter = rectangle ? 0.0f : rng.uniform(-0.3f, 0.3f) * turn;
-        const float direction = angle_ + float(side) * turn + jitter;
+        const float jitter = rectangle ? 0.0f : rounded(rng.uniform(-0.3f, 0.3f) * turn);
+        const float direction = angle_ + rounded(float(side) * turn) + jitter;
         normal_x_[side] = std::cos(direction);
         normal_y_[side] = std::sin(direction);
-        distance_[side] = rectangle ? (side % 2 ? radius * flat : radius) : radius * rng.uniform(0.5f, 1.0f);
+        distance_[side] = rounded(radius * (!rectangle ? rng.uniform(0.5f, 1.0f) : side % 2 ? flat : 1.0f));
       }
-      reach_ = 3 * radius;  // corners reach beyond the sides' distance; sharper ones are cut
+      reach_ = rounded(3 * radius);  // corners reach beyond the sides' distance; sharper ones are cut
     }
   }
 
@@ -57,7 +58,8 @@ class Leaf {
     const float dy = float(y) - y_;
     float low = -reach_, high = reach_;
     if (sides_ == 0) {
-      const float half = xy_ * dy, rest = half * half - xx_ * (yy_ * dy * dy - 1);
+      const float half = rounded(xy_ * dy);
+      const float rest = rounded(half * half) - rounded(xx_ * (rounded(yy_ * dy * dy) - 1));
       if (rest <= 0) {
         begin = end = 0;
         return;
@@ -67,7 +69,7 @@ class Leaf {
       high = (-half + root) / xx_;
     }
     for (int side = 0; side < sides_; ++side) {
-      const float room = distance_[side] - normal_y_[side] * dy;  // normal_x dx <= room
+      const float room = distance_[side] - rounded(normal_y_[side] * dy);  // normal_x dx <= room
       if (normal_x_[side] > 1e-6f)
         high = std::min(high, room / normal_x_[side]);
       else if (normal_x_[side] < -1e-6f)

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "strata/core/random.hpp"
+#include "strata/core/rounded.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
@@ -21,17 +22,17 @@ class NoiseTile {
       const float amplitude = std::pow(float(cell), 1 - rough);
       const int grid = side / cell;
       std::vector<float> knots(std::size_t(grid * grid));
-      for (float& knot : knots) knot = amplitude * rng.uniform(-1, 1);
+      for (float& knot : knots) knot = rounded(amplitude * rng.uniform(-1, 1));
       for (int y = 0; y < side; ++y)
         for (int x = 0; x < side; ++x) {
           const int gy = y / cell, gx = x / cell;
           const float fy = float(y % cell) / float(cell), fx = float(x % cell) / float(cell);
           const auto knot = [&](int i, int j) { return knots[std::size_t((i % grid) * grid + j % grid)]; };
-          values_[std::size_t(y * side + x)] += (1 - fy) * ((1 - fx) * knot(gy, gx) + fx * knot(gy, gx + 1)) +
-                                                fy * ((1 - fx) * knot(gy + 1, gx) + fx * knot(gy + 1, gx + 1));
+          const auto row = [&](int i) { return rounded((1 - fx) * knot(i, gx)) + rounded(fx * knot(i, gx + 1)); };
+          values_[std::size_t(y * side + x)] += rounded((1 - fy) * row(gy)) + rounded(fy * row(gy + 1));
         }
     }
-    for (const float value : values_) squares += value * value;
+    for (const float value : values_) squares += rounded(value * value);
     const float scale = 1 / std::sqrt(squares / float(side * side) + 1e-12f);
     for (float& value : values_) value *= scale;
   }

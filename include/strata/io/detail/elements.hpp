@@ -19,7 +19,7 @@ static_assert(std::endian::native == std::endian::little, "strata: files of weig
 
 /// IEEE 754 half precision.
 inline float half_to_float(std::uint16_t bits) {
-  const std::uint32_t sign = std::uint32_t(bits & 0x8000u) << 16;
+  const std::uint32_t sign = (bits & 0x8000u) << 16;
   const std::uint32_t exponent = (bits >> 10) & 31u, mantissa = bits & 1023u;
   if (exponent == 0) {
     const float value = float(mantissa) * 0x1p-24f;
@@ -32,7 +32,7 @@ inline float bfloat_to_float(std::uint16_t bits) { return std::bit_cast<float>(s
 
 constexpr bool is_integer(DType type) {
   return type == DType::i64 || type == DType::i32 || type == DType::i16 || type == DType::i8 || type == DType::u8 ||
-         type == DType::boolean;
+         type == DType::u16 || type == DType::u32 || type == DType::boolean;
 }
 
 // The code below works on bytes and on types known at run time, not on templates: a program that reads one file should
@@ -52,6 +52,8 @@ inline std::int64_t load_integer(DType type, const std::byte* bytes) {
     case DType::i16: return load_as<std::int16_t>(bytes);
     case DType::i8: return load_as<std::int8_t>(bytes);
     case DType::u8: return load_as<std::uint8_t>(bytes);
+    case DType::u16: return load_as<std::uint16_t>(bytes);
+    case DType::u32: return load_as<std::uint32_t>(bytes);
     default: return load_as<std::uint8_t>(bytes) != 0;
   }
 }
@@ -103,6 +105,32 @@ inline void reorder(const Shape& shape, int width, const std::byte* from, std::b
         else
           std::memcpy(target, source, 8);
       }
+}
+
+/// How many elements lie between neighbours along each axis.
+using Stride = std::array<std::int64_t, std::size_t(Shape::max_rank)>;
+
+/// Elements of `width` bytes in PyTorch's order, from the stretch of memory that they lie in with these strides.
+inline std::vector<std::byte> gather(const Shape& shape, const Stride& stride, std::size_t width, std::vector<std::byte> span) {
+  std::int64_t dense = 1;
+  bool contiguous = true;
+  for (int axis = shape.rank(); axis-- > 0; dense *= shape[axis])
+    contiguous = contiguous && (shape[axis] <= 1 || stride[std::size_t(axis)] == dense);
+  if (contiguous || shape.size() == 0) return span;
+
+  Stride extent{1, 1, 1, 1}, step{};
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    extent[std::size_t(axis)] = shape[axis];
+    step[std::size_t(axis)] = stride[std::size_t(axis)];
+  }
+  std::vector<std::byte> out(std::size_t(shape.size()) * width);
+  std::byte* to = out.data();
+  for (std::int64_t a = 0; a < extent[0]; ++a)
+    for (std::int64_t b = 0; b < extent[1]; ++b)
+      for (std::int64_t c = 0; c < extent[2]; ++c)
+        for (std::int64_t d = 0; d < extent[3]; ++d, to += width)
+          std::memcpy(to, span.data() + std::size_t(a * step[0] + b * step[1] + c * step[2] + d * step[3]) * width, width);
+  return out;
 }
 
 inline DType dtype_of(const AnyTensor& tensor) {

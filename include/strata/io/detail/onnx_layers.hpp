@@ -27,9 +27,9 @@ namespace strata::inline STRATA_ABI {
 namespace detail {
 
 template <class M>
-inline constexpr bool is_linear = false;
+inline constexpr bool is_linear_layer = false;
 template <int In, int Out, bool Bias>
-inline constexpr bool is_linear<Linear<In, Out, Bias>> = true;
+inline constexpr bool is_linear_layer<Linear<In, Out, Bias>> = true;
 template <class M>
 inline constexpr bool is_flatten = false;
 template <int C, int H, int W>
@@ -144,7 +144,7 @@ auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
                               {x.tensor(module.weight), x.tensor(module.bias), x.tensor(module.running_mean),
                                x.tensor(module.running_var)},
                               {{"epsilon", float(Plain::eps)}, {"momentum", float(1 - Plain::momentum)}});
-  } else if constexpr (detail::is_linear<Plain>) {
+  } else if constexpr (detail::is_linear_layer<Plain>) {
     std::vector<std::string> tensors{x.tensor(module.weight)};
     if (module.bias.size() > 0) tensors.push_back(x.tensor(module.bias));
     return detail::flatten<C>(x).template node<Plain::io::out>("Gemm", std::move(tensors), {{"transB", std::int64_t{1}}});

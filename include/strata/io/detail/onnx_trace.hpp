@@ -232,6 +232,7 @@ OnnxGraph* graph_of(const BinaryNode<Function, A, B>& node) {
 
 /// An expression as nodes; autograd/expression.hpp calls it.
 template <class E>
+  requires std::is_same_v<typename E::value_type, OnnxSymbol>
 Var<E::channels, OnnxSymbol> symbolic_value(const E& expression) {
   return Var<E::channels, OnnxSymbol>(detail::onnx_node(detail::graph_of(expression), expression));
 }

@@ -1,7 +1,8 @@
 // Reads zip archives whose entries are stored without compression, as torch.save writes them. Others are listed too.
 //
 // The list of entries at the archive's end says where everything is; what else lies between the entries is not looked at.
-// Nothing is trusted: every offset is checked against the file's length, the list takes 64 MB at most.
+// Nothing is trusted: every offset is checked against the file's length, no two entries may share bytes (or reading all of them
+// could take any multiple of the file's length), nothing is ever decompressed, the list takes 64 MB at most.
 // Format: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3 (zip64).
 #pragma once
 
@@ -48,7 +49,11 @@ class ZipArchive {
     std::vector<std::byte> bytes(std::size_t(list.size));
     file.read(list.begin, bytes);
     std::span<const std::byte> rest = bytes;
-    while (!rest.empty()) rest = rest.subspan(read_entry(rest, list.begin));
+    std::vector<Range> ranges;
+    while (!rest.empty()) rest = rest.subspan(read_entry(rest, list.begin, ranges));
+    std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+    for (std::size_t i = 1; i < ranges.size(); ++i)
+      if (ranges[i].begin < ranges[i - 1].end) fail(concat("two of its entries share the bytes at ", ranges[i].begin));
     std::sort(entries_.begin(), entries_.end(), [](const Entry& a, const Entry& b) { return a.name < b.name; });
     for (std::size_t i = 1; i < entries_.size(); ++i)
       if (entries_[i].name == entries_[i - 1].name) fail(concat("has two entries named ", shown(entries_[i].name)));
@@ -65,7 +70,7 @@ class ZipArchive {
   }
 
   /// Reads the entry and throws FileError when its bytes are not those that were written.
-  void verify(const Entry& entry) const {
+  void verify_entry(const Entry& entry) const {
     if (entry.crc == 0 || !entry.stored) return;
     std::uint32_t crc = 0;
     std::vector<std::byte> chunk(std::size_t(std::min<std::uint64_t>(entry.size, 1 << 16)));
@@ -81,6 +86,10 @@ class ZipArchive {
  private:
   struct Place {
     std::uint64_t begin, size;
+  };
+  /// Bytes of an entry, its own header included.
+  struct Range {
+    std::uint64_t begin, end;
   };
   static constexpr std::uint64_t largest_list = 64'000'000;
   static constexpr std::uint32_t entry_mark = 0x02014b50, local_mark = 0x04034b50, end_mark = 0x06054b50,
@@ -131,7 +140,7 @@ class ZipArchive {
   }
 
   /// Reads the first entry of `list` and returns the bytes it takes there.
-  std::size_t read_entry(std::span<const std::byte> list, std::uint64_t list_begin) {
+  std::size_t read_entry(std::span<const std::byte> list, std::uint64_t list_begin, std::vector<Range>& ranges) {
     constexpr std::size_t fixed = 46;
     if (list.size() < fixed || little_endian<std::uint32_t>(list, 0) != entry_mark) fail("its list of entries is damaged");
     const std::size_t name = little_endian<std::uint16_t>(list, 28), extra = little_endian<std::uint16_t>(list, 30),
@@ -151,8 +160,13 @@ class ZipArchive {
     file_->read(header, local);
     if (little_endian<std::uint32_t>(local, 0) != local_mark)
       fail(concat("its entry ", shown(entry.name), " is not where it should be"));
-    entry.begin = header + local.size() + little_endian<std::uint16_t>(local, 26) + little_endian<std::uint16_t>(local, 28);
+    const std::uint64_t local_name = little_endian<std::uint16_t>(local, 26);
+    entry.begin = header + local.size() + local_name + little_endian<std::uint16_t>(local, 28);
+    std::string again(std::size_t(local_name), '\0');
+    if (local_name == name) file_->read(header + local.size(), std::as_writable_bytes(std::span(again)));
+    if (again != entry.name) fail(concat("its entry ", shown(entry.name), " has two names"));
     want_inside(entry.begin, stored, list_begin, concat("the entry ", shown(entry.name)));
+    ranges.push_back({header, entry.begin + stored});
     entries_.push_back(std::move(entry));
     return fixed + name + extra + comment;
   }
