@@ -150,6 +150,27 @@ struct BadName {
   auto operator()(st::Infer& pass, const auto& x) const { return conv(pass, x); }
 };
 
+/// A U-Net of five levels below the image, with shared layers.
+struct Levels {
+  using io = st::maps<1, 1>;
+  st::ConvTranspose2d<1, 1, 2> up;
+  st::Conv2d<2, 1> join;
+  static constexpr void visit(auto& self, auto&& f) {
+    f("up", self.up);
+    f("join", self.join);
+  }
+  auto operator()(st::Infer& pass, const auto& x) const {
+    auto h = st::as_var(x);
+    std::vector<decltype(h)> kept;
+    for (int level = 0; level < 5; ++level) {
+      kept.push_back(h);
+      h = st::MaxPool2d<2>()(pass, h);
+    }
+    for (; !kept.empty(); kept.pop_back()) h = join(pass, st::cat(pass, up(pass, h), kept.back()));
+    return h;
+  }
+};
+
 /// The convolution's output goes two ways, so its batch norm cannot be folded. And a module with a form of its own.
 struct Softplus {
   using io = st::maps<2, 2>;
@@ -300,6 +321,8 @@ TEST_CASE("what cannot be exported is an error") {
   st::Sequential<st::Flatten<1, 4, 4>, st::Linear<16, 2>> fixed;
   CHECK_THROWS_WITH_AS(st::export_onnx(folder / "fixed.onnx", fixed), doctest::Contains("OnnxOptions::sample_h"), st::ShapeError);
   CHECK_NOTHROW(st::export_onnx(folder / "fixed.onnx", fixed, {.sample_h = 4, .sample_w = 4}));
+  Levels levels;
+  CHECK_NOTHROW(st::export_onnx(folder / "levels.onnx", levels));  // the sample suits what halves an image five times
   BadName bad_name;
   CHECK_THROWS_WITH_AS(st::export_onnx(folder / "bad.onnx", bad_name), doctest::Contains("is called 'output'"), st::ValueError);
   st::to<double>(net);
