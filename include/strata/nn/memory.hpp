@@ -67,9 +67,10 @@ class MemorySink {
       return;
     }
     activations_ += output;
+    const std::size_t gone = is_conv_transpose2d<M> ? output : 0;  // its step back does not keep what it gave
     if (Training)
-      peak_ = std::max({peak_, activations_ + workspace.forward, activations_ + output + workspace.weight_gradient,
-                        activations_ + output + input + workspace.input_gradient});
+      peak_ = std::max({peak_, activations_ + workspace.forward, activations_ - gone + output + workspace.weight_gradient,
+                        activations_ - gone + output + input + workspace.input_gradient});
     else
       peak_ = std::max(peak_, input + output + workspace.forward + held());
     ++operations_;
