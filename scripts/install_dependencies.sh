@@ -9,7 +9,7 @@ set -euo pipefail
 
 packages=(g++ cmake ninja-build libstb-dev libcli11-dev)
 if [[ "${1:-}" == tests ]]; then
-  packages+=(doctest-dev libbenchmark-dev libprotozero-dev python3)
+  packages+=(doctest-dev libbenchmark-dev libprotozero-dev python3 strace)
 fi
 
 # The headers are also read with clang 16 or newer, whichever version the system has.
@@ -44,15 +44,17 @@ for package in "${packages[@]}"; do
 done
 want_clang=false
 if [[ "${1:-}" == tests ]] && ! has_new_clang; then want_clang=true; fi
-# The fuzzers want the runtime library of that clang's version. Where the system has no such package they are skipped.
+# The fuzzers want the runtime library of that clang's version, and one test its C++ library. Where the system has no such
+# packages they are skipped.
 if [[ "${1:-}" == tests && "$want_clang" == false ]]; then
   for clang in clang++ clang++-{16..21}; do
     version=$("$clang" -dumpversion 2>/dev/null) || continue
     version=${version%%.*}
     if [[ "$version" -ge 16 ]]; then
-      runtime=libclang-rt-$version-dev
-      status=$(dpkg-query -W -f '${db:Status-Status}' "$runtime" 2>/dev/null || true)
-      if [[ "$status" != installed ]] && apt-cache show "$runtime" >/dev/null 2>&1; then missing+=("$runtime"); fi
+      for package in "libclang-rt-$version-dev" "libc++-$version-dev" "libc++abi-$version-dev"; do
+        status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        if [[ "$status" != installed ]] && apt-cache show "$package" >/dev/null 2>&1; then missing+=("$package"); fi
+      done
       break
     fi
   done
@@ -73,7 +75,8 @@ fi
 if [[ "$want_clang" == true ]]; then
   clang=$(new_clang_package)
   missing+=("$clang")
-  [[ "$clang" == clang ]] || missing+=("libclang-rt-${clang#clang-}-dev")
+  version=${clang#clang-}
+  [[ "$clang" == clang ]] || missing+=("libclang-rt-$version-dev" "libc++-$version-dev" "libc++abi-$version-dev")
 fi
 echo "Installing: ${missing[*]}"
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"

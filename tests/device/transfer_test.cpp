@@ -12,8 +12,9 @@ TEST_CASE("device: tensors and images go there and back") {
   const st::Image<3> there = x.to(device);
   CHECK(there.device() == device);
   CHECK(&there.pool() == &host_accelerator().pool());
-  CHECK(there.to(device).data() == there.data());  // the same handle
-  CHECK(x.to(st::Device::cpu()).data() == x.data());
+  const auto still_there = there.to(device), still_here = x.to(st::Device::cpu());
+  CHECK(still_there.data() == there.data());  // the same handle
+  CHECK(still_here.data() == x.data());
   check_close(there, x, "there", 0);
   const st::Tensor<float> copy = st::copy_of(there.tensor());
   CHECK(copy.data() != there.data());

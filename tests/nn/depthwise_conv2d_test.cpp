@@ -10,6 +10,7 @@
 #include "autograd/random_image.hpp"
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/nn/depthwise_conv2d.hpp"
+#include "strata/nn/facts.hpp"
 #include "strata/nn/loss.hpp"
 #include "strata/nn/sequential.hpp"
 
