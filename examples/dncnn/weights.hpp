@@ -1,7 +1,6 @@
 // Finds out from a weights file which DnCNN it is of, and loads it.
 #pragma once
 
-#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -38,17 +37,6 @@ inline Architecture architecture_of(const std::filesystem::path& path) {
   return found;
 }
 
-/// Throws FileError when a number of the network is a NaN or infinite: whatever it is given, so would its result be.
-template <class Net>
-void check_finite(const Net& net, const std::filesystem::path& path) {
-  st::for_each_tensor(net, [&](const std::string& name, const auto& tensor) {
-    for (const float number : tensor.template value<float>().span())
-      if (!std::isfinite(number))
-        throw st::FileError(st::concat(path.string(), ": ", name,
-                                       " holds numbers that are not finite (NaN or infinity); wanted other weights"));
-  });
-}
-
 /// Loads the file into a network of its kind, on a device, and calls use(const net&). Throws FileError for a kind that is
 /// not compiled in.
 template <class Use>
@@ -57,7 +45,9 @@ auto with_network(const std::filesystem::path& path, st::Device device, Use&& us
   const auto load = [&]<class Net>(Net&& net) {
     for (const std::string& note : st::load_weights(path, net, {.match = st::Match::by_order}).notes)
       std::fprintf(stderr, "%s\n", note.c_str());
-    check_finite(net, path);
+    if (const std::string name = st::first_not_finite(net); !name.empty())
+      throw st::FileError(st::concat(path.string(), ": ", name,
+                                     " holds numbers that are not finite (NaN or infinity); wanted other weights"));
     st::to(net, device);
     return use(std::as_const(net));
   };

@@ -150,6 +150,7 @@ def stopping(folder):
 
     out = folder / "twice"
     process = start(training(**here, batch_size=64, patch_size=128, depth=17, width=64, checkpoint_dir=out), out)
+    time.sleep(1)  # it is in its first step then, which takes many seconds
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
@@ -422,8 +423,11 @@ def denoise(folder):
     check(done.returncode == 1 and "cut.png" in done.stderr and "1 of 3" in done.stderr, f"one that is damaged: {done.stderr}")
     check(sorted(os.listdir(folder / "some")) == ["colour.png", "grey.png"], "the good ones are missing")
     (images / "cut.png").unlink()
-    broken = bytearray(weights.read_bytes())
-    broken[-4:] = struct.pack("<f", float("nan"))
+    broken = bytearray(weights.read_bytes().replace(b"strata.checksum", b"unused.checksum"))
+    header = struct.unpack("<Q", broken[:8])[0]
+    tensors = json.loads(broken[8:8 + header])
+    first = 8 + header + next(tensors[name]["data_offsets"][0] for name in tensors if name.endswith("0.weight") and "state." not in name)
+    broken[first:first + 4] = struct.pack("<f", float("nan"))
     (folder / "nan.safetensors").write_bytes(broken)
     done = run("dncnn_denoise", "--weights", folder / "nan.safetensors", images / "grey.png", folder / "nan.png")
     check(done.returncode == 1 and "nan.safetensors" in done.stderr and "finite" in done.stderr, f"a NaN: {done.stderr}")
