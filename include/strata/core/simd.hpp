@@ -146,6 +146,7 @@ template <class V>
   return a > b ? a : b;
 }
 
+#ifndef __CUDACC__  // nvcc 13.0 loses the dots behind a pack in __builtin_shufflevector; its units need no shuffles
 /// The sum of all elements, in a fixed order: halves are added until one element is left.
 template <class V>
 [[gnu::always_inline]] inline Lane<V> sum(V value) {
@@ -181,6 +182,7 @@ template <class V>
                            __builtin_shufflevector(a, b, (half + I / 2 + I % 2 * lanes<V>)...));
   }(std::make_integer_sequence<int, lanes<V>>{});
 }
+#endif
 
 /// f(0), f(1), ... f(Count - 1) with compile-time indices. Arrays indexed by them can live in registers, which a loop
 /// gets from the optimiser only at -O3. Mark f with STRATA_INLINED.
