@@ -43,7 +43,7 @@ struct ZipEntry {
   bool wide = false;                         ///< numbers in a zip64 field
 };
 inline void put_number(std::string& to, std::uint64_t value, int bytes) {
-  for (int i = 0; i < bytes; ++i) to += static_cast<char>((value >> (8 * i)) & 255u);
+  for (int i = 0; i < bytes; ++i) to += static_cast<char>(i < 8 ? (value >> (8 * i)) & 255u : 0u);
 }
 /// What stands before the data of an entry.
 inline std::string zip_header(const std::string& name, std::uint64_t size, std::uint16_t method = 0) {
