@@ -22,6 +22,7 @@
 #include "strata/core/at_run_time.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/shape.hpp"
+#include "strata/nn/protocol.hpp"
 #include "strata/nn/reads.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -40,7 +41,7 @@ struct LayerMemory {
   std::size_t packed = 0;                                            ///< from the first Infer pass on
   std::size_t kept = 0;                                              ///< by a Train pass, besides images
   bool keeps_input = true, keeps_output = false;
-  bool gives_its_input = false;     ///< an Infer pass computes nothing
+  bool gives_its_input = false;     ///< an Infer pass computes nothing (a layer says so by idle_in_inference)
   bool gradient_in_place = false;   ///< the gradient for the result becomes that for the input where nobody else asks for it
   bool reads_unnormalised = false;  ///< an input that a batch norm has still to compute is not computed for it,
   bool normalises_a_copy = false;   ///< but in memory of its own
@@ -226,6 +227,9 @@ class LayerFacts {
     image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
     scale(1, stride);
     step(reads);
+  }
+  constexpr void window(const Window& window, int together = 1) {
+    this->window(window.kernel, window.stride, window.padding, window.dilation, together);
   }
   /// A window of `kernel` taps spread over an image that becomes `stride` times as large: a transposed convolution.
   constexpr void transposed_window(int kernel, int stride, int padding, int together = 1) {

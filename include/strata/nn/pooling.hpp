@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "strata/autograd/backend.hpp"
 #include "strata/cpu/pooling.hpp"
@@ -26,6 +27,12 @@ struct Pooling {
   static constexpr bool has_state = false, is_leaf_layer = true;
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto& t) { t.window(Kernel, Stride, 0, 1); }
+
+  template <int C, class Symbol>
+  static auto onnx_as(const char* op, const Var<C, Symbol>& x) {
+    const auto two = [](int number) { return std::vector<std::int64_t>{number, number}; };
+    return x.image().template node_of_other_size<C>(op, {}, {{"kernel_shape", two(Kernel)}, {"strides", two(Stride)}});
+  }
 
   template <class Self, int C, class T>
   static cpu::PoolProblem problem(const Var<C, T>& x) {
@@ -48,6 +55,7 @@ class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride>>, public detail::Poolin
     return {.kept = MemoryPool::block_bytes(results * sizeof(std::int64_t)), .keeps_input = false};
   }
   static std::string name() { return concat("MaxPool2d(kernel_size=", Kernel, ", stride=", Stride, ")"); }
+  static auto onnx(auto&, const auto& x) { return MaxPool2d::onnx_as("MaxPool", x); }
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
@@ -98,6 +106,7 @@ class AvgPool2d : public Layer<AvgPool2d<Kernel, Stride>>, public detail::Poolin
  public:
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("AvgPool2d(kernel_size=", Kernel, ", stride=", Stride, ")"); }
+  static auto onnx(auto&, const auto& x) { return AvgPool2d::onnx_as("AveragePool", x); }
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
@@ -131,6 +140,10 @@ class GlobalAvgPool2d : public Layer<GlobalAvgPool2d> {
   static constexpr void trace(auto& t) { t.whole_image(); }
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return "GlobalAvgPool2d()"; }
+  template <int C, class Symbol>
+  static auto onnx(auto&, const Var<C, Symbol>& x) {
+    return x.image().template node_of_other_size<C>("GlobalAveragePool");
+  }
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
@@ -162,6 +175,9 @@ class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
   }
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("PixelShuffle(upscale_factor=", Factor, ")"); }
+  static auto onnx(auto&, const auto& x) {
+    return x.image().template node_of_other_size<out>("DepthToSpace", {}, {{"blocksize", std::int64_t{Factor}}, {"mode", "CRD"}});
+  }
 
   template <Pass P, class T>
   static auto forward(auto&, P& pass, const Var<In, T>& x) {
@@ -196,6 +212,18 @@ class PixelUnshuffle : public Layer<PixelUnshuffle<In, Factor>> {
   }
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("PixelUnshuffle(downscale_factor=", Factor, ")"); }
+  /// ONNX puts the pixels of a square before its channels, PyTorch behind: the channels are put in order afterwards.
+  static auto onnx(auto&, const auto& x) {
+    const auto y = x.image().template node_of_other_size<out>("SpaceToDepth", {}, {{"blocksize", std::int64_t{Factor}}});
+    if constexpr (In == 1) {
+      return y;
+    } else {
+      std::vector<std::int64_t> order;
+      for (int c = 0; c < In; ++c)
+        for (int pixel = 0; pixel < Factor * Factor; ++pixel) order.push_back(pixel * In + c);
+      return y.template node<out>("Gather", {x.constant({out}, order)}, {{"axis", std::int64_t{1}}});
+    }
+  }
 
   template <Pass P, class T>
   static auto forward(auto&, P& pass, const Var<In, T>& x) {
