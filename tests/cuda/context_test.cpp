@@ -86,9 +86,9 @@ TEST_CASE("what is taken from an input's pool while work is recorded is the reco
   };
   const strata::Storage input = gpu().pool().take(count * sizeof(float));
   gpu().begin_recording();
-  fill(input.pool().take(count * sizeof(float)), 1);  // given back at once, as images between layers are
   const strata::Storage result = input.pool().take(count * sizeof(float));
   fill(result, 2);
+  fill(input.pool().take(count * sizeof(float)), 1);  // given back at once, as images between layers are
   auto recording = gpu().end_recording();
 
   const strata::Storage other = input.pool().take(count * sizeof(float));
