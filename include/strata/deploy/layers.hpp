@@ -58,7 +58,7 @@ class Folded : public Layer<Folded<Conv, Act>> {
                        [&] { return values.data(); }, bias_data, Act);
   }
   static auto onnx(auto& self, const auto& x) {
-    const auto y = detail::onnx_convolution<Conv>(self, x);
+    const auto y = Conv::onnx(self, x);
     if constexpr (Act == Activation::relu)
       return y.template node<io::out>("Relu");
     else

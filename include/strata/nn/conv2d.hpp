@@ -58,9 +58,9 @@ auto onnx_convolution(const auto& weights, const auto& x, int groups = 1) {
                                                                   {"dilations", two(window.dilation)}};
   if (groups > 1) attributes.push_back({"group", std::int64_t{groups}});
   if constexpr (window.keeps_size())
-    return x.image().template node<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
+    return x.as_image().template node<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
   else
-    return x.image().template node_of_other_size<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
+    return x.as_image().template node_of_other_size<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
 }
 
 /// The same on an accelerator.

@@ -105,7 +105,7 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
     const auto two = [](int number) { return std::vector<std::int64_t>{number, number}; };
     std::vector<std::string> tensors{x.tensor(self.weight)};
     if constexpr (has_bias) tensors.push_back(x.tensor(self.bias));
-    return x.image().template node_of_other_size<Out>("ConvTranspose", std::move(tensors),
+    return x.as_image().template node_of_other_size<Out>("ConvTranspose", std::move(tensors),
                                                       {{"kernel_shape", two(Kernel)},
                                                        {"strides", two(stride)},
                                                        {"pads", std::vector<std::int64_t>(4, padding)},

@@ -107,7 +107,7 @@ class PReLU : public Layer<PReLU<Channels>> {
   static std::string name() { return concat("PReLU(num_parameters=", Channels, ")"); }
   template <int C, class Symbol>
   static auto onnx(auto& self, const Var<C, Symbol>& x) {
-    return x.image().template node<C>("PRelu", {x.tensor(self.weight, {Channels, 1, 1})});
+    return x.as_image().template node<C>("PRelu", {x.tensor(self.weight, {Channels, 1, 1})});
   }
 
   template <Pass P, int C, class T>

@@ -89,8 +89,6 @@ class Var<C, OnnxSymbol> {
 
   using Attributes = std::vector<OnnxAttribute>;
 
-  /// It as (N, C, H, W), where it may be (N, C).
-  Var image() const { return Var(detail::as_image(symbol_)); }
   /// It as (N, Out), Out numbers for each image.
   template <int Out>
   Var<Out, OnnxSymbol> flat() const {
@@ -99,6 +97,18 @@ class Var<C, OnnxSymbol> {
     y.flat = true;
     return Var<Out, OnnxSymbol>(std::move(y));
   }
+
+  /// The name of what an operator gives that does not take this image itself, as its size or a matrix.
+  std::string operation(const std::string& op, std::vector<std::string> inputs, std::vector<OnnxAttribute> attributes = {}) const {
+    return symbol_.graph->add(op, op, std::move(inputs), std::move(attributes));
+  }
+  /// The image, of another height or width than this one, that operation() gave.
+  template <int Out>
+  Var<Out, OnnxSymbol> result(std::string name) const {
+    return Var<Out, OnnxSymbol>(detail::OnnxValue{symbol_.graph, std::move(name), ++symbol_.graph->grids, false});
+  }
+  /// As an image of one pixel where it is a vector, which Linear gives.
+  Var as_image() const { return Var(detail::as_image(symbol_)); }
 
   /// The name of a parameter or buffer of the network, whose numbers become part of the graph. `shape` may be another one
   /// of the same size. Throws ValueError when no visit lists it.
