@@ -40,6 +40,7 @@
 #include "strata/autograd/variable.hpp"
 #include "strata/autograd/visit.hpp"
 #include "strata/nn/activation.hpp"
+#include "strata/nn/add.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/conv_transpose2d.hpp"

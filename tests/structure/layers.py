@@ -7,7 +7,7 @@
 A header may include its own folder and lower levels, and nothing else (the table LEVELS). Files are written by
 core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. What is true of a layer stands
 in the layer's file (nn/protocol.hpp): passes over a network name no layer and include none. A header starts with a comment that
-says what it is, has '#pragma once', declares nothing in a plain 'namespace strata', and is reached from strata.hpp
+says what it is, has '#pragma once', declares nothing in a plain 'namespace strata' (strata::any_build is for what all builds share), and is reached from strata.hpp
 (or is one of the few in OPTIONAL).
 Headers past 400 lines are listed, as a hint; they are no failure.
 """
@@ -140,7 +140,7 @@ def check(root):
         includes[str(path)] = set()
         check_passes(path, "\n".join(lines), layers, problem)
         for number, line in enumerate(lines, 1):
-            if re.match(r"\s*namespace strata(?!::inline STRATA_ABI\b)\b", line):
+            if re.match(r"\s*namespace strata(?!::(inline STRATA_ABI|any_build)\b)\b", line):
                 problem("wants 'namespace strata::inline STRATA_ABI', so that differently compiled units can link", number)
             match = re.match(r'\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', line)
             if not match:

@@ -1,20 +1,23 @@
-// What a network is made of. A module is any type with a channel signature `io`, a list of its members `visit`, and a
-// call operator; nothing needs to be derived from. This is a complete one:
+// What a network is made of. This is a complete module, written as the library's own are:
 //
-//     template <int C>
-//     struct ScaledBlock {                                        // y = x + 0.1 f(x)
-//       using io = st::maps<C, C>;
-//       st::Sequential<st::Conv2d<C, C>, st::ReLU, st::Conv2d<C, C>> body;
-//       float scale = 0.1f;
+//     template <class Body>
+//     struct Gated : st::Layer<Gated<Body>> {                     // y = x * sigmoid(body(x))
+//       using io = typename Body::io;                             // st::maps<In, Out>, or st::keeps
+//       Body body;
 //
 //       static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
 //
-//       template <st::Pass P>
-//       constexpr auto operator()(P& pass, const auto& x) const { return x + scale * body(pass, x); }
+//       static constexpr auto forward(auto& self, auto& pass, const auto& x) { return x * sigmoid(self.body(pass, x)); }
 //     };
+//     Gated<st::Sequential<st::Conv2d<8, 8>, st::BatchNorm2d<8>>> gated;
 //
-// A call operator that takes images of any type (`const auto& x`) can be followed without numbers, for the network's facts, for
-// tiles and for ONNX (nn/follow.hpp); if it is constexpr, the compiler can do so.
+// `io` is what it does to channels, `visit` the list of its members, from which their names and files follow. The one forward
+// serves a module that is const and one that is not, float and double, training and inference. Since it takes images of any type
+// it can be followed without numbers, for the network's facts, for tiles and for ONNX (nn/follow.hpp), by the compiler too where
+// it is constexpr. Because its member's type is a template argument, st::fold knows the module's deploy form (deploy/fold.hpp).
+//
+// Nothing needs to be derived from: any type with `io`, `visit` and call operators `(st::Train&, x)` and `(st::Infer&, x) const`,
+// or one template for both, is a module as well.
 #pragma once
 
 #include <concepts>
