@@ -95,6 +95,8 @@ class DeviceExpression {
   void push(const Function&) {
     program.push(operation_of<Function>);
   }
+  void push(const math::LeakyRelu& relu) { program.push(Operation::leaky_relu, float(relu.slope)); }
+  void push(const math::Power& power) { program.push(Operation::power, float(power.exponent)); }
   void push(const math::Clamp& clamp) { program.push_clamp(float(clamp.low), float(clamp.high)); }
 
   void backward(Tape& tape, const UpstreamGradient& upstream) const {

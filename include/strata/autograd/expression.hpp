@@ -5,7 +5,7 @@
 //     st::Var<3> y = x + 0.1f * body(pass, x);
 //
 // Operands are variables, images, numbers, learned numbers (autograd/numbers_node.hpp) and scalars: + - * / negate square sqrt
-// abs exp log sigmoid tanh erf clamp maximum minimum mean sum.
+// abs exp log sigmoid tanh erf clamp relu leaky_relu silu gelu pow maximum minimum mean sum.
 #pragma once
 
 #include <algorithm>
@@ -220,6 +220,21 @@ constexpr auto clamp(const A& a, double low, double high) {
   if (!(low <= high)) throw ValueError(concat("clamp: low ", low, " must not be above high ", high));
   return detail::unary(a, math::Clamp{low, high});
 }
+
+/// The larger of x and 0; slope * x below 0. At 0 the derivative is 0, or the slope.
+template <detail::variable_operand A>
+constexpr auto relu(const A& a) { return detail::unary(a, math::LeakyRelu{}); }
+template <detail::variable_operand A>
+constexpr auto leaky_relu(const A& a, double negative_slope = 0.01) { return detail::unary(a, math::LeakyRelu{negative_slope}); }
+/// a^exponent.
+template <detail::variable_operand A>
+constexpr auto pow(const A& a, double exponent) { return detail::unary(a, math::Power{exponent}); }
+/// x * sigmoid(x). Of an expression as x each use computes it: keep it in a variable where it is long.
+template <detail::variable_operand A>
+constexpr auto silu(const A& x) { return x * sigmoid(x); }
+/// x * (1 + erf(x / sqrt(2))) / 2.
+template <detail::variable_operand A>
+constexpr auto gelu(const A& x) { return x * (erf(x * 0.70710678118654752440) * 0.5 + 0.5); }
 
 /// The sum of all elements.
 template <detail::variable_operand A>

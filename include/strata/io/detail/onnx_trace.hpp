@@ -202,6 +202,11 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
     const std::string low = onnx_constant(graph, node.function.low).name;
     const std::string high = onnx_constant(graph, node.function.high).name;
     x.name = graph->add("Clip", "Clip", {x.name, low, high});
+  } else if constexpr (std::is_same_v<Function, math::LeakyRelu>) {
+    const double slope = node.function.slope;
+    x.name = slope == 0 ? graph->add("Relu", "Relu", {x.name}) : graph->add("LeakyRelu", "LeakyRelu", {x.name}, {{"alpha", float(slope)}});
+  } else if constexpr (std::is_same_v<Function, math::Power>) {
+    x.name = graph->add("Pow", "Pow", {x.name, onnx_constant(graph, node.function.exponent).name});
   } else {
     constexpr const char* op = [] {
       if constexpr (std::is_same_v<Function, math::Negate>) return "Neg";
@@ -277,6 +282,12 @@ Var<Length, OnnxSymbol> symbolic_narrow(const Var<C, OnnxSymbol>& x) {
   static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
   const auto number = [&](std::int64_t value) { return x.constant({1}, std::vector<std::int64_t>{value}); };
   return x.template node<Length>("Slice", {number(Start), number(Start + Length), number(1)});  // from, to, axis
+}
+
+/// An operator of autograd/operators.hpp, which says itself what it is.
+template <int Out, class Op, int... C>
+auto symbolic_operator(const Op& op, const Var<C, OnnxSymbol>&... x) {
+  return op.template onnx<Out>(x.as_image()...);
 }
 
 template <int... C>
