@@ -84,6 +84,22 @@ class Train {
   Tape* tape() { return tape_.get(); }
   Precision precision() const { return options_.precision; }
 
+  // ---- modules that run twice (nn/checkpoint.hpp)
+
+  /// Where this pass stands. One that goes on from there draws the random numbers that this one would draw next.
+  struct Place {
+    TrainOptions options;
+    std::uint32_t operation = 0;
+    bool recomputing = false;
+  };
+  Place place() const { return {options_, operation_, recomputing_}; }
+  static Train from(const Place& place) { return Train(place, 0); }
+  /// This pass has drawn what `other` has.
+  void skip_to(const Train& other) { operation_ = other.operation_; }
+  /// Whether this pass runs a module again, on the way back: what the module changes of itself in a step, as batch norm's
+  /// running statistics, it has changed already. A module of your own that does so asks.
+  bool recomputing() const { return recomputing_; }
+
   /// Random numbers for the next operation of this pass, named `who` in the error when the pass was given no step.
   Rng next_rng(const char* who) {
     if (options_.step < 0)
@@ -93,9 +109,12 @@ class Train {
   }
 
  private:
+  Train(const Place& place, int) : options_(place.options), operation_(place.operation), recomputing_(place.recomputing) {}
+
   detail::TapeLease tape_;
   TrainOptions options_;
   std::uint32_t operation_ = 0;
+  bool recomputing_ = false;
 };
 
 class Infer {

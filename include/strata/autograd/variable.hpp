@@ -37,6 +37,16 @@ class Var {
     if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(size()) * sizeof(T));
   }
 
+  /// The same numbers as a value of another tape, or as a constant.
+  Var on(Tape* tape) const {
+    if (tape == nullptr || !normalised_) {
+      Var y(image_, tape);
+      y.normalised_ = normalised_;
+      return y;
+    }
+    return Var(normalised_, tape);
+  }
+
   const Image<C, T>& value() const& { return normalised_ ? normalised_->value() : image_; }
   Image<C, T> value() const&& { return value(); }
   operator Image<C, T>() const { return value(); }

@@ -108,6 +108,13 @@ struct Folding<M> {
   using type = decltype(std::declval<const M&>().fold());
   static type of(const M& module) { return module.fold(); }
 };
+// What wraps a module to run it in another way when it is trained (nn/checkpoint.hpp).
+template <class M>
+  requires requires { typename M::wraps; }
+struct Folding<M> {
+  using type = typename Folding<typename M::wraps>::type;
+  static type of(const M& module) { return Folding<typename M::wraps>::of(module.body); }
+};
 template <class Probability>
 struct Folding<DropoutOf<Probability>> {
   using type = Identity;
@@ -146,6 +153,11 @@ struct Leaves {
     else
       return std::tie(module);
   }
+};
+template <class M>
+  requires requires { typename M::wraps; }
+struct Leaves<M> {
+  static auto of(const M& module) { return Leaves<typename M::wraps>::of(module.body); }
 };
 template <class... Ms>
 struct Leaves<Sequential<Ms...>> {
@@ -326,6 +338,9 @@ struct folds {
                 "folds<Module> beside this message)");
   static constexpr bool all = true;
 };
+template <class M>
+  requires requires { typename M::wraps; }
+struct folds<M> : folds<typename M::wraps> {};
 template <class... Ms>
 struct folds<Sequential<Ms...>> {
   static constexpr bool all = (folds<Ms>::all && ...);
