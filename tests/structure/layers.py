@@ -38,7 +38,9 @@ WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_wr
 WRITERS = ["core/output_file.hpp", "io/folder_lock.hpp"]
 LONG = 400
 UMBRELLA = "strata.hpp"
-OPTIONAL = ["io/onnx_export.hpp"]  # stands on a library that a program may not have, so it is included by itself
+# Included by themselves: one stands on a library that a program may not have, the others are for few programs.
+OPTIONAL = ["io/onnx_export.hpp", "nn/spectral_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
+    "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness"))]
 
 
 def allowed_text(folder):

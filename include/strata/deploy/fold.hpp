@@ -108,6 +108,14 @@ struct Folding<M> {
   using type = decltype(std::declval<const M&>().fold());
   static type of(const M& module) { return module.fold(); }
 };
+// A layer whose weights are made of others (nn/spectral_norm.hpp) becomes the layer with the weights as they are.
+template <class M>
+  requires requires(const M& module) { module.plain(); }
+struct Folding<M> {
+  using Plain = decltype(std::declval<const M&>().plain());
+  using type = typename Folding<Plain>::type;
+  static type of(const M& module) { return Folding<Plain>::of(module.plain()); }
+};
 // What wraps a module to run it in another way when it is trained (nn/checkpoint.hpp).
 template <class M>
   requires requires { typename M::wraps; }

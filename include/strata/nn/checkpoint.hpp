@@ -15,12 +15,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "strata/core/flush_denormals.hpp"
 #include "strata/nn/module.hpp"
 #include "strata/nn/repeat.hpp"
+#include "strata/tensor/pool_allocator.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -71,6 +74,8 @@ class Checkpoint : public Layer<Checkpoint<M>> {
   static auto train(auto& self, Train& pass, const Var<C, T>& x) {
     if (pass.tape()->forgets()) return detail::call(self.body, pass, x);  // the one around it runs all again
     Train::Place place = pass.place();
+    using Notes = std::vector<Tensor<double>>;
+    if (place.notes == nullptr) place.notes = std::allocate_shared<Notes>(PoolAllocator<Notes>());
     auto y = [&] {
       Train first = Train::from(place);
       first.tape()->forget_steps();
