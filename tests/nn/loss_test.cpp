@@ -140,7 +140,7 @@ TEST_CASE("gradients of losses by differences, for the target too") {
 
 TEST_CASE("gradients of losses that are computed by loops, by differences, over odd shapes") {
   for (const auto [n, h, w] : {std::array<std::int64_t, 3>{1, 1, 1}, {2, 5, 3}, {3, 1, 4}}) {
-    const auto p = random_image<5>(n, h, w, 1), t = random_image<5>(n, h, w, 2, 0, 1);
+    const auto p = random_image<5, double>(n, h, w, 1), t = random_image<5, double>(n, h, w, 2, 0, 1);
     st::Tensor<st::Label> labels(st::Shape{n * h * w});
     for (std::int64_t i = 0; i < labels.size(); ++i) labels.data()[i] = (i * 7) % 5;
     const auto check = [&](const auto& loss) {

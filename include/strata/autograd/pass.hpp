@@ -100,7 +100,10 @@ class Train {
   Place place() const { return {options_, operation_, recomputing_, notes_, note_}; }
   static Train from(const Place& place) { return Train(place, 0); }
   /// This pass has drawn what `other` has.
-  void skip_to(const Train& other) { operation_ = other.operation_, note_ = other.note_; }
+  void skip_to(const Train& other) {
+    operation_ = other.operation_;
+    if (notes_ == other.notes_) note_ = other.note_;
+  }
   /// Whether this pass runs a module again, on the way back: what the module changes of itself in a step, as batch norm's
   /// running statistics, it has changed already. A module of your own that does so asks.
   bool recomputing() const { return recomputing_; }

@@ -25,6 +25,8 @@ struct Pair {
   Input input;
   Target target;
 };
+template <class Input, class Target>
+Pair(Input, Target) -> Pair<Input, Target>;
 
 /// C numbers, as a sample's target or input.
 template <int C>

@@ -75,7 +75,10 @@ class Checkpoint : public Layer<Checkpoint<M>> {
     if (pass.tape()->forgets()) return detail::call(self.body, pass, x);  // the one around it runs all again
     Train::Place place = pass.place();
     using Notes = std::vector<Tensor<double>>;
-    if (place.notes == nullptr) place.notes = std::allocate_shared<Notes>(PoolAllocator<Notes>());
+    if (place.notes == nullptr) {
+      place.notes = std::allocate_shared<Notes>(PoolAllocator<Notes>());
+      place.note = 0;
+    }
     auto y = [&] {
       Train first = Train::from(place);
       first.tape()->forget_steps();

@@ -63,11 +63,13 @@ inline void set_number(AnyTensor& tensor, std::int64_t i, double value) {
 }
 
 /// What SpectralNorm and WeightNorm share. Self has
-///   once(pass)           what the weights are made of besides the parameters, as a Tensor<double>; in an Infer pass too
-///   weight<T>(state, to) writes the weights
-///   back<T>(state, dw)   adds to its parameters' gradients, from that for the weights
-///   learns()             whether one of them wants a gradient
-template <class Self, class M>
+///   source()                the parameter of the weights' shape and type
+///   state()                 what they are made of besides parameters, as a Tensor<double>
+///   next_state(pass)        the same after what a training pass does first
+///   make<T>(state, shape)   the weights
+///   back<T>(state, dw)      adds to its parameters' gradients, from that for the weights
+///   learns()                whether one of them wants a gradient
+template <class Self, class M, bool FollowsTransposed>
 class MadeOfOthers : public Layer<Self> {
  public:
   using io = typename M::io;
@@ -102,7 +104,7 @@ class MadeOfOthers : public Layer<Self> {
   }
 
  protected:
-  static constexpr int dim = is_conv_transpose2d<M> && Self::follows_transposed ? 1 : 0;
+  static constexpr int dim = FollowsTransposed && is_conv_transpose2d<M> ? 1 : 0;
 
   /// Lists what the body has besides its weight.
   static constexpr void visit_rest(auto& self, auto&& f) {
@@ -175,12 +177,11 @@ void add_one(const Parameter::GradTarget<T>& to, std::int64_t i, double value) {
 /// singular ones by `Iterations` steps of the power method each time it runs the layer; an Infer pass uses them as they are
 /// (Miyato, Kataoka, Koyama and Yoshida, 2018). The gradient takes u and v as constants.
 template <class M, int Iterations = 1>
-class SpectralNorm : public detail::MadeOfOthers<SpectralNorm<M, Iterations>, M> {
-  using Base = detail::MadeOfOthers<SpectralNorm<M, Iterations>, M>;
+class SpectralNorm : public detail::MadeOfOthers<SpectralNorm<M, Iterations>, M, true> {
+  using Base = detail::MadeOfOthers<SpectralNorm<M, Iterations>, M, true>;
   friend Base;
 
  public:
-  static constexpr bool follows_transposed = true;
   static constexpr double eps = 1e-12;
 
   Parameter weight_orig{this->body.weight};
@@ -282,17 +283,15 @@ class SpectralNorm : public detail::MadeOfOthers<SpectralNorm<M, Iterations>, M>
 
 /// The weights g * v / |v|, with a length g and a direction v for each index along the first extent (each output of a
 /// convolution, each input of a transposed one), as torch.nn.utils.weight_norm (Salimans and Kingma, 2016). Starts with the
-/// layer's own weights; after st::initialize, which draws g and v by themselves, call set_weight(w) to start from some w.
+/// layer's own weights; st::initialize draws v and makes every g the square root of 2, about the length kaiming-normal weights have.
 template <class M>
-class WeightNorm : public detail::MadeOfOthers<WeightNorm<M>, M> {
-  using Base = detail::MadeOfOthers<WeightNorm<M>, M>;
+class WeightNorm : public detail::MadeOfOthers<WeightNorm<M>, M, false> {
+  using Base = detail::MadeOfOthers<WeightNorm<M>, M, false>;
   friend Base;
 
  public:
-  static constexpr bool follows_transposed = false;
-
   Parameter weight_g{this->body.weight.shape().rank() == 4 ? Shape{this->body.weight.shape()[0], 1, 1, 1}
-                                                            : Shape{this->body.weight.shape()[0], 1}};
+                                                            : Shape{this->body.weight.shape()[0], 1}, 1.41421356f};
   Parameter weight_v{this->body.weight};
 
   constexpr WeightNorm() {
