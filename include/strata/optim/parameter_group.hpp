@@ -71,11 +71,11 @@ namespace detail {
 
 /// A layer that normalises says so: static constexpr bool is_normalisation = true.
 template <class Owner>
-ParameterKind kind_of(std::string_view name) {
+ParameterKind kind_of(std::string_view name, const Shape& shape) {
   if constexpr (requires { Owner::is_normalisation; }) return ParameterKind::norm;
   if (name == "bias") return ParameterKind::bias;
   if constexpr (requires { Owner::io::in; Owner::is_leaf_layer; })
-    if (name.starts_with("weight")) return ParameterKind::weight;
+    if (name.starts_with("weight") && shape.rank() > 1) return ParameterKind::weight;
   return ParameterKind::other;
 }
 
@@ -84,7 +84,7 @@ template <class Owner, class Member, class F>
 void walk_kinds(const std::string& name, std::string_view child, Member& member, F& f) {
   using Plain = std::remove_const_t<Member>;
   if constexpr (std::is_same_v<Plain, Parameter>) {
-    f(name, member, kind_of<Owner>(child));
+    f(name, member, kind_of<Owner>(child, member.shape()));
   } else if constexpr (std::is_same_v<Plain, Buffer>) {
   } else if constexpr (has_visit<Plain>) {
     Plain::visit(member, [&](const auto& part_name, auto& part) {
