@@ -41,7 +41,9 @@ PASSES = ["nn", "deploy", "io"]      # in these folders all headers but the laye
 NAMES_LAYERS = ["deploy/layers.hpp"]  # keeps the old names of folded convolutions
 LONG = 400
 UMBRELLA = "strata.hpp"
-OPTIONAL = ["io/onnx_export.hpp"]  # stands on a library that a program may not have, so it is included by itself
+# Included by themselves: one stands on a library that a program may not have, the others are for few programs.
+OPTIONAL = ["io/onnx_export.hpp", "nn/spectral_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
+    "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness"))]
 
 
 def allowed_text(folder):

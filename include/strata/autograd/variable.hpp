@@ -45,6 +45,15 @@ class Var {
     return x;
   }
   bool of_inference() const { return id_ == inference; }
+  /// The same numbers as a value of another tape, or as a constant.
+  Var on(Tape* tape) const {
+    if (tape == nullptr || !normalised_) {
+      Var y(image_, tape);
+      y.normalised_ = normalised_;
+      return y;
+    }
+    return Var(normalised_, tape);
+  }
 
   const Image<C, T>& value() const& { return normalised_ ? normalised_->value() : image_; }
   Image<C, T> value() const&& { return value(); }

@@ -92,6 +92,8 @@ class FollowSink {
   virtual ~FollowSink() = default;
   virtual void ran(const Following& run, const FollowedStep& step) = 0;
   virtual void let_go(int /*image*/) {}
+  /// What runs from here on, from image `input`, runs again on the way back; with its result it ends (nn/checkpoint.hpp).
+  virtual void checkpoint(int /*input*/, int /*output*/) {}
 };
 
 class Following {
@@ -160,6 +162,9 @@ class Following {
   }
   constexpr void tell(const FollowedStep& step) {
     if (sink_ != nullptr) sink_->ran(*this, step);
+  }
+  constexpr void checkpoint(int input, int output = -1) {
+    if (sink_ != nullptr) sink_->checkpoint(input, output);
   }
   constexpr bool is_told() const { return sink_ != nullptr; }
 

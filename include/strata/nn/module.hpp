@@ -116,6 +116,28 @@ constexpr auto call(M& module, P& pass, const X& x) {
   }
 }
 
+/// Whether something below a module is learned: a parameter that is not frozen.
+template <class M>
+bool learns(M& module) {
+  bool any = false;
+  if constexpr (holds_state<std::remove_const_t<M>>) {
+    auto look = [&](auto& leaf) {
+      if constexpr (requires { leaf.requires_grad; }) any = any || leaf.requires_grad;
+    };
+    each_leaf(module, look);
+  }
+  return any;
+}
+
+/// y(), which runs `modules` on x in a training pass: a constant, and nothing kept for the way back, where x is one and all
+/// parameters are frozen.
+template <class X, class Y, class... Ms>
+auto run_or_forget(Train& pass, const X& x, Y&& y, Ms&... modules) {
+  if (x.id() >= 0 || (learns(modules) || ...)) return y();
+  const ForgetSteps forget(*pass.tape());
+  return y().on(nullptr);
+}
+
 }  // namespace detail
 
 /// The base of the library's modules: gives the call operators from `static auto forward(auto& self, auto& pass, x)`.
@@ -167,6 +189,8 @@ class Layer : public LayerOf<Self> {
   static constexpr auto step(S& self, P& pass, X x) {
     if constexpr (Symbolic<X>)
       return SymbolicRun<typename X::value_type>::layer(self, pass, std::move(x));
+    else if constexpr (P::training && detail::IsVar<decltype(Self::forward(self, pass, x))>::value)
+      return detail::run_or_forget(pass, x, [&] { return Self::forward(self, pass, std::move(x)); }, self);
     else
       return Self::forward(self, pass, std::move(x));
   }
