@@ -20,6 +20,9 @@ LEVELS = ["core", "math", "tensor", "kernels", "cpu", "autograd", "nn", "optim"]
 ALLOWED = {folder: LEVELS[:level] for level, folder in enumerate(LEVELS)}
 ALLOWED["io"] = ALLOWED["deploy"] = LEVELS                # side by side: neither includes the other
 ALLOWED["data"] = ALLOWED["metrics"] = ["core", "tensor"]  # side branches: no network knows of them
+ALLOWED["distributed"] = LEVELS + ["io", "data"]
+# Single headers of a folder that a lower one may include: they stand on core/ alone.
+SINGLE = {"data": ["distributed/world.hpp"]}
 # The kernels of CUDA see single headers only, so that little passes through nvcc.
 CUDA_ALLOWED = ["core/config.hpp", "core/error.hpp", "kernels/accelerator.hpp", "math/", "tensor/device.hpp",
                 "tensor/storage.hpp"]
@@ -29,8 +32,9 @@ THIRD_PARTY = {
     r"dlfcn\.h": ["cuda"],
     r"(stb/)?stb_": ["data"],
     r"sanitizer/": ["tensor"],
+    r"mpi\.h": ["distributed"],
     r"protozero/": ["io"],
-    r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io"],
+    r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io", "distributed"],
 }
 STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
 CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
@@ -38,7 +42,9 @@ WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_wr
 WRITERS = ["core/output_file.hpp", "io/folder_lock.hpp"]
 LONG = 400
 UMBRELLA = "strata.hpp"
-OPTIONAL = ["io/onnx_export.hpp"]  # stands on a library that a program may not have, so it is included by itself
+# Stand on a library that a program may not have, or are for few programs: they are included by themselves.
+OPTIONAL = ["io/onnx_export.hpp", "distributed/data_parallel.hpp", "distributed/mpi.hpp", "distributed/state.hpp",
+            "distributed/tree_sum.hpp"]
 
 
 def allowed_text(folder):
@@ -64,7 +70,7 @@ def check_local(path, name, problem, root):
     if folder == "cuda":
         if not any(target.startswith(prefix) for prefix in CUDA_ALLOWED):
             return problem(f'includes "{name}"; cuda/ may include {", ".join(CUDA_ALLOWED)}')
-    elif wanted not in ALLOWED[folder]:
+    elif wanted not in ALLOWED[folder] and target not in SINGLE.get(folder, []):
         return problem(f'includes "{name}"; {folder}/ may include its own folder and: {allowed_text(folder)}')
     return None
 

@@ -151,12 +151,7 @@ class DataLoader {
     at_least("num_workers", options.num_workers, 0);
     at_least("prefetch", options.prefetch, 1);
     at_least("shards", options.shards, 1);
-    if (options.shards > most_shards)
-      throw ValueError(concat("DataLoader: got .shards = ", options.shards, ", wanted at most ", most_shards));
-    if (options.shards % options.world.size() != 0)
-      throw ValueError(concat("DataLoader: ", options.world.size(), " ranks cannot share ", options.shards,
-                              options.shards == 1 ? " shard" : " shards", ": give .shards (--shards) as a multiple of the ranks, or start "
-                              "as many ranks as divide them"));
+    options.world.check_shards(options.shards);
     if (options.batch_size % options.shards != 0)
       throw ValueError(concat("DataLoader: .batch_size = ", options.batch_size, " cannot be cut into ", options.shards,
                               " shards of as many samples: give a multiple"));

@@ -75,8 +75,8 @@ inline std::vector<std::string> gather_texts(Communicator& ranks, const std::str
   return texts;
 }
 
-/// Whether any rank says so, on all. No rank leaves before all have come.
-inline bool any(Communicator& ranks, bool own) {
+/// The bits that any rank has set, on all. No rank leaves before all have come.
+inline std::uint8_t any_of(Communicator& ranks, std::uint8_t own) {
   auto yes = std::byte(own);
   const int rank = ranks.rank(), size = ranks.size();
   for (int distance = 1; distance < size; distance *= 2) {
@@ -91,7 +91,7 @@ inline bool any(Communicator& ranks, bool own) {
     }
   }
   broadcast(ranks, std::span(&yes, 1));
-  return yes != std::byte(0);
+  return std::uint8_t(yes);
 }
 
 }  // namespace strata::inline STRATA_ABI::detail

@@ -78,7 +78,7 @@ class MpiCommunicator : public Communicator {
     if (!ours_) return;
     if (std::uncaught_exceptions() > exceptions_) fail(concat(name(rank_), ": ended by an error"));
     try {
-      if (!failed_) detail::any(*this, false);  // who ends early, without an error, is noticed
+      if (!failed_) detail::any_of(*this, 0);  // who ends early, without an error, is noticed
     } catch (const std::exception& error) {
       std::fprintf(stderr, "%s\n", error.what());
     }

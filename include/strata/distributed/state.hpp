@@ -106,10 +106,10 @@ class Broadcaster {
   template <class Object>
     requires std::is_class_v<Object>
   void object(Object& object) {
-    if constexpr (requires { Object::state_name; })
-      Object::state(object, *this);
-    else if constexpr (std::is_same_v<Object, CheckpointInfo>)
+    if constexpr (requires { (*this)(object); })  // CheckpointInfo, texts
       (*this)(object);
+    else if constexpr (requires { Object::state_name; })
+      Object::state(object, *this);
     else
       for_each_tensor(object, [&](const std::string&, auto& leaf) { numbers(leaf.any_value()); });
   }

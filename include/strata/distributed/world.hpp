@@ -139,10 +139,21 @@ class World {
   /// How ranks speak; none with one rank.
   Communicator* communicator() const { return started_ ? started_->communicator.get() : nullptr; }
 
+  /// Throws ValueError, with what to do, where the ranks do not divide a number of shards.
+  void check_shards(int shards) const {
+    if (shards < 1 || shards > most_shards)
+      throw ValueError(concat("World: got ", shards, " shards, wanted 1 to ", most_shards));
+    if (shards % size() != 0)
+      throw ValueError(concat(size(), " ranks cannot share ", shards, shards == 1 ? " shard" : " shards",
+                              ": give .shards (--shards) as a multiple of the ranks, or start as many ranks as divide them"));
+  }
+
   // ---- together: all ranks call these, in the same order
 
   /// Whether any rank says yes, on all. Ranks must agree before they do different things, as when a run is stopped.
-  bool any(bool yes) const { return started_ ? detail::any(*communicator(), yes) : yes; }
+  bool any(bool yes) const { return any_of(yes ? 1 : 0) != 0; }
+  /// The same for eight questions at once.
+  std::uint8_t any_of(std::uint8_t bits) const { return started_ ? detail::any_of(*communicator(), bits) : bits; }
   /// Waits until all ranks are here.
   void barrier() const { any(false); }
   /// The numbers of all ranks, in the order of ranks, on all.
