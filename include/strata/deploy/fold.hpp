@@ -104,6 +104,21 @@ struct Folding<M> {
   using type = decltype(std::declval<const M&>().fold());
   static type of(const M& module) { return module.fold(); }
 };
+// A layer whose weights are made of others (nn/spectral_norm.hpp) becomes the layer with the weights as they are.
+template <class M>
+  requires requires(const M& module) { module.plain(); }
+struct Folding<M> {
+  using Plain = decltype(std::declval<const M&>().plain());
+  using type = typename Folding<Plain>::type;
+  static type of(const M& module) { return Folding<Plain>::of(module.plain()); }
+};
+// What wraps a module to run it in another way when it is trained (nn/checkpoint.hpp).
+template <class M>
+  requires requires { typename M::wraps; }
+struct Folding<M> {
+  using type = typename Folding<typename M::wraps>::type;
+  static type of(const M& module) { return Folding<typename M::wraps>::of(module.body); }
+};
 template <IdleInInference M>
 struct Folding<M> {
   using type = Identity;
@@ -133,6 +148,11 @@ struct Leaves {
     else
       return std::tie(module);
   }
+};
+template <class M>
+  requires requires { typename M::wraps; }
+struct Leaves<M> {
+  static auto of(const M& module) { return Leaves<typename M::wraps>::of(module.body); }
 };
 template <class... Ms>
 struct Leaves<Sequential<Ms...>> {
@@ -305,7 +325,8 @@ struct FoldingFields<Types<Fields...>> { using type = Types<typename FoldingFiel
 /// Whether each member of M, folded, is that of M's other form.
 template <class M>
 constexpr bool folds_by_members() {
-  if constexpr (!has_visit<M> || LeafLayer<M> || requires { typename M::keeps_its_form; } || requires(const M& m) { m.fold(); }) {
+  if constexpr (!has_visit<M> || LeafLayer<M> || requires { typename M::keeps_its_form; } || requires { typename M::wraps; } ||
+                requires(const M& m) { m.fold(); } || requires(const M& m) { m.plain(); }) {
     return false;
   } else if constexpr (!std::is_aggregate_v<M> || !std::is_copy_assignable_v<M>) {
     return false;
@@ -368,6 +389,9 @@ struct folds {
                 "template arguments (deploy/fold.hpp shows how), give it a member fold(), or 'using keeps_its_form = void;' to leave it "
                 "as it is (read folds<Module> beside this message)");
 };
+template <class M>
+  requires requires { typename M::wraps; }
+struct folds<M> : folds<typename M::wraps> {};
 template <class... Ms>
 struct folds<Sequential<Ms...>> {
   static constexpr bool all = (folds<Ms>::all && ...);

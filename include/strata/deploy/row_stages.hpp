@@ -124,6 +124,12 @@ struct RowStage<Sequential<Ms...>, C> : RowStages<0, C, Sequential<Ms...>> {
       : RowStages<0, C, Sequential<Ms...>>(module.layers, h, w) {}
 };
 
+template <class M, int C>
+  requires requires { typename M::wraps; }
+struct RowStage<M, C> : RowStage<typename M::wraps, C> {
+  RowStage(const M& module, std::int64_t h, std::int64_t w) : RowStage<typename M::wraps, C>(module.body, h, w) {}
+};
+
 template <int N, class M, int C>
 struct RowStage<Repeat<N, M>, C> {
   static constexpr bool possible = RowStage<M, C>::possible && RowStage<M, C>::out == C;
