@@ -23,6 +23,7 @@
 #include "strata/nn/losses/perceptual.hpp"
 #include "strata/nn/losses/similarity.hpp"
 #include "strata/nn/pooling.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/spectral_norm.hpp"
 #include "strata/optim/sgd.hpp"
 
