@@ -5,7 +5,7 @@
 //     template <>
 //     struct SymbolicRun<Mine> {
 //       static auto value(const auto& expression);                            // arithmetic: Var<E::channels, Mine>
-//       static auto cat(const auto&... x);                                    // autograd/custom_op.hpp: as the functions of
+//       static auto cat(const auto&... x);                                    // autograd/channels.hpp: as the functions of
 //       template <int Start, int Length> static auto narrow(const auto& x);   // the same names
 //       static auto expand_as(const auto& one_pixel, const auto& like);
 //       template <int Out> static auto op(const auto& op, const auto&... x);  // autograd/operators.hpp: one of its operators

@@ -23,6 +23,7 @@
 #include "strata/autograd/kept.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/fork.hpp"
+#include "strata/math/gradient_target.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -71,16 +72,11 @@ class Tape {
                       [](void* held) { static_cast<Step*>(held)->~Step(); }});
   }
 
-  /// Where a step writes the gradient of value `id`: assign when accumulate is false, else add.
   template <class T>
-  struct Target {
-    T* data = nullptr;
-    bool accumulate = false;
-    explicit operator bool() const { return data != nullptr; }
-  };
-  /// The target for value `id`; empty for id < 0, a value nobody asked the gradient of.
+  using Target = GradientTarget<T>;  ///< the old name
+  /// Where a step writes the gradient of value `id`; empty for id < 0, a value nobody asked the gradient of.
   template <class T>
-  Target<T> target(std::int64_t id) {
+  GradientTarget<T> target(std::int64_t id) {
     if (id < 0) return {};
     if (!holds(id))
       throw Error("backward: a value of an earlier pass, or from before the last backward, was used in this one: give "

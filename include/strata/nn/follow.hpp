@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "strata/autograd/custom_op.hpp"
+#include "strata/autograd/channels.hpp"
 #include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "strata/autograd/custom_op.hpp"
+#include "strata/autograd/channels.hpp"
 #include "strata/io/detail/onnx_graph.hpp"
 #include "strata/nn/module.hpp"
 
