@@ -7,7 +7,7 @@
 A header may include its own folder and lower levels, and nothing else (the table LEVELS). Files are written by
 core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. It starts with a comment that
 says what it is, has '#pragma once', declares nothing in a plain 'namespace strata', and is reached from strata.hpp
-(or is one of the few in OPTIONAL).
+(or is one of the few in OPTIONAL and OPTIONAL_FOLDERS, which it must not reach).
 Headers past 400 lines are listed, as a hint; they are no failure.
 """
 import pathlib
@@ -20,6 +20,8 @@ LEVELS = ["core", "math", "tensor", "kernels", "cpu", "autograd", "nn", "optim"]
 ALLOWED = {folder: LEVELS[:level] for level, folder in enumerate(LEVELS)}
 ALLOWED["io"] = ALLOWED["deploy"] = LEVELS                # side by side: neither includes the other
 ALLOWED["data"] = ALLOWED["metrics"] = ["core", "tensor"]  # side branches: no network knows of them
+ALLOWED["interop"] = ["core", "tensor", "kernels", "autograd"]  # views for other libraries
+ALLOWED["train"] = [*LEVELS, "io", "data", "metrics"]      # a run and its folder: above all of them
 # The kernels of CUDA see single headers only, so that little passes through nvcc.
 CUDA_ALLOWED = ["core/config.hpp", "core/error.hpp", "kernels/accelerator.hpp", "math/", "tensor/device.hpp",
                 "tensor/storage.hpp"]
@@ -30,6 +32,8 @@ THIRD_PARTY = {
     r"(stb/)?stb_": ["data"],
     r"sanitizer/": ["tensor"],
     r"protozero/": ["io"],
+    r"opencv2/": ["interop"],
+    r"(unsupported/)?Eigen/": ["interop", "metrics"],
     r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io"],
 }
 STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
@@ -38,7 +42,9 @@ WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_wr
 WRITERS = ["core/output_file.hpp", "io/folder_lock.hpp"]
 LONG = 400
 UMBRELLA = "strata.hpp"
-OPTIONAL = ["io/onnx_export.hpp"]  # stands on a library that a program may not have, so it is included by itself
+# Included by themselves: they stand on a library that a program may not have, or are for few programs.
+OPTIONAL = ["io/onnx_export.hpp", "metrics/frechet.hpp"]
+OPTIONAL_FOLDERS = ["interop", "train"]
 
 
 def allowed_text(folder):
@@ -132,12 +138,13 @@ def check(root):
         if name not in reached:
             reached.add(name)
             waiting += includes.get(name, ())
-    for name in OPTIONAL:
-        if name in reached:
+    for name in sorted(reached):
+        if name in OPTIONAL or name.split("/")[0] in OPTIONAL_FOLDERS:
             problems.append(f"include/strata/{UMBRELLA}:1: reaches strata/{name}, which is to be included by itself")
     for name in includes:
         folder = name.split("/")[0]
-        if "/" in name and folder != "cuda" and "/detail/" not in name and name not in reached and name not in OPTIONAL:
+        if "/" in name and folder != "cuda" and "/detail/" not in name and name not in reached and name not in OPTIONAL \
+                and folder not in OPTIONAL_FOLDERS:
             problems.append(f'include/strata/{UMBRELLA}:1: does not reach strata/{name}; add #include "strata/{name}"')
     return len(headers), problems, long_files
 
@@ -167,6 +174,8 @@ FAULTS = {
     "stray/file.hpp": (HEAD, "stray/ has no level"),
     "cuda/kernel.cuh": (HEAD + "#include <cuda_runtime.h>\n", ""),
     "io/onnx_export.hpp": (HEAD + "#include <protozero/pbf_writer.hpp>\n", ""),
+    "interop/opencv.hpp": (HEAD + "#include <opencv2/core.hpp>\n", ""),
+    "tensor/eigen.hpp": (HEAD + "#include <Eigen/Core>\n", "which is for interop, metrics only"),
     "nn/protozero.hpp": (HEAD + "#include <protozero/pbf_writer.hpp>\n", "which is for io only"),
     "cuda/heavy.cuh": (HEAD + '#include "strata/tensor/good.hpp"\n', "cuda/ may include core/config.hpp"),
 }
