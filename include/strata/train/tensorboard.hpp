@@ -258,7 +258,7 @@ class TensorBoard {
       std::string_view rest = record, event;
       if (!detail::next_record(rest, event)) break;
       const std::int64_t step = detail::step_of_event(event);
-      if (step < 0 || (options_.resume_step && step > *options_.resume_step)) break;
+      if (step < 0 || (kept > 0 && options_.resume_step && step > *options_.resume_step)) break;  // the first is the header
       kept += record.size();
     }
     if (kept == 0 && in.size() > 0)
