@@ -201,7 +201,7 @@ class Accelerator {
                                  bool accumulate) = 0;
   /// y = the mean of each window.
   virtual void avg_pool_forward(const PoolProblem&, const float* x, float* y) = 0;
-  /// dx (+)= the sum of dy / kernel^2 over the windows that the pixel lies in.
+  /// dx (+)= the sum of dy / the pixels that count, over the windows that the pixel lies in.
   virtual void avg_pool_backward(const PoolProblem&, const float* dy, float* dx, bool accumulate) = 0;
   /// y[n, c] = mean over `pixels` of x[n, pixel, c].
   virtual void global_avg_pool_forward(std::int64_t n, std::int64_t pixels, int channels, const float* x, float* y) = 0;

@@ -46,19 +46,6 @@ template <class M>
 inline constexpr bool is_dropout = false;
 template <class P>
 inline constexpr bool is_dropout<DropoutOf<P>> = true;
-/// Kernel and stride of a pooling; kernel 0 for what is none.
-template <class M>
-struct OnnxPool { static constexpr int kernel = 0, stride = 0; static constexpr const char* op = ""; };
-template <int Kernel, int Stride>
-struct OnnxPool<MaxPool2d<Kernel, Stride>> {
-  static constexpr int kernel = Kernel, stride = Stride;
-  static constexpr const char* op = "MaxPool";
-};
-template <int Kernel, int Stride>
-struct OnnxPool<AvgPool2d<Kernel, Stride>> {
-  static constexpr int kernel = Kernel, stride = Stride;
-  static constexpr const char* op = "AveragePool";
-};
 /// How many times larger, or smaller, the shuffling makes the image; 0 for what is none.
 template <class M>
 struct OnnxShuffle { static constexpr int up = 0, down = 0; };
@@ -160,10 +147,6 @@ auto symbolic_layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
     return x;
   } else if constexpr (std::is_same_v<Plain, GlobalAvgPool2d>) {
     return detail::image(x).template node_of_other_size<C>("GlobalAveragePool");
-  } else if constexpr (detail::OnnxPool<Plain>::kernel > 0) {
-    using Pool = detail::OnnxPool<Plain>;
-    return detail::image(x).template node_of_other_size<C>(
-        Pool::op, {}, {{"kernel_shape", detail::two(Pool::kernel)}, {"strides", detail::two(Pool::stride)}});
   } else if constexpr (detail::OnnxShuffle<Plain>::up > 0) {
     return detail::image(x).template node_of_other_size<Plain::io::out>(
         "DepthToSpace", {}, {{"blocksize", std::int64_t{detail::OnnxShuffle<Plain>::up}}, {"mode", "CRD"}});

@@ -37,6 +37,14 @@ struct OnnxValue {
   bool flat = false;  ///< (N, C) and not (N, C, H, W)
 };
 
+/// A value as the image (N, C, 1, 1) where it is flat.
+inline OnnxValue as_image(const OnnxValue& x) {
+  if (!x.flat) return x;
+  const std::string shape = x.graph->unused("image_shape");
+  x.graph->tensors[shape] = {{4}, std::vector<std::int64_t>{0, -1, 1, 1}};  // 0 keeps, -1 takes the rest
+  return {x.graph, x.graph->add("Reshape", "Reshape", {x.name, shape}), x.grid, false};
+}
+
 }  // namespace detail
 
 /// An image of C channels in a graph. A call operator of your own for it says what your module is in ONNX:
@@ -78,6 +86,18 @@ class Var<C, OnnxSymbol> {
     y.grid = ++y.graph->grids;
     return Var<Out, OnnxSymbol>(std::move(y));
   }
+
+  /// The name of what an operator gives that does not take this image itself, as its size or a matrix.
+  std::string operation(const std::string& op, std::vector<std::string> inputs, std::vector<OnnxAttribute> attributes = {}) const {
+    return symbol_.graph->add(op, op, std::move(inputs), std::move(attributes));
+  }
+  /// The image, of another height or width than this one, that operation() gave.
+  template <int Out>
+  Var<Out, OnnxSymbol> result(std::string name) const {
+    return Var<Out, OnnxSymbol>(detail::OnnxValue{symbol_.graph, std::move(name), ++symbol_.graph->grids, false});
+  }
+  /// As an image of one pixel where it is a vector, which Linear gives.
+  Var as_image() const { return Var(detail::as_image(symbol_)); }
 
   /// A convolution: `module` has a weight of shape (Out, In, Kernel, Kernel), or (C, 1, Kernel, Kernel) where M::groups is C,
   /// and, where M::has_bias, a bias, and M is or has the constants of a Conv2d or a DepthwiseConv2d.
@@ -146,14 +166,6 @@ struct LeafNode<C, OnnxSymbol> : ExpressionTag {
   const Shape* shape_or_null() const { return nullptr; }
   MemoryPool* pool_or_null() const { return nullptr; }
 };
-
-/// A value as the image (N, C, 1, 1) where it is flat.
-inline OnnxValue as_image(const OnnxValue& x) {
-  if (!x.flat) return x;
-  const std::string shape = x.graph->unused("image_shape");
-  x.graph->tensors[shape] = {{4}, std::vector<std::int64_t>{0, -1, 1, 1}};  // 0 keeps, -1 takes the rest
-  return {x.graph, x.graph->add("Reshape", "Reshape", {x.name, shape}), x.grid, false};
-}
 
 inline OnnxValue onnx_constant(OnnxGraph* graph, double number) {
   std::string name = graph->unused("constant");
