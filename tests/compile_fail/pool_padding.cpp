@@ -1,10 +1,10 @@
-// EXPECT: a pooling's padding must be from 0 to half of its window
-#include <strata/nn/pooling.hpp>
+// expect: a pooling's padding must be from 0 to half of its window
+#include "strata/nn/pooling.hpp"
 
-#ifdef MISTAKE
-using Layer = strata::MaxPool2d<3, 2, 2>;
+namespace st = strata;
+
+#ifdef FAIL
+st::MaxPool2d<3, 2, 2> pool;
 #else
-using Layer = strata::MaxPool2d<3, 2, 1>;
+st::MaxPool2d<3, 2, 1> pool;
 #endif
-
-const Layer layer;

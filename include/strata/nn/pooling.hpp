@@ -56,18 +56,23 @@ struct Pooling {
     return concat(layer, "(kernel_size=", Kernel, ", stride=", Stride, Padding > 0 ? concat(", padding=", Padding) : "",
                   Ceil ? ", ceil_mode=True" : "", CountPadding ? "" : ", count_include_pad=False", ")");
   }
-  /// For io/onnx_export.hpp: a node with these attributes and others.
+  /// For io/onnx_export.hpp.
   template <int C>
-  static auto onnx_node(const auto& x, const char* op, auto... more) {
+  static auto onnx_node(const auto& x, bool average) {
     const auto two = [](std::int64_t number) { return std::vector<std::int64_t>{number, number}; };
     const auto image = x.as_image();
     if constexpr (Padding == 0 && !Ceil)
-      return image.template node_of_other_size<C>(op, {}, {{"kernel_shape", two(Kernel)}, {"strides", two(Stride)}});
+      return image.template node_of_other_size<C>(average ? "AveragePool" : "MaxPool", {},
+                                                  {{"kernel_shape", two(Kernel)}, {"strides", two(Stride)}});
+    else if (!average)
+      return image.template node_of_other_size<C>("MaxPool", {},
+                                                  {{"kernel_shape", two(Kernel)}, {"strides", two(Stride)},
+                                                   {"pads", std::vector<std::int64_t>(4, Padding)}, {"ceil_mode", std::int64_t{Ceil}}});
     else
       return image.template node_of_other_size<C>(
-          op, {},
-          {{"kernel_shape", two(Kernel)}, {"strides", two(Stride)},
-           {"pads", std::vector<std::int64_t>(4, Padding)}, {"ceil_mode", std::int64_t{Ceil}}, more...});
+          "AveragePool", {},
+          {{"kernel_shape", two(Kernel)}, {"strides", two(Stride)}, {"pads", std::vector<std::int64_t>(4, Padding)},
+           {"ceil_mode", std::int64_t{Ceil}}, {"count_include_pad", std::int64_t{CountPadding}}});
   }
 
   static_assert(Kernel > 0 && Stride > 0, "strata: pooling windows and strides must be positive");
@@ -90,7 +95,7 @@ class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride, Padding, Options>>,
   }
   static std::string name() { return MaxPool2d::text("MaxPool2d"); }
   template <int C, class Symbol>
-  static auto onnx(auto&, const Var<C, Symbol>& x) { return MaxPool2d::template onnx_node<C>(x, "MaxPool"); }
+  static auto onnx(auto&, const Var<C, Symbol>& x) { return MaxPool2d::template onnx_node<C>(x, false); }
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
@@ -174,7 +179,7 @@ class AvgPool2d : public Layer<AvgPool2d<Kernel, Stride, Padding, Options>>,
   }
   template <int C, class Symbol>
   static auto onnx(auto&, const Var<C, Symbol>& x) {
-    return AvgPool2d::template onnx_node<C>(x, "AveragePool", {"count_include_pad", std::int64_t{Options.count_include_pad}});
+    return AvgPool2d::template onnx_node<C>(x, true);
   }
 };
 
