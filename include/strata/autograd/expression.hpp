@@ -95,6 +95,20 @@ struct LeafNode : ExpressionTag {
   }
 };
 
+/// An image without numbers: nothing is evaluated.
+template <int C, class T>
+  requires requires { typename T::is_symbol; }
+struct LeafNode<C, T> : ExpressionTag {
+  using value_type = T;
+  static constexpr int channels = C;
+  Var<C, T> x;
+
+  constexpr explicit LeafNode(Var<C, T> variable) : x(std::move(variable)) {}
+  constexpr Tape* tape() const { return nullptr; }
+  constexpr const Shape* shape_or_null() const { return nullptr; }
+  constexpr MemoryPool* pool_or_null() const { return nullptr; }
+};
+
 template <class Self, int C, class T>
 struct ExpressionBase : ExpressionTag {
   using value_type = T;
@@ -276,7 +290,7 @@ template <class E>
 constexpr auto evaluate(const E& expression) {
   using T = typename E::value_type;
   if constexpr (Symbolic<E>) {
-    return symbolic_value(expression);  // nn/follow.hpp, io/onnx_export.hpp
+    return SymbolicRun<T>::value(expression);
   } else {
     Tape* tape = expression.tape();
     Var<E::channels, T> result(compute(expression), tape);

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "strata/autograd/normalised_image.hpp"
+#include "strata/autograd/symbolic.hpp"
 #include "strata/autograd/tape.hpp"
 #include "strata/tensor/image.hpp"
 
@@ -90,11 +91,6 @@ class Scalar {
   Tape* tape_ = nullptr;
   std::int64_t id_ = -1;
 };
-
-/// A variable or expression without numbers, with which a network's forward is followed: to learn what it does
-/// (nn/follow.hpp), or to write it as an ONNX graph (io/onnx_export.hpp).
-template <class X>
-concept Symbolic = requires { typename X::value_type::is_symbol; };
 
 namespace detail {
 template <class X>

@@ -22,6 +22,8 @@
 #include "strata/core/at_run_time.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/shape.hpp"
+#include "strata/math/pool_problem.hpp"
+#include "strata/nn/protocol.hpp"
 #include "strata/nn/reads.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -40,7 +42,7 @@ struct LayerMemory {
   std::size_t packed = 0;                                            ///< from the first Infer pass on
   std::size_t kept = 0;                                              ///< by a Train pass, besides images
   bool keeps_input = true, keeps_output = false;
-  bool gives_its_input = false;     ///< an Infer pass computes nothing
+  bool gives_its_input = false;     ///< an Infer pass computes nothing (a layer says so by idle_in_inference)
   bool gradient_in_place = false;   ///< the gradient for the result becomes that for the input where nobody else asks for it
   bool reads_unnormalised = false;  ///< an input that a batch norm has still to compute is not computed for it,
   bool normalises_a_copy = false;   ///< but in memory of its own
@@ -223,9 +225,17 @@ class LayerFacts {
     const auto slide = [&](std::int64_t size) { return floor_div(size + 2 * padding - reads.reach(), stride) + 1; };
     const std::int64_t h = slide(image_.h), w = slide(image_.w);
     if (h < 1 || w < 1) too_small();
-    image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
-    scale(1, stride);
-    step(reads);
+    slide_to(h, w, reads);
+  }
+  /// A pooling's window, of which, with `ceil`, the last may reach beyond the padding.
+  constexpr void pooling_window(int kernel, int stride, int padding, bool ceil) {
+    const std::int64_t h = PoolProblem::windows(image_.h, kernel, stride, padding, ceil);
+    const std::int64_t w = PoolProblem::windows(image_.w, kernel, stride, padding, ceil);
+    if (h < 1 || w < 1) too_small();
+    slide_to(h, w, {Reads::Way::window, kernel, stride, padding, 1, 1});
+  }
+  constexpr void window(const Window& window, int together = 1) {
+    this->window(window.kernel, window.stride, window.padding, window.dilation, together);
   }
   /// A window of `kernel` taps spread over an image that becomes `stride` times as large: a transposed convolution.
   constexpr void transposed_window(int kernel, int stride, int padding, int together = 1) {
@@ -235,10 +245,10 @@ class LayerFacts {
   }
   /// Every pixel becomes factor * factor pixels.
   constexpr void upscale(int factor) { transposed_window(factor, factor, 0); }
-  /// All pixels become one.
-  constexpr void whole_image() {
+  /// All pixels become one, or h x w.
+  constexpr void whole_image(std::int64_t h = 1, std::int64_t w = 1) {
     looks_at_whole_image();
-    image_.h = image_.w = image_.up = image_.down = 1;
+    image_.h = h, image_.w = w, image_.up = image_.down = 1;
     image_.one = true;
   }
   /// Every pixel depends on all others.
@@ -266,6 +276,11 @@ class LayerFacts {
   }
 
  private:
+  constexpr void slide_to(std::int64_t h, std::int64_t w, const Reads& reads) {
+    image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
+    scale(1, reads.stride);
+    step(reads);
+  }
   constexpr void step(const Reads& reads) {
     if (std::exchange(stepped_, true)) {  // a second window in one layer
       const int between = run_.add_image(image_);

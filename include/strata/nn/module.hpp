@@ -78,8 +78,8 @@ struct image_fits {
 
 template <class M, class P, class X>
 constexpr auto call(M& module, P& pass, const X& x) {
-  if constexpr (Symbolic<X> && requires { symbolic_module(module, pass, x); }) {
-    return symbolic_module(module, pass, x);  // nn/follow.hpp
+  if constexpr (Symbolic<X> && requires { SymbolicRun<typename X::value_type>::module(module, pass, x); }) {
+    return SymbolicRun<typename X::value_type>::module(module, pass, x);
   } else if constexpr (requires { module(pass, x); }) {
     using Result = std::remove_cvref_t<decltype(module(pass, x))>;
     if constexpr (!variable_operand<Result>) {
@@ -166,7 +166,7 @@ class Layer : public LayerOf<Self> {
   template <class S, class P, class X>
   static constexpr auto step(S& self, P& pass, X x) {
     if constexpr (Symbolic<X>)
-      return symbolic_layer(self, pass, std::move(x));  // nn/follow.hpp, io/onnx_export.hpp
+      return SymbolicRun<typename X::value_type>::layer(self, pass, std::move(x));
     else
       return Self::forward(self, pass, std::move(x));
   }
