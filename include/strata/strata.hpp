@@ -18,7 +18,6 @@
 #include "strata/core/simd.hpp"
 #include "strata/math/activation.hpp"
 #include "strata/math/conv2d_problem.hpp"
-#include "strata/math/depthwise_conv2d_problem.hpp"
 #include "strata/math/functions.hpp"
 #include "strata/math/gradient_target.hpp"
 #include "strata/tensor/device.hpp"

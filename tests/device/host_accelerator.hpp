@@ -105,24 +105,24 @@ class HostAccelerator final : public st::Accelerator {
                       st::Activation activation, bool accumulate, st::Precision precision) override {
     const Kernel kernel(*this);
     last_precision = precision;
-    if (!accumulate) return st::cpu::conv2d_forward<float>(p, x, w, bias, y, activation);
+    constexpr int apart = st::cpu::groups_apart;
+    if (!accumulate) return st::cpu::general_forward<apart, float>(p, x, w, bias, y, activation);
     std::vector<float> sum(std::size_t(p.output_size()));
-    st::cpu::conv2d_forward<float>(p, x, w, nullptr, sum.data());
+    st::cpu::general_forward<apart, float>(p, x, w, nullptr, sum.data(), st::Activation::none);
     for (std::size_t i = 0; i < sum.size(); ++i) y[i] += sum[i];
   }
   void conv2d_backward_input(const st::Conv2dProblem& p, const float* dy, const float* w, float* dx, bool accumulate,
                              st::Precision precision) override {
     const Kernel kernel(*this);
     last_precision = precision;
-    st::cpu::conv2d_backward_input<float>(p, dy, w, dx, accumulate);
+    st::cpu::general_backward_input<st::cpu::groups_apart, float>(p, dy, w, dx, accumulate);
   }
   void conv2d_backward_weight(const st::Conv2dProblem& p, const float* x, const float* dy, st::GradientTarget<> dweight,
                               st::GradientTarget<> dbias, st::Precision precision) override {
     const Kernel kernel(*this);
     last_precision = precision;
     std::vector<float> dw(std::size_t(p.weight_size())), db(std::size_t(p.out));
-    std::vector<float> gradient(dy, dy + p.output_size());
-    st::cpu::conv2d_backward_weight<float>(p, x, gradient.data(), dw.data(), db.data(), false, {});
+    st::cpu::general_backward_weight<st::cpu::groups_apart, float>(p, x, dy, dw.data(), db.data(), false);
     write(dweight, dw);
     write(dbias, db);
   }

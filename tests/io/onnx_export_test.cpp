@@ -322,6 +322,20 @@ TEST_CASE("skip connections and modules with one forward are followed") {
   CHECK(read_model(folder / "net.onnx").ops() == "Conv Add Conv Mul Add Conv Sigmoid Mul ");
 }
 
+TEST_CASE("padding that is made of the image comes before the convolution") {
+  const io_test::Folder folder;
+  using st::Conv2dOptions, st::PaddingMode;
+  st::Sequential<st::Conv2d<2, 2, 3, Conv2dOptions{.padding_mode = PaddingMode::reflect}>,
+                 st::Conv2d<2, 4, st::KernelSize{1, 5}, Conv2dOptions{.groups = 2, .padding_mode = PaddingMode::replicate}>,
+                 st::Conv2d<4, 1, 3, Conv2dOptions{.padding_mode = PaddingMode::circular}>> net;
+  io_test::number(net);
+  st::export_onnx(folder / "net.onnx", net);
+  const Model model = read_model(folder / "net.onnx");
+  CHECK(model.ops() == "Pad Conv Pad Conv Slice Slice Concat Slice Slice Concat Conv ");
+  CHECK(model.nodes[1].whole.at("pads") == std::vector<std::int64_t>{0, 0, 0, 0});
+  CHECK(model.nodes[3].whole.at("kernel_shape") == std::vector<std::int64_t>{1, 5});
+}
+
 TEST_CASE("a depthwise convolution is one with groups") {
   const io_test::Folder folder;
   st::Sequential<st::DepthwiseConv2d<3, 5, st::Conv2dOptions{.stride = 2, .bias = false}>, st::BatchNorm2d<3>, st::ReLU> net;

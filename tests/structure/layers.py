@@ -47,7 +47,7 @@ CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_para
 WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_write_(png|jpg|bmp|tga|hdr))\b|\bO_CREAT\b"
 WRITERS = ["core/output_file.hpp", "io/folder_lock.hpp"]
 PASSES = ["nn", "deploy", "io"]      # in these folders all headers but the layers' own and losses
-NAMES_LAYERS = ["deploy/layers.hpp"]  # keeps the old names of folded convolutions
+NAMES_LAYERS = ["deploy/layers.hpp", "nn/depthwise_conv2d.hpp"]  # they keep old names
 LONG = 400
 UMBRELLA = "strata.hpp"
 # Included by themselves: they stand on a library that a program may not have, or are for few programs.

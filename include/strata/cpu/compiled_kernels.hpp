@@ -12,7 +12,7 @@
 
 #include "strata/cpu/batch_norm.hpp"
 #include "strata/cpu/conv2d.hpp"
-#include "strata/cpu/depthwise_conv2d.hpp"
+#include "strata/cpu/conv2d_general.hpp"
 #include "strata/cpu/group_norm.hpp"
 #include "strata/cpu/layer_norm.hpp"
 #include "strata/cpu/optimizer.hpp"

@@ -308,7 +308,7 @@ void merge_statistics(const ConvolutionPlan<Factor>& plan, const Images<float>& 
 /// Whether a problem has the form that Winograd's algorithm computes: stride 1, at least 3 x 3. (It could crop more padding
 /// than the kernel reaches too, but results that see nothing but padding would have its rounding errors where 0 is exact.)
 constexpr bool has_winograd_form(const Conv2dProblem& p) {
-  return p.kernel >= 3 && p.stride == 1 && p.padding <= p.dilation * (p.kernel - 1);
+  return p.square() && p.kernel >= 3 && p.stride == 1 && p.padding <= p.dilation * (p.kernel - 1);
 }
 
 /// Floats of the weights that winograd_forward_packed reads, and how they are made.

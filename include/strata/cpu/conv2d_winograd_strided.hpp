@@ -27,7 +27,7 @@ namespace strata::inline STRATA_ABI::cpu {
 
 /// Whether a problem has the form: whole vectors of channels on both sides, whatever the processor's.
 constexpr bool has_strided_form(const Conv2dProblem& p) {
-  return p.kernel == 4 && p.stride == 2 && p.dilation == 1 && p.in % 16 == 0 && p.out % 16 == 0;
+  return p.square() && p.kernel == 4 && p.stride == 2 && p.dilation == 1 && p.in % 16 == 0 && p.out % 16 == 0;
 }
 
 namespace winograd::strided {

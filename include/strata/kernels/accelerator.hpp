@@ -131,7 +131,7 @@ class Accelerator {
 
   // ---- convolution (Linear is kernel 1, padding 0, n 1, h the batch, w 1)
 
-  /// y = activation(bias + x * weight), the formula of Conv2dProblem; bias may be nullptr. With `accumulate` y += x * weight,
+  /// y = activation(bias + x * weight), the formula of Conv2dProblem, with its groups and padding mode; bias may be nullptr. With `accumulate` y += x * weight,
   /// and neither bias nor activation is allowed.
   virtual void conv2d_forward(const Conv2dProblem&, const float* x, const float* weight, const float* bias, float* y,
                               Activation, bool accumulate, Precision) = 0;

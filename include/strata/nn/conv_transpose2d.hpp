@@ -2,6 +2,7 @@
 //
 //     st::ConvTranspose2d<64, 32, 4>                                        // twice as large: stride 2, padding 1
 //     st::ConvTranspose2d<56, 1, 9, st::ConvTranspose2dOptions{.stride = 3}>
+//     st::ConvTranspose2d<100, 512, 4, st::ConvTranspose2dOptions{.stride = 1, .padding = 0}>     // 1 x 1 to 4 x 4
 //
 // The kernels are those of Conv2d with the roles of input and output exchanged: what is forward there goes back here.
 #pragma once
@@ -21,8 +22,14 @@
 
 namespace strata::inline STRATA_ABI {
 
+/// The compile-time options of a transposed convolution, as PyTorch's. `same` makes the image `stride` times as large: a padding
+/// of ceil((Kernel - stride) / 2), and then an output_padding of stride - Kernel + 2 * padding. With a padding of one's own
+/// output_padding is 0 unless it is given.
 struct ConvTranspose2dOptions {
+  static constexpr int same = -1;
   int stride = 2;
+  int padding = same;
+  int output_padding = same;
   bool bias = true;
 };
 
@@ -59,16 +66,19 @@ void channel_bias_gradient(Device device, std::int64_t pixels, Parameter& bias, 
 
 }  // namespace detail
 
-/// y[o, i * stride + p - padding] += weight[c, o, p] * x[c, i] over all c, i, p, plus bias[o]; out of h x w pixels come
-/// (stride * h) x (stride * w). weight has shape (In, Out, Kernel, Kernel), bias (Out). As
-/// torch.nn.ConvTranspose2d(In, Out, Kernel, stride, padding, output_padding) with the padding that does that: padding =
-/// ceil((Kernel - stride) / 2), output_padding = stride - Kernel + 2 * padding.
+/// y[o, i * stride + p - padding] += weight[c, o, p] * x[c, i] over all c, i, p, plus bias[o]; h rows become
+/// (h - 1) * stride - 2 * padding + Kernel + output_padding. weight has shape (In, Out, Kernel, Kernel), bias (Out). As
+/// torch.nn.ConvTranspose2d(In, Out, Kernel, stride, padding, output_padding).
 template <int In, int Out, int Kernel, ConvTranspose2dOptions Options = ConvTranspose2dOptions{}>
 class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> {
  public:
   using io = maps<In, Out>;
   static constexpr int kernel = Kernel, stride = Options.stride;
-  static constexpr int padding = (Kernel - stride + 1) / 2, output_padding = stride - Kernel + 2 * padding;
+  static constexpr bool multiplies = Options.padding == ConvTranspose2dOptions::same;  ///< h rows become stride * h
+  static constexpr int padding = multiplies ? (Kernel - stride + 1) / 2 : Options.padding;
+  static constexpr int output_padding = Options.output_padding != ConvTranspose2dOptions::same ? Options.output_padding
+                                        : multiplies                                           ? stride - Kernel + 2 * padding
+                                                                                               : 0;
   static constexpr bool has_bias = Options.bias;
 
   Parameter weight{Shape{In, Out, Kernel, Kernel}};
@@ -88,7 +98,7 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
     const Extents x = t.extents();
     t.channels(Out);
     t.multiply_adds(x.h * x.w * Out * In * Kernel * Kernel);
-    t.transposed_window(Kernel, stride, padding, cpu::conv2d_input_rows_together(problem_for(1, x.h, x.w)));
+    t.transposed_window(Kernel, stride, padding, cpu::conv2d_input_rows_together(problem_for(1, x.h, x.w)), output_padding);
   }
   static LayerMemory memory(const Shape& x) {
     const Conv2dProblem p = problem_for(x.n(), x.h(), x.w());
@@ -117,6 +127,8 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
     check_same_device(x.device(), self.weight.device(), name);
     if (x.size() == 0) throw ShapeError(concat(name(), ": the image has no pixels"));
     const Conv2dProblem problem = problem_for(x.n(), x.h(), x.w());
+    if (problem.h < 1 || problem.w < 1)
+      throw ShapeError(concat(name(), ": of an image of ", x.h(), " x ", x.w(), " pixels the padding leaves nothing: give larger images"));
     const T* weight = std::as_const(self.weight).template value<T>().data();
     Image<Out, T> image(x.n(), problem.h, problem.w, x.pool());
     const T* bias = nullptr;
@@ -145,12 +157,20 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
 
   /// The convolution whose adjoint this is.
   static constexpr Conv2dProblem problem_for(std::int64_t n, std::int64_t h, std::int64_t w) {
-    return {.n = n, .h = h * stride, .w = w * stride, .in = Out, .out = In, .kernel = Kernel, .stride = stride, .padding = padding};
+    constexpr int more = Kernel - 2 * padding + output_padding;
+    return {.n = n, .h = (h - 1) * stride + more, .w = (w - 1) * stride + more, .in = Out, .out = In, .kernel = Kernel, .stride = stride, .padding = padding};
   }
 
   static_assert(In > 0 && Out > 0, "strata::ConvTranspose2d<In, Out, Kernel>: channel counts must be positive");
   static_assert(Options.stride > 0, "strata::ConvTranspose2d: the stride must be positive");
-  static_assert(Kernel >= Options.stride, "strata::ConvTranspose2d<In, Out, Kernel>: a Kernel below the stride leaves pixels without a value");
+  static_assert(Kernel > 0, "strata::ConvTranspose2d<In, Out, Kernel>: Kernel must be positive");
+  static_assert(Options.padding >= ConvTranspose2dOptions::same && Options.output_padding >= ConvTranspose2dOptions::same,
+                "strata::ConvTranspose2d: padding and output_padding must be 0 or more, or ConvTranspose2dOptions::same");
+  static_assert(!multiplies || Kernel >= Options.stride,
+                "strata::ConvTranspose2d<In, Out, Kernel>: a Kernel below the stride leaves pixels without a value: give a padding if "
+                "that is meant");
+  static_assert(output_padding < stride || (multiplies && Kernel < stride),
+                "strata::ConvTranspose2d: output_padding must be smaller than the stride");
 };
 
 }  // namespace strata::inline STRATA_ABI

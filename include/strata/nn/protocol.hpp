@@ -44,14 +44,23 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// A kernel of `kernel` x `kernel` taps that moves over an image.
+/// A kernel of `kernel` x `kernel` taps that moves over an image, or of `kernel` rows and `kernel_w` columns.
 struct Window {
   int kernel = 1, stride = 1, padding = 0, dilation = 1;
+  int kernel_w = as_rows, padding_w = as_rows;
+  static constexpr int as_rows = -1;
 
   /// Rows from its first tap to its last.
   constexpr std::int64_t reach() const { return std::int64_t{dilation} * (kernel - 1) + 1; }
+  /// Whether an image keeps its height.
+  constexpr bool keeps_rows() const { return stride == 1 && 2 * padding == dilation * (kernel - 1); }
   /// Whether an image keeps its height and width.
-  constexpr bool keeps_size() const { return stride == 1 && 2 * padding == dilation * (kernel - 1); }
+  constexpr bool keeps_size() const { return keeps_rows() && columns().keeps_rows(); }
+  /// The window of columns, as a square one.
+  constexpr Window columns() const {
+    return {kernel_w == as_rows ? kernel : kernel_w, stride, padding_w == as_rows ? padding : padding_w, dilation};
+  }
+  constexpr bool square() const { return columns().kernel == kernel && columns().padding == padding; }
 };
 
 /// How a layer with a window runs on bands of rows whose padding is written out, with the bits of the whole image.
