@@ -22,18 +22,30 @@
 //       // What a neighbour may leave to it, or it to a neighbour (nn/fuse.hpp, deploy/fold.hpp).
 //       static constexpr bool takes_activation = true;                        // forward(self, pass, x, Activation)
 //       static constexpr Activation activation = Activation::relu;            // it is nothing but this activation
-//       static constexpr bool is_affine = true;                               // in an Infer pass scale * x + shift: affine()
+//       static constexpr bool is_affine = true;                               // in an Infer pass it is scale * x + shift:
 //       template <class T> static auto affine(const auto& self, Device images);          // c -> ScaleShift of channel c
 //       static Tensor<float> affine_rows(const auto& self, Device images);               // on an accelerator
-//       static constexpr bool takes_affine = true;                            // its weights can, one row for each of Out:
-//       using with_bias = ...;                                                //     with infer(), which runs any weights
+//       static constexpr bool takes_affine = true;                            // its weights can be scaled, one row for each of
+//       using with_bias = ...;                                                // Out, and this has a bias to be shifted
+//       static constexpr Shape weight_shape, bool has_bias;                   // of its members weight and bias; `packed`
+//       static auto infer(pass, x, packed, key, weights, biases, activation); // runs it with other weights: see Conv2d
+//       static LayerMemory inference_memory(const Shape& x);                  // what that takes
 //       static constexpr bool gathers_statistics = true;                      // forward(self, pass, x, Activation, statistics)
-//       static constexpr bool takes_statistics = true;                        // forward_with(...), see BatchNorm2d
+//       static constexpr bool takes_statistics = true;                        // forward_with(...): see BatchNorm2d
 //
 //       // A kernel that moves over the image.
 //       static constexpr Window window{.kernel = 3, .padding = 1};
-//       static constexpr Bands bands{...};                                    // it runs by bands of rows: convolve_padded()
+//       static constexpr Bands bands{...};                                    // it runs by bands of rows (deploy/row_layers.hpp),
+//       static void convolve_padded(x, packed, weights, biases, activation, y);          // whose padding is written out
+//       static constexpr std::int64_t band_weight_bytes;                      // what `packed` then holds
 //     };
+//
+// A module around another one may say how passes look through it:
+//
+//     static constexpr auto join(auto& pass, const auto& x, const auto& y);   // y = join(x, body(x)), pixel by pixel: Add
+//     using wraps = Body;                                                     // but in training it is its `body`: Checkpoint
+//     Body plain() const;                                                     // with the weights as they are: SpectralNorm
+//     auto fold() const;                                                      // its deploy form
 //
 // nn/relu.hpp is a short example, nn/conv2d.hpp the whole of it.
 #pragma once
