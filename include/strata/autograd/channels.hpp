@@ -21,7 +21,8 @@ namespace detail {
 
 // Copies `count` pixels of `channels` values between memory of different strides.
 template <class T>
-void copy_channels(Device device, const T* from, int from_stride, T* to, int to_stride, int channels, std::int64_t count, bool accumulate) {
+void copy_channels(Device device, const T* from, int from_stride, T* to, int to_stride, int channels,
+                   std::int64_t count, bool accumulate) {
   dispatch<T>(
       device,
       [&] {
@@ -36,8 +37,9 @@ void copy_channels(Device device, const T* from, int from_stride, T* to, int to_
       [&](auto& gpu) { gpu.copy_channels(count, channels, from, from_stride, 0, to, to_stride, 0, accumulate); });
 }
 
-/// f of the operands as variables of a pass of type P. What is an expression is computed, and recorded, from left to right:
-/// as arguments of a call they would be in an order that differs between compilers, and so would gradients' last bits.
+/// f of the operands as variables of a pass of type P. What is an expression is computed, and recorded, from left to
+/// right: as arguments of a call they would be in an order that differs between compilers, and so would gradients' last
+/// bits.
 template <Pass P, class F, class... Xs>
 constexpr auto with_vars(F&& f, const Xs&... operands) {
   return std::apply(f, std::tuple<std::remove_cvref_t<decltype(var_in<P>(operands))>...>{var_in<P>(operands)...});
@@ -64,7 +66,8 @@ auto cat(P& pass, const Xs&... inputs) {
     Image<total, Value> out(first.n(), first.h(), first.w(), first.pool());
     const std::int64_t pixels = first.n() * first.h() * first.w();
     int offset = 0;
-    ((detail::copy_channels<Value>(device, x.data(), C, out.data() + offset, total, C, pixels, false), offset += C), ...);
+    ((detail::copy_channels<Value>(device, x.data(), C, out.data() + offset, total, C, pixels, false), offset += C),
+     ...);
     auto y = pass.output(std::move(out));
     if constexpr (P::training)
       pass.tape()->record(y.id(), [id = y.id(), pixels, ids = std::array{x.id()...}, device](Tape& tape) {
@@ -90,7 +93,8 @@ template <int Start, int Length, Pass P, class X>
 auto narrow(P& pass, const X& input) {
   return [&]<int C, class T>(const Var<C, T>& x) {
     static_assert(Start >= 0 && Length > 0 && Start + Length <= C,
-                  "strata::narrow<Start, Length>: the image has no such channels: Start + Length must not exceed its number of channels");
+                  "strata::narrow<Start, Length>: the image has no such channels: Start + Length must not exceed its "
+                  "number of channels");
     check_pass(pass, x, "narrow");
     const Device device = x.device();
     const std::int64_t pixels = x.n() * x.h() * x.w();
@@ -141,7 +145,8 @@ auto expand_as(P& pass, const S& one_pixel, const X& like) {
       detail::copy_channels<T>(device, s.data() + n * C, 0, out.data() + n * pixels * C, C, C, pixels, false);
     auto y = pass.output(std::move(out));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [id = y.id(), s_id = s.id(), n = x.n(), pixels, device, pool = &s.pool()](Tape& tape) {
+      pass.tape()->record(y.id(), [id = y.id(), s_id = s.id(), n = x.n(), pixels, device,
+                                   pool = &s.pool()](Tape& tape) {
         const auto gs = tape.target<T>(s_id);
         if (!gs) return;
         Image<C, T> sum(n, 1, 1, *pool);  // of dy over the pixels
@@ -160,8 +165,9 @@ auto expand_as(P& pass, const S& one_pixel, const X& like) {
 
 template <Pass P, Symbolic S, Symbolic X>
 constexpr auto expand_as(P&, const S& one_pixel, const X& like) {
-  return detail::with_vars<P>([](const auto& s, const auto& x) { return SymbolicRun<typename X::value_type>::expand_as(s, x); },
-                              one_pixel, like);
+  return detail::with_vars<P>(
+      [](const auto& s, const auto& x) { return SymbolicRun<typename X::value_type>::expand_as(s, x); }, one_pixel,
+      like);
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -47,8 +47,8 @@ void add_gradients(Tape& tape, const Gradients& gradients, const Inputs& inputs,
 
 }  // namespace detail
 
-/// y = forward(x...) on images; backward(gy, y, x...) gives the gradient of the one input, or a std::tuple of one for each.
-/// backward runs only when a gradient is needed.
+/// y = forward(x...) on images; backward(gy, y, x...) gives the gradient of the one input, or a std::tuple of one for
+/// each. backward runs only when a gradient is needed.
 template <Pass P, class Forward, class Backward, class... Xs>
 auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs) {
   return detail::with_vars<P>([&]<int... C, class... T>(const Var<C, T>&... x) {

@@ -5,8 +5,8 @@
 //     Deployed deployed = st::fold(net);              // the same function, to rounding
 //     st::save_weights("deployed.safetensors", deployed);
 //
-// It looks into Sequential, Repeat, Add, Subtract and into modules of your own, where there is a type for the result: a module that
-// takes its members' types as template arguments has one.
+// It looks into Sequential, Repeat, Add, Subtract and into modules of your own, where there is a type for the result: a
+// module that takes its members' types as template arguments has one.
 //
 //     template <class Body>
 //     struct Gated : st::Layer<Gated<Body>> {
@@ -14,13 +14,15 @@
 //       Body body;
 //       float scale = 0.1f;                                       // taken along
 //       static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
-//       static constexpr auto forward(auto& self, auto& pass, const auto& x) { return x * (self.scale * self.body(pass, x)); }
+//       static constexpr auto forward(auto& self, auto& pass, const auto& x) {
+//         return x * (self.scale * self.body(pass, x));
+//       }
 //     };
 //     st::deploy_t<Gated<Net>>                                    // Gated<st::deploy_t<Net>>
 //
-// That works for aggregates, whose members the compiler can see: those of type Body, and arrays, std::array, std::vector and
-// std::optional of it. Any other module with a member that folding would change is an error, unless it has a member fold() that
-// gives its deploy form, or says `using keeps_its_form = void;`.
+// That works for aggregates, whose members the compiler can see: those of type Body, and arrays, std::array,
+// std::vector and std::optional of it. Any other module with a member that folding would change is an error, unless it
+// has a member fold() that gives its deploy form, or says `using keeps_its_form = void;`.
 #pragma once
 
 #include <array>
@@ -325,8 +327,9 @@ struct FoldingFields<Types<Fields...>> { using type = Types<typename FoldingFiel
 /// Whether each member of M, folded, is that of M's other form.
 template <class M>
 constexpr bool folds_by_members() {
-  if constexpr (!has_visit<M> || LeafLayer<M> || requires { typename M::keeps_its_form; } || requires { typename M::wraps; } ||
-                requires(const M& m) { m.fold(); } || requires(const M& m) { m.plain(); }) {
+  if constexpr (
+      !has_visit<M> || LeafLayer<M> || requires { typename M::keeps_its_form; } || requires { typename M::wraps; } ||
+      requires(const M& m) { m.fold(); } || requires(const M& m) { m.plain(); }) {
     return false;
   } else if constexpr (!std::is_aggregate_v<M> || !std::is_copy_assignable_v<M>) {
     return false;
@@ -349,7 +352,9 @@ struct Folding<M> {
         const auto targets = std::tie(to...);
         const auto sources = std::tie(from...);
         [&]<std::size_t... I>(std::index_sequence<I...>) {
-          ((std::get<I>(targets) = FoldingField<std::remove_cvref_t<decltype(std::get<I>(sources))>>::of(std::get<I>(sources))), ...);
+          ((std::get<I>(targets) =
+                FoldingField<std::remove_cvref_t<decltype(std::get<I>(sources))>>::of(std::get<I>(sources))),
+           ...);
         }(std::index_sequence_for<decltype(from)...>{});
       });
     });
@@ -383,10 +388,12 @@ struct ArgumentsFold<M<Parts...>> : std::bool_constant<(folds<Parts>::all && ...
 template <class M>
 struct folds {
   static constexpr bool arguments = ArgumentsFold<M>::value;
-  static constexpr bool all = requires(const M& module) { module.fold(); } || folds_by_members<M>() || folding_changes_nothing<M>;
+  static constexpr bool all =
+      requires(const M& module) { module.fold(); } || folds_by_members<M>() || folding_changes_nothing<M>;
   static_assert(all || !arguments,
-                "strata::fold: this module has members that folding would change, and does not say what becomes of it: take their types as "
-                "template arguments (deploy/fold.hpp shows how), give it a member fold(), or 'using keeps_its_form = void;' to leave it "
+                "strata::fold: this module has members that folding would change, and does not say what becomes of it: "
+                "take their types as template arguments (deploy/fold.hpp shows how), give it a member fold(), or "
+                "'using keeps_its_form = void;' to leave it "
                 "as it is (read folds<Module> beside this message)");
 };
 template <class M>

@@ -38,7 +38,8 @@ constexpr bool body_takes() {
 }
 /// A module of the form y = join(x, body(x)): `body` is a member, and join(pass, x, y) works pixel by pixel.
 template <class M, int C>
-concept Joins = body_takes<M, C>() && requires(const M& m, Infer& pass, const Var<C>& x) { m.join(pass, x, call(m.body, pass, x)); };
+concept Joins = body_takes<M, C>() &&
+                requires(const M& m, Infer& pass, const Var<C>& x) { m.join(pass, x, call(m.body, pass, x)); };
 
 template <class M, int C>
 constexpr bool channels_fit() {
@@ -94,7 +95,8 @@ struct RowStages<I, C, Sequential<Ms...>> {
   using First = std::tuple_element_t<I, std::tuple<Ms...>>;
   static constexpr FusedRun run = fused_runs<false, Ms...>[I];
   static constexpr std::size_t group = run.length;
-  static constexpr bool ends = RunsByBands<First> && run.affines == 0 && run.behind != Activation::none;  // with an activation
+  static constexpr bool ends =
+      RunsByBands<First> && run.affines == 0 && run.behind != Activation::none;  // with an activation
   using Head = RowStage<First, C>;
   using Tail = RowStages<I + group, Head::out, Sequential<Ms...>>;
   static constexpr bool possible = (group == 1 || ends) && Head::possible && Tail::possible;

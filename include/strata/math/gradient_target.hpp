@@ -1,5 +1,5 @@
-// Where a gradient goes: a step of the tape, a kernel or an accelerator writes it there. The first to come assigns, later ones add,
-// so nothing is cleared beforehand.
+// Where a gradient goes: a step of the tape, a kernel or an accelerator writes it there. The first to come assigns,
+// later ones add, so nothing is cleared beforehand.
 //
 //     const auto dx = tape.target<T>(x.id());                  // of a value
 //     const auto dw = detail::gradient_target<T>(weight);      // of a parameter; empty where it wants none

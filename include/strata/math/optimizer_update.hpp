@@ -39,7 +39,9 @@ struct AdamNumbers {
         keep(u.decoupled ? T(1 - u.lr * u.weight_decay) : T(1)), decay(u.decoupled ? T(0) : T(u.weight_decay)) {}
   /// What the count of steps makes of the learning rate, and of the root.
   static T rate(const AdamUpdate& u, std::int64_t step) { return T(u.lr / (1 - std::pow(u.beta1, double(step)))); }
-  static T scale(const AdamUpdate& u, std::int64_t step) { return T(1 / std::sqrt(1 - std::pow(u.beta2, double(step)))); }
+  static T scale(const AdamUpdate& u, std::int64_t step) {
+    return T(1 / std::sqrt(1 - std::pow(u.beta2, double(step))));
+  }
 };
 
 /// torch.optim.RMSprop (Tieleman and Hinton, 2012):

@@ -4,8 +4,8 @@
 //     st::Add<Body, std::ratio<1, 10>>                                                // y = x + 0.1 body(x), as EDSR
 //     st::Subtract<Body>                                                              // y = x - body(x), as DnCNN
 //
-// Both keep the number of channels. In a Train pass they give an expression: a loss of it is one pass over memory together with
-// the sum.
+// Both keep the number of channels. In a Train pass they give an expression: a loss of it is one pass over memory
+// together with the sum.
 #pragma once
 
 #include <ratio>
@@ -65,8 +65,9 @@ class Subtract : public detail::Skip<Subtract<Body>, Body> {
   static constexpr auto join(auto&, const auto& x, const auto& y) { return x - y; }
 
   static_assert(detail::check_module<Body>::listed);
-  static_assert(detail::keeps_channels<Body>(),
-                "strata::Subtract<Body>: Body must give as many channels as it takes, since x - Body(x) subtracts them");
+  static_assert(
+      detail::keeps_channels<Body>(),
+      "strata::Subtract<Body>: Body must give as many channels as it takes, since x - Body(x) subtracts them");
 };
 
 }  // namespace strata::inline STRATA_ABI

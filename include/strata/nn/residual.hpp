@@ -1,4 +1,5 @@
-// The old name of Subtract, y = x - body(x) (nn/add.hpp). In the literature a residual block is y = x + body(x): that is Add.
+// The old name of Subtract, y = x - body(x) (nn/add.hpp). In the literature a residual block is y = x + body(x): that
+// is Add.
 #pragma once
 
 #include "strata/nn/add.hpp"
