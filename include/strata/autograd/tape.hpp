@@ -62,6 +62,7 @@ class Tape {
   template <class Step, class... Reads>
   void record(std::int64_t output, Step step, const Reads&... reads) {
     static_assert(alignof(Step) <= 64);
+    if (forgets_) return;
     void* place = take_memory(sizeof(Step));
     const std::size_t first = kept_.size();
     (keep_for_backward(kept_, reads), ...);
@@ -125,6 +126,15 @@ class Tape {
     return true;
   }
 
+  /// Makes what is known of the gradient of `from`, a value of `other`, that of `to`, of which nothing is known yet: the
+  /// gradient and the note at it.
+  void take_gradient(Tape& other, std::int64_t from, std::int64_t to) {
+    Value &source = other.at(from), &target = at(to);
+    target.gradient = std::exchange(source.gradient, Storage());
+    target.note = std::exchange(source.note, nullptr);
+    target.settle = source.settle;
+  }
+
   /// Keeps the gradient of `id` after the backward pass, for a caller that wants to read it.
   void keep_gradient(std::int64_t id) { at(id).keep = true; }
   /// Whether value `id` is of this pass and its gradient is kept.
@@ -167,7 +177,13 @@ class Tape {
   bool has_steps() const { return !steps_.empty(); }
 
   /// Whether a pass holds this tape: only then values can be added.
-  void set_in_pass(bool in_pass) { in_pass_ = in_pass; }
+  void set_in_pass(bool in_pass) {
+    in_pass_ = in_pass;
+    forgets_ = false;
+  }
+  /// Of a pass that is never to go back: no step is recorded, and nothing is kept for it.
+  void forget_steps(bool forgets = true) { forgets_ = forgets; }
+  bool forgets() const { return forgets_; }
 
   /// Forgets everything and keeps the memory of the lists.
   void clear() {
@@ -234,10 +250,22 @@ class Tape {
   KeptList kept_;
   std::vector<Storage> chunks_;
   std::size_t chunk_ = 0, used_ = 0;
-  bool in_pass_ = true;
+  bool in_pass_ = true, forgets_ = false;
 };
 
 namespace detail {
+
+/// While it lives, what is computed with the tape is not recorded: nothing of it needs a gradient.
+class ForgetSteps {
+ public:
+  explicit ForgetSteps(Tape& tape) : tape_(tape), before_(tape.forgets()) { tape.forget_steps(); }
+  ForgetSteps(const ForgetSteps&) = delete;
+  ~ForgetSteps() { tape_.forget_steps(before_); }
+
+ private:
+  Tape& tape_;
+  bool before_;
+};
 
 /// A tape for the length of a pass, used again by the next pass of this thread. Tapes are never destroyed, since a value that
 /// outlives its pass, or even its thread, still points to its tape.

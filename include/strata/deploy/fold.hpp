@@ -101,6 +101,21 @@ struct Folding<M> {
   using type = decltype(std::declval<const M&>().fold());
   static type of(const M& module) { return module.fold(); }
 };
+// A layer whose weights are made of others (nn/spectral_norm.hpp) becomes the layer with the weights as they are.
+template <class M>
+  requires requires(const M& module) { module.plain(); }
+struct Folding<M> {
+  using Plain = decltype(std::declval<const M&>().plain());
+  using type = typename Folding<Plain>::type;
+  static type of(const M& module) { return Folding<Plain>::of(module.plain()); }
+};
+// What wraps a module to run it in another way when it is trained (nn/checkpoint.hpp).
+template <class M>
+  requires requires { typename M::wraps; }
+struct Folding<M> {
+  using type = typename Folding<typename M::wraps>::type;
+  static type of(const M& module) { return Folding<typename M::wraps>::of(module.body); }
+};
 template <IdleInInference M>
 struct Folding<M> {
   using type = Identity;
@@ -139,6 +154,11 @@ struct Leaves {
     else
       return std::tie(module);
   }
+};
+template <class M>
+  requires requires { typename M::wraps; }
+struct Leaves<M> {
+  static auto of(const M& module) { return Leaves<typename M::wraps>::of(module.body); }
 };
 template <class... Ms>
 struct Leaves<Sequential<Ms...>> {
@@ -277,6 +297,9 @@ struct folds {
                 "folds<Module> beside this message)");
   static constexpr bool all = true;
 };
+template <class M>
+  requires requires { typename M::wraps; }
+struct folds<M> : folds<typename M::wraps> {};
 template <class... Ms>
 struct folds<Sequential<Ms...>> {
   static constexpr bool all = (folds<Ms>::all && ...);

@@ -4,7 +4,12 @@
 //     st::BatchNorm2d<64, std::ratio<1, 10000>>              // eps 1e-4
 //
 // A Train pass normalises with the batch's own mean and biased variance, and moves running_mean and running_var (unbiased)
-// a step of `momentum` towards them. An Infer pass uses the running ones.
+// a step of `momentum` towards them. An Infer pass uses the running ones. So does a Train pass where the statistics are frozen,
+// as in PyTorch where a batch norm is in eval() while the network is trained; weight and bias are learned still, and the
+// gradient is that of a fixed scale and shift:
+//
+//     st::freeze_statistics(net.backbone);                   // of all batch norms below; (..., false) thaws them
+//     st::freeze(net.backbone);                              // and all parameters (optim/parameter_group.hpp)
 #pragma once
 
 #include <algorithm>
@@ -35,6 +40,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   Buffer running_mean{Shape{Channels}};
   Buffer running_var{Shape{Channels}, 1.0f};
   Buffer num_batches_tracked = Buffer::integers(Shape{});
+  bool frozen_statistics = false;  ///< whether a Train pass uses the running statistics and leaves them as they are. Not in files
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -43,7 +49,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
     f("running_var", self.running_var);
     f("num_batches_tracked", self.num_batches_tracked);
   }
-  static constexpr bool is_leaf_layer = true;
+  static constexpr bool is_leaf_layer = true, is_normalisation = true;
   static constexpr void trace(auto&) {}
   static LayerMemory memory(const Shape&) { return {.gradient_in_place = true, .normalises_later = true}; }
   static constexpr bool takes_activation = true, takes_statistics = true, is_affine = true;
@@ -93,37 +99,43 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static Var<Channels, T> forward_with(auto& self, Train& pass, const Var<Channels, T>& x,
                                        const ChannelStatistics& statistics, Activation activation, bool x_rectified) {
     const std::int64_t pixels = x.size() / Channels;
-    if (pixels < 2) throw_too_few(x.shape());
+    const bool frozen = self.frozen_statistics;
+    if (pixels < 2 && !frozen) throw_too_few(x.shape());
     const T* weight = std::as_const(self.weight).template value<T>().data();
     const T* bias = std::as_const(self.bias).template value<T>().data();
     T* running_mean = self.running_mean.template value<T>().data();
     T* running_var = self.running_var.template value<T>().data();
-    Normalisation<T> norm(Channels);
-    for (int c = 0; c < Channels; ++c) {
+    Normalisation<T> norm = frozen ? fixed_numbers<T>(std::as_const(self)) : Normalisation<T>(Channels);
+    for (int c = 0; c < Channels && !frozen; ++c) {
       const double mean = statistics.mean[c], variance = statistics.variance[c];
       norm.set(c, mean, 1.0 / std::sqrt(variance + eps), double(weight[c]), double(bias[c]));
+      if (pass.recomputing()) continue;
       const double unbiased = variance * double(pixels) / double(pixels - 1);
       running_mean[c] = T((1 - momentum) * double(running_mean[c]) + momentum * mean);
       running_var[c] = T((1 - momentum) * double(running_var[c]) + momentum * unbiased);
     }
-    ++*self.num_batches_tracked.template value<std::int64_t>().data();
+    if (!pass.recomputing() && !frozen) ++*self.num_batches_tracked.template value<std::int64_t>().data();
 
     using Normalised = NormalisedImage<Channels, T>;
     const auto image = std::allocate_shared<Normalised>(PoolAllocator<Normalised>(), x.value(), norm, activation);
     auto y = Var<Channels, T>(image, pass.tape());
-    pass.tape()->record(y.id(), [&self, x = x.value(), x_id = x.id(), id = y.id(), norm, activation, x_rectified](Tape& tape) {
+    pass.tape()->record(y.id(), [&self, x = x.value(), x_id = x.id(), id = y.id(), norm, activation, x_rectified, frozen](Tape& tape) {
       const auto gathered = tape.take<GatheredSums<Channels>>(id);
       T* const dy = tape.gradient<T>(id);
       Scratch<double> memory(std::size_t(2 * Channels));
       if (gathered == nullptr)
         cpu::batch_norm_backward_sums(x.size() / Channels, Channels, x.data(), dy, norm.scale(), norm.shift(), norm.mean(),
                                       activation, memory.data(), memory.data() + Channels);
-      const double* const sum_g = gathered != nullptr ? gathered->sum_g : memory.data();
-      const double* const sum_gx = gathered != nullptr ? gathered->sum_gx : memory.data() + Channels;
+      const double* sum_g = gathered != nullptr ? gathered->sum_g : memory.data();
+      const double* sum_gx = gathered != nullptr ? gathered->sum_gx : memory.data() + Channels;
       add(self.weight, [&](int c) { return T(sum_gx[c] * double(norm.inverse_std()[c])); });
       add(self.bias, [&](int c) { return T(sum_g[c]); });
       if (x_id < 0) return;
       using Pending = PendingNormGradient<Channels, T>;
+      if (frozen) {  // the statistics do not depend on x
+        std::fill_n(memory.data(), 2 * Channels, 0.0);
+        sum_g = memory.data(), sum_gx = sum_g + Channels;
+      }
       const auto pending =
           std::allocate_shared<Pending>(PoolAllocator<Pending>(), x, norm, activation, x_rectified, sum_g, sum_gx);
       if (tape.move_gradient(id, x_id)) {
@@ -147,6 +159,18 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   }
 
  private:
+  /// Scale and shift of every channel by the running statistics.
+  template <class T>
+  static Normalisation<T> fixed_numbers(const auto& self) {
+    Normalisation<T> norm(Channels);
+    const T* mean = self.running_mean.template value<T>().data();
+    const T* variance = self.running_var.template value<T>().data();
+    const T *scale = self.weight.template value<T>().data(), *shift = self.bias.template value<T>().data();
+    for (int c = 0; c < Channels; ++c)
+      norm.set(c, double(mean[c]), 1.0 / std::sqrt(double(variance[c]) + eps), double(scale[c]), double(shift[c]));
+    return norm;
+  }
+
   template <Pass P, class T>
   static Var<Channels, T> forward_on_accelerator(auto& self, P& pass, const Var<Channels, T>& x, Activation activation) {
     if constexpr (!std::is_same_v<T, float>) {
@@ -156,11 +180,17 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
       const std::int64_t pixels = x.size() / Channels;
       Tensor<float> numbers;
       if constexpr (P::training) {
+        if (self.frozen_statistics)
+          throw DeviceError(concat(name(), ": there are no frozen statistics in training on ", x.device().str(),
+                                   ": train on the CPU, or leave frozen_statistics at false"));
         if (pixels < 2) throw_too_few(x.shape());
         numbers = Tensor<float>(Shape{4, Channels}, x.pool());
+        const bool again = pass.recomputing();  // the running statistics were moved the first time
+        Tensor<float> unused = again ? zeros(Shape{2, Channels}, x.pool()) : Tensor<float>();
         gpu.batch_norm_statistics(pixels, Channels, x.data(), std::as_const(self.weight).value().data(), std::as_const(self.bias).value().data(),
-                                  eps, momentum, self.running_mean.value().data(), self.running_var.value().data(),
-                                  self.num_batches_tracked.template value<std::int64_t>().data(), detail::normalisation_rows(numbers));
+                                  eps, momentum, again ? unused.data() : self.running_mean.value().data(),
+                                  again ? unused.data() + Channels : self.running_var.value().data(),
+                                  again ? nullptr : self.num_batches_tracked.template value<std::int64_t>().data(), detail::normalisation_rows(numbers));
       } else {
         numbers = affine_rows(self, x.device());
       }
@@ -182,6 +212,11 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
     }
   }
 
+  static Tensor<float> zeros(const Shape& shape, MemoryPool& pool) {
+    Tensor<float> tensor(shape, pool);
+    fill(tensor, 0.0f);
+    return tensor;
+  }
   [[noreturn]] static void throw_too_few(const Shape& shape) {
     throw ShapeError(concat(name(), ": training on ", shape.str(),
                             " gives one value per channel, and statistics need more: use larger batches or images"));
@@ -200,5 +235,21 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static_assert(Eps::num > 0, "strata::BatchNorm2d<Channels, Eps>: Eps must be positive");
   static_assert(Momentum::num >= 0 && Momentum::num <= Momentum::den, "strata::BatchNorm2d: Momentum must be from 0 to 1");
 };
+
+/// Freezes the running statistics of all batch norms below a module, or thaws them. Returns how many there are.
+template <class M>
+int freeze_statistics(M& module, bool frozen = true) {
+  using Plain = std::remove_cvref_t<M>;
+  int count = 0;
+  if constexpr (requires { module.frozen_statistics; }) {
+    module.frozen_statistics = frozen;
+    ++count;
+  } else if constexpr (detail::has_visit<Plain>) {
+    Plain::visit(module, [&](const auto&, auto& part) { count += freeze_statistics(part, frozen); });
+  } else if constexpr (!detail::is_leaf<Plain>) {
+    detail::each_part(std::string(), module, [&](const std::string&, auto& part) { count += freeze_statistics(part, frozen); });
+  }
+  return count;
+}
 
 }  // namespace strata::inline STRATA_ABI

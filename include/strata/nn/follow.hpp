@@ -257,6 +257,24 @@ struct SymbolicRun<Followed> {
     run.tell({.inputs = inputs, .output = out, .memory = {.keeps_input = false}});
     return Var<C, Followed>(detail::FollowedValue(&run, out));
   }
+
+  /// Of its first image, whose facts it states as a layer does; of the others it takes the
+  /// extents alone.
+  template <int Out, class Op, int C, int... Others>
+  static constexpr auto op(const Op& which, const Var<C, Followed>& x, const Var<Others, Followed>&... others) {
+    detail::Following& run = x.symbol().run();
+    detail::LayerFacts facts(run, x.symbol().id(), &Op::name);
+    if constexpr (sizeof...(Others) > 0)
+      which.trace(facts, others.symbol().image()...);
+    else
+      which.trace(facts);
+    facts.channels(Out);
+    const int output = facts.finish();
+    (run.add_link(others.symbol().id(), output, {}), ...);  // as long as they are there, so is the result
+    const std::array<int, 1 + sizeof...(Others)> inputs{x.symbol().id(), others.symbol().id()...};
+    run.tell({.inputs = inputs, .output = output, .memory = {.keeps_input = Op::keeps_input, .keeps_output = Op::keeps_output}});
+    return Var<Out, Followed>(detail::FollowedValue(&run, output));
+  }
 };
 
 namespace detail {

@@ -25,7 +25,7 @@ template <class Self, int Channels, bool Affine>
 class GroupNormalisation : public Layer<Self> {
  public:
   using io = maps<Channels, Channels>;
-  static constexpr bool is_leaf_layer = true, affine = Affine;
+  static constexpr bool is_leaf_layer = true, is_normalisation = true, affine = Affine;
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, const Var<Channels, T>& x) {
@@ -122,7 +122,7 @@ template <int Channels, class Eps = std::ratio<1, 1000000>>
 class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
  public:
   using io = maps<Channels, Channels>;
-  static constexpr bool is_leaf_layer = true;
+  static constexpr bool is_leaf_layer = true, is_normalisation = true;
   static constexpr double eps = double(Eps::num) / double(Eps::den);
 
   Parameter weight{Shape{Channels}, 1.0f};

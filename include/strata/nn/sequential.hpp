@@ -172,6 +172,11 @@ class Sequential : public Layer<Sequential<Ms...>> {
       auto y = [&] {
         if constexpr (step.length == 1)
           return detail::call(std::get<I>(self.layers), pass, x);
+        else if constexpr (P::training)
+          return [&]<std::size_t... K>(std::index_sequence<K...>) {
+            return detail::run_or_forget(pass, x, [&] { return detail::fused_forward<I, step>(self.layers, pass, x); },
+                                         std::get<I + K>(self.layers)...);
+          }(std::make_index_sequence<step.length>{});
         else
           return detail::fused_forward<I, step>(self.layers, pass, x);
       }();
