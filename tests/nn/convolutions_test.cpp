@@ -1,5 +1,5 @@
-// Convolutions with groups, padding modes and kernels that are not square, and transposed ones with every padding: against
-// PyTorch's, gradients, tiles, names and errors.
+// Convolutions with groups, padding modes and kernels that are not square, and transposed ones with every padding:
+// against PyTorch's, gradients, tiles, names and errors.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -28,7 +28,8 @@ using Reflect = Conv2d<3, 5, 5, Conv2dOptions{.padding_mode = PaddingMode::refle
 using Replicate = Conv2d<2, 3, 3, Conv2dOptions{.stride = 2, .padding = 3, .padding_mode = PaddingMode::replicate}>;
 using Circular = Conv2d<4, 4, 3, Conv2dOptions{.groups = 4, .padding_mode = PaddingMode::circular}>;
 using Row = Conv2d<3, 4, KernelSize{1, 7}>;
-using Column = Conv2d<3, 4, KernelSize{5, 2}, Conv2dOptions{.stride = 2, .padding = 1, .padding_mode = PaddingMode::reflect, .padding_w = 0}>;
+using Column = Conv2d<3, 4, KernelSize{5, 2},
+                      Conv2dOptions{.stride = 2, .padding = 1, .padding_mode = PaddingMode::reflect, .padding_w = 0}>;
 using First = ConvTranspose2d<7, 5, 4, ConvTranspose2dOptions{.stride = 1, .padding = 0}>;
 using Padded = ConvTranspose2d<3, 4, 3, ConvTranspose2dOptions{.stride = 2, .padding = 0, .output_padding = 1}>;
 using Gaps = ConvTranspose2d<3, 2, 2, ConvTranspose2dOptions{.stride = 3, .padding = 0}>;
@@ -74,7 +75,8 @@ TEST_CASE("gradients of convolutions with groups and padding modes") {
 
 TEST_CASE("tiles of convolutions with a border of the image's own pixels have the bits of the whole") {
   using Net = st::Sequential<Conv2d<1, 16, 3, Conv2dOptions{.padding_mode = PaddingMode::reflect}>,
-                             Conv2d<16, 16, 3, Conv2dOptions{.groups = 4}>, Conv2d<16, 16, 5, Conv2dOptions{.padding_mode = PaddingMode::replicate}>,
+                             Conv2d<16, 16, 3, Conv2dOptions{.groups = 4}>,
+                             Conv2d<16, 16, 5, Conv2dOptions{.padding_mode = PaddingMode::replicate}>,
                              Conv2d<16, 1, KernelSize{3, 1}, Conv2dOptions{.padding_mode = PaddingMode::reflect}>>;
   static_assert(st::receptive_field<Net> == 11);
   Net net;
@@ -98,8 +100,11 @@ TEST_CASE("names, shapes and costs of convolutions, and what they refuse") {
   static_assert(st::multiply_adds<Groups>(5, 6) == 5 * 6 * 8 * 4 * 9);
   static_assert(std::is_same_v<st::DepthwiseConv2d<6>, Conv2d<6, 6, 3, Conv2dOptions{.groups = 6}>>);
   st::Infer pass;
-  CHECK_THROWS_WITH_AS(Reflect()(pass, st::Image<3>::full(1, 2, 9, 0.0f)),
-                       doctest::Contains("padding_mode=reflect with a padding of 2 on an image of 2x9 pixels; the padding must be smaller"),
-                       st::ShapeError);
-  CHECK_THROWS_WITH_AS(Smaller()(pass, st::Image<18>::full(1, 1, 2, 0.0f)), doctest::Contains("the padding leaves nothing"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(
+      Reflect()(pass, st::Image<3>::full(1, 2, 9, 0.0f)),
+      doctest::Contains(
+          "padding_mode=reflect with a padding of 2 on an image of 2x9 pixels; the padding must be smaller"),
+      st::ShapeError);
+  CHECK_THROWS_WITH_AS(Smaller()(pass, st::Image<18>::full(1, 1, 2, 0.0f)),
+                       doctest::Contains("the padding leaves nothing"), st::ShapeError);
 }

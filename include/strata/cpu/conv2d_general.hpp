@@ -1,12 +1,15 @@
 // Convolutions with groups and with padding that is not zeros, on the CPU. float and double.
 //
 //     st::Conv2dProblem problem{.n = 16, .h = 40, .w = 40, .in = 128, .out = 128, .groups = 32};
-//     st::cpu::general_forward<st::cpu::group_form<float>(128, 128, 32)>(problem, x, weight, bias, y, st::Activation::none);
+//     st::cpu::general_forward<st::cpu::group_form<float>(128, 128, 32)>(problem, x, weight, bias, y,
+//     st::Activation::none);
 //
-// The form of the groups chooses the kernel, and is known where the layer's type is, so that a program compiles what it uses:
+// The form of the groups chooses the kernel, and is known where the layer's type is, so that a program compiles what it
+// uses:
 //
 //     1, 2, 4, 8    so many channels on both sides of a group, where vectors hold whole groups: cpu/conv2d_grouped.hpp
-//     multiplied    one channel becomes several (a depthwise convolution with a multiplier): each channel of x is written as many
+//     multiplied    one channel becomes several (a depthwise convolution with a multiplier): each channel of x is
+//     written as many
 //                   times, and the rest is depthwise
 //     apart         others, and no groups: each by itself, by the kernels of cpu/conv2d.hpp on copies of its channels
 //
@@ -42,8 +45,8 @@ namespace detail {
 
 /// to[pixel, c] = or += from[pixel, c] for `count` channels of pixels that have from_channels and to_channels of them.
 template <class T>
-void copy_group(std::int64_t pixels, std::int64_t count, const T* from, std::int64_t from_channels, T* to, std::int64_t to_channels,
-                bool add) {
+void copy_group(std::int64_t pixels, std::int64_t count, const T* from, std::int64_t from_channels, T* to,
+                std::int64_t to_channels, bool add) {
   parallel_ranges(pixels, std::max<std::int64_t>(32768 / count, 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
       if (add)
@@ -68,9 +71,11 @@ constexpr Conv2dProblem multiplied_problem(const Conv2dProblem& p) {
 /// wide[pixel, o] = x[pixel, o / times].
 template <class T>
 void multiply_channels(std::int64_t pixels, std::int64_t channels, std::int64_t times, const T* x, T* wide) {
-  parallel_ranges(pixels, std::max<std::int64_t>(16384 / (channels * times), 1), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin * channels; i < end * channels; ++i) std::fill_n(wide + i * times, times, x[i]);
-  });
+  parallel_ranges(pixels, std::max<std::int64_t>(16384 / (channels * times), 1),
+                  [&](std::int64_t begin, std::int64_t end) {
+                    for (std::int64_t i = begin * channels; i < end * channels; ++i)
+                      std::fill_n(wide + i * times, times, x[i]);
+                  });
 }
 
 /// The same functions as below, of images padded with zeros.
@@ -88,8 +93,8 @@ void zeros_forward(const Conv2dProblem& p, const T* x, const T* weight, const T*
     Scratch<T> from(std::size_t(one.input_size())), to(std::size_t(one.output_size()));
     for (int g = 0; g < p.groups; ++g) {
       copy_group(p.n * p.h * p.w, one.in, x + g * one.in, p.in, from.data(), one.in, false);
-      conv2d_forward<T, Factor>(one, from.data(), weight + g * one.weight_size(), bias != nullptr ? bias + g * one.out : nullptr,
-                                to.data(), activation);
+      conv2d_forward<T, Factor>(one, from.data(), weight + g * one.weight_size(),
+                                bias != nullptr ? bias + g * one.out : nullptr, to.data(), activation);
       copy_group(one.output_size() / one.out, one.out, to.data(), one.out, y + g * one.out, p.out, false);
     }
   }
@@ -143,8 +148,9 @@ void zeros_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* d
 
 }  // namespace detail
 
-/// y = activation(bias + the convolution of x). bias may be nullptr: zeros. Factor: see conv2d_forward, which the groups apart
-/// use. Form is group_form<T> of the problem's channels. Throws ShapeError if the problem's extents make no convolution.
+/// y = activation(bias + the convolution of x). bias may be nullptr: zeros. Factor: see conv2d_forward, which the
+/// groups apart use. Form is group_form<T> of the problem's channels. Throws ShapeError if the problem's extents make
+/// no convolution.
 template <int Form, class T, class Factor = T>
 void general_forward(const Conv2dProblem& p, const T* x, const T* weight, const T* bias, T* y, Activation activation) {
   check_conv2d(p);
@@ -185,8 +191,8 @@ constexpr int general_rows_together(const Conv2dProblem& p) {
   return conv2d_rows_together(detail::group_problem(p.padding_mode == PaddingMode::zeros ? p : padded_problem(p)));
 }
 
-/// Memory that float32 takes from the pool, in bytes, forward (pass 0), for the gradient for the weights (1) and for the input
-/// (2). What grouped_forward and its like take counts as none.
+/// Memory that float32 takes from the pool, in bytes, forward (pass 0), for the gradient for the weights (1) and for
+/// the input (2). What grouped_forward and its like take counts as none.
 inline std::size_t general_workspace(int form, const Conv2dProblem& p, int pass) {
   const bool pads = p.padding_mode != PaddingMode::zeros && p.pads();
   const Conv2dProblem q = pads ? padded_problem(p) : p, one = detail::group_problem(q);

@@ -1,17 +1,19 @@
-// Convolution with many small groups on the CPU: forward and the gradient for the input, for groups of Width channels on both
-// sides, where Width divides a vector. With a Width of 1 it is a depthwise convolution. float and double.
+// Convolution with many small groups on the CPU: forward and the gradient for the input, for groups of Width channels
+// on both sides, where Width divides a vector. With a Width of 1 it is a depthwise convolution. float and double.
 //
-//     st::Conv2dProblem problem{.n = 16, .h = 40, .w = 40, .in = 64, .out = 64, .groups = 64};         // 3 x 3, padding 1
-//     st::cpu::grouped_forward<1>(problem, x, weight, bias, y, st::Activation::relu);
+//     st::Conv2dProblem problem{.n = 16, .h = 40, .w = 40, .in = 64, .out = 64, .groups = 64};         // 3 x 3,
+//     padding 1 st::cpu::grouped_forward<1>(problem, x, weight, bias, y, st::Activation::relu);
 //
-// Layouts: x and y are N,H,W,C; weight is C,KH,KW,Width; bias is C. The result does not depend on the number of threads.
+// Layouts: x and y are N,H,W,C; weight is C,KH,KW,Width; bias is C. The result does not depend on the number of
+// threads.
 //
 // There are few products for each number that is read, so what counts is that it is read once. A group of neighbouring
-// pixels of a row, of two rows where registers suffice, is computed at a time, a vector of channels of each in a register; a
-// number of x goes from memory to all sums that it belongs to. With a Width above 1 a vector of x is spread Width times, so that
-// each lane meets the channels of its group in turn. Pixels of the border belong to such blocks as well, which look at each
-// column whether it exists. A pixel's sum has the same terms in the same order wherever it lies. The gradient for the input is
-// the same computation with the kernel turned around, in which a stride leaves out taps.
+// pixels of a row, of two rows where registers suffice, is computed at a time, a vector of channels of each in a
+// register; a number of x goes from memory to all sums that it belongs to. With a Width above 1 a vector of x is spread
+// Width times, so that each lane meets the channels of its group in turn. Pixels of the border belong to such blocks as
+// well, which look at each column whether it exists. A pixel's sum has the same terms in the same order wherever it
+// lies. The gradient for the input is the same computation with the kernel turned around, in which a stride leaves out
+// taps.
 #pragma once
 
 #include <algorithm>
@@ -39,12 +41,23 @@ struct GroupedGather {
   std::int64_t kernel, kernel_w, up, down, padding, padding_w, dilation;
 
   static GroupedGather forward(const Conv2dProblem& p) {
-    return {p.n, p.h, p.w, p.out_h(), p.out_w(), p.in, p.kernel, p.kernel_columns(), p.stride, 1, p.padding, p.padding_columns(),
-            p.dilation};
+    return {p.n,      p.h, p.w,       p.out_h(),           p.out_w(), p.in, p.kernel, p.kernel_columns(),
+            p.stride, 1,   p.padding, p.padding_columns(), p.dilation};
   }
   static GroupedGather backward(const Conv2dProblem& p) {
-    return {p.n, p.out_h(), p.out_w(), p.h, p.w, p.in, p.kernel, p.kernel_columns(), 1, p.stride,
-            p.dilation * (p.kernel - 1) - p.padding, p.dilation * (p.kernel_columns() - 1) - p.padding_columns(), p.dilation};
+    return {p.n,
+            p.out_h(),
+            p.out_w(),
+            p.h,
+            p.w,
+            p.in,
+            p.kernel,
+            p.kernel_columns(),
+            1,
+            p.stride,
+            p.dilation * (p.kernel - 1) - p.padding,
+            p.dilation * (p.kernel_columns() - 1) - p.padding_columns(),
+            p.dilation};
   }
   /// Where tap `tap` of row i is, or -1 if it is nowhere.
   std::int64_t source_row(std::int64_t i, std::int64_t tap) const {
@@ -77,7 +90,7 @@ template <class T>
 struct GroupedBlock {
   const GroupedRow<T>* rows;
   const GroupedTap* taps;
-  const T* weight;               ///< taps, Width, channels
+  const T* weight;  ///< taps, Width, channels
   std::int64_t row_count, tap_count;
   std::int64_t first;            ///< the column of x from which the first pixel's taps count
   std::int64_t x_step, x_width;  ///< columns of x: from pixel to pixel, and in all
@@ -88,8 +101,8 @@ struct GroupedBlock {
   GroupedEpilogue<T> epilogue;
 };
 
-/// Element i of the result is element i / Width * Width + k of `value`: channel k of the lane's group. A single number has been
-/// read from its place already.
+/// Element i of the result is element i / Width * Width + k of `value`: channel k of the lane's group. A single number
+/// has been read from its place already.
 template <int Width, int K, class V>
 [[gnu::always_inline]] inline V spread(V value) {
   if constexpr (Width == 1 || simd::lanes<V> == 1)
@@ -133,7 +146,8 @@ template <int Width, int Kernel, int Stride, int Rows, int Pixels, bool Edge, cl
         row(at->x, 0, [&](auto column, V value) STRATA_INLINED {
           simd::unroll<Kernel>([&](auto r) STRATA_INLINED {
             constexpr int place = column - r;
-            if constexpr (place >= 0 && place % Stride == 0 && place / Stride < Pixels) sums[place / Stride] += weight[r] * value;
+            if constexpr (place >= 0 && place % Stride == 0 && place / Stride < Pixels)
+              sums[place / Stride] += weight[r] * value;
           });
         });
       }
@@ -141,7 +155,8 @@ template <int Width, int Kernel, int Stride, int Rows, int Pixels, bool Edge, cl
       V weight[Kernel][Kernel];
       const T* w = block.weight + k * channels + c;
       simd::unroll<Kernel>([&](auto q) STRATA_INLINED {
-        simd::unroll<Kernel>([&](auto r) STRATA_INLINED { weight[q][r] = simd::load<V>(w + (q * Kernel + r) * Width * channels); });
+        simd::unroll<Kernel>(
+            [&](auto r) STRATA_INLINED { weight[q][r] = simd::load<V>(w + (q * Kernel + r) * Width * channels); });
       });
       simd::unroll<(Rows - 1) * Stride + Kernel>([&](auto q) STRATA_INLINED {
         row(block.rows[q].x, 0, [&](auto column, V value) STRATA_INLINED {
@@ -172,7 +187,8 @@ template <int Width, int Pixels, bool Edge, class V, class T>
         const T* x = row->x + (Edge ? 0 : column * channels);
         simd::unroll<Pixels>([&](auto p) STRATA_INLINED {
           if constexpr (Edge) {
-            if (column >= 0 && column < block.x_width) sums[p] += weight * load_spread<Width, k, V>(x + column * channels, c);
+            if (column >= 0 && column < block.x_width)
+              sums[p] += weight * load_spread<Width, k, V>(x + column * channels, c);
             column += block.x_step;
           } else {
             sums[p] += weight * load_spread<Width, k, V>(x, c);
@@ -193,8 +209,10 @@ template <int Width, int Kernel, int Stride, int Rows, int Pixels, bool Edge, cl
       simd::unroll<Rows * Stride>([&](auto i) STRATA_INLINED {
         const T* const row = block.rows[block.row_count - 1 - i].x;
         if (row == nullptr) return;
-        const T* const next = row + (block.first + block.taps[0].offset + Kernel - Stride + Pixels * Stride) * block.channels + c;
-        simd::unroll<Pixels * Stride>([&](auto column) STRATA_INLINED { __builtin_prefetch(next + column * block.channels); });
+        const T* const next =
+            row + (block.first + block.taps[0].offset + Kernel - Stride + Pixels * Stride) * block.channels + c;
+        simd::unroll<Pixels * Stride>([&](auto column)
+                                          STRATA_INLINED { __builtin_prefetch(next + column * block.channels); });
       });
     }
   };
@@ -216,7 +234,8 @@ template <int Width, int Kernel, int Stride, int Rows, int Pixels, bool Edge, cl
       });
     });
   };
-  alignas(64) T waiting[line / simd::lanes<simd::Vector<T>> > 1 ? sum_count * line : 1];  // vectors whose line is not complete
+  alignas(64)
+      T waiting[line / simd::lanes<simd::Vector<T>> > 1 ? sum_count * line : 1];  // vectors whose line is not complete
   simd::over_vectors<T>(block.channels, [&]<class V>(std::int64_t c) STRATA_INLINED {
     constexpr int lanes = simd::lanes<V>;
     V sums[sum_count] = {};
@@ -243,11 +262,13 @@ template <int Width, int Kernel, int Stride, int Rows, int Pixels, bool Edge, cl
 
 /// A kernel of 0 and a stride of 0 stand for any; others are square, have no dilation, and down = 1.
 template <int Width, int Kernel, int Stride, class T>
-void grouped_gather(const GroupedGather& extents, const T* x, const T* weight, T* y, const GroupedEpilogue<T>& epilogue) {
+void grouped_gather(const GroupedGather& extents, const T* x, const T* weight, T* y,
+                    const GroupedEpilogue<T>& epilogue) {
   // Sums and the kernel, or a row of it, fill the registers.
   constexpr int rows_together = Kernel == 3 && simd::registers == 32 ? 2 : 1;
   constexpr int pixels = Kernel == 7 && simd::registers < 32 ? 6 : 8;
-  constexpr std::int64_t source_rows = Kernel > 0 ? (rows_together - 1) * Stride + Kernel : 0;  // of a block of several rows
+  constexpr std::int64_t source_rows =
+      Kernel > 0 ? (rows_together - 1) * Stride + Kernel : 0;  // of a block of several rows
   // Which columns of the kernel a pixel of each phase has: those whose number, modulo `down`, is the phase.
   Scratch<GroupedTap> taps(std::size_t(extents.down * extents.kernel_w));
   Scratch<std::int64_t> tap_counts(std::size_t(extents.down));
@@ -258,11 +279,14 @@ void grouped_gather(const GroupedGather& extents, const T* x, const T* weight, T
       if (place % extents.down == 0) taps.data()[phase * extents.kernel_w + count++] = {r, place / extents.down};
     }
   }
-  // A strip of so many columns (some 100 KB of rows) goes down the image, so that the rows above are still in the second-level cache.
-  const std::int64_t strip_size = 24576 * 4 / std::int64_t(sizeof(T)) / (std::int64_t{extents.channels} * extents.kernel);
+  // A strip of so many columns (some 100 KB of rows) goes down the image, so that the rows above are still in the
+  // second-level cache.
+  const std::int64_t strip_size =
+      24576 * 4 / std::int64_t(sizeof(T)) / (std::int64_t{extents.channels} * extents.kernel);
   const std::int64_t strip = std::max<std::int64_t>(strip_size / pixels, 1) * pixels * extents.down;
   const std::int64_t some_rows = std::clamp<std::int64_t>(
-      std::min((std::int64_t{1} << 18) / (extents.out_w * extents.channels), extents.n * extents.out_h / 16), 1, extents.out_h);
+      std::min((std::int64_t{1} << 18) / (extents.out_w * extents.channels), extents.n * extents.out_h / 16), 1,
+      extents.out_h);
   const std::int64_t rows_of_task = (some_rows + rows_together - 1) / rows_together * rows_together;
   const std::int64_t bands = (extents.out_h + rows_of_task - 1) / rows_of_task;
   WorkerScratch<GroupedRow<T>> row_scratch(std::max(source_rows, extents.kernel));
@@ -278,20 +302,34 @@ void grouped_gather(const GroupedGather& extents, const T* x, const T* weight, T
         if constexpr (rows_together > 1) {
           for (; row_count < source_rows; ++row_count) {
             const std::int64_t at = i * g.up + row_count - g.padding;
-            rows[row_count] = {at >= 0 && at < g.in_h ? x + (image * g.in_h + at) * g.in_w * channels : nullptr, nullptr};
+            rows[row_count] = {at >= 0 && at < g.in_h ? x + (image * g.in_h + at) * g.in_w * channels : nullptr,
+                               nullptr};
           }
         } else {
           for (std::int64_t q = 0; q < g.kernel; ++q)
             if (const std::int64_t at = g.source_row(i, q); at >= 0)
-              rows[row_count++] = {x + (image * g.in_h + at) * g.in_w * channels, weight + q * g.kernel_w * Width * channels};
+              rows[row_count++] = {x + (image * g.in_h + at) * g.in_w * channels,
+                                   weight + q * g.kernel_w * Width * channels};
         }
         T* const to = y + (image * g.out_h + i) * row_size;
         for (std::int64_t phase = 0; phase < g.down; ++phase) {
-          const std::int64_t end = (std::min(g.out_w, left + strip) - phase + g.down - 1) / g.down;  // in columns of the phase
-          GroupedBlock<T> block{.rows = rows, .taps = taps.data() + phase * g.kernel_w, .weight = weight, .row_count = row_count,
-                                .tap_count = tap_counts.data()[phase], .first = 0, .x_step = g.up, .x_width = g.in_w,
-                                .y = nullptr, .y_step = g.down * channels, .y_row = row_size, .count = 0,
-                                .y_rows = bottom - i, .channels = channels, .epilogue = epilogue};
+          const std::int64_t end =
+              (std::min(g.out_w, left + strip) - phase + g.down - 1) / g.down;  // in columns of the phase
+          GroupedBlock<T> block{.rows = rows,
+                                .taps = taps.data() + phase * g.kernel_w,
+                                .weight = weight,
+                                .row_count = row_count,
+                                .tap_count = tap_counts.data()[phase],
+                                .first = 0,
+                                .x_step = g.up,
+                                .x_width = g.in_w,
+                                .y = nullptr,
+                                .y_step = g.down * channels,
+                                .y_row = row_size,
+                                .count = 0,
+                                .y_rows = bottom - i,
+                                .channels = channels,
+                                .epilogue = epilogue};
           for (std::int64_t j = left / g.down; j < end; j += pixels) {
             block.first = j * g.up;
             block.y = to + (phase + j * g.down) * channels;
@@ -311,8 +349,8 @@ void grouped_gather(const GroupedGather& extents, const T* x, const T* weight, T
   });
 }
 
-/// `weight` in the order taps, channels of a group, channels of the result. `turned`: of the gradient for the input, for
-/// which the last tap comes first and both sides of a group change places.
+/// `weight` in the order taps, channels of a group, channels of the result. `turned`: of the gradient for the input,
+/// for which the last tap comes first and both sides of a group change places.
 template <class T>
 Scratch<T> grouped_weights(const Conv2dProblem& p, const T* weight, bool turned) {
   const std::int64_t taps = p.taps(), width = p.group_in(), channels = p.in;
@@ -321,7 +359,8 @@ Scratch<T> grouped_weights(const Conv2dProblem& p, const T* weight, bool turned)
     for (std::int64_t k = 0; k < width; ++k)
       for (std::int64_t c = 0; c < channels; ++c)
         packed.data()[(tap * width + k) * channels + c] =
-            turned ? weight[((c / width * width + k) * taps + taps - 1 - tap) * width + c % width] : weight[(c * taps + tap) * width + k];
+            turned ? weight[((c / width * width + k) * taps + taps - 1 - tap) * width + c % width]
+                   : weight[(c * taps + tap) * width + k];
   return packed;
 }
 

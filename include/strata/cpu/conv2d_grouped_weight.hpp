@@ -1,8 +1,9 @@
-// The gradients for the weights and the bias of a convolution with groups of Width channels (cpu/conv2d_grouped.hpp). Rows are
-// cut into tasks by the problem's size, each of which sums for itself; their sums are added in order, in double.
+// The gradients for the weights and the bias of a convolution with groups of Width channels (cpu/conv2d_grouped.hpp).
+// Rows are cut into tasks by the problem's size, each of which sums for itself; their sums are added in order, in
+// double.
 //
-// The vectors of dy are turned within their groups, Width times, so that each lane, a channel of x, meets all channels of y that
-// it is a part of: turn m of lane c is for channel c / Width * Width + (c + m) % Width of y.
+// The vectors of dy are turned within their groups, Width times, so that each lane, a channel of x, meets all channels
+// of y that it is a part of: turn m of lane c is for channel c / Width * Width + (c + m) % Width of y.
 #pragma once
 
 #include <algorithm>
@@ -45,11 +46,13 @@ template <int Width, int M, class V, class T>
   }
 }
 
-/// For a vector of channels at c, adds the products of a piece of a row of dy with `Rows` rows of x to the sums of as many rows of
-/// the kernel, and dy itself to those of the bias where `bias` is not nullptr. `dy` and `x` are the rows' beginnings.
+/// For a vector of channels at c, adds the products of a piece of a row of dy with `Rows` rows of x to the sums of as
+/// many rows of the kernel, and dy itself to those of the bias where `bias` is not nullptr. `dy` and `x` are the rows'
+/// beginnings.
 template <int Width, int M, int Kernel, int Rows, class V, class T>
 [[gnu::always_inline]] inline void grouped_weight_rows(const Conv2dProblem& p, std::int64_t left, std::int64_t right,
-                                                         ColumnRange inner, const T* dy, std::int64_t c, const T* const* x, T* sums, T* bias) {
+                                                       ColumnRange inner, const T* dy, std::int64_t c,
+                                                       const T* const* x, T* sums, T* bias) {
   const std::int64_t channels = p.in, step = p.stride * channels, tap = p.dilation * channels;
   V total{}, products[Rows * Kernel] = {};
   const auto edge = [&](std::int64_t j) STRATA_INLINED {
@@ -58,18 +61,21 @@ template <int Width, int M, int Kernel, int Rows, class V, class T>
     simd::unroll<Kernel>([&](auto r) STRATA_INLINED {
       const std::int64_t at = j * p.stride + r * p.dilation - p.padding_columns();
       if (at < 0 || at >= p.w) return;
-      simd::unroll<Rows>([&](auto q) STRATA_INLINED { products[q * Kernel + r] += g * simd::load<V>(x[q] + at * channels); });
+      simd::unroll<Rows>([&](auto q)
+                             STRATA_INLINED { products[q * Kernel + r] += g * simd::load<V>(x[q] + at * channels); });
     });
   };
   for (std::int64_t j = left; j < inner.begin; ++j) edge(j);
   const T* from[Rows];
-  simd::unroll<Rows>([&](auto q) STRATA_INLINED { from[q] = x[q] + (inner.begin * p.stride - p.padding_columns()) * channels; });
+  simd::unroll<Rows>(
+      [&](auto q) STRATA_INLINED { from[q] = x[q] + (inner.begin * p.stride - p.padding_columns()) * channels; });
   const T* g_at = dy + inner.begin * channels;
   for (std::int64_t j = inner.begin; j < inner.end; ++j) {
     const V g = load_turned<Width, M, V>(g_at, c);
     total += g;
     simd::unroll<Rows>([&](auto q) STRATA_INLINED {
-      simd::unroll<Kernel>([&](auto r) STRATA_INLINED { products[q * Kernel + r] += g * simd::load<V>(from[q] + r * tap); });
+      simd::unroll<Kernel>([&](auto r)
+                               STRATA_INLINED { products[q * Kernel + r] += g * simd::load<V>(from[q] + r * tap); });
       from[q] += step;
     });
     g_at += channels;
@@ -83,22 +89,27 @@ template <int Width, int M, int Kernel, int Rows, class V, class T>
 
 /// The same for a kernel of any size, one tap at a time. Four sums, so that an addition need not wait for the last.
 template <int Width, int M, class V, class T>
-void grouped_weight_tap(const Conv2dProblem& p, ColumnRange columns, std::int64_t tap, const T* dy, std::int64_t c, const T* x,
-                        T* sum) {
+void grouped_weight_tap(const Conv2dProblem& p, ColumnRange columns, std::int64_t tap, const T* dy, std::int64_t c,
+                        const T* x, T* sum) {
   const std::int64_t channels = p.in, step = p.stride * channels;
   V products[4] = {};
   const T* g = dy + columns.begin * channels;
   const T* from = x + (columns.begin * p.stride + tap * p.dilation - p.padding_columns()) * channels;
   std::int64_t left = columns.end - columns.begin;
   for (; left >= 4; left -= 4, g += 4 * channels, from += 4 * step)
-    simd::unroll<4>([&](auto i) STRATA_INLINED { products[i] += load_turned<Width, M, V>(g + i * channels, c) * simd::load<V>(from + i * step); });
-  for (; left > 0; --left, g += channels, from += step) products[0] += load_turned<Width, M, V>(g, c) * simd::load<V>(from);
+    simd::unroll<4>([&](auto i) STRATA_INLINED {
+      products[i] += load_turned<Width, M, V>(g + i * channels, c) * simd::load<V>(from + i * step);
+    });
+  for (; left > 0; --left, g += channels, from += step)
+    products[0] += load_turned<Width, M, V>(g, c) * simd::load<V>(from);
   simd::store<V>(sum, simd::load<V>(sum) + ((products[0] + products[1]) + (products[2] + products[3])));
 }
 
-/// All rows of the kernel for a piece of a row of dy. `x` has a row of x for each. sums: turns, taps, channels; then the bias.
+/// All rows of the kernel for a piece of a row of dy. `x` has a row of x for each. sums: turns, taps, channels; then
+/// the bias.
 template <int Width, int Kernel, class T>
-void grouped_weight_piece(const Conv2dProblem& p, std::int64_t left, std::int64_t right, const T* dy, const T* const* x, T* sums) {
+void grouped_weight_piece(const Conv2dProblem& p, std::int64_t left, std::int64_t right, const T* dy, const T* const* x,
+                          T* sums) {
   const std::int64_t channels = p.in, wide = p.kernel_columns(), turn = p.taps() * channels;
   T* const bias = sums + Width * turn;
   // Columns that have all taps.
@@ -110,7 +121,8 @@ void grouped_weight_piece(const Conv2dProblem& p, std::int64_t left, std::int64_
         for (std::int64_t q = 0; q < p.kernel; ++q)
           for (std::int64_t r = 0; r < wide; ++r)
             if (const ColumnRange columns = grouped_columns(p, r, left, right); columns.begin < columns.end)
-              grouped_weight_tap<Width, m, V>(p, columns, r, dy, c, x[q] + c, sums + m * turn + (q * wide + r) * channels + c);
+              grouped_weight_tap<Width, m, V>(p, columns, r, dy, c, x[q] + c,
+                                              sums + m * turn + (q * wide + r) * channels + c);
         if (m > 0) return;
         V total = simd::load<V>(bias + c);
         for (std::int64_t j = left; j < right; ++j) total += simd::load<V>(dy + j * channels + c);
@@ -138,7 +150,8 @@ template <int Width, class T>
 void grouped_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* dweight, T* dbias, bool accumulate) {
   const std::int64_t channels = p.in, taps = p.taps(), count = (Width * taps + 1) * channels;
   const std::int64_t all_rows = p.n * p.out_h(), columns = p.out_w(), row_size = p.w * channels;
-  const std::int64_t rows_of_task = std::max<std::int64_t>(std::min((std::int64_t{1} << 14) / columns, all_rows / 16), 1);
+  const std::int64_t rows_of_task =
+      std::max<std::int64_t>(std::min((std::int64_t{1} << 14) / columns, all_rows / 16), 1);
   const std::int64_t tasks = (all_rows + rows_of_task - 1) / rows_of_task;
   // A strip of so many columns (some 100 KB of rows) goes down the image, so that it stays in the second-level cache.
   const std::int64_t strip =
@@ -167,7 +180,8 @@ void grouped_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T*
         }
         if constexpr (Width == 1) {
           if (square == 5 || square == 7) {
-            const auto piece = square == 5 ? detail::grouped_weight_piece<1, 5, T> : detail::grouped_weight_piece<1, 7, T>;
+            const auto piece =
+                square == 5 ? detail::grouped_weight_piece<1, 5, T> : detail::grouped_weight_piece<1, 7, T>;
             piece(p, left, right, g, from, sums);
             continue;
           }
@@ -185,7 +199,8 @@ void grouped_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T*
         T& to = dweight[(c * taps + tap) * Width + k];
         to = T(total.data()[(turn * taps + tap) * channels + lane] + (accumulate ? double(to) : 0.0));
       }
-    if (dbias != nullptr) dbias[c] = T(total.data()[Width * taps * channels + c] + (accumulate ? double(dbias[c]) : 0.0));
+    if (dbias != nullptr)
+      dbias[c] = T(total.data()[Width * taps * channels + c] + (accumulate ? double(dbias[c]) : 0.0));
   }
 }
 

@@ -1,5 +1,6 @@
-// Convolutions whose padding is made of the image: the padded image is written down, and what is then computed has no padding.
-// The gradient for the padded image is folded back: a pixel gets the sum of the gradients of all places that show it.
+// Convolutions whose padding is made of the image: the padded image is written down, and what is then computed has no
+// padding. The gradient for the padded image is folded back: a pixel gets the sum of the gradients of all places that
+// show it.
 #pragma once
 
 #include <algorithm>

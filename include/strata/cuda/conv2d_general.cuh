@@ -1,6 +1,6 @@
-// Convolutions with groups, with padding that is not zeros, and with kernels that are not square, on the device: by their
-// definition, a thread to each element of a result. Gradients are gathered, so that nothing is added by chance order. float32
-// always; fewer than 2^31 elements on either side.
+// Convolutions with groups, with padding that is not zeros, and with kernels that are not square, on the device: by
+// their definition, a thread to each element of a result. Gradients are gathered, so that nothing is added by chance
+// order. float32 always; fewer than 2^31 elements on either side.
 #pragma once
 
 #include <algorithm>
@@ -19,9 +19,21 @@ struct GeneralShape {
   PaddingMode mode;
 
   explicit GeneralShape(const Conv2dProblem& p)
-      : n(int(p.n)), h(int(p.h)), w(int(p.w)), in(p.in), out(p.out), out_h(int(p.out_h())), out_w(int(p.out_w())),
-        kernel_h(p.kernel), kernel_w(int(p.kernel_columns())), stride(p.stride), padding_h(p.padding),
-        padding_w(int(p.padding_columns())), dilation(p.dilation), group_in(p.group_in()), group_out(p.group_out()),
+      : n(int(p.n)),
+        h(int(p.h)),
+        w(int(p.w)),
+        in(p.in),
+        out(p.out),
+        out_h(int(p.out_h())),
+        out_w(int(p.out_w())),
+        kernel_h(p.kernel),
+        kernel_w(int(p.kernel_columns())),
+        stride(p.stride),
+        padding_h(p.padding),
+        padding_w(int(p.padding_columns())),
+        dilation(p.dilation),
+        group_in(p.group_in()),
+        group_out(p.group_out()),
         mode(p.padding_mode) {}
 
   /// The row of an image of `size` rows that row `at` of the padded image shows, or -1: see padded_source.
@@ -47,7 +59,8 @@ struct GeneralShape {
 /// Where an element of N,H,W,C lies.
 struct ElementPlace {
   Divisor by_channels, by_width, by_height;
-  ElementPlace(std::int64_t channels, std::int64_t width, std::int64_t height) : by_channels(channels), by_width(width), by_height(height) {}
+  ElementPlace(std::int64_t channels, std::int64_t width, std::int64_t height)
+      : by_channels(channels), by_width(width), by_height(height) {}
   struct Place {
     int n, i, j, c;
   };
@@ -141,11 +154,14 @@ struct GeneralBackwardWeight : SingleElements {
   template <int W>
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const GeneralShape& s = shape;
-    const std::uint32_t range = by_size.quotient(std::uint32_t(element)), place = std::uint32_t(element) - range * by_size.divisor;
-    const std::uint32_t tap = by_group.quotient(place), row_tap = by_columns.quotient(tap), o = by_rows.quotient(row_tap);
+    const std::uint32_t range = by_size.quotient(std::uint32_t(element)),
+                        place = std::uint32_t(element) - range * by_size.divisor;
+    const std::uint32_t tap = by_group.quotient(place), row_tap = by_columns.quotient(tap),
+                        o = by_rows.quotient(row_tap);
     const int r = int(tap - row_tap * by_columns.divisor), q = int(row_tap - o * by_rows.divisor);
     const int c = int(o) / s.group_out * s.group_in + int(place - tap * by_group.divisor);
-    const std::int64_t begin = range * pixels_of_range, end = begin + pixels_of_range < pixels ? begin + pixels_of_range : pixels;
+    const std::int64_t begin = range * pixels_of_range,
+                       end = begin + pixels_of_range < pixels ? begin + pixels_of_range : pixels;
     float sum = 0;
     for (std::int64_t p = begin; p < end; ++p) {
       const std::uint32_t line = by_width.quotient(std::uint32_t(p)), n = by_height.quotient(line);
@@ -164,25 +180,38 @@ constexpr int general_ranges(const Conv2dProblem& p) {
   return int(std::max<std::int64_t>(std::min((std::int64_t{1} << 17) / p.weight_size(), ceil_div(pixels, 32)), 1));
 }
 
-inline cudaError_t general_forward(cudaStream_t stream, const Conv2dProblem& p, const float* x, const float* weight, const float* bias,
-                                   float* y, bool relu, bool accumulate) {
-  return elementwise(stream, p.output_size(),
-                     GeneralForward{{}, x, weight, bias, y, GeneralShape(p), ElementPlace(p.out, p.out_w(), p.out_h()), relu, accumulate});
+inline cudaError_t general_forward(cudaStream_t stream, const Conv2dProblem& p, const float* x, const float* weight,
+                                   const float* bias, float* y, bool relu, bool accumulate) {
+  return elementwise(
+      stream, p.output_size(),
+      GeneralForward{
+          {}, x, weight, bias, y, GeneralShape(p), ElementPlace(p.out, p.out_w(), p.out_h()), relu, accumulate});
 }
-inline cudaError_t general_backward_input(cudaStream_t stream, const Conv2dProblem& p, const float* dy, const float* weight, float* dx,
-                                          bool accumulate) {
-  return elementwise(stream, p.input_size(),
-                     GeneralBackwardInput{{}, dy, weight, dx, GeneralShape(p), ElementPlace(p.in, p.w, p.h), accumulate});
+inline cudaError_t general_backward_input(cudaStream_t stream, const Conv2dProblem& p, const float* dy,
+                                          const float* weight, float* dx, bool accumulate) {
+  return elementwise(
+      stream, p.input_size(),
+      GeneralBackwardInput{{}, dy, weight, dx, GeneralShape(p), ElementPlace(p.in, p.w, p.h), accumulate});
 }
 /// partial: general_ranges(p) * weight_size floats.
-inline cudaError_t general_backward_weight(cudaStream_t stream, const Conv2dProblem& p, const float* x, const float* dy, float* partial,
-                                           float* dweight, bool accumulate) {
+inline cudaError_t general_backward_weight(cudaStream_t stream, const Conv2dProblem& p, const float* x, const float* dy,
+                                           float* partial, float* dweight, bool accumulate) {
   const int ranges = general_ranges(p);
   const std::int64_t pixels = p.n * p.out_h() * p.out_w(), size = p.weight_size();
-  const cudaError_t status = elementwise(
-      stream, ranges * size,
-      GeneralBackwardWeight{{}, x, dy, partial, GeneralShape(p), Divisor(size), Divisor(p.group_in()), Divisor(p.kernel_columns()),
-                            Divisor(p.kernel), Divisor(p.out_w()), Divisor(p.out_h()), pixels, ceil_div(pixels, ranges)});
+  const cudaError_t status = elementwise(stream, ranges * size,
+                                         GeneralBackwardWeight{{},
+                                                               x,
+                                                               dy,
+                                                               partial,
+                                                               GeneralShape(p),
+                                                               Divisor(size),
+                                                               Divisor(p.group_in()),
+                                                               Divisor(p.kernel_columns()),
+                                                               Divisor(p.kernel),
+                                                               Divisor(p.out_w()),
+                                                               Divisor(p.out_h()),
+                                                               pixels,
+                                                               ceil_div(pixels, ranges)});
   if (status != cudaSuccess) return status;
   return elementwise(stream, size, SumRanges{partial, dweight, size, ranges, accumulate});
 }

@@ -9,8 +9,9 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// What a convolution sees beyond the image's border: zeros, the image mirrored at its outermost pixels (a row of a b c d
-/// goes on as c b a), its outermost pixel again, or the image begun anew on the other side. As PyTorch's padding_mode.
+/// What a convolution sees beyond the image's border: zeros, the image mirrored at its outermost pixels (a row of a b c
+/// d goes on as c b a), its outermost pixel again, or the image begun anew on the other side. As PyTorch's
+/// padding_mode.
 enum class PaddingMode : unsigned char { zeros, reflect, replicate, circular };
 
 constexpr const char* padding_mode_text(PaddingMode mode) {
@@ -18,8 +19,8 @@ constexpr const char* padding_mode_text(PaddingMode mode) {
   return names[int(mode)];
 }
 
-/// The place in an image of `size` rows that row `at` of the padded image shows; -1 where that is nothing but zeros. `at` counts
-/// from the image's first row and lies no farther outside than check_padding allows.
+/// The place in an image of `size` rows that row `at` of the padded image shows; -1 where that is nothing but zeros.
+/// `at` counts from the image's first row and lies no farther outside than check_padding allows.
 constexpr std::int64_t padded_source(PaddingMode mode, std::int64_t at, std::int64_t size) {
   if (at >= 0 && at < size) return at;
   if (mode == PaddingMode::zeros) return -1;
@@ -79,7 +80,8 @@ template <class Name>
 void check_padding(const Conv2dProblem& p, Name&& name) {
   const auto refuse = [&](const char* wanted) {
     throw ShapeError(concat(name(), ": padding_mode=", padding_mode_text(p.padding_mode), " with a padding of ",
-                            sides_text(p.padding, p.padding_columns()), " on an image of ", p.h, "x", p.w, " pixels; the padding must ", wanted));
+                            sides_text(p.padding, p.padding_columns()), " on an image of ", p.h, "x", p.w,
+                            " pixels; the padding must ", wanted));
   };
   if (p.padding_mode == PaddingMode::reflect && (p.padding >= p.h || p.padding_columns() >= p.w))
     refuse("be smaller than the image: give larger images, or PaddingMode::replicate");
@@ -89,20 +91,24 @@ void check_padding(const Conv2dProblem& p, Name&& name) {
 
 /// Throws ShapeError for extents that make no convolution.
 inline void check_conv2d(const Conv2dProblem& p) {
-  const std::int64_t rows = std::int64_t{p.dilation} * (p.kernel - 1) + 1, columns = p.dilation * (p.kernel_columns() - 1) + 1;
+  const std::int64_t rows = std::int64_t{p.dilation} * (p.kernel - 1) + 1,
+                     columns = p.dilation * (p.kernel_columns() - 1) + 1;
   if (p.n < 1 || p.h < 1 || p.w < 1 || p.in < 1 || p.out < 1)
     throw ShapeError(concat("conv2d: got an input of ", p.n, "x", p.in, "x", p.h, "x", p.w, " for ", p.out,
                             " output channels; each must be at least 1"));
-  if (p.kernel < 1 || p.kernel_columns() < 1 || p.stride < 1 || p.dilation < 1 || p.padding < 0 || p.padding_columns() < 0)
-    throw ShapeError(concat("conv2d: got kernel ", sides_text(p.kernel, p.kernel_columns()), ", stride ", p.stride, ", padding ",
-                            sides_text(p.padding, p.padding_columns()), ", dilation ", p.dilation, "; wanted at least 1, 1, 0 and 1"));
+  if (p.kernel < 1 || p.kernel_columns() < 1 || p.stride < 1 || p.dilation < 1 || p.padding < 0 ||
+      p.padding_columns() < 0)
+    throw ShapeError(concat("conv2d: got kernel ", sides_text(p.kernel, p.kernel_columns()), ", stride ", p.stride,
+                            ", padding ", sides_text(p.padding, p.padding_columns()), ", dilation ", p.dilation,
+                            "; wanted at least 1, 1, 0 and 1"));
   if (p.groups < 1 || p.in % p.groups != 0 || p.out % p.groups != 0)
     throw ShapeError(concat("conv2d: ", p.groups, " groups of ", p.in, " input and ", p.out,
                             " output channels; both must be multiples of the groups"));
   if (rows > p.h + 2 * p.padding || columns > p.w + 2 * p.padding_columns())
     throw ShapeError(concat("conv2d: a kernel that reaches over ", sides_text(rows, columns), " pixels (kernel ",
-                            sides_text(p.kernel, p.kernel_columns()), ", dilation ", p.dilation, ") does not fit an image of ",
-                            p.h, "x", p.w, " with padding ", sides_text(p.padding, p.padding_columns())));
+                            sides_text(p.kernel, p.kernel_columns()), ", dilation ", p.dilation,
+                            ") does not fit an image of ", p.h, "x", p.w, " with padding ",
+                            sides_text(p.padding, p.padding_columns())));
   check_padding(p, [] { return "conv2d"; });
 }
 

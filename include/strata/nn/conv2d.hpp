@@ -70,23 +70,24 @@ inline std::string pair_text(int rows, int columns) {
   return rows == columns ? std::to_string(rows) : concat("(", rows, ", ", columns, ")");
 }
 
-/// x with a border of its own pixels, as ONNX nodes.
+/// x with a border of its own pixels, as ONNX nodes. It counts as being of the size of x: the convolution behind takes the border
+/// away.
 template <class Conv, int C, class Symbol>
 Var<C, Symbol> onnx_padding(const Var<C, Symbol>& x) {
   constexpr std::int64_t rows = Conv::window.padding, columns = Conv::window.columns().padding;
   using Numbers = std::vector<std::int64_t>;
   if constexpr (Conv::padding_mode != PaddingMode::circular) {
-    return x.template node_of_other_size<C>("Pad", {x.constant({8}, Numbers{0, 0, rows, columns, 0, 0, rows, columns})},
+    return x.template node<C>("Pad", {x.constant({8}, Numbers{0, 0, rows, columns, 0, 0, rows, columns})},
                                             {{"mode", Conv::padding_mode == PaddingMode::reflect ? "reflect" : "edge"}});
   } else {  // which Pad has from a later opset on: the other side's rows are put before and behind
     const auto wrapped = [](const Var<C, Symbol>& from, std::int64_t count, std::int64_t axis) {
       if (count == 0) return from;
       const auto slice = [&](std::int64_t first, std::int64_t end) {
-        return from.template node_of_other_size<C>("Slice", {from.constant({1}, Numbers{first}), from.constant({1}, Numbers{end}),
+        return from.template node<C>("Slice", {from.constant({1}, Numbers{first}), from.constant({1}, Numbers{end}),
                                                              from.constant({1}, Numbers{axis})});
       };
       const Var<C, Symbol> before = slice(-count, std::int64_t{1} << 40), behind = slice(0, count);
-      return before.template node_of_other_size<C>("Concat", {from.symbol().name, behind.symbol().name}, {{"axis", axis}});
+      return before.template node<C>("Concat", {from.symbol().name, behind.symbol().name}, {{"axis", axis}});
     };
     return wrapped(wrapped(x, rows, 2), columns, 3);
   }
@@ -106,14 +107,16 @@ auto onnx_convolution(const auto& weights, const auto& x) {
                                                                   {"pads", Numbers{rows, sides, rows, sides}},
                                                                   {"dilations", Numbers{window.dilation, window.dilation}}};
   if (Conv::groups > 1) attributes.push_back({"group", std::int64_t{Conv::groups}});
-  if constexpr (pads) {
-    const auto padded = onnx_padding<Conv>(x.as_image());
-    return padded.template node_of_other_size<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
-  } else if constexpr (window.keeps_size()) {
-    return x.as_image().template node<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
-  } else {
-    return x.as_image().template node_of_other_size<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
-  }
+  const auto image = [&] {
+    if constexpr (pads)
+      return onnx_padding<Conv>(x.as_image());
+    else
+      return x.as_image();
+  }();
+  if constexpr (window.keeps_size())
+    return image.template node<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
+  else
+    return image.template node_of_other_size<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
 }
 
 /// The same on an accelerator.
@@ -304,7 +307,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
             device, problem, self.weight, has_bias ? &self.bias : nullptr, source(x), dy, precision,
             {affine(x), pending != nullptr ? pending->parameters() : NormGradient<T>{}});
         if (const auto dx = tape.target<T>(x.id()))
-          backend::conv2d_backward_input<T>(device, problem, dy, weights, dx.data, dx.accumulate, precision, dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
+          backend::conv2d_backward_input<T>(device, problem, dy, weights, dx.data, dx.accumulate, precision,
+                                            dx.accumulate ? NormGradientSums<T>{} : sums(tape, x));
       }, x, rectified, self.weight, self.bias);
       return y;
     }
