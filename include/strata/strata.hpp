@@ -65,6 +65,7 @@
 #include "strata/nn/relu.hpp"
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
+#include "strata/nn/resize.hpp"
 #include "strata/nn/sequential.hpp"
 #include "strata/nn/summary.hpp"
 #include "strata/nn/upsample.hpp"
