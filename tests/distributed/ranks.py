@@ -100,7 +100,7 @@ def test_steps(programs, folders, _):
     same_bytes(programs, folders, 50, ["dncnn", "dropout"], [0, 1, 2, 4, 8])
     for mpi, program in programs:
         for ranks in (2, 4, 8):
-            words = trained(mpi, program, ranks, "dropout", 2, 8, folders.new()).split()
+            words = trained(mpi, program, ranks, "dncnn", 2, 8, folders.new()).split()
             numbers, messages, sent = int(words[5]), int(words[7]), int(words[9])
             least = 2 * (1 - 1 / ranks) * 4 * numbers                               # of an allreduce of float32
             print(f"{mpi} {ranks} ranks: {messages} messages, {sent} bytes a step, {sent / least:.3f} of the least")
