@@ -124,14 +124,17 @@ class RunFolder {
   void write_log() const {
     if (!world_.is_first()) return;
     std::string text = columns_ + "\n";
-    curve::Panel loss{st::concat("training loss, by ", unit_), {}, true}, psnr{"validation PSNR (dB)", {}};
+    curve::Panel loss{.title = "training loss", .logarithmic = true, .unit = unit_};
+    curve::Panel psnr{.title = "validation PSNR (dB)", .unit = unit_};
     for (const std::string& row : rows_) {
       text += row + "\n";
+      loss.at.push_back(double(number_of(row)));
+      psnr.at.push_back(double(number_of(row)));
       loss.values.push_back(field(row, 2));
       psnr.values.push_back(field(row, 3));
     }
     st::write_file(path_ / "log.csv", text);
-    curve::write_svg(curve(), {loss, psnr});
+    curve::write_curves(curve(), {loss, psnr});
   }
 
   /// Writes latest(). Throws NumericError, and leaves the file that is there, when the run has diverged.

@@ -103,11 +103,12 @@ class DataLoader {
                 "DataLoader<D>: D must have 'std::size_t size() const' and 'get(std::size_t, Rng&) const' returning a "
                 "struct with input and target");
   static_assert(!Dataset<D> || detail::BatchOf<D>::valid,
-                "DataLoader<D>: the input and the target of a sample must each be an Image<C> or a number; for another "
-                "type specialise strata::Collate");
+                "DataLoader<D>: the input and the target of a sample must each be an Image<C>, a Vector<C>, a Tensor, a number, or "
+                "a std::tuple of these; for another type specialise strata::Collate");
 
  public:
-  /// This rank's part of a batch, {input, target}: Image<C> for images, Tensor<std::int64_t> of shape (N) for labels.
+  /// This rank's part of a batch, {input, target}: Image<C> for images and vectors, Tensor<std::int64_t> of shape (N) for labels:
+  /// see data/sample.hpp.
   using Batch = typename detail::BatchOf<D>::type;
 
   class Epoch;

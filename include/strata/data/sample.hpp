@@ -2,8 +2,18 @@
 //
 //     st::Sample<1> sample{noisy, clean};           // two grey images
 //     auto& [input, target] = sample;
+//
+// What a sample is made of, and what a batch of it is (data/collate.hpp):
+//
+//     Image<C>                       images                     Image<C> of N images
+//     float, double                  one number to predict      Tensor<float> of shape (N), for losses on Var<1>
+//     Vector<C>                      C numbers to predict       Image<C> of N images of one pixel, as Linear<.., C> gives them
+//     an integer                     a class                    Tensor<Label> of shape (N)
+//     Tensor<Label> of shape (H, W)  each pixel's class         Tensor<Label> of shape (N, H, W)
+//     std::tuple or Pair of these    more than one              the same of batches: st::Pair{std::tuple{image, mask}, clean}
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <tuple>
 #include <type_traits>
@@ -17,6 +27,19 @@ template <class Input, class Target>
 struct Pair {
   Input input;
   Target target;
+};
+template <class Input, class Target>
+Pair(Input, Target) -> Pair<Input, Target>;
+
+/// C numbers, as a sample's target or input.
+template <int C>
+struct Vector {
+  static_assert(C > 0, "strata::Vector<C>: the number of values C must be positive");
+  std::array<float, std::size_t(C)> values{};
+
+  float& operator[](std::size_t i) { return values[i]; }
+  float operator[](std::size_t i) const { return values[i]; }
+  bool operator==(const Vector&) const = default;
 };
 
 /// An image and the image it should become.
