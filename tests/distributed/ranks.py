@@ -100,7 +100,7 @@ def test_steps(programs, folders, _):
     same_bytes(programs, folders, 50, ["dncnn", "dropout"], [0, 1, 2, 4, 8])
     for mpi, program in programs:
         for ranks in (2, 4, 8):
-            words = trained(mpi, program, ranks, "dropout", 2, 8, folders.new()).split()
+            words = trained(mpi, program, ranks, "dncnn", 2, 8, folders.new()).split()
             numbers, messages, sent = int(words[5]), int(words[7]), int(words[9])
             least = 2 * (1 - 1 / ranks) * 4 * numbers                               # of an allreduce of float32
             print(f"{mpi} {ranks} ranks: {messages} messages, {sent} bytes a step, {sent / least:.3f} of the least")
@@ -227,23 +227,26 @@ def test_machines(programs, folders, _):
         hosts = folders.place / "hosts"
         hosts.write_text("".join(f"10.77.0.{i + 1} slots=2\n" for i in range(3)))
         start = [f"mpirun.openmpi", "--mca", "plm_rsh_agent", str(shell), "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "10.77.0.0/24",
-                 "--mca", "oob_tcp_if_include", "10.77.0.0/24", "--hostfile", str(hosts), "--map-by", "node", "-n", "4", program]
+                 "--mca", "oob_tcp_if_include", "10.77.0.0/24", "--mca", "oob_tcp_keepalive_time", "3",
+                 "--mca", "oob_tcp_keepalive_intvl", "1", "--mca", "oob_tcp_keepalive_probes", "3", "--hostfile", str(hosts), "--map-by", "node", "-n", "4", program]
         wanted = folders.new()
         trained("openmpi", program, 0, "dropout", 20, 8, wanted)
         done = subprocess.run([*start, "dropout", "20", "8", str(folder)], env=ENVIRONMENT, text=True, capture_output=True, timeout=120)
         check(done.returncode == 0 and digest(folder) == digest(wanted), "over the network:", done.returncode, done.stdout, done.stderr)
         print("ranks on three machines: the bytes of one rank;", done.stdout.strip())
         folder = folders.new()
-        process = subprocess.Popen([*start, "dropout", "1000", "8", str(folder), "timeout", "5", "pause", "20"], env=ENVIRONMENT, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said_file = folders.place / "said"
+        process = subprocess.Popen([*start, "dropout", "1000", "8", str(folder), "timeout", "5", "pause", "20"], env=ENVIRONMENT,
+                                   stdout=said_file.open("w"), stderr=subprocess.STDOUT)
         time.sleep(4)
         ip("link", "set", "stratar1h", "down")
         pulled = time.monotonic()
         try:
-            said, _ = process.communicate(timeout=60)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
-            check(False, "a cable was pulled, and the run goes on for a minute", process.communicate()[0])
+            check(False, "a cable was pulled, and the run goes on for a minute", said_file.read_text())
+        said = said_file.read_text()
         print(f"cable pulled: ended after {time.monotonic() - pulled:.1f} s, status {process.returncode}:\n{said}")
         check(process.returncode != 0 and "has not answered for 5 s" in said, said)
         trained("openmpi", program, 2, "dropout", 20, 8, folder, "resume") if digest(folder) else None
