@@ -43,7 +43,8 @@ WRITERS = ["core/output_file.hpp", "io/folder_lock.hpp"]
 LONG = 400
 UMBRELLA = "strata.hpp"
 # Included by themselves: they stand on a library that a program may not have, or are for few programs.
-OPTIONAL = ["io/onnx_export.hpp", "metrics/frechet.hpp"]
+OPTIONAL = ["io/onnx_export.hpp", "metrics/frechet.hpp", "data/augment.hpp", "data/mixup.hpp", "data/weighted_sampler.hpp",
+            "data/class_folder.hpp", "data/web_dataset.hpp"]
 OPTIONAL_FOLDERS = ["interop", "train"]
 
 
