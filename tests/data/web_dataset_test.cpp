@@ -89,7 +89,7 @@ TEST_CASE("files, folders, links, long names of GNU's and pax, a prefix, sizes o
   archive.resize(archive.size() - 1024);
   add(archive, "pax", "21 path=b/c/name.png\n10 size=3\n", 'x');
   add(archive, "cut", "abc");
-  add(archive, "global", "12 comment=x\n", 'g');
+  add(archive, "global", "13 comment=x\n", 'g');
   add(archive, "name", std::string(513, 'x'));
   archive.replace(archive.size() - 3 * 512 + 345, 6, "prefix");
   set_checksum(archive, archive.size() - 3 * 512);
@@ -146,8 +146,8 @@ TEST_CASE("hostile archives: an error, nothing read beyond the end, no memory fo
   CHECK(with_size(std::string_view("\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", 12)).find("more bytes") != std::string::npos);
   CHECK(with_size("not a number").find("more bytes") != std::string::npos);
   CHECK(with_size(std::string_view("00000000005\0", 12), 'S').find("sparse") != std::string::npos);
-  for (const char* record : {"5 a=b", "99999999999 a=b\n", "x a=b\n", " a=b\n", "7 size=\n", "9 abcdef\n", "25 size=99999999999999999\n",
-                             "40 size=99999999999999999999999999999999\n", "12 size=12a\n"}) {
+  for (const char* record : {"5 a=b", "99999999999 a=b\n", "x a=b\n", " a=b\n", "8 size=\n", "9 abcdef\n", "26 size=99999999999999999\n",
+                             "41 size=99999999999999999999999999999999\n", "12 size=12a\n"}) {
     std::string one;
     add(one, "pax", record, 'x');
     add(one, "x.txt", "hello");

@@ -207,8 +207,14 @@ TEST_CASE("the report is one file that nothing in a name or number can break") {
 }
 
 TEST_CASE("ticks are round, and a value stands at its own step") {
-  CHECK(st::detail::round_ticks(0.3, 10.2, 6) == std::vector<double>{2, 4, 6, 8, 10});
-  CHECK(st::detail::round_ticks(-0.05, 0.22, 6) == std::vector<double>{-0.05, 0, 0.05, 0.1, 0.15, 0.2});
+  const auto texts = [](const std::vector<double>& ticks) {
+    std::string all;
+    for (const double tick : ticks) all += st::detail::tick_text(tick) + " ";
+    return all;
+  };
+  CHECK(texts(st::detail::round_ticks(0.3, 10.2, 6)) == "2 4 6 8 10 ");
+  CHECK(texts(st::detail::round_ticks(-0.05, 0.22, 6)) == "-0.05 0 0.05 0.1 0.15 0.2 ");
+  CHECK(texts(st::detail::round_ticks(29.01, 31.3, 6)) == "29.5 30 30.5 31 ");
   CHECK(st::detail::round_ticks(1, 1, 6).empty());
   CHECK(st::detail::round_ticks(0, INFINITY, 6).empty());
   CHECK(st::detail::round_logarithmic_ticks(-2.4, -0.9, 6).size() == 5);  // 0.005 0.01 0.02 0.05 0.1

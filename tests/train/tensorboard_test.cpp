@@ -1,4 +1,4 @@
-// TensorBoard's event files. tests/train/tensorboard.py reads what the last case writes with TensorBoard itself.
+// TensorBoard's event files. tests/train/read_events.py reads what the last case writes with TensorBoard itself.
 #include "strata/train/tensorboard.hpp"
 
 #include <doctest/doctest.h>

@@ -125,7 +125,8 @@ class RunFiles {
   std::vector<std::pair<std::int64_t, std::filesystem::path>> checkpoints() const {
     std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
     each_file(path_ / "models", [&](const std::filesystem::path& file) {
-      std::string_view stem = file.filename().native();
+      const std::string name = file.filename().string();
+      std::string_view stem = name;
       if (!stem.starts_with(checkpoint_start) || !stem.ends_with(checkpoint_end)) return;
       stem.remove_prefix(checkpoint_start.size());
       stem.remove_suffix(std::min(stem.size(), checkpoint_end.size()));
@@ -287,7 +288,8 @@ class RunFiles {
   template <class Each>
   void each_picture(Each&& each) const {
     each_file(path_ / "visualization", [&](const std::filesystem::path& file) {
-      std::string_view stem = file.filename().native();
+      const std::string name = file.filename().string();
+      std::string_view stem = name;
       const bool before = stem.ends_with("_before.png");
       if (!before && !stem.ends_with("_after.png")) return;
       stem.remove_suffix(before ? 11 : 10);
