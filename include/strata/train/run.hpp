@@ -46,6 +46,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "strata/io/checkpoint.hpp"
@@ -123,7 +124,10 @@ class Run {
     config_ = values;
     write_file(path() / "config.toml", detail::toml(values));
     report_.config.clear();
-    for (const auto& [key, value] : values) report_.config.emplace_back(key, detail::toml_value(value));
+    for (const auto& [key, value] : values) {
+      const auto* text = std::get_if<std::string>(&value.value());
+      report_.config.emplace_back(key, text != nullptr ? *text : detail::toml_value(value));
+    }
   }
 
   /// The per-layer table of the report, for an image of h x w.
