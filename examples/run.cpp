@@ -1,4 +1,5 @@
-// A training run with everything around it: folder, log, checkpoints, TensorBoard, report. Stop it with Ctrl-C and go on with
+// A training run with everything around it: folder, log, checkpoints, TensorBoard, report. Stop it with Ctrl-C and go
+// on with
 // --resume; open experiments/run/report.html in a browser.
 //
 //     run --name tiny --epochs 20 --lr 2e-3
@@ -36,12 +37,17 @@ int main(int argc, char** argv) {
     const st::MemoryImages<1> images(st::DeadLeaves<1>({.size = 20}));
     const st::NoisyPatches patches(images, {.patch_size = 32, .size = 160, .sigma = sigma});
     const st::NoisyImages valid(st::MemoryImages<1>(st::DeadLeaves<1>({.size = 2, .seed = 1})), {.sigma = sigma});
-    const st::DataLoader loader(patches, {.batch_size = batch_size, .shuffle = true, .num_workers = 1, .drop_last = true});
+    const st::DataLoader loader(patches,
+                                {.batch_size = batch_size, .shuffle = true, .num_workers = 1, .drop_last = true});
 
     Net net;
     st::Adam adam(net, {.lr = lr});
     const st::MSELoss mse;
-    st::Run run({.name = name, .resume = resume, .total_steps = epochs * loader.size(), .log_interval = 10, .metrics = {{"leaves/psnr"}}});
+    st::Run run({.name = name,
+                 .resume = resume,
+                 .total_steps = epochs * loader.size(),
+                 .log_interval = 10,
+                 .metrics = {{"leaves/psnr"}}});
     run.config({{"name", name}, {"epochs", epochs}, {"batch-size", batch_size}, {"lr", lr}, {"sigma", sigma}});
     run.layers(net, 32, 32);
 

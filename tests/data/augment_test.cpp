@@ -30,7 +30,8 @@ template <int C>
 double difference(const st::Image<C>& image, const std::vector<float>& wanted) {
   REQUIRE(std::size_t(image.size()) == wanted.size());
   double worst = 0;
-  for (std::size_t i = 0; i < wanted.size(); ++i) worst = std::max(worst, std::abs(double(image.data()[i]) - double(wanted[i])));
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    worst = std::max(worst, std::abs(double(image.data()[i]) - double(wanted[i])));
   return worst;
 }
 
@@ -96,7 +97,8 @@ TEST_CASE("random_resized_crop: areas and ratios as asked, anywhere; the middle 
   CHECK(rows.size() > 20);
   CHECK(columns.size() > 30);
   st::Rng rng(1);
-  const st::CropPlace narrow = st::random_crop_place(100, 10, rng, {.scale_min = 0.9, .scale_max = 1});  // no part of that shape is inside
+  const st::CropPlace narrow =
+      st::random_crop_place(100, 10, rng, {.scale_min = 0.9, .scale_max = 1});  // no part of that shape is inside
   CHECK(narrow.w == 10);
   CHECK(narrow.h == 13);
   CHECK(narrow.y == 43);
@@ -161,7 +163,8 @@ TEST_CASE("color_jitter and random_erasing: reproducible, within what is asked")
   CHECK(erased > 160);
   CHECK(erased < 240);
   st::Rng rng(4);
-  const st::Image<1> noise = st::random_erasing(st::Image<1>::full(1, 30, 30, 0.5f), rng, {.p = 1, .scale_min = 0.3, .value = {}});
+  const st::Image<1> noise =
+      st::random_erasing(st::Image<1>::full(1, 30, 30, 0.5f), rng, {.p = 1, .scale_min = 0.3, .value = {}});
   CHECK(std::any_of(noise.data(), noise.data() + noise.size(), [](float v) { return v < 0; }));
   CHECK_THROWS_AS(st::random_erasing(image, rng, {.p = 2}), st::ValueError);
 }
@@ -204,7 +207,9 @@ TEST_CASE("mixup and cutmix: each with the one before it, in one proportion, whi
   CHECK_THROWS_AS(st::cutmix(images, st::Tensor<st::Label>(st::Shape{2}), rng), st::ShapeError);
 }
 
-TEST_CASE("weighted sampling: as often as the weights say, the same sample for the same generator, and never one of weight 0") {
+TEST_CASE(
+    "weighted sampling: as often as the weights say, the same sample for the same generator, and never one of weight "
+    "0") {
   const Numbers numbers{4};
   const std::vector<double> weights{1, 0, 3, 0};
   const st::WeightedRandomSampler drawn(numbers, weights, {.num_samples = 4000});

@@ -41,7 +41,10 @@ void add(std::string& archive, std::string_view name, std::string_view bytes, ch
   std::snprintf(digits, sizeof digits, "%011llo", static_cast<unsigned long long>(bytes.size()));
   archive.replace(header + 124, 12, digits, 12);
   archive[header + 156] = type;
-  archive.replace(header + 257, 8, "ustar\0" "00", 8);
+  archive.replace(header + 257, 8,
+                  "ustar\0"
+                  "00",
+                  8);
   set_checksum(archive, header);
   archive += bytes;
   archive.append((512 - bytes.size() % 512) % 512, '\0');
@@ -118,7 +121,8 @@ TEST_CASE("hostile archives: an error, nothing read beyond the end, no memory fo
   const std::string unfinished = archive;
   finish(archive);
   CHECK(entries_of(archive).size() == 2);
-  for (std::size_t length = 0; length < archive.size() - 512; length += 7) {  // the second block of zeros may be missing
+  for (std::size_t length = 0; length < archive.size() - 512;
+       length += 7) {  // the second block of zeros may be missing
     CAPTURE(length);
     const std::string said = said_of(std::string_view(archive).substr(0, length));
     REQUIRE((length > unfinished.size() + 511 || !said.empty()));
@@ -141,13 +145,17 @@ TEST_CASE("hostile archives: an error, nothing read beyond the end, no memory fo
     return said_of(one);
   };
   CHECK(with_size(std::string_view("77777777777\0", 12)).find("more bytes than the archive") != std::string::npos);
-  CHECK(with_size(std::string_view("\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 12)).find("more bytes") != std::string::npos);
-  CHECK(with_size(std::string_view("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 12)).find("more bytes") != std::string::npos);
-  CHECK(with_size(std::string_view("\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", 12)).find("more bytes") != std::string::npos);
+  CHECK(with_size(std::string_view("\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 12)).find("more bytes") !=
+        std::string::npos);
+  CHECK(with_size(std::string_view("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 12)).find("more bytes") !=
+        std::string::npos);
+  CHECK(with_size(std::string_view("\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", 12)).find("more bytes") !=
+        std::string::npos);
   CHECK(with_size("not a number").find("more bytes") != std::string::npos);
   CHECK(with_size(std::string_view("00000000005\0", 12), 'S').find("sparse") != std::string::npos);
-  for (const char* record : {"5 a=b", "99999999999 a=b\n", "x a=b\n", " a=b\n", "8 size=\n", "9 abcdef\n", "26 size=99999999999999999\n",
-                             "41 size=99999999999999999999999999999999\n", "12 size=12a\n"}) {
+  for (const char* record :
+       {"5 a=b", "99999999999 a=b\n", "x a=b\n", " a=b\n", "8 size=\n", "9 abcdef\n", "26 size=99999999999999999\n",
+        "41 size=99999999999999999999999999999999\n", "12 size=12a\n"}) {
     std::string one;
     add(one, "pax", record, 'x');
     add(one, "x.txt", "hello");
@@ -192,7 +200,8 @@ TEST_CASE("WebDataset: images and classes of several archives, in any order and 
   CHECK(shards.text(1, "json") == "{}");
   CHECK(shards.image<3>(2, "b.png")(0, 0, 0, 0) == 153 / 255.0f);
   CHECK_THROWS_WITH_AS(shards.label(3), doctest::Contains("its class is no number"), st::FileError);
-  CHECK_THROWS_WITH_AS(shards.bytes(0, "jpg;jpeg"), doctest::Contains("has no file ending in jpg;jpeg; it has cls, png"), st::FileError);
+  CHECK_THROWS_WITH_AS(shards.bytes(0, "jpg;jpeg"),
+                       doctest::Contains("has no file ending in jpg;jpeg; it has cls, png"), st::FileError);
   CHECK_THROWS_WITH_AS(shards.image<3>(0, "cls"), doctest::Contains("cannot read the image"), st::FileError);
   CHECK_THROWS_AS(st::WebDataset<3>({folder / "2.tar"}), st::FileError);  // a has no class
   CHECK_THROWS_AS(st::TarShards({folder / "3.tar"}), st::FileError);
@@ -227,7 +236,8 @@ TEST_CASE("a folder for each class") {
   fs::remove(folder / "empty");
   fs::create_directory_symlink(folder.path(), folder / "cat/round");
   CHECK_THROWS_WITH_AS(st::ClassFolder<1>(folder.path()), doctest::Contains("does a link lead back?"), st::FileError);
-  CHECK_THROWS_WITH_AS(st::ClassFolder<1>(folder / "dog/small"), doctest::Contains("wanted one for each class"), st::FileError);
+  CHECK_THROWS_WITH_AS(st::ClassFolder<1>(folder / "dog/small"), doctest::Contains("wanted one for each class"),
+                       st::FileError);
 }
 
 TEST_CASE("pictures and their masks") {
@@ -243,5 +253,6 @@ TEST_CASE("pictures and their masks") {
   st::save_image(folder / "images/b.png", st::Image<3>::full(1, 2, 3, 0.2f));
   CHECK_THROWS_AS(st::MaskFolder<3>(folder / "images", folder / "masks"), st::FileError);
   st::save_image(folder / "masks/b.png", st::Image<1>::full(1, 2, 4, 1));
-  CHECK_THROWS_WITH_AS(st::MaskFolder<3>(folder / "images", folder / "masks"), doctest::Contains("has 3x2 pixels and"), st::FileError);
+  CHECK_THROWS_WITH_AS(st::MaskFolder<3>(folder / "images", folder / "masks"), doctest::Contains("has 3x2 pixels and"),
+                       st::FileError);
 }

@@ -1,11 +1,11 @@
-// Batches whose samples are mixed with one another: mixup and cutmix, as torchvision's v2.MixUp and v2.CutMix do it: each sample
-// with the one before it in the batch, the first with the last, all in the same proportion.
+// Batches whose samples are mixed with one another: mixup and cutmix, as torchvision's v2.MixUp and v2.CutMix do it:
+// each sample with the one before it in the batch, the first with the last, all in the same proportion.
 //
 //     #include <strata/data/mixup.hpp>                 // not part of strata.hpp
-//     st::Rng rng(seed, std::uint32_t(epoch), std::uint32_t(batch));            // the batch's own: the same when it is resumed
-//     const auto mixed = st::mixup(input, labels, rng, {.alpha = 0.2f});
-//     const auto y = net(pass, mixed.input);
-//     const auto loss = mixed.first_share * cross_entropy(y, mixed.first) + (1 - mixed.first_share) * cross_entropy(y, mixed.second);
+//     st::Rng rng(seed, std::uint32_t(epoch), std::uint32_t(batch));            // the batch's own: the same when it is
+//     resumed const auto mixed = st::mixup(input, labels, rng, {.alpha = 0.2f}); const auto y = net(pass, mixed.input);
+//     const auto loss = mixed.first_share * cross_entropy(y, mixed.first) + (1 - mixed.first_share) * cross_entropy(y,
+//     mixed.second);
 //
 // H. Zhang et al., mixup: Beyond empirical risk minimization, 2018. S. Yun et al., CutMix, 2019.
 #pragma once
@@ -58,7 +58,8 @@ inline double random_gamma(double alpha, Rng& rng) {
 
 /// Beta(alpha, alpha).
 inline double random_beta(const char* what, double alpha, Rng& rng) {
-  if (!(alpha > 0) || !std::isfinite(alpha)) throw ValueError(concat(what, ": got .alpha = ", alpha, ", wanted above 0"));
+  if (!(alpha > 0) || !std::isfinite(alpha))
+    throw ValueError(concat(what, ": got .alpha = ", alpha, ", wanted above 0"));
   const double a = random_gamma(alpha, rng);
   const double b = random_gamma(alpha, rng);
   return a + b > 0 ? a / (a + b) : 0.5;  // both of a tiny alpha may round to 0
@@ -72,7 +73,8 @@ inline void check_labels(const char* what, std::int64_t n, const Tensor<Label>& 
 /// The labels of the samples before each.
 inline Tensor<Label> rolled(const Tensor<Label>& labels) {
   Tensor<Label> out(labels.shape());
-  for (std::int64_t i = 0; i < labels.size(); ++i) out.data()[i] = labels.data()[(i + labels.size() - 1) % labels.size()];
+  for (std::int64_t i = 0; i < labels.size(); ++i)
+    out.data()[i] = labels.data()[(i + labels.size() - 1) % labels.size()];
   return out;
 }
 
@@ -82,7 +84,8 @@ Image<C> mixed_images(const Image<C>& images, float share) {
   const std::int64_t size = images.h() * images.w() * C, n = images.n();
   for (std::int64_t k = 0; k < n; ++k) {
     const float *own = images.data() + k * size, *other = images.data() + (k + n - 1) % n * size;
-    for (std::int64_t i = 0; i < size; ++i) out.data()[k * size + i] = rounded(share * own[i]) + rounded((1 - share) * other[i]);
+    for (std::int64_t i = 0; i < size; ++i)
+      out.data()[k * size + i] = rounded(share * own[i]) + rounded((1 - share) * other[i]);
   }
   return out;
 }
@@ -98,8 +101,10 @@ MixedBatch<C> mixup(const Image<C>& images, const Tensor<Label>& labels, Rng& rn
 }
 /// Of images and what they should become, both mixed alike: for restoration.
 template <int C, int D>
-Pair<Image<C>, Image<D>> mixup(const Image<C>& inputs, const Image<D>& targets, Rng& rng, const MixOptions& options = {}) {
-  if (inputs.n() != targets.n()) throw ShapeError(concat("mixup: got ", inputs.n(), " inputs and ", targets.n(), " targets"));
+Pair<Image<C>, Image<D>> mixup(const Image<C>& inputs, const Image<D>& targets, Rng& rng,
+                               const MixOptions& options = {}) {
+  if (inputs.n() != targets.n())
+    throw ShapeError(concat("mixup: got ", inputs.n(), " inputs and ", targets.n(), " targets"));
   const auto share = float(detail::random_beta("mixup", double(options.alpha), rng));
   return {detail::mixed_images(inputs, share), detail::mixed_images(targets, share)};
 }

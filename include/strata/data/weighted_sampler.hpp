@@ -4,8 +4,8 @@
 //     const st::WeightedRandomSampler drawn(photos, st::balanced_weights(labels), {.num_samples = 10000});
 //     const st::DataLoader loader(drawn, {.batch_size = 32});
 //
-// PyTorch's WeightedRandomSampler tells a loader which samples to take; here it is a dataset, so everything else can be put on
-// top of it. Which sample is drawn depends on (seed, epoch, index) alone: the same for any number of workers.
+// PyTorch's WeightedRandomSampler tells a loader which samples to take; here it is a dataset, so everything else can be
+// put on top of it. Which sample is drawn depends on (seed, epoch, index) alone: the same for any number of workers.
 #pragma once
 
 #include <algorithm>
@@ -42,8 +42,8 @@ inline std::vector<double> balanced_weights(std::span<const Label> labels) {
 template <Dataset D>
 class WeightedRandomSampler {
  public:
-  /// A weight for each sample, 0 or more, in any unit. Throws ValueError for other numbers of weights, for those that are
-  /// negative or not finite, and where all are 0.
+  /// A weight for each sample, 0 or more, in any unit. Throws ValueError for other numbers of weights, for those that
+  /// are negative or not finite, and where all are 0.
   WeightedRandomSampler(const D& dataset, std::span<const double> weights, const WeightedSamplerOptions& options = {})
       : WeightedRandomSampler(detail::Held<D>(dataset), weights, options, 0) {}
   WeightedRandomSampler(D&& dataset, std::span<const double> weights, const WeightedSamplerOptions& options = {})
@@ -57,19 +57,23 @@ class WeightedRandomSampler {
   }
 
  private:
-  WeightedRandomSampler(detail::Held<D> dataset, std::span<const double> weights, const WeightedSamplerOptions& options, int)
+  WeightedRandomSampler(detail::Held<D> dataset, std::span<const double> weights, const WeightedSamplerOptions& options,
+                        int)
       : dataset_(std::move(dataset)), size_(options.num_samples.value_or(dataset_->size())) {
     if (weights.size() != dataset_->size())
-      throw ValueError(concat("WeightedRandomSampler: got ", weights.size(), " weights for ", dataset_->size(), " samples"));
+      throw ValueError(
+          concat("WeightedRandomSampler: got ", weights.size(), " weights for ", dataset_->size(), " samples"));
     double sum = 0;
     sums_.reserve(weights.size());
     for (std::size_t i = 0; i < weights.size(); ++i) {
       if (!(weights[i] >= 0) || !std::isfinite(weights[i]))
-        throw ValueError(concat("WeightedRandomSampler: weight ", i, " is ", weights[i], ", wanted a finite number of 0 or more"));
+        throw ValueError(
+            concat("WeightedRandomSampler: weight ", i, " is ", weights[i], ", wanted a finite number of 0 or more"));
       sum += weights[i];
       sums_.push_back(sum);
     }
-    if (!(sum > 0) || !std::isfinite(sum)) throw ValueError("WeightedRandomSampler: the weights add up to nothing that can be drawn from");
+    if (!(sum > 0) || !std::isfinite(sum))
+      throw ValueError("WeightedRandomSampler: the weights add up to nothing that can be drawn from");
   }
 
   /// The first sample whose sum is above a number drawn from [0, all): one of weight 0 never is.
@@ -79,7 +83,8 @@ class WeightedRandomSampler {
     const double at = double((high << 32 | low) >> 11) * 0x1p-53 * sums_.back();
     const auto found = std::upper_bound(sums_.begin(), sums_.end(), at);
     // A product that was rounded up to the sum of all: the last that has a weight.
-    return std::size_t((found != sums_.end() ? found : std::lower_bound(sums_.begin(), sums_.end(), sums_.back())) - sums_.begin());
+    return std::size_t((found != sums_.end() ? found : std::lower_bound(sums_.begin(), sums_.end(), sums_.back())) -
+                       sums_.begin());
   }
 
   detail::Held<D> dataset_;

@@ -1,5 +1,5 @@
-// The directory of a tar archive (ustar, GNU's and pax): where each file's bytes lie. Nothing is unpacked, and nothing that a
-// header says is believed before the file's length bears it out.
+// The directory of a tar archive (ustar, GNU's and pax): where each file's bytes lie. Nothing is unpacked, and nothing
+// that a header says is believed before the file's length bears it out.
 //
 // Format: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
 #pragma once
@@ -53,7 +53,9 @@ inline std::optional<std::uint64_t> tar_number(std::string_view field) {
   return value;
 }
 
-inline std::string_view tar_text(std::string_view field) { return field.substr(0, std::min(field.find('\0'), field.size())); }
+inline std::string_view tar_text(std::string_view field) {
+  return field.substr(0, std::min(field.find('\0'), field.size()));
+}
 
 inline bool tar_checksum_fits(const TarBlock& block) {
   const auto wanted = tar_number(std::string_view(block.data() + 148, 8));
@@ -77,7 +79,8 @@ void each_pax_record(std::string_view text, Each&& each) {
       if (text[i] < '0' || text[i] > '9' || i > 8) throw BadTar("a pax header's record has no length");
       length = 10 * length + std::size_t(text[i] - '0');
     }
-    if (space == std::string_view::npos || space == 0 || length > text.size() || length < space + 3 || text[length - 1] != '\n')
+    if (space == std::string_view::npos || space == 0 || length > text.size() || length < space + 3 ||
+        text[length - 1] != '\n')
       throw BadTar("a pax header's record has a wrong length");
     const std::string_view record = text.substr(space + 1, length - space - 2);
     const std::size_t equals = record.find('=');
@@ -87,23 +90,25 @@ void each_pax_record(std::string_view text, Each&& each) {
   }
 }
 
-/// The regular files of an archive of `size` bytes, which read(offset, to, count) reads. Folders, links and devices are passed
-/// over. Throws BadTar for what is damaged, cut short, or has sparse files.
+/// The regular files of an archive of `size` bytes, which read(offset, to, count) reads. Folders, links and devices are
+/// passed over. Throws BadTar for what is damaged, cut short, or has sparse files.
 template <class Read>
 std::vector<TarEntry> read_tar(std::uint64_t size, Read&& read) {
   constexpr std::uint64_t longest_extra = std::uint64_t{1} << 20;  // of a long name or a pax header
   std::vector<TarEntry> entries;
-  std::string long_name;                          // of the next file, where there is one
+  std::string long_name;  // of the next file, where there is one
   std::optional<std::uint64_t> long_size;
   bool has_name = false;
   for (std::uint64_t at = 0;;) {
     TarBlock block;
     if (size - at < block.size())
-      throw BadTar(concat("it ends at byte ", size, " without the blocks of zeros that end an archive: it was cut short"));
+      throw BadTar(
+          concat("it ends at byte ", size, " without the blocks of zeros that end an archive: it was cut short"));
     read(at, block.data(), block.size());
     at += block.size();
     if (std::all_of(block.begin(), block.end(), [](char byte) { return byte == 0; })) return entries;
-    if (!tar_checksum_fits(block)) throw BadTar(concat("the header at byte ", at - block.size(), " is damaged, or this is no tar archive"));
+    if (!tar_checksum_fits(block))
+      throw BadTar(concat("the header at byte ", at - block.size(), " is damaged, or this is no tar archive"));
     const std::string_view header(block.data(), block.size());
     const auto told = tar_number(header.substr(124, 12));
     const char type = header[156];
@@ -112,10 +117,13 @@ std::vector<TarEntry> read_tar(std::uint64_t size, Read&& read) {
     std::uint64_t count = without_bytes ? 0 : told.value_or(~std::uint64_t{0});
     const bool extra = type == 'L' || type == 'K' || type == 'x' || type == 'g';
     if (long_size && !extra && !without_bytes) count = *long_size;
-    if (count > size - at) throw BadTar(concat("the file at byte ", at - block.size(), " says that it has more bytes than the archive"));
+    if (count > size - at)
+      throw BadTar(concat("the file at byte ", at - block.size(), " says that it has more bytes than the archive"));
     const std::uint64_t rest = (block.size() - count % block.size()) % block.size();
     if (extra) {
-      if (count > longest_extra) throw BadTar(concat("the header at byte ", at - block.size(), " has ", count, " bytes, at most 1 MiB are read"));
+      if (count > longest_extra)
+        throw BadTar(
+            concat("the header at byte ", at - block.size(), " has ", count, " bytes, at most 1 MiB are read"));
       std::string text(std::size_t(count), '\0');
       read(at, text.data(), text.size());
       if (type == 'L') {
@@ -129,7 +137,8 @@ std::vector<TarEntry> read_tar(std::uint64_t size, Read&& read) {
           } else if (key == "size") {
             std::uint64_t number = 0;
             for (const char digit : value) {
-              if (digit < '0' || digit > '9' || number > (~std::uint64_t{0} >> 4)) throw BadTar("a pax header's size is no number");
+              if (digit < '0' || digit > '9' || number > (~std::uint64_t{0} >> 4))
+                throw BadTar("a pax header's size is no number");
               number = 10 * number + std::uint64_t(digit - '0');
             }
             if (value.empty()) throw BadTar("a pax header's size is no number");
@@ -143,10 +152,13 @@ std::vector<TarEntry> read_tar(std::uint64_t size, Read&& read) {
       if (type == 'S') throw BadTar("it has sparse files, which are not read");
       if (type == '0' || type == '\0' || type == '7') {
         std::string name = has_name ? long_name : std::string(tar_text(header.substr(0, 100)));
-        if (const auto prefix = tar_text(header.substr(345, 155)); !has_name && header.substr(257, 6) == std::string_view("ustar\0", 6) && !prefix.empty())
+        if (const auto prefix = tar_text(header.substr(345, 155));
+            !has_name && header.substr(257, 6) == std::string_view("ustar\0", 6) && !prefix.empty())
           name = concat(prefix, "/", name);
-        if (name.empty() || name.find('\0') != std::string::npos) throw BadTar(concat("the file at byte ", at - block.size(), " has no name"));
-        if (!name.ends_with('/')) entries.push_back({std::move(name), at, count});  // with a slash: a folder of an old archive
+        if (name.empty() || name.find('\0') != std::string::npos)
+          throw BadTar(concat("the file at byte ", at - block.size(), " has no name"));
+        if (!name.ends_with('/'))
+          entries.push_back({std::move(name), at, count});  // with a slash: a folder of an old archive
       }
       long_name.clear();
       long_size.reset();
