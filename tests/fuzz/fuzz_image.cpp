@@ -3,12 +3,11 @@
 // fuzzer sees what is behind them; decompression and the filters get the bytes themselves too. Every allocation is in
 // proportion to the input, without any limit on pixels too.
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 #include <span>
 #include <utility>
 #include <vector>
 
+#include "memory_bound.hpp"
 #include "memory_file.hpp"
 #include "strata/data/raw_image.hpp"
 
@@ -41,31 +40,22 @@ void decode_pixels(const std::uint8_t* bytes, std::size_t size) {
 }
 
 // Of deflate a byte gives 1032, which are 8256 pixels of one bit, each of four bytes; a block of JPEG, 64 pixels, takes a bit.
-std::size_t allowed = 0, largest = 0;
+constexpr std::size_t allowed(std::size_t size) { return (std::size_t{4} << 20) + 33024 * size; }
 
 }  // namespace
-
-void* operator new(std::size_t bytes) {
-  if (bytes > largest) largest = bytes;
-  if (void* const memory = std::malloc(bytes > 0 ? bytes : 1)) return memory;
-  throw std::bad_alloc();
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
   decode_pixels<1>(bytes, size);
   decode_pixels<3>(bytes, size);
   constexpr std::int64_t most_pixels = 1 << 12;
-  allowed = (std::size_t{4} << 20) + 33024 * size;
-  largest = 0;
+  fuzz::LargestAllocation largest;
   std::vector<std::uint8_t> repaired(bytes, bytes + size);
   if (size > 8 && bytes[0] == 0x89) repair_checksums(repaired);
   const auto path = fuzz::memory_file(repaired.data(), repaired.size());
   try {
     const st::ImageInfo info = st::read_image_info(path);
     const st::RawImage image = st::load_raw_image(path, std::int64_t{1} << 62);
-    if (largest > allowed) __builtin_trap();
+    if (largest.bytes() > allowed(size)) __builtin_trap();
     if (image.h != info.h || image.w != info.w || image.channels < info.channels || image.orientation != info.orientation ||
         image.orientation < 1 || image.orientation > 8)
       __builtin_trap();
@@ -79,11 +69,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
                                });
       st::ImageMetadata metadata;
       const auto again = st::detail::decode_image(std::move(file), most_pixels, nullptr, &metadata);
-      if (again.info.w != image.w || again.info.h != image.h || again.info.channels != image.channels) __builtin_trap();
+      const int channels = format == st::ImageFormat::jpeg ? 3 : image.channels;  // stb writes JPEG with three channels
+      if (again.info.w != image.w || again.info.h != image.h || again.info.channels != channels) __builtin_trap();
       if (format == st::ImageFormat::png && metadata.png_colour != image.metadata.png_colour) __builtin_trap();
     }
   } catch (const st::FileError&) {
-    if (largest > allowed) __builtin_trap();
+    if (largest.bytes() > allowed(size)) __builtin_trap();
     return 0;
   }
   const st::LoadOptions options{.convert = true, .drop_alpha = true, .max_pixels = most_pixels};

@@ -1,6 +1,9 @@
 // The promise that a file takes no more than a small multiple of its length of memory, held while the sanitizer counts.
 //
 //     const fuzz::MemoryBound bound(size);      // aborts when it goes, if more was taken at any moment
+//     fuzz::LargestAllocation largest;          // largest.bytes(): the largest block asked for since
+//
+// The allocator's own hooks count, and no operator new of this program: libFuzzer's code would use that too.
 #pragma once
 
 #include <sanitizer/allocator_interface.h>
@@ -35,6 +38,19 @@ class MemoryBound {
  private:
   static inline std::atomic<std::int64_t> live{0}, peak{0};
   std::int64_t limit_;
+};
+
+class LargestAllocation {
+ public:
+  LargestAllocation() {
+    [[maybe_unused]] static const int installed = __sanitizer_install_malloc_and_free_hooks(
+        [](const volatile void*, std::size_t size) { largest = std::max(largest.load(), size); }, [](const volatile void*) {});
+    largest = 0;
+  }
+  std::size_t bytes() const { return largest; }
+
+ private:
+  static inline std::atomic<std::size_t> largest{0};
 };
 
 }  // namespace fuzz

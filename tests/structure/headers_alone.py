@@ -78,7 +78,8 @@ def main():
         print("SKIPPED: no such compiler on this machine")
         return 77
 
-    headers = [f"strata/{path.relative_to(options.root)}" for path in sorted(options.root.rglob("*.hpp"))]
+    # distributed/mpi.hpp wants an MPI's own flags: tests/distributed compiles it, with the same warnings.
+    headers = [f"strata/{path.relative_to(options.root)}" for path in sorted(options.root.rglob("*.hpp")) if path.name != "mpi.hpp"]
     if not headers or not set(options.only) <= set(headers):
         print(f"no headers in {options.root}, or not those of --only: {options.only}")
         return 1

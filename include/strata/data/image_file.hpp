@@ -244,8 +244,9 @@ Image<C> load_image_part(const std::filesystem::path& path, std::int64_t y, std:
 }
 
 /// Writes one image, shape (1, C, H, W), as the file name's ending says: .png (C 1 to 4), .jpg, .jpeg, .bmp (C 1 or 3).
-/// Values are clamped to [0, 1] and rounded to the nearest of 2^bits levels. The file appears whole or not at all.
-/// Throws FileError; NumericError for a NaN; ValueError and ShapeError for options and shapes that cannot be written.
+/// Values are clamped to [0, 1] and rounded to the nearest of 2^bits levels. The file appears whole or not at all. A JPEG file of
+/// a grey image has three channels (load it again with `convert`). Throws FileError; NumericError for a NaN;
+/// ValueError and ShapeError for options and shapes that cannot be written.
 template <int C>
 void save_image(const std::filesystem::path& path, const Image<C>& image, const SaveOptions& options = {}) {
   static_assert(C >= 1 && C <= 4, "strata::save_image: images have 1 (grey), 2, 3 (RGB) or 4 channels");

@@ -43,8 +43,8 @@ class Interrupt {
     std::signal(SIGXFSZ, SIG_IGN);  // a file that becomes too large is an error with a text
   }
   bool requested() const { return signal() != 0; }
-  /// The exit status of a program that was stopped, as shells have it.
-  int exit_status() const { return 128 + signal(); }
+  /// The exit status of a program that was stopped, as shells have it; also where another rank was.
+  int exit_status() const { return 128 + (signal() != 0 ? int(signal()) : SIGINT); }
 
  private:
   static volatile std::sig_atomic_t& signal() {
