@@ -15,7 +15,7 @@ import sys
 import tempfile
 import zlib
 
-WIDTH, HEIGHT = 760, 2000
+WIDTH, HEIGHT = 1000, 2200
 
 
 def chromium(program, profile, page, *options):

@@ -28,7 +28,7 @@
 //
 // It decides nothing of the training: the loop is the program's. A run that is stopped, or killed, and resumed has one
 // log, one file of events and one report, as if it had never stopped: what was written for steps after the checkpoint
-// is cut off. While there is a Run, Ctrl-C and its like are answered by stopping() (train/console.hpp); a second Ctrl-C
+// is cut off. From the first Run on, Ctrl-C and its like are answered by stopping() (train/console.hpp); a second Ctrl-C
 // ends the program.
 #pragma once
 
@@ -137,6 +137,7 @@ class Run {
 
   /// After a step of the optimiser, with `at` counted up.
   void step(const CheckpointInfo& at, const StepRecord& record) {
+    check_started("step");
     const double now = watch_.seconds();
     if (record.losses.size() != options_.losses.size())
       throw ValueError(
@@ -153,7 +154,7 @@ class Run {
     data_ += record.data_seconds >= data_before_ ? record.data_seconds - data_before_ : record.data_seconds;
     data_before_ = record.data_seconds;
     if (at.step % options_.log_interval == 0 || at.step == options_.total_steps) line(at, record, now);
-    if (!options_.quiet) {
+    if (!options_.quiet && options_.total_steps > 0) {
       progress_->update(at.step,
                         concat(options_.losses.empty() ? std::string()
                                                        : concat(options_.losses[0], " ", record.losses[0].second, "  "),
@@ -165,6 +166,7 @@ class Run {
   /// After a validation: each of .metrics that was measured, for one or several sets. save() follows, which keeps the
   /// best.
   void validated(const CheckpointInfo& at, const NamedNumbers& values) {
+    check_started("validated");
     std::string text =
         concat("[", name(), "][epoch ", at.epoch + 1, ", iter ", detail::grouped(at.step), "] validation:");
     std::map<std::string, double> row;
@@ -211,6 +213,7 @@ class Run {
   /// with nothing written, for a state that is not finite.
   template <class Net, class... Objects>
   void save(CheckpointInfo& at, const Net& net, const Objects&... objects) {
+    check_started("save");
     if (const std::string bad = first_not_finite(net, objects...); !bad.empty())
       throw NumericError(concat(bad, " is not finite after ", at.step,
                                 " steps: the run has diverged; lower the learning rate. The last good checkpoint is ",
@@ -257,6 +260,10 @@ class Run {
     std::optional<std::int64_t> step;
     std::int64_t epoch = 0;
   };
+
+  void check_started(const char* what) const {
+    if (!progress_) throw Error(concat("Run::", what, ": call start(net, ...) first, which says where the run begins"));
+  }
 
   static RunOptions checked(RunOptions options) {
     const auto at_least = [](const char* name, std::int64_t value, std::int64_t least) {

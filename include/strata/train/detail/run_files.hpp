@@ -196,7 +196,7 @@ class RunFiles {
     for (const std::string& column : columns_) {
       const auto value = values.find(column);
       row.push_back(value == values.end() ? std::numeric_limits<double>::quiet_NaN() : value->second);
-      text += concat(row.size() > 1 ? "," : "", value == values.end() ? std::string() : number(value->second, "%.9g"));
+      text += concat(row.size() > 1 ? "," : "", value == values.end() ? std::string() : number_text(value->second));
     }
     csv_->append(text + "\n");
     rows_.push_back(std::move(row));
