@@ -77,8 +77,8 @@ void check_same_size(const char* what, const Image<C>& input, const Image<D>& ta
 
 }  // namespace detail
 
-/// The image at h x w pixels, as torchvision's resize(antialias=True), or its nearest pixels. Throws ShapeError for an
-/// empty image and extents below 1.
+/// The image at h x w pixels, as torchvision's resize(antialias=True), or the pixels that its own middles lie in
+/// (NEAREST_EXACT). Throws ShapeError for an empty image and extents below 1.
 template <int C>
 Image<C> resize(const Image<C>& image, std::int64_t h, std::int64_t w,
                 Interpolation interpolation = Interpolation::bilinear) {
@@ -89,9 +89,8 @@ Image<C> resize(const Image<C>& image, std::int64_t h, std::int64_t w,
     for (std::int64_t n = 0; n < image.n(); ++n)
       for (std::int64_t y = 0; y < h; ++y)
         for (std::int64_t x = 0; x < w; ++x)
-          std::copy_n(
-              &image(n, 0, std::min(image.h() - 1, y * image.h() / h), std::min(image.w() - 1, x * image.w() / w)), C,
-              &out(n, 0, y, x));
+          std::copy_n(&image(n, 0, (2 * y + 1) * image.h() / (2 * h), (2 * x + 1) * image.w() / (2 * w)), C,
+                      &out(n, 0, y, x));
     return out;
   }
   const detail::TriangleWeights down(image.h(), h), across(image.w(), w);
