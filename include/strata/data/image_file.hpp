@@ -178,28 +178,33 @@ inline ImageInfo read_image_info(const std::filesystem::path& path) {
 
 namespace detail {
 
+/// The image that is in the bytes of a file. Throws BadImage.
 template <int C>
-Image<C> load_part(const std::filesystem::path& path, const LoadOptions& options, const ImagePart* wanted) {
+Image<C> image_of_bytes(std::vector<unsigned char> file, const LoadOptions& options, const ImagePart* wanted = nullptr) {
   static_assert(C >= 1 && C <= 4,
                 "strata::load_image<C>: C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGB and alpha)");
+  const DecodedImage decoded = decode_image(std::move(file), options.max_pixels, wanted);
+  const ImageInfo& info = decoded.info;
+  const std::string need = concat("it has ", info.channels, " channels and load_image<", C, "> wants ", C, ": ");
+  if (C % 2 == 0 && info.channels != C) throw BadImage(concat(need, "use load_image<", info.channels, ">"));
+  if (C % 2 == 1 && info.has_alpha() && !options.drop_alpha)
+    throw BadImage(concat(need, "pass {.drop_alpha = true} to ignore its alpha channel"));
+  if (C == 1 && info.channels >= 3 && !options.convert)
+    throw BadImage(concat(need, "pass {.convert = true} for its luma, or use load_image<3>"));
+  const bool turned = info.orientation >= 5;
+  const ImagePart part = wanted ? *wanted : ImagePart{0, 0, turned ? info.w : info.h, turned ? info.h : info.w};
+  Image<C> image(1, part.h, part.w);
+  if (info.bits == 16)
+    to_floats<C, std::uint16_t>(decoded, part, image.data());
+  else
+    to_floats<C, std::uint8_t>(decoded, part, image.data());
+  return image;
+}
+
+template <int C>
+Image<C> load_part(const std::filesystem::path& path, const LoadOptions& options, const ImagePart* wanted) {
   return with_path(path, "read", [&] {
-    auto file = read_image_bytes(path, options.max_pixels, wanted);
-    const DecodedImage decoded = decode_image(std::move(file), options.max_pixels, wanted);
-    const ImageInfo& info = decoded.info;
-    const std::string need = concat("it has ", info.channels, " channels and load_image<", C, "> wants ", C, ": ");
-    if (C % 2 == 0 && info.channels != C) throw BadImage(concat(need, "use load_image<", info.channels, ">"));
-    if (C % 2 == 1 && info.has_alpha() && !options.drop_alpha)
-      throw BadImage(concat(need, "pass {.drop_alpha = true} to ignore its alpha channel"));
-    if (C == 1 && info.channels >= 3 && !options.convert)
-      throw BadImage(concat(need, "pass {.convert = true} for its luma, or use load_image<3>"));
-    const bool turned = info.orientation >= 5;
-    const ImagePart part = wanted ? *wanted : ImagePart{0, 0, turned ? info.w : info.h, turned ? info.h : info.w};
-    Image<C> image(1, part.h, part.w);
-    if (info.bits == 16)
-      to_floats<C, std::uint16_t>(decoded, part, image.data());
-    else
-      to_floats<C, std::uint8_t>(decoded, part, image.data());
-    return image;
+    return image_of_bytes<C>(read_image_bytes(path, options.max_pixels, wanted), options, wanted);
   });
 }
 
@@ -271,10 +276,10 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
                        .quality = options.quality, .metadata = {}});
 }
 
-/// The image files of a folder (not of folders inside it), sorted by name: .png, .jpg, .jpeg and .bmp in either case.
-/// Hidden files and files that are no images are passed over. Throws FileError when there is no image, and when there
-/// is one in a format that Strata cannot read, since leaving it out would go unseen.
-inline std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder) {
+namespace detail {
+
+/// list_images, empty where there are none.
+inline std::vector<std::filesystem::path> list_images_if_any(const std::filesystem::path& folder) {
   const auto failed = [&] {
     return FileError(concat(folder.string(), ": cannot list the folder: ", std::error_code(errno, std::generic_category()).message()));
   };
@@ -290,7 +295,7 @@ inline std::vector<std::filesystem::path> list_images(const std::filesystem::pat
     const std::filesystem::path path = folder / entry->d_name;
     struct stat status {};
     if (entry->d_name[0] == '.' || (::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode))) continue;
-    const std::string extension = detail::lower_extension(path);
+    const std::string extension = lower_extension(path);
     if (extension == ".png" || extension == ".jpg" || extension == ".jpeg" || extension == ".bmp")
       images.push_back(path);
     for (const char* other : {".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2", ".avif", ".heic", ".tga"})
@@ -298,9 +303,19 @@ inline std::vector<std::filesystem::path> list_images(const std::filesystem::pat
         throw FileError(concat(path.string(), ": cannot read ", other, " images: convert it to PNG, or move it out of ",
                                folder.string()));
   }
+  std::sort(images.begin(), images.end());
+  return images;
+}
+
+}  // namespace detail
+
+/// The image files of a folder (not of folders inside it), sorted by name: .png, .jpg, .jpeg and .bmp in either case.
+/// Hidden files and files that are no images are passed over. Throws FileError when there is no image, and when there
+/// is one in a format that Strata cannot read, since leaving it out would go unseen.
+inline std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> images = detail::list_images_if_any(folder);
   if (images.empty())
     throw FileError(concat(folder.string(), ": there is no image (.png, .jpg, .jpeg, .bmp) in this folder"));
-  std::sort(images.begin(), images.end());
   return images;
 }
 
