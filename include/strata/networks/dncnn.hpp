@@ -13,9 +13,13 @@
 #include <ratio>
 
 #include "strata/networks/building.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
+#include "strata/nn/sequential.hpp"
 
 namespace strata::inline STRATA_ABI::networks {
 
