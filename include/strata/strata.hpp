@@ -35,6 +35,7 @@
 #include "strata/autograd/parameter.hpp"
 #include "strata/autograd/pass.hpp"
 #include "strata/autograd/scalar.hpp"
+#include "strata/autograd/spatial.hpp"
 #include "strata/autograd/tape.hpp"
 #include "strata/autograd/variable.hpp"
 #include "strata/autograd/visit.hpp"

@@ -37,6 +37,14 @@ class Var {
     if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(size()) * sizeof(T));
   }
 
+  /// A result of an inference pass: a constant known to be nobody's to learn from.
+  static Var of_inference_pass(Image<C, T> image) {
+    Var x(std::move(image));
+    x.id_ = inference;
+    return x;
+  }
+  bool of_inference() const { return id_ == inference; }
+
   const Image<C, T>& value() const& { return normalised_ ? normalised_->value() : image_; }
   Image<C, T> value() const&& { return value(); }
   operator Image<C, T>() const { return value(); }
@@ -57,10 +65,12 @@ class Var {
   }
 
   Tape* tape() const { return tape_; }
-  /// The number of the value on its tape, or -1.
+  /// The number of the value on its tape; negative for a constant.
   std::int64_t id() const { return id_; }
 
  private:
+  static constexpr std::int64_t inference = -2;
+
   Image<C, T> image_;
   std::shared_ptr<const NormalisedImage<C, T>> normalised_;
   Tape* tape_ = nullptr;

@@ -270,6 +270,24 @@ constexpr Var<C, Followed> symbolic_expand_as(const Var<C, Followed>& one_pixel,
   return Var<C, Followed>(detail::FollowedValue(&run, out));
 }
 
+/// An operator of autograd/operators.hpp: of its first image, whose facts it states as a layer does; of the others it takes the
+/// extents alone.
+template <int Out, class Op, int C, int... Others>
+constexpr auto symbolic_operator(const Op& op, const Var<C, Followed>& x, const Var<Others, Followed>&... others) {
+  detail::Following& run = x.symbol().run();
+  detail::LayerFacts facts(run, x.symbol().id(), &Op::name);
+  if constexpr (sizeof...(Others) > 0)
+    op.trace(facts, others.symbol().image()...);
+  else
+    op.trace(facts);
+  facts.channels(Out);
+  const int output = facts.finish();
+  (run.add_link(others.symbol().id(), output, {}), ...);  // as long as they are there, so is the result
+  const std::array<int, 1 + sizeof...(Others)> inputs{x.symbol().id(), others.symbol().id()...};
+  run.tell({.inputs = inputs, .output = output, .memory = {.keeps_input = Op::keeps_input, .keeps_output = Op::keeps_output}});
+  return Var<Out, Followed>(detail::FollowedValue(&run, output));
+}
+
 namespace detail {
 
 template <class Net>

@@ -247,6 +247,15 @@ class LayerFacts {
     image_.h = h, image_.w = w, image_.up = image_.down = 1;
     image_.one = true;
   }
+  /// The image has h x w pixels from now on, of which row i shows row i - top and column j column j - left. Rows at the border may
+  /// show others, at most `border` further.
+  constexpr void shifted(std::int64_t h, std::int64_t w, std::int64_t top, std::int64_t left, std::int64_t border = 0) {
+    if (h < 1 || w < 1) too_small();
+    image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
+    step({.padding = int(top), .border = int(border + std::max(top - left, left - top))});
+  }
+  /// The image does not suit the layer: text() says why.
+  constexpr void fails(auto&& text) { run_.fail(text); }
   /// Every pixel depends on all others.
   constexpr void looks_at_whole_image() { step({.way = Reads::Way::all}); }
   /// The image must have these extents.

@@ -3,8 +3,9 @@
 //     st::initialize(net, seed);                                            // kaiming normal
 //     st::initialize(net, seed, st::XavierUniform{.gain = 1.0f});
 //
-// Every tensor of two or more extents (convolution and linear weights) is drawn; all others, biases and batch norm's
-// scales, get the number their layer constructs them with. The draw depends on the seed and the tensor's place in the
+// Every tensor of two or more extents (convolution and linear weights) is drawn, unless it was constructed with a number to start
+// with, as a learned factor is: st::Parameter beta{st::Shape{1, C, 1, 1}, 0.0f}. It and all others, biases and batch norm's
+// scales, get that number. The draw depends on the seed and the tensor's place in the
 // network's list, on nothing else.
 //
 // A layer that nobody initialises has drawn its weights already, kaiming normal, when it was constructed: the n-th layer that
@@ -168,7 +169,7 @@ void initialize(M& module, std::uint64_t seed, const Init& init = {}) {
       leaf.to(Device::cpu());  // initialisers write on the host
       leaf.reset();
       leaf.zero_grad();
-      if (leaf.shape().rank() >= 2) init(leaf, Rng(seed, 0xFFFFFFFFu, index));  // no epoch's stream
+      if (leaf.shape().rank() >= 2 && !leaf.starts_at_a_number()) init(leaf, Rng(seed, 0xFFFFFFFFu, index));  // no epoch's stream
       leaf.to(device);
       ++index;
     }

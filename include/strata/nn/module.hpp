@@ -92,7 +92,7 @@ constexpr auto call(M& module, P& pass, const X& x) {
         if (x.id() >= 0)
           throw Error(concat("a module returned an Image in a training pass, and no gradient would flow back through it: let ",
                              type_text<std::remove_const_t<M>>(), " return an st::Var or an expression, or use st::custom_op"));
-      return var_in<P>(module(pass, x));
+      return var_in(pass, module(pass, x));
     }
   } else if constexpr (Symbolic<X> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     return var_in<P>(const_cast<std::remove_const_t<M>&>(module)(pass, x));  // nothing is computed that could change it
@@ -129,7 +129,7 @@ class Layer : public LayerOf<Self> {
 
   template <Pass P, detail::variable_operand X>
   constexpr auto operator()(P& pass, const X& x) {
-    return run(static_cast<Self&>(*this), pass, detail::var_in<P>(x));
+    return run(static_cast<Self&>(*this), pass, detail::var_in(pass, x));
   }
   template <Pass P, detail::variable_operand X>
   constexpr auto operator()(P& pass, const X& x) const {
@@ -137,9 +137,9 @@ class Layer : public LayerOf<Self> {
       static_assert(detail::never<X>,
                     "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
                     "network that is not const, or use st::Infer");
-      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, detail::var_in<P>(x));
+      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, detail::var_in(pass, x));
     } else {
-      return run(static_cast<const Self&>(*this), pass, detail::var_in<P>(x));
+      return run(static_cast<const Self&>(*this), pass, detail::var_in(pass, x));
     }
   }
   template <detail::variable_operand X>

@@ -37,6 +37,16 @@ struct OnnxValue {
   bool flat = false;  ///< (N, C) and not (N, C, H, W)
 };
 
+/// The name of a parameter or buffer, whose numbers become part of the graph.
+inline std::string onnx_tensor(OnnxGraph& graph, const auto& leaf, std::vector<std::int64_t> shape) {
+  const auto found = graph.names.find(&leaf.any_value());
+  if (found == graph.names.end()) throw ValueError("export_onnx: a module gave a parameter that its visit does not list");
+  if (shape.empty())
+    for (int axis = 0; axis < leaf.shape().rank(); ++axis) shape.push_back(leaf.shape()[axis]);
+  graph.tensors[found->second] = {std::move(shape), to_nchw(leaf.template value<float>())};
+  return found->second;
+}
+
 /// A value as the image (N, C, 1, 1) where it is flat.
 inline OnnxValue as_image(const OnnxValue& x) {
   if (!x.flat) return x;
@@ -107,13 +117,7 @@ class Var<C, OnnxSymbol> {
   /// The name of a parameter or buffer of the network, whose numbers become part of the graph. `shape` may be another one
   /// of the same size. Throws ValueError when no visit lists it.
   std::string tensor(const auto& leaf, std::vector<std::int64_t> shape = {}) const {
-    const auto found = symbol_.graph->names.find(&leaf.any_value());
-    if (found == symbol_.graph->names.end())
-      throw ValueError("export_onnx: a module gave a parameter that its visit does not list");
-    if (shape.empty())
-      for (int axis = 0; axis < leaf.shape().rank(); ++axis) shape.push_back(leaf.shape()[axis]);
-    symbol_.graph->tensors[found->second] = {std::move(shape), to_nchw(leaf.template value<float>())};
-    return found->second;
+    return detail::onnx_tensor(*symbol_.graph, leaf, std::move(shape));
   }
   /// The name of a constant of this shape: float or std::int64_t, in PyTorch's memory order.
   template <class T>
@@ -183,6 +187,12 @@ OnnxValue onnx_node(OnnxGraph*, const LeafNode<C, OnnxSymbol>& leaf) {
   return leaf.x.symbol();
 }
 
+template <int C>
+OnnxValue onnx_node(OnnxGraph* graph, const NumbersNode<C, OnnxSymbol>& node) {
+  const std::int64_t size = node.numbers->size();
+  return {graph, onnx_tensor(*graph, *node.numbers, size == 1 ? std::vector<std::int64_t>{1} : std::vector<std::int64_t>{size, 1, 1}), -1, false};
+}
+
 template <class Function, class A>
 OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
   OnnxValue x = onnx_node(graph, node.a);
@@ -192,6 +202,11 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
     const std::string low = onnx_constant(graph, node.function.low).name;
     const std::string high = onnx_constant(graph, node.function.high).name;
     x.name = graph->add("Clip", "Clip", {x.name, low, high});
+  } else if constexpr (std::is_same_v<Function, math::LeakyRelu>) {
+    const double slope = node.function.slope;
+    x.name = slope == 0 ? graph->add("Relu", "Relu", {x.name}) : graph->add("LeakyRelu", "LeakyRelu", {x.name}, {{"alpha", float(slope)}});
+  } else if constexpr (std::is_same_v<Function, math::Power>) {
+    x.name = graph->add("Pow", "Pow", {x.name, onnx_constant(graph, node.function.exponent).name});
   } else {
     constexpr const char* op = [] {
       if constexpr (std::is_same_v<Function, math::Negate>) return "Neg";
@@ -212,7 +227,7 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
 template <class Function, class A, class B>
 OnnxValue onnx_node(OnnxGraph* graph, const BinaryNode<Function, A, B>& node) {
   OnnxValue a = onnx_node(graph, node.a), b = onnx_node(graph, node.b);
-  if (a.flat != b.flat && a.grid >= 0 && b.grid >= 0) a = as_image(a), b = as_image(b);
+  if ((a.flat != b.flat && a.grid >= 0 && b.grid >= 0) || is_numbers_node<A> || is_numbers_node<B>) a = as_image(a), b = as_image(b);
   constexpr const char* op = [] {
     if constexpr (std::is_same_v<Function, math::Add>) return "Add";
     else if constexpr (std::is_same_v<Function, math::Subtract>) return "Sub";
@@ -228,6 +243,8 @@ OnnxValue onnx_node(OnnxGraph* graph, const BinaryNode<Function, A, B>& node) {
 }
 
 inline OnnxGraph* graph_of(const ConstantNode<OnnxSymbol>&) { return nullptr; }
+template <int C>
+OnnxGraph* graph_of(const NumbersNode<C, OnnxSymbol>&) { return nullptr; }
 template <int C>
 OnnxGraph* graph_of(const LeafNode<C, OnnxSymbol>& leaf) { return leaf.x.symbol().graph; }
 template <class Function, class A>
@@ -265,6 +282,12 @@ Var<Length, OnnxSymbol> symbolic_narrow(const Var<C, OnnxSymbol>& x) {
   static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
   const auto number = [&](std::int64_t value) { return x.constant({1}, std::vector<std::int64_t>{value}); };
   return x.template node<Length>("Slice", {number(Start), number(Start + Length), number(1)});  // from, to, axis
+}
+
+/// An operator of autograd/operators.hpp, which says itself what it is.
+template <int Out, class Op, int... C>
+auto symbolic_operator(const Op& op, const Var<C, OnnxSymbol>&... x) {
+  return op.template onnx<Out>(x.as_image()...);
 }
 
 template <int... C>
