@@ -98,6 +98,7 @@ void check(const fs::path& folder, const std::string& name, const Cut& cut) {
 bool check_super_resolution(const fs::path& folder, std::string_view name);
 bool check_rcan(const fs::path& folder, std::string_view name);
 bool check_denoisers(const fs::path& folder, std::string_view name);
+bool check_nafnet(const fs::path& folder, std::string_view name);
 bool check_vgg(const fs::path& folder, std::string_view name);
 bool check_mobilenet(const fs::path& folder, std::string_view name);
 bool check_unet(const fs::path& folder, std::string_view name);

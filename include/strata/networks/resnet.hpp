@@ -50,7 +50,7 @@ class BasicBlock : public Layer<BasicBlock<In, Width, Stride, Form>> {
   template <Pass P>
   static constexpr auto forward(auto& self, P& pass, const auto& x) {
     const auto beside = self.downsample(pass, x);
-    return ReLU()(pass, self.body(pass, x) + beside);
+    return as_var(relu(self.body(pass, x) + beside));
   }
   auto fold() const {
     BasicBlock<In, Width, Stride, deploy_t> folded;
@@ -80,7 +80,7 @@ class Bottleneck : public Layer<Bottleneck<In, Width, Stride, Form>> {
   template <Pass P>
   static constexpr auto forward(auto& self, P& pass, const auto& x) {
     const auto beside = self.downsample(pass, x);
-    return ReLU()(pass, self.body(pass, x) + beside);
+    return as_var(relu(self.body(pass, x) + beside));
   }
   auto fold() const {
     Bottleneck<In, Width, Stride, deploy_t> folded;
