@@ -54,7 +54,7 @@ template <class E>
 constexpr auto evaluate(const E& expression, Tape* tape) {
   using T = typename E::value_type;
   if constexpr (Symbolic<E>) {
-    return symbolic_value(expression);  // nn/follow.hpp, io/onnx_export.hpp
+    return SymbolicRun<T>::value(expression);
   } else {
     if (tape == nullptr) {
       if constexpr (holds_numbers<E>) check_nothing_is_lost(expression);

@@ -90,6 +90,21 @@ struct LeafNode : ExpressionTag {
   }
 };
 
+/// An image without numbers: nothing is evaluated.
+template <int C, class T>
+  requires requires { typename T::is_symbol; }
+struct LeafNode<C, T> : ExpressionTag {
+  using value_type = T;
+  static constexpr int channels = C;
+  Var<C, T> x;
+
+  constexpr explicit LeafNode(Var<C, T> variable) : x(std::move(variable)) {}
+  constexpr Tape* tape() const { return nullptr; }
+  constexpr bool of_inference() const { return false; }
+  constexpr const Shape* shape_or_null() const { return nullptr; }
+  constexpr MemoryPool* pool_or_null() const { return nullptr; }
+};
+
 template <class Self, int C, class T>
 struct ExpressionBase : ExpressionTag {
   using value_type = T;

@@ -19,6 +19,7 @@
 #include "strata/autograd/backend.hpp"
 #include "strata/autograd/expression.hpp"
 #include "strata/autograd/pass.hpp"
+#include "strata/autograd/symbolic.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
@@ -26,7 +27,7 @@ namespace strata::inline STRATA_ABI::detail {
 template <int Out, Pass P, class Op, class X>
 constexpr auto apply_operator(P& pass, const Op& op, const X& input) {
   if constexpr (Symbolic<X>) {
-    return symbolic_operator<Out>(op, var_in<P>(input));
+    return SymbolicRun<typename X::value_type>::template op<Out>(op, var_in<P>(input));
   } else {
     return [&]<int C, class T>(const Var<C, T>& x) {
       check_pass(pass, x, "an operator");

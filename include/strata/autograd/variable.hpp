@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "strata/autograd/normalised_image.hpp"
+#include "strata/autograd/symbolic.hpp"
 #include "strata/autograd/tape.hpp"
 #include "strata/tensor/image.hpp"
 
@@ -44,6 +45,15 @@ class Var {
     return x;
   }
   bool of_inference() const { return id_ == inference; }
+  /// The same numbers as a value of another tape, or as a constant.
+  Var on(Tape* tape) const {
+    if (tape == nullptr || !normalised_) {
+      Var y(image_, tape);
+      y.normalised_ = normalised_;
+      return y;
+    }
+    return Var(normalised_, tape);
+  }
 
   const Image<C, T>& value() const& { return normalised_ ? normalised_->value() : image_; }
   Image<C, T> value() const&& { return value(); }
@@ -100,11 +110,6 @@ class Scalar {
   Tape* tape_ = nullptr;
   std::int64_t id_ = -1;
 };
-
-/// A variable or expression without numbers, with which a network's forward is followed: to learn what it does
-/// (nn/follow.hpp), or to write it as an ONNX graph (io/onnx_export.hpp).
-template <class X>
-concept Symbolic = requires { typename X::value_type::is_symbol; };
 
 namespace detail {
 template <class X>

@@ -23,6 +23,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/shape.hpp"
 #include "strata/math/pool_problem.hpp"
+#include "strata/nn/protocol.hpp"
 #include "strata/nn/reads.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -41,7 +42,7 @@ struct LayerMemory {
   std::size_t packed = 0;                                            ///< from the first Infer pass on
   std::size_t kept = 0;                                              ///< by a Train pass, besides images
   bool keeps_input = true, keeps_output = false;
-  bool gives_its_input = false;     ///< an Infer pass computes nothing
+  bool gives_its_input = false;     ///< an Infer pass computes nothing (a layer says so by idle_in_inference)
   bool gradient_in_place = false;   ///< the gradient for the result becomes that for the input where nobody else asks for it
   bool reads_unnormalised = false;  ///< an input that a batch norm has still to compute is not computed for it,
   bool normalises_a_copy = false;   ///< but in memory of its own
@@ -91,6 +92,8 @@ class FollowSink {
   virtual ~FollowSink() = default;
   virtual void ran(const Following& run, const FollowedStep& step) = 0;
   virtual void let_go(int /*image*/) {}
+  /// What runs from here on, from image `input`, runs again on the way back; with its result it ends (nn/checkpoint.hpp).
+  virtual void checkpoint(int /*input*/, int /*output*/) {}
 };
 
 class Following {
@@ -159,6 +162,9 @@ class Following {
   }
   constexpr void tell(const FollowedStep& step) {
     if (sink_ != nullptr) sink_->ran(*this, step);
+  }
+  constexpr void checkpoint(int input, int output = -1) {
+    if (sink_ != nullptr) sink_->checkpoint(input, output);
   }
   constexpr bool is_told() const { return sink_ != nullptr; }
 
@@ -232,6 +238,9 @@ class LayerFacts {
     const std::int64_t w = PoolProblem::windows(image_.w, kernel, stride, padding, ceil);
     if (h < 1 || w < 1) too_small();
     slide_to(h, w, {Reads::Way::window, kernel, stride, padding, 1, 1});
+  }
+  constexpr void window(const Window& window, int together = 1) {
+    this->window(window.kernel, window.stride, window.padding, window.dilation, together);
   }
   /// A window of `kernel` taps spread over an image that becomes `stride` times as large: a transposed convolution.
   constexpr void transposed_window(int kernel, int stride, int padding, int together = 1) {

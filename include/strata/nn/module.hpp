@@ -78,8 +78,8 @@ struct image_fits {
 
 template <class M, class P, class X>
 constexpr auto call(M& module, P& pass, const X& x) {
-  if constexpr (Symbolic<X> && requires { symbolic_module(module, pass, x); }) {
-    return symbolic_module(module, pass, x);  // nn/follow.hpp
+  if constexpr (Symbolic<X> && requires { SymbolicRun<typename X::value_type>::module(module, pass, x); }) {
+    return SymbolicRun<typename X::value_type>::module(module, pass, x);
   } else if constexpr (requires { module(pass, x); }) {
     using Result = std::remove_cvref_t<decltype(module(pass, x))>;
     if constexpr (!variable_operand<Result>) {
@@ -114,6 +114,28 @@ constexpr auto call(M& module, P& pass, const X& x) {
   } else {
     return var_in<P>(module(pass, x));  // does not compile, and the compiler says why
   }
+}
+
+/// Whether something below a module is learned: a parameter that is not frozen.
+template <class M>
+bool learns(M& module) {
+  bool any = false;
+  if constexpr (holds_state<std::remove_const_t<M>>) {
+    auto look = [&](auto& leaf) {
+      if constexpr (requires { leaf.requires_grad; }) any = any || leaf.requires_grad;
+    };
+    each_leaf(module, look);
+  }
+  return any;
+}
+
+/// y(), which runs `modules` on x in a training pass: a constant, and nothing kept for the way back, where x is one and all
+/// parameters are frozen.
+template <class X, class Y, class... Ms>
+auto run_or_forget(Train& pass, const X& x, Y&& y, Ms&... modules) {
+  if (x.id() >= 0 || (learns(modules) || ...)) return y();
+  const ForgetSteps forget(*pass.tape());
+  return y().on(nullptr);
 }
 
 }  // namespace detail
@@ -166,7 +188,9 @@ class Layer : public LayerOf<Self> {
   template <class S, class P, class X>
   static constexpr auto step(S& self, P& pass, X x) {
     if constexpr (Symbolic<X>)
-      return symbolic_layer(self, pass, std::move(x));  // nn/follow.hpp, io/onnx_export.hpp
+      return SymbolicRun<typename X::value_type>::layer(self, pass, std::move(x));
+    else if constexpr (P::training && detail::IsVar<decltype(Self::forward(self, pass, x))>::value)
+      return detail::run_or_forget(pass, x, [&] { return Self::forward(self, pass, std::move(x)); }, self);
     else
       return Self::forward(self, pass, std::move(x));
   }
