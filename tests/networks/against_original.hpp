@@ -8,6 +8,7 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <variant>
 
 #include "golden/networks_golden.hpp"
 #include "strata/autograd/visit.hpp"
