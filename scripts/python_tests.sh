@@ -10,10 +10,10 @@ environment=${1:-build/python}
 
 if [[ ! -x "$environment/bin/python" ]]; then
   python3 -m venv "$environment"
-  "$environment/bin/pip" install --quiet torch safetensors numpy onnx onnxruntime opencv-python-headless tensorboard
+  "$environment/bin/pip" install --quiet torch torchvision spandrel safetensors numpy onnx onnxruntime opencv-python-headless tensorboard
 fi
 python=$(realpath -s "$environment/bin/python")
 scripts/install_dependencies.sh tests
 cmake --preset ci -DSTRATA_TEST_PYTHON="$python"
-cmake --build --preset ci --target interchange_networks test_train
+cmake --build --preset ci --target interchange_networks interchange_ready test_train
 ctest --preset ci -L python
