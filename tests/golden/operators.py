@@ -63,6 +63,39 @@ record("adaptive_pool_larger", nn.AdaptiveAvgPool2d((7, 7)), (1, 2, 4, 3))
 record("adaptive_pool_even", nn.AdaptiveAvgPool2d(2), (1, 5, 6, 4))
 record("adaptive_pool_one", nn.AdaptiveAvgPool2d(1), (1, 3, 5, 4))
 
+# Learned numbers, as NAFNet has them.
+class Scaled(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.beta, self.gain = nn.Parameter(torch.zeros(1, channels, 1, 1)), nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return x * self.gain + self.beta / (x * x + 1) - self.gain + x * x * self.beta
+
+
+record("scaled", Scaled(5), (2, 5, 4, 3))
+record("relu_function", F.relu, (2, 3, 4, 5), grid=0.5)
+record("leaky_relu_function", lambda x: F.leaky_relu(x, 0.2), (2, 3, 4, 5), grid=0.5)
+record("silu_function", F.silu, (2, 3, 4, 5))
+record("gelu_function", F.gelu, (2, 3, 4, 5))
+record("pow_function", lambda x: x.pow(3), (2, 3, 4, 5))
+
+# Margins and parts.
+record("pad_zeros", lambda x: F.pad(x, (1, 2, 3, 0)), (2, 3, 4, 5))
+record("pad_negative", lambda x: F.pad(x, (-1, 2, 1, -2)), (2, 3, 4, 5))
+record("pad_reflect", lambda x: F.pad(x, (3, 2, 1, 3), mode="reflect"), (2, 3, 4, 5))
+record("pad_replicate", lambda x: F.pad(x, (3, 6, 1, 5), mode="replicate"), (1, 2, 1, 3))
+record("crop", lambda x: x[:, :, 1:4, 2:4], (2, 5, 6, 5))
+record("crop_like", lambda x, y: x[:, :, :y.shape[2], :y.shape[3]], (2, 3, 6, 5), (2, 2, 4, 5))
+
+# One number of many.
+record("mean_over_pixels", lambda x: x.mean((2, 3), keepdim=True), (2, 5, 6, 5))
+record("sum_over_pixels", lambda x: x.sum((2, 3), keepdim=True), (2, 5, 6, 5))
+record("max_over_pixels", lambda x: F.max_pool2d(x, x.shape[2:]), (2, 5, 6, 5), grid=0.5)
+record("mean_over_channels", lambda x: x.mean(1, keepdim=True), (2, 5, 6, 5))
+record("sum_over_channels", lambda x: x.sum(1, keepdim=True), (2, 5, 6, 5))
+record("max_over_channels", lambda x: x.max(1, keepdim=True)[0], (2, 5, 6, 5))
+
 path = pathlib.Path(__file__).with_suffix(".safetensors")
 save_file({key: tensor.contiguous().clone() for key, tensor in out.items()}, path, metadata={"torch": torch.__version__})
 print(path, path.stat().st_size, "bytes")

@@ -12,6 +12,12 @@
 #include "strata/deploy/fold.hpp"
 #include "strata/io/onnx_export.hpp"
 #include "strata/nn/checkpoint.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv_transpose2d.hpp"
+#include "strata/nn/dropout.hpp"
+#include "strata/nn/linear.hpp"
+#include "strata/nn/pooling.hpp"
+#include "strata/nn/relu.hpp"
 
 namespace st = strata;
 using io_test::contains;

@@ -5,6 +5,9 @@
 
 #include "io/io_test_net.hpp"
 #include "strata/io/weights.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/residual.hpp"
 #include "test_data.hpp"
 

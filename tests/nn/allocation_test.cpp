@@ -8,11 +8,13 @@
 
 #include "autograd/random_image.hpp"
 #include "strata/autograd/custom_op.hpp"
+#include "strata/nn/batch_norm.hpp"
 #include "strata/nn/checkpoint.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
 #include "strata/nn/pooling.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"

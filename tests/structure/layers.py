@@ -5,7 +5,8 @@
     layers.py --self-test          checks that each rule is enforced, on a small tree with every fault planted
 
 A header may include its own folder and lower levels, and nothing else (the table LEVELS). Files are written by
-core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. It starts with a comment that
+core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. What is true of a layer stands
+in the layer's file (nn/protocol.hpp): passes over a network name no layer and include none. A header starts with a comment that
 says what it is, has '#pragma once', declares nothing in a plain 'namespace strata', and is reached from strata.hpp
 (or is one of the few in OPTIONAL).
 Headers past 400 lines are listed, as a hint; they are no failure.
@@ -36,6 +37,8 @@ STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|st
 CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
 WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_write_(png|jpg|bmp|tga|hdr))\b|\bO_CREAT\b"
 WRITERS = ["core/output_file.hpp", "io/folder_lock.hpp"]
+PASSES = ["nn", "deploy", "io"]      # in these folders all headers but the layers' own
+NAMES_LAYERS = ["deploy/layers.hpp"]  # keeps the old names of folded convolutions
 LONG = 400
 UMBRELLA = "strata.hpp"
 # Included by themselves: one stands on a library that a program may not have, the others are for few programs.
@@ -86,7 +89,36 @@ def check_system(path, name, problem):
     return problem(f"includes <{name}>, which is not in the table THIRD_PARTY of {pathlib.Path(__file__).name}")
 
 
+def code_of(text):
+    """Without comments and strings."""
+    return re.sub(r'//[^\n]*|"(\\.|[^"\\\n])*"', '""', text)
+
+
+def layers_of(root):
+    """{layer: the header in nn/ that defines it}. A header that says `is_leaf_layer = true` defines layers."""
+    found = {}
+    for file in sorted(root.glob("nn/*.hpp")):
+        code = code_of(file.read_text())
+        if "is_leaf_layer = true" in code:
+            for name in re.findall(r"^class (\w+) (?:final )?: public", code, re.M):
+                found[name] = f"nn/{file.name}"
+    return found
+
+
+def check_passes(path, text, layers, problem):
+    if path.parts[0] not in PASSES or str(path) in layers.values() or str(path) in NAMES_LAYERS:
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        included = re.match(r'\s*#\s*include\s*"strata/(nn/\w+\.hpp)"', line)
+        if included and included[1] in layers.values():
+            problem(f"includes a layer, {included[1]}; a pass asks what layers say of themselves (nn/protocol.hpp)", number)
+        for name in re.findall(r"(?<!math::)\b[A-Z]\w+", code_of(line)):
+            if name in layers:
+                problem(f"names the layer {name}; a pass asks what layers say of themselves (nn/protocol.hpp)", number)
+
+
 def check(root):
+    layers = layers_of(root)
     problems, long_files, includes = [], [], {}
     headers = sorted(p for p in root.rglob("*") if p.suffix in (".hpp", ".cuh"))
     for file in headers:
@@ -108,6 +140,7 @@ def check(root):
         if len(lines) > LONG:
             long_files.append(f"include/strata/{path}: {len(lines)} lines")
         includes[str(path)] = set()
+        check_passes(path, "\n".join(lines), layers, problem)
         for number, line in enumerate(lines, 1):
             if re.match(r"\s*namespace strata(?!::inline STRATA_ABI\b)\b", line):
                 problem("wants 'namespace strata::inline STRATA_ABI', so that differently compiled units can link", number)
@@ -169,6 +202,10 @@ FAULTS = {
     "stray/file.hpp": (HEAD, "stray/ has no level"),
     "cuda/kernel.cuh": (HEAD + "#include <cuda_runtime.h>\n", ""),
     "io/onnx_export.hpp": (HEAD + "#include <protozero/pbf_writer.hpp>\n", ""),
+    "nn/layer.hpp": (HEAD + "class Sharpen : public Layer<Sharpen> {\n  static constexpr bool is_leaf_layer = true;\n};\n", ""),
+    "nn/other_layer.hpp": (HEAD + "class Blur : public Layer<Blur> {\n  static constexpr bool is_leaf_layer = true, as = Sharpen::x;\n};\n", ""),
+    "deploy/namer.hpp": (HEAD + "// Sharpen\nconst char* x = \"Sharpen\"; math::Sharpen y;\nbool z = is_same<M, Sharpen>;\n", "names the layer Sharpen"),
+    "nn/includer.hpp": (HEAD + '#include "strata/nn/layer.hpp"\n', "includes a layer, nn/layer.hpp"),
     "nn/protozero.hpp": (HEAD + "#include <protozero/pbf_writer.hpp>\n", "which is for io only"),
     "cuda/heavy.cuh": (HEAD + '#include "strata/tensor/good.hpp"\n', "cuda/ may include core/config.hpp"),
 }

@@ -144,7 +144,7 @@ class Infer {
 
   template <int C, class T>
   Var<C, T> output(Image<C, T> image) {
-    return Var<C, T>(std::move(image));
+    return Var<C, T>::of_inference_pass(std::move(image));
   }
   constexpr Tape* tape() { return nullptr; }
   constexpr Precision precision() const { return options_.precision; }

@@ -23,6 +23,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/shape.hpp"
 #include "strata/math/pool_problem.hpp"
+#include "strata/nn/protocol.hpp"
 #include "strata/nn/reads.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -41,7 +42,7 @@ struct LayerMemory {
   std::size_t packed = 0;                                            ///< from the first Infer pass on
   std::size_t kept = 0;                                              ///< by a Train pass, besides images
   bool keeps_input = true, keeps_output = false;
-  bool gives_its_input = false;     ///< an Infer pass computes nothing
+  bool gives_its_input = false;     ///< an Infer pass computes nothing (a layer says so by idle_in_inference)
   bool gradient_in_place = false;   ///< the gradient for the result becomes that for the input where nobody else asks for it
   bool reads_unnormalised = false;  ///< an input that a batch norm has still to compute is not computed for it,
   bool normalises_a_copy = false;   ///< but in memory of its own
@@ -238,6 +239,9 @@ class LayerFacts {
     if (h < 1 || w < 1) too_small();
     slide_to(h, w, {Reads::Way::window, kernel, stride, padding, 1, 1});
   }
+  constexpr void window(const Window& window, int together = 1) {
+    this->window(window.kernel, window.stride, window.padding, window.dilation, together);
+  }
   /// A window of `kernel` taps spread over an image that becomes `stride` times as large: a transposed convolution.
   constexpr void transposed_window(int kernel, int stride, int padding, int together = 1) {
     image_.h *= stride, image_.w *= stride;
@@ -252,6 +256,15 @@ class LayerFacts {
     image_.h = h, image_.w = w, image_.up = image_.down = 1;
     image_.one = true;
   }
+  /// The image has h x w pixels from now on, of which row i shows row i - top and column j column j - left. Rows at the border may
+  /// show others, at most `border` further.
+  constexpr void shifted(std::int64_t h, std::int64_t w, std::int64_t top, std::int64_t left, std::int64_t border = 0) {
+    if (h < 1 || w < 1) too_small();
+    image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
+    step({.padding = int(top), .border = int(border + std::max(top - left, left - top))});
+  }
+  /// The image does not suit the layer: text() says why.
+  constexpr void fails(auto&& text) { run_.fail(text); }
   /// Every pixel depends on all others.
   constexpr void looks_at_whole_image() { step({.way = Reads::Way::all}); }
   /// The image must have these extents.

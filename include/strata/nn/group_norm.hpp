@@ -79,7 +79,7 @@ class GroupNorm : public detail::GroupNormalisation<GroupNorm<Groups, Channels, 
   static constexpr void trace(auto& t) { t.looks_at_whole_image(); }
   static std::string name() { return concat("GroupNorm(", Groups, ", ", Channels, ", eps=", eps, ")"); }
 
-  /// For io/onnx_export.hpp: a group as one channel of an instance normalisation.
+  /// A group as one channel of an instance normalisation.
   static auto onnx(auto& self, const auto& x) {
     const auto shape = x.template node<Channels>("Shape");
     const auto grouped = x.template node_of_other_size<Groups>("Reshape", {x.constant({3}, std::vector<std::int64_t>{0, Groups, -1})});

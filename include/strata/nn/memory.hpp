@@ -314,8 +314,8 @@ std::int64_t training_bytes(Net& net, std::int64_t n, std::int64_t h, std::int64
     constexpr int in = detail::input_channels<Net>();
     const Var<in, Followed> x(detail::FollowedValue(&run, run.add_image({.c = in, .h = h, .w = w})));
     const auto result = [&] {  // an expression may go into the loss as it is
-      if constexpr (requires { symbolic_module(net, pass, x); })
-        return symbolic_module(net, pass, x);
+      if constexpr (requires { SymbolicRun<Followed>::module(net, pass, x); })
+        return SymbolicRun<Followed>::module(net, pass, x);
       else if constexpr (requires { net(pass, x); })
         return net(pass, x);
       else

@@ -78,8 +78,8 @@ struct image_fits {
 
 template <class M, class P, class X>
 constexpr auto call(M& module, P& pass, const X& x) {
-  if constexpr (Symbolic<X> && requires { symbolic_module(module, pass, x); }) {
-    return symbolic_module(module, pass, x);  // nn/follow.hpp
+  if constexpr (Symbolic<X> && requires { SymbolicRun<typename X::value_type>::module(module, pass, x); }) {
+    return SymbolicRun<typename X::value_type>::module(module, pass, x);
   } else if constexpr (requires { module(pass, x); }) {
     using Result = std::remove_cvref_t<decltype(module(pass, x))>;
     if constexpr (!variable_operand<Result>) {
@@ -92,7 +92,7 @@ constexpr auto call(M& module, P& pass, const X& x) {
         if (x.id() >= 0)
           throw Error(concat("a module returned an Image in a training pass, and no gradient would flow back through it: let ",
                              type_text<std::remove_const_t<M>>(), " return an st::Var or an expression, or use st::custom_op"));
-      return var_in<P>(module(pass, x));
+      return var_in(pass, module(pass, x));
     }
   } else if constexpr (Symbolic<X> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     return var_in<P>(const_cast<std::remove_const_t<M>&>(module)(pass, x));  // nothing is computed that could change it
@@ -151,7 +151,7 @@ class Layer : public LayerOf<Self> {
 
   template <Pass P, detail::variable_operand X>
   constexpr auto operator()(P& pass, const X& x) {
-    return run(static_cast<Self&>(*this), pass, detail::var_in<P>(x));
+    return run(static_cast<Self&>(*this), pass, detail::var_in(pass, x));
   }
   template <Pass P, detail::variable_operand X>
   constexpr auto operator()(P& pass, const X& x) const {
@@ -159,9 +159,9 @@ class Layer : public LayerOf<Self> {
       static_assert(detail::never<X>,
                     "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
                     "network that is not const, or use st::Infer");
-      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, detail::var_in<P>(x));
+      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, detail::var_in(pass, x));
     } else {
-      return run(static_cast<const Self&>(*this), pass, detail::var_in<P>(x));
+      return run(static_cast<const Self&>(*this), pass, detail::var_in(pass, x));
     }
   }
   template <detail::variable_operand X>
@@ -188,12 +188,28 @@ class Layer : public LayerOf<Self> {
   template <class S, class P, class X>
   static constexpr auto step(S& self, P& pass, X x) {
     if constexpr (Symbolic<X>)
-      return symbolic_layer(self, pass, std::move(x));  // nn/follow.hpp, io/onnx_export.hpp
+      return SymbolicRun<typename X::value_type>::layer(self, pass, std::move(x));
     else if constexpr (P::training && detail::IsVar<decltype(Self::forward(self, pass, x))>::value)
       return detail::run_or_forget(pass, x, [&] { return Self::forward(self, pass, std::move(x)); }, self);
     else
       return Self::forward(self, pass, std::move(x));
   }
 };
+
+/// Freezes the running statistics of all batch norms below a module, or thaws them. Returns how many there are.
+template <class M>
+int freeze_statistics(M& module, bool frozen = true) {
+  using Plain = std::remove_cvref_t<M>;
+  int count = 0;
+  if constexpr (requires { module.frozen_statistics; }) {
+    module.frozen_statistics = frozen;
+    ++count;
+  } else if constexpr (detail::has_visit<Plain>) {
+    Plain::visit(module, [&](const auto&, auto& part) { count += freeze_statistics(part, frozen); });
+  } else if constexpr (!detail::is_leaf<Plain>) {
+    detail::each_part(std::string(), module, [&](const std::string&, auto& part) { count += freeze_statistics(part, frozen); });
+  }
+  return count;
+}
 
 }  // namespace strata::inline STRATA_ABI

@@ -192,6 +192,10 @@ class GlobalAvgPool2d : public Layer<GlobalAvgPool2d> {
   static constexpr void trace(auto& t) { t.whole_image(); }
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return "GlobalAvgPool2d()"; }
+  template <int C, class Symbol>
+  static auto onnx(auto&, const Var<C, Symbol>& x) {
+    return x.as_image().template node_of_other_size<C>("GlobalAveragePool");
+  }
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
@@ -276,6 +280,9 @@ class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
   }
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("PixelShuffle(upscale_factor=", Factor, ")"); }
+  static auto onnx(auto&, const auto& x) {
+    return x.as_image().template node_of_other_size<out>("DepthToSpace", {}, {{"blocksize", std::int64_t{Factor}}, {"mode", "CRD"}});
+  }
 
   template <Pass P, class T>
   static auto forward(auto&, P& pass, const Var<In, T>& x) {
@@ -310,6 +317,18 @@ class PixelUnshuffle : public Layer<PixelUnshuffle<In, Factor>> {
   }
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("PixelUnshuffle(downscale_factor=", Factor, ")"); }
+  /// ONNX puts the pixels of a square before its channels, PyTorch behind: the channels are put in order afterwards.
+  static auto onnx(auto&, const auto& x) {
+    const auto y = x.as_image().template node_of_other_size<out>("SpaceToDepth", {}, {{"blocksize", std::int64_t{Factor}}});
+    if constexpr (In == 1) {
+      return y;
+    } else {
+      std::vector<std::int64_t> order;
+      for (int c = 0; c < In; ++c)
+        for (int pixel = 0; pixel < Factor * Factor; ++pixel) order.push_back(pixel * In + c);
+      return y.template node<out>("Gather", {x.constant({out}, order)}, {{"axis", std::int64_t{1}}});
+    }
+  }
 
   template <Pass P, class T>
   static auto forward(auto&, P& pass, const Var<In, T>& x) {

@@ -26,7 +26,6 @@
 #include <utility>
 #include <vector>
 
-#include "strata/nn/batch_norm.hpp"
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/losses/host_loss.hpp"
 #include "strata/nn/module.hpp"
@@ -80,16 +79,17 @@ auto features_from(P& pass, Sequential<Ms...>& net, const X& x, std::tuple<Done.
   if constexpr (cut == size) {
     return done;
   } else {
-    constexpr std::size_t together = fused_length<P::training, I, Ms...>(), step = I + together - 1 <= cut ? together : 1;
+    constexpr FusedRun run = fused_runs<P::training, Ms...>[I];
+    constexpr std::size_t step = I + run.length - 1 <= cut ? run.length : 1;
     const auto y = [&] {
       if constexpr (step == 1)
         return call(std::get<I>(net.layers), pass, x);
       else if constexpr (P::training)
         return [&]<std::size_t... K>(std::index_sequence<K...>) {
-          return run_or_forget(pass, x, [&] { return fused_forward<I, step>(net.layers, pass, x); }, std::get<I + K>(net.layers)...);
+          return run_or_forget(pass, x, [&] { return fused_forward<I, run>(net.layers, pass, x); }, std::get<I + K>(net.layers)...);
         }(std::make_index_sequence<step>{});
       else
-        return fused_forward<I, step>(net.layers, pass, x);
+        return fused_forward<I, run>(net.layers, pass, x);
     }();
     if constexpr (I + step - 1 == cut)
       return features_from<I + step, At...>(pass, net, y, std::tuple_cat(std::move(done), std::tuple(y)));
