@@ -19,7 +19,6 @@
 #include <vector>
 
 #include "strata/nn/checkpoint.hpp"
-#include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/following.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
@@ -104,7 +103,7 @@ class MadeOfOthers : public Layer<Self> {
   }
 
  protected:
-  static constexpr int dim = FollowsTransposed && is_conv_transpose2d<M> ? 1 : 0;
+  static constexpr int dim = FollowsTransposed && requires { M::output_padding; } ? 1 : 0;  // a transposed convolution's outputs
 
   /// Lists what the body has besides its weight.
   static constexpr void visit_rest(auto& self, auto&& f) {
