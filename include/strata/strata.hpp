@@ -90,6 +90,8 @@
 #include "strata/data/resize.hpp"
 #include "strata/data/sample.hpp"
 #include "strata/data/transforms.hpp"
+#include "strata/distributed/communicator.hpp"
+#include "strata/distributed/world.hpp"
 #include "strata/metrics/accuracy.hpp"
 #include "strata/metrics/average_meter.hpp"
 #include "strata/metrics/protocol.hpp"

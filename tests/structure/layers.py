@@ -8,7 +8,7 @@ A header may include its own folder and lower levels, and nothing else (the tabl
 core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. What is true of a layer stands
 in the layer's file (nn/protocol.hpp): passes over a network name no layer and include none. A header starts with a comment that
 says what it is, has '#pragma once', declares nothing in a plain 'namespace strata', and is reached from strata.hpp
-(or is one of the few in OPTIONAL).
+(or is one of the few in OPTIONAL and OPTIONAL_FOLDERS, which it must not reach).
 Headers past 400 lines are listed, as a hint; they are no failure.
 """
 import pathlib
@@ -21,6 +21,11 @@ LEVELS = ["core", "math", "tensor", "kernels", "cpu", "autograd", "nn", "optim"]
 ALLOWED = {folder: LEVELS[:level] for level, folder in enumerate(LEVELS)}
 ALLOWED["io"] = ALLOWED["deploy"] = LEVELS                # side by side: neither includes the other
 ALLOWED["data"] = ALLOWED["metrics"] = ["core", "tensor"]  # side branches: no network knows of them
+ALLOWED["distributed"] = LEVELS + ["io", "data"]
+# Single headers of a folder that a lower one may include: they stand on core/ alone.
+SINGLE = {"data": ["distributed/world.hpp"]}
+ALLOWED["interop"] = ["core", "tensor", "kernels", "autograd"]  # views for other libraries
+ALLOWED["train"] = [*LEVELS, "io", "data", "metrics"]      # a run and its folder: above all of them
 # The kernels of CUDA see single headers only, so that little passes through nvcc.
 CUDA_ALLOWED = ["core/config.hpp", "core/error.hpp", "kernels/accelerator.hpp", "math/", "tensor/device.hpp",
                 "tensor/storage.hpp"]
@@ -30,8 +35,11 @@ THIRD_PARTY = {
     r"dlfcn\.h": ["cuda"],
     r"(stb/)?stb_": ["data"],
     r"sanitizer/": ["tensor"],
+    r"mpi\.h": ["distributed"],
     r"protozero/": ["io"],
-    r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io"],
+    r"opencv2/": ["interop"],
+    r"(unsupported/)?Eigen/": ["interop", "metrics"],
+    r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io", "train", "distributed"],
 }
 STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
 CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
@@ -41,9 +49,11 @@ PASSES = ["nn", "deploy", "io"]      # in these folders all headers but the laye
 NAMES_LAYERS = ["deploy/layers.hpp"]  # keeps the old names of folded convolutions
 LONG = 400
 UMBRELLA = "strata.hpp"
-# Included by themselves: one stands on a library that a program may not have, the others are for few programs.
+# Included by themselves: they stand on a library that a program may not have, or are for few programs.
 OPTIONAL = ["io/onnx_export.hpp", "nn/spectral_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
-    "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness"))]
+    "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness")),
+    "distributed/data_parallel.hpp", "distributed/mpi.hpp", "distributed/state.hpp", "distributed/tree_sum.hpp", "metrics/frechet.hpp"]
+OPTIONAL_FOLDERS = ["interop", "train"]
 
 
 def allowed_text(folder):
@@ -69,7 +79,7 @@ def check_local(path, name, problem, root):
     if folder == "cuda":
         if not any(target.startswith(prefix) for prefix in CUDA_ALLOWED):
             return problem(f'includes "{name}"; cuda/ may include {", ".join(CUDA_ALLOWED)}')
-    elif wanted not in ALLOWED[folder]:
+    elif wanted not in ALLOWED[folder] and target not in SINGLE.get(folder, []):
         return problem(f'includes "{name}"; {folder}/ may include its own folder and: {allowed_text(folder)}')
     return None
 
@@ -167,12 +177,13 @@ def check(root):
         if name not in reached:
             reached.add(name)
             waiting += includes.get(name, ())
-    for name in OPTIONAL:
-        if name in reached:
+    for name in sorted(reached):
+        if name in OPTIONAL or name.split("/")[0] in OPTIONAL_FOLDERS:
             problems.append(f"include/strata/{UMBRELLA}:1: reaches strata/{name}, which is to be included by itself")
     for name in includes:
         folder = name.split("/")[0]
-        if "/" in name and folder != "cuda" and "/detail/" not in name and name not in reached and name not in OPTIONAL:
+        if "/" in name and folder != "cuda" and "/detail/" not in name and name not in reached and name not in OPTIONAL \
+                and folder not in OPTIONAL_FOLDERS:
             problems.append(f'include/strata/{UMBRELLA}:1: does not reach strata/{name}; add #include "strata/{name}"')
     return len(headers), problems, long_files
 
@@ -206,6 +217,8 @@ FAULTS = {
     "nn/other_layer.hpp": (HEAD + "class Blur : public Layer<Blur> {\n  static constexpr bool is_leaf_layer = true, as = Sharpen::x;\n};\n", ""),
     "deploy/namer.hpp": (HEAD + "// Sharpen\nconst char* x = \"Sharpen\"; math::Sharpen y;\nbool z = is_same<M, Sharpen>;\n", "names the layer Sharpen"),
     "nn/includer.hpp": (HEAD + '#include "strata/nn/layer.hpp"\n', "includes a layer, nn/layer.hpp"),
+    "interop/opencv.hpp": (HEAD + "#include <opencv2/core.hpp>\n", ""),
+    "tensor/eigen.hpp": (HEAD + "#include <Eigen/Core>\n", "which is for interop, metrics only"),
     "nn/protozero.hpp": (HEAD + "#include <protozero/pbf_writer.hpp>\n", "which is for io only"),
     "cuda/heavy.cuh": (HEAD + '#include "strata/tensor/good.hpp"\n', "cuda/ may include core/config.hpp"),
 }

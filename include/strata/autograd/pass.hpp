@@ -31,6 +31,8 @@ struct TrainOptions {
   /// What convolutions multiply in. fp16 wants the loss scaled. The CPU knows fp32 and, where the program is compiled for
   /// AVX512-BF16, bf16: Winograd's products, forward and for the input; the weights' gradients and all else stay fp32.
   Precision precision = Precision::fp32;
+  /// Where a step has several passes, over parts of its batch: the number of the part, 0 to 1023, which keys random numbers too.
+  int shard = 0;
 };
 
 struct InferOptions {
@@ -41,7 +43,7 @@ class Train {
  public:
   static constexpr bool training = true;
 
-  explicit Train(TrainOptions options = {}) : options_(options) {}
+  explicit Train(TrainOptions options = {}) : options_(options), operation_(first_operation(options.shard)) {}
 
   /// A new result of this pass.
   template <int C, class T>
@@ -125,6 +127,11 @@ class Train {
   }
 
  private:
+  static constexpr std::uint32_t operations_of_shard = 1u << 21;
+  static std::uint32_t first_operation(int shard) {
+    if (shard < 0 || shard > 1023) throw ValueError(concat("Train: got .shard = ", shard, ", wanted 0 to 1023"));
+    return std::uint32_t(shard) * operations_of_shard;
+  }
   Train(const Place& place, int)
       : options_(place.options), operation_(place.operation), recomputing_(place.recomputing), notes_(place.notes), note_(place.note) {}
 

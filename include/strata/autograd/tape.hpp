@@ -127,7 +127,7 @@ class Tape {
   }
 
   /// Makes what is known of the gradient of `from`, a value of `other`, that of `to`, of which nothing is known yet: the
-  /// gradient and its note.
+  /// gradient and the note at it.
   void take_gradient(Tape& other, std::int64_t from, std::int64_t to) {
     Value &source = other.at(from), &target = at(to);
     target.gradient = std::exchange(source.gradient, Storage());

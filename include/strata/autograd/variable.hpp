@@ -38,6 +38,13 @@ class Var {
     if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(size()) * sizeof(T));
   }
 
+  /// A result of an inference pass: a constant known to be nobody's to learn from.
+  static Var of_inference_pass(Image<C, T> image) {
+    Var x(std::move(image));
+    x.id_ = inference;
+    return x;
+  }
+  bool of_inference() const { return id_ == inference; }
   /// The same numbers as a value of another tape, or as a constant.
   Var on(Tape* tape) const {
     if (tape == nullptr || !normalised_) {
@@ -47,13 +54,6 @@ class Var {
     }
     return Var(normalised_, tape);
   }
-  /// A result of an inference pass: a constant known to be nobody's to learn from.
-  static Var of_inference_pass(Image<C, T> image) {
-    Var x(std::move(image));
-    x.id_ = inference;
-    return x;
-  }
-  bool of_inference() const { return id_ == inference; }
 
   const Image<C, T>& value() const& { return normalised_ ? normalised_->value() : image_; }
   Image<C, T> value() const&& { return value(); }

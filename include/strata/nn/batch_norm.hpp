@@ -127,8 +127,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
       if (gathered == nullptr)
         cpu::batch_norm_backward_sums(x.size() / Channels, Channels, x.data(), dy, norm.scale(), norm.shift(), norm.mean(),
                                       activation, memory.data(), memory.data() + Channels);
-      const double* const sum_g = gathered != nullptr ? gathered->sum_g : memory.data();
-      const double* const sum_gx = gathered != nullptr ? gathered->sum_gx : memory.data() + Channels;
+      const double* sum_g = gathered != nullptr ? gathered->sum_g : memory.data();
+      const double* sum_gx = gathered != nullptr ? gathered->sum_gx : memory.data() + Channels;
       add(self.weight, [&](int c) { return T(sum_gx[c] * double(norm.inverse_std()[c])); });
       add(self.bias, [&](int c) { return T(sum_g[c]); });
       if (x_id < 0) return;
