@@ -50,7 +50,7 @@ NAMES_LAYERS = ["deploy/layers.hpp"]  # keeps the old names of folded convolutio
 LONG = 400
 UMBRELLA = "strata.hpp"
 # Included by themselves: they stand on a library that a program may not have, or are for few programs.
-OPTIONAL = ["io/onnx_export.hpp", "nn/spectral_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
+OPTIONAL = ["io/onnx_export.hpp", "io/optimizer_file.hpp", "nn/spectral_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
     "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness")),
     "distributed/data_parallel.hpp", "distributed/mpi.hpp", "distributed/state.hpp", "distributed/tree_sum.hpp", "metrics/frechet.hpp"]
 OPTIONAL_FOLDERS = ["interop", "train"]
