@@ -20,6 +20,7 @@ import tempfile
 LEVELS = ["core", "math", "tensor", "kernels", "cpu", "autograd", "nn", "optim"]
 ALLOWED = {folder: LEVELS[:level] for level, folder in enumerate(LEVELS)}
 ALLOWED["io"] = ALLOWED["deploy"] = LEVELS                # side by side: neither includes the other
+ALLOWED["networks"] = LEVELS + ["deploy"]               # ready networks fold themselves
 ALLOWED["data"] = ALLOWED["metrics"] = ["core", "tensor"]  # side branches: no network knows of them
 ALLOWED["distributed"] = LEVELS + ["io", "data"]
 # Single headers of a folder that a lower one may include: they stand on core/ alone.
@@ -45,7 +46,7 @@ STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|st
 CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
 WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_write_(png|jpg|bmp|tga|hdr))\b|\bO_CREAT\b"
 WRITERS = ["core/output_file.hpp", "io/folder_lock.hpp"]
-PASSES = ["nn", "deploy", "io"]      # in these folders all headers but the layers' own
+PASSES = ["nn", "deploy", "io"]      # in these folders all headers but the layers' own and losses
 NAMES_LAYERS = ["deploy/layers.hpp"]  # keeps the old names of folded convolutions
 LONG = 400
 UMBRELLA = "strata.hpp"
@@ -53,7 +54,7 @@ UMBRELLA = "strata.hpp"
 OPTIONAL = ["io/onnx_export.hpp", "io/optimizer_file.hpp", "nn/spectral_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
     "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness")),
     "distributed/data_parallel.hpp", "distributed/mpi.hpp", "distributed/state.hpp", "distributed/tree_sum.hpp", "metrics/frechet.hpp"]
-OPTIONAL_FOLDERS = ["interop", "train"]
+OPTIONAL_FOLDERS = ["interop", "networks", "train"]
 
 
 def allowed_text(folder):
@@ -116,7 +117,7 @@ def layers_of(root):
 
 
 def check_passes(path, text, layers, problem):
-    if path.parts[0] not in PASSES or str(path) in layers.values() or str(path) in NAMES_LAYERS:
+    if path.parts[0] not in PASSES or path.parts[:2] == ("nn", "losses") or str(path) in layers.values() or str(path) in NAMES_LAYERS:
         return
     for number, line in enumerate(text.splitlines(), 1):
         included = re.match(r'\s*#\s*include\s*"strata/(nn/\w+\.hpp)"', line)

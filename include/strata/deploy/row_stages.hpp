@@ -29,9 +29,17 @@ namespace strata::inline STRATA_ABI::detail {
 template <class M, int C>
 struct RowStage;
 
+/// Whether M has a body, and one for images of C channels: another module may have one in the middle.
+template <class M, int C>
+constexpr bool body_takes() {
+  if constexpr (requires(const M& m) { std::remove_cvref_t<decltype(m.body)>::io::in; })
+    return std::remove_cvref_t<decltype(std::declval<const M&>().body)>::io::in == C;
+  else
+    return requires(const M& m) { m.body; };
+}
 /// A user's module of the form y = join(x, body(x)): `body` is a member, and join(pass, x, y) works pixel by pixel.
 template <class M, int C>
-concept Joins = requires(const M& m, Infer& pass, const Var<C>& x) { m.join(pass, x, call(m.body, pass, x)); };
+concept Joins = body_takes<M, C>() && requires(const M& m, Infer& pass, const Var<C>& x) { m.join(pass, x, call(m.body, pass, x)); };
 
 template <class M, int C>
 constexpr bool channels_fit() {

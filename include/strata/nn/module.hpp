@@ -143,7 +143,7 @@ auto run_or_forget(Train& pass, const X& x, Y&& y, Ms&... modules) {
 /// The base of the library's modules: gives the call operators from `static auto forward(auto& self, auto& pass, x)`.
 /// (Modules have their assertions at the end: clang reads a class no further than to the first that fails, and would go on
 /// to complain about the members it has not read.)
-/// Images and expressions become variables on the way; a const module takes an Infer pass only.
+/// Images and expressions become variables on the way; a const module that holds parameters takes an Infer pass only.
 template <class Self>
 class Layer : public LayerOf<Self> {
  public:
@@ -155,7 +155,7 @@ class Layer : public LayerOf<Self> {
   }
   template <Pass P, detail::variable_operand X>
   constexpr auto operator()(P& pass, const X& x) const {
-    if constexpr (P::training) {
+    if constexpr (P::training && detail::holds_state<Self>) {
       static_assert(detail::never<X>,
                     "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
                     "network that is not const, or use st::Infer");
