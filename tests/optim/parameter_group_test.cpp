@@ -193,7 +193,7 @@ TEST_CASE("what is frozen in front costs no way back, and changes nothing else")
   CHECK(st::freeze(frozen.backbone) == 7);
   std::size_t live[2];
   int i = 0;
-  for (Net* net : {&kept, &kept, &frozen}) {  // once more before, since a tape keeps what it has taken
+  for (Net* net : {&kept, &kept, &frozen, &frozen}) {  // twice, since a tape keeps what it has taken
     st::zero_grad(*net);
     st::Train pass;
     const std::size_t before = st::cpu_pool().live_bytes();
