@@ -58,8 +58,8 @@ class GANLoss {
         return of_real + mean(square(fake));
       }
       case GANMode::hinge: {
-        const auto of_real = mean(maximum(1 - real, 0));
-        return of_real + mean(maximum(1 + fake, 0));
+        const auto of_real = mean(relu(1 - real));
+        return of_real + mean(relu(1 + fake));
       }
       case GANMode::wasserstein: break;
     }
