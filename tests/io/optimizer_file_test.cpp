@@ -67,7 +67,8 @@ TEST_CASE("an optimiser goes on from PyTorch's state, by name") {
   check_step([](Net& net) { return st::SGD(net, {.lr = 0.1, .momentum = 0.9}); }, "sgd", ".safetensors");
   check_step(make_adamw, "adamw", ".safetensors");
   check_step(make_adamw, "adamw", ".pth");
-  check_step([](Net& net) { return st::RMSprop(net, {.lr = 0.1, .momentum = 0.5, .centered = true}); }, "rmsprop", ".safetensors");
+  check_step([](Net& net) { return st::RMSprop(net, {.lr = 0.1, .momentum = 0.5, .centered = true}); }, "rmsprop",
+             ".safetensors");
 }
 
 TEST_CASE("groups make no difference to a file, and what has no state yet begins anew") {
@@ -106,13 +107,21 @@ TEST_CASE("a state that does not fit changes nothing") {
     st::save_optimizer(folder / "after.safetensors", adam);
     CHECK(numbers(folder / "before.safetensors") == numbers(folder / "after.safetensors"));
   };
-  const auto full = [](const st::Shape& shape, float value) { return st::AnyTensor(st::Tensor<float>::full(shape, value)); };
+  const auto full = [](const st::Shape& shape, float value) {
+    return st::AnyTensor(st::Tensor<float>::full(shape, value));
+  };
   const st::Shape w{4, 3};
   refused({{"weight.step", full({}, 2)}, {"weight.exp_avg", full(w, 1)}}, "weight.exp_avg_sq");
-  refused({{"weight.step", full({}, 2)}, {"weight.exp_avg", full(w, 1)}, {"weight.exp_avg_sq", full({3, 4}, 1)}}, "different");
-  refused({{"weight.step", full({}, 1.5f)}, {"weight.exp_avg", full(w, 1)}, {"weight.exp_avg_sq", full(w, 1)}}, "number of steps");
-  refused({{"weight.step", full({}, std::nanf(""))}, {"weight.exp_avg", full(w, 1)}, {"weight.exp_avg_sq", full(w, 1)}}, "number of steps");
-  refused({{"weight.step", full({}, 1)}, {"weight.exp_avg", full(w, 1)}, {"weight.exp_avg_sq", full(w, 1)}, {"weight.max_exp_avg_sq", full(w, 1)}},
+  refused({{"weight.step", full({}, 2)}, {"weight.exp_avg", full(w, 1)}, {"weight.exp_avg_sq", full({3, 4}, 1)}},
+          "different");
+  refused({{"weight.step", full({}, 1.5f)}, {"weight.exp_avg", full(w, 1)}, {"weight.exp_avg_sq", full(w, 1)}},
+          "number of steps");
+  refused({{"weight.step", full({}, std::nanf(""))}, {"weight.exp_avg", full(w, 1)}, {"weight.exp_avg_sq", full(w, 1)}},
+          "number of steps");
+  refused({{"weight.step", full({}, 1)},
+           {"weight.exp_avg", full(w, 1)},
+           {"weight.exp_avg_sq", full(w, 1)},
+           {"weight.max_exp_avg_sq", full(w, 1)}},
           "unexpected in the file");
   refused({{"other.step", full({}, 1)}}, "the state of any of the optimiser's parameters");
   std::ofstream(path) << "no file of tensors";

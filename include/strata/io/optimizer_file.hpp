@@ -1,8 +1,8 @@
-// An optimiser's state by the parameters' names, with PyTorch's words, to and from a training that goes on in PyTorch. (To resume
-// a run of one's own there are checkpoints, io/checkpoint.hpp: they keep everything else too.)
+// An optimiser's state by the parameters' names, with PyTorch's words, to and from a training that goes on in PyTorch.
+// (To resume a run of one's own there are checkpoints, io/checkpoint.hpp: they keep everything else too.)
 //
-//     st::save_optimizer("adam.safetensors", adam);      // "conv.weight.exp_avg", "conv.weight.exp_avg_sq", "conv.weight.step"
-//     st::load_optimizer("adam.safetensors", adam);      // or a .pth with the same dict
+//     st::save_optimizer("adam.safetensors", adam);  // conv.weight.exp_avg, conv.weight.exp_avg_sq, conv.weight.step
+//     st::load_optimizer("adam.safetensors", adam);  // or a .pth with the same dict
 //
 // In Python, and back:
 //
@@ -13,8 +13,8 @@
 //     for name, p in net.named_parameters():
 //         adam.state[p] = {key[len(name) + 1:]: value for key, value in state.items() if key.rsplit(".", 1)[0] == name}
 //
-// SGD's velocity is momentum_buffer there; RMSprop's averages are called as here. The learning rate and the options are not in
-// such a file. Parameter groups make no difference, since names do not depend on them.
+// SGD's velocity is momentum_buffer there; RMSprop's averages are called as here. The learning rate and the options are
+// not in such a file. Parameter groups make no difference, since names do not depend on them.
 #pragma once
 
 #include <cmath>
@@ -40,8 +40,9 @@ inline std::string torch_state_name(std::string_view name) {
   const auto dot = name.rfind('.');
   if (dot == std::string_view::npos) return std::string(name);
   const std::string_view last = name.substr(dot + 1);
-  return std::string(name.substr(0, dot + 1)) +
-         std::string(last == "velocity" ? "momentum_buffer" : last == "steps" ? "step" : last);
+  return std::string(name.substr(0, dot + 1)) + std::string(last == "velocity" ? "momentum_buffer"
+                                                            : last == "steps"  ? "step"
+                                                                               : last);
 }
 
 class OptimizerStateWriter {
@@ -147,8 +148,8 @@ void save_optimizer(const std::filesystem::path& path, const Optimizer& optimize
   write_safetensors(path, writer.tensors);
 }
 
-/// Reads an optimiser's state. Parameters of which the file says nothing start anew. Throws FileError when the file is damaged or
-/// does not fit: then nothing is changed, and the text lists what differs.
+/// Reads an optimiser's state. Parameters of which the file says nothing start anew. Throws FileError when the file is
+/// damaged or does not fit: then nothing is changed, and the text lists what differs.
 template <class Optimizer>
 void load_optimizer(const std::filesystem::path& path, Optimizer& optimizer) {
   try {
