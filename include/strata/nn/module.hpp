@@ -202,4 +202,20 @@ class Layer : public LayerOf<Self> {
   }
 };
 
+/// Freezes the running statistics of all batch norms below a module, or thaws them. Returns how many there are.
+template <class M>
+int freeze_statistics(M& module, bool frozen = true) {
+  using Plain = std::remove_cvref_t<M>;
+  int count = 0;
+  if constexpr (requires { module.frozen_statistics; }) {
+    module.frozen_statistics = frozen;
+    ++count;
+  } else if constexpr (detail::has_visit<Plain>) {
+    Plain::visit(module, [&](const auto&, auto& part) { count += freeze_statistics(part, frozen); });
+  } else if constexpr (!detail::is_leaf<Plain>) {
+    detail::each_part(std::string(), module, [&](const std::string&, auto& part) { count += freeze_statistics(part, frozen); });
+  }
+  return count;
+}
+
 }  // namespace strata::inline STRATA_ABI
