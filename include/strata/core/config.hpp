@@ -19,6 +19,14 @@
 #define STRATA_ABI v0_1_baseline
 #endif
 
+// What is no template is inline too, unless STRATA_COMPILED says that compiled.cpp is compiled with the program (the target
+// strata::compiled): headers then only declare it, and are quicker to read. It is defined in the files *_impl.hpp.
+#ifdef STRATA_COMPILED
+#define STRATA_INLINE
+#else
+#define STRATA_INLINE inline
+#endif
+
 // What cannot work is refused in one sentence. Where nothing after it could compile either, the sentence is the name of a file
 // that is not there, which ends the compilation; an #error would be followed by hundreds of others.
 #if defined(_MSC_VER) && !defined(__clang__)

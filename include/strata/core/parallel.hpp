@@ -11,7 +11,6 @@
 #include <type_traits>
 
 #include "strata/core/error.hpp"
-#include "strata/core/thread_pool.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -20,41 +19,30 @@ namespace detail {
 /// What num_threads() is on this thread while a SteadyThreads lives on it.
 struct SteadyCount {
   int holders = 0, threads = 0;
-  static SteadyCount& here() {
-    thread_local SteadyCount count;
-    return count;
-  }
+  static SteadyCount& here();
 };
+
+/// task(context, index, worker) for every index below `count`, as parallel_for says.
+void run_tasks(std::int64_t count, void (*task)(void* context, std::int64_t index, int worker), void* context);
 
 }  // namespace detail
 
 /// Threads that parallel_for uses at most, the caller included: usable_processors() unless set_num_threads said otherwise.
-inline int num_threads() {
-  const detail::SteadyCount& steady = detail::SteadyCount::here();
-  return steady.holders > 0 ? steady.threads : detail::ThreadPool::instance().size();
-}
+int num_threads();
 
 /// Sets the number of threads of parallel_for. It holds for the loops that begin afterwards, on every thread, and may be
 /// called anywhere, inside of a task too. Where the system gives fewer threads, num_threads() says how many. Throws ValueError
 /// outside 1 to 1024.
-inline void set_num_threads(int threads) {
-  if (threads < 1 || threads > 1024)
-    throw ValueError(concat("set_num_threads: got ", threads, ", wanted 1 to 1024"));
-  detail::ThreadPool::instance().resize(threads);
-}
+void set_num_threads(int threads);
 
 /// While it lives, num_threads() stays what it was for the thread that made it, and that thread's loops use no more, whatever
 /// set_num_threads does elsewhere: for memory that has a place for each worker.
 class SteadyThreads {
  public:
-  SteadyThreads() {
-    detail::SteadyCount& steady = detail::SteadyCount::here();
-    if (steady.holders == 0) steady.threads = num_threads();
-    ++steady.holders;
-  }
+  SteadyThreads();
   SteadyThreads(const SteadyThreads&) = delete;
   SteadyThreads& operator=(const SteadyThreads&) = delete;
-  ~SteadyThreads() { --detail::SteadyCount::here().holders; }
+  ~SteadyThreads();
 };
 
 /// Calls task(index) or task(index, worker) for every index in [0, count), each once, in any order, on all threads.
@@ -64,8 +52,8 @@ class SteadyThreads {
 /// Inside of a task, and while another thread has a loop under way, the calling thread does all of it alone.
 template <class Task>
 void parallel_for(std::int64_t count, Task&& task) {
-  detail::ThreadPool::instance().run(
-      count, num_threads(),
+  detail::run_tasks(
+      count,
       [](void* context, std::int64_t index, int worker) {
         auto& f = *static_cast<std::remove_reference_t<Task>*>(context);
         if constexpr (requires { f(index, worker); })
@@ -87,3 +75,7 @@ void parallel_ranges(std::int64_t count, std::int64_t grain, Task&& task) {
 }
 
 }  // namespace strata::inline STRATA_ABI
+
+#ifndef STRATA_COMPILED
+#include "strata/core/parallel_impl.hpp"
+#endif

@@ -20,6 +20,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/flush_denormals.hpp"
 #include "strata/core/fork.hpp"
+#include "strata/core/processor_counts.hpp"
 #include "strata/core/processors.hpp"
 
 namespace strata::inline STRATA_ABI::detail {

@@ -12,7 +12,7 @@
 
 #include "strata/core/error.hpp"
 #include "strata/data/detail/image_bytes.hpp"
-#include "strata/data/image_file.hpp"
+#include "strata/data/detail/read_image.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 

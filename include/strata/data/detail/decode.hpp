@@ -15,20 +15,10 @@
 #include "strata/data/detail/png_pixels.hpp"
 #include "strata/data/detail/png_rare.hpp"
 
-namespace strata::inline STRATA_ABI {
-
-/// Images of more pixels are taken for attacks unless the caller knows better: Pillow's limit.
-inline constexpr std::int64_t default_max_pixels = 178'956'970;
-
-namespace detail {
+namespace strata::inline STRATA_ABI::detail {
 
 /// Bytes in which most files have their header.
 inline constexpr std::size_t usual_header = std::size_t{1} << 16;
-
-/// A rectangle of pixels.
-struct ImagePart {
-  std::int64_t y, x, h, w;
-};
 
 /// Recognises the format by its first bytes, whatever the file's name, and reads its structure.
 inline ImageInfo read_structure(Bytes file, bool whole) {
@@ -82,5 +72,4 @@ inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t m
                           first_rows ? wanted->x + wanted->w : stored.w);
 }
 
-}  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}  // namespace strata::inline STRATA_ABI::detail

@@ -10,17 +10,10 @@
 #include <vector>
 
 #include "strata/data/detail/gzip.hpp"
+#include "strata/data/detail/idx_file.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
-
-struct IdxFile {
-  std::array<std::int64_t, 3> sizes{};  ///< of the dimensions, the first `rank` of them
-  std::vector<unsigned char> bytes;     ///< the file's, decompressed
-  std::size_t begin = 0;                ///< where the elements start
-
-  const unsigned char* elements() const { return bytes.data() + begin; }
-};
 
 /// The sizes in the header of a file of `size` bytes in all, which must be those that they make. Throws BadImage.
 inline std::array<std::int64_t, 3> idx_sizes(Bytes head, std::size_t size, std::size_t rank) {

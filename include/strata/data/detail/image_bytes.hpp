@@ -11,25 +11,9 @@
 #include <vector>
 
 #include "strata/core/error.hpp"
+#include "strata/data/image_info.hpp"
 
-namespace strata::inline STRATA_ABI {
-
-enum class ImageFormat { png, jpeg, bmp };
-
-/// What the header of an image file says. Width and height are those of the upright picture, which loading gives.
-struct ImageInfo {
-  std::int64_t w = 0;
-  std::int64_t h = 0;
-  int channels = 0;  ///< 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; a palette counts as what its colours are
-  int bits = 8;      ///< per channel: 8 or 16 (fewer are widened to 8 when read)
-  ImageFormat format = ImageFormat::png;
-  int orientation = 1;      ///< what EXIF says of how the stored pixels lie, 1 to 8; 5 to 8 are turned by 90 degrees
-  int decoding_copies = 1;  ///< how much memory decoding takes besides the file, in copies of the pixels, about
-
-  bool has_alpha() const { return channels == 2 || channels == 4; }
-};
-
-namespace detail {
+namespace strata::inline STRATA_ABI::detail {
 
 using Bytes = std::span<const unsigned char>;
 
@@ -96,5 +80,4 @@ inline void swap_big_endian(std::span<unsigned char> samples) {
     for (std::size_t i = 0; i + 1 < samples.size(); i += 2) std::swap(samples[i], samples[i + 1]);
 }
 
-}  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}  // namespace strata::inline STRATA_ABI::detail

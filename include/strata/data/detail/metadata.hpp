@@ -16,18 +16,7 @@
 #include "strata/data/detail/jpeg.hpp"
 #include "strata/data/detail/png.hpp"
 
-namespace strata::inline STRATA_ABI {
-
-struct ImageMetadata {
-  std::vector<unsigned char> icc;         ///< the colour profile, as an .icc file holds it; empty: none
-  std::vector<unsigned char> png_colour;  ///< PNG's own chunks on colour, whole: cHRM, gAMA, sRGB, cICP, mDCV, cLLI
-  std::uint32_t x_density = 0;            ///< pixels per metre, or the ratio of a pixel's sides where `per_metre` is false
-  std::uint32_t y_density = 0;            ///< 0: not said
-  bool per_metre = false;
-  bool damaged_icc = false;               ///< there is a colour profile that cannot be read
-};
-
-namespace detail {
+namespace strata::inline STRATA_ABI::detail {
 
 /// Whether a profile is of pictures with so many channels (ICC.1, the header's data colour space).
 inline bool icc_fits(Bytes icc, int channels) {
@@ -153,5 +142,4 @@ inline std::vector<std::string> left_out(const ImageMetadata& metadata, ImageFor
   return names;
 }
 
-}  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}  // namespace strata::inline STRATA_ABI::detail
