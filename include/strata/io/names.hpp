@@ -8,7 +8,9 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -34,6 +36,9 @@ struct Rename {
 };
 
 namespace detail {
+
+inline constexpr std::string_view checkpoint_format = "strata.checkpoint";  // metadata key; its value is the version
+inline constexpr std::string_view network_prefix = "net.";
 
 template <class M>
 inline constexpr bool is_chain = false;
@@ -85,23 +90,19 @@ std::vector<NamedTensor> tensors_of(const Net& net, const std::string& prefix = 
 }
 
 /// Whether `name` is `beginning`, or begins with it and a dot.
-inline bool begins(std::string_view name, std::string_view beginning) {
-  return beginning.empty() ||
-         (name.starts_with(beginning) && (name.size() == beginning.size() || name[beginning.size()] == '.'));
-}
+bool begins(std::string_view name, std::string_view beginning);
 
 /// Applies the first rule that fits to each name. `count[i]` is raised for every name that rule i fitted.
-inline std::string renamed(const std::string& name, const std::vector<Rename>& rules, std::vector<std::size_t>& count) {
-  for (std::size_t i = 0; i < rules.size(); ++i) {
-    if (!begins(name, rules[i].from)) continue;
-    ++count[i];
-    std::string rest = name.substr(rules[i].from.size());
-    if (rest.starts_with('.')) rest.erase(0, 1);
-    return rest.empty() ? rules[i].to : join(rules[i].to, rest);
-  }
-  return name;
-}
+std::string renamed(const std::string& name, const std::vector<Rename>& rules, std::vector<std::size_t>& count);
+
+/// Throws ValueError for a rule that no name was of: most likely it is misspelt.
+void check_used(const std::filesystem::path& path, std::string_view option, std::string_view rule,
+                       std::size_t count);
 
 }  // namespace detail
 
 }  // namespace strata::inline STRATA_ABI
+
+#ifndef STRATA_COMPILED
+#include "strata/io/names_impl.hpp"
+#endif

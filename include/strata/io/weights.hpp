@@ -37,11 +37,6 @@ std::vector<AnyTensor*> values_of(Net& net) {
   return values;
 }
 
-/// Copies numbers between tensors of the same type and shape, each on its device; other handles on `to` see them.
-inline void copy_into(AnyTensor& to, const AnyTensor& from) {
-  std::visit([&]<class T>(Tensor<T>& target) { copy_numbers(target, std::get<Tensor<T>>(from)); }, to);
-}
-
 }  // namespace detail
 
 /// Writes all parameters and buffers as a safetensors file. Throws FileError when it cannot be written, ValueError for a
@@ -50,9 +45,7 @@ template <class Net>
 void save_weights(const std::filesystem::path& path, const Net& net, const Metadata& metadata = {},
                   const SaveWeightsOptions& options = {}) {
   std::vector<NamedTensor> tensors = detail::tensors_of(net, "", options.names);
-  std::vector<std::size_t> renames(options.rename.size());
-  for (NamedTensor& tensor : tensors) tensor.name = detail::renamed(tensor.name, options.rename, renames);
-  for (std::size_t i = 0; i < renames.size(); ++i) detail::check_used(path, "rename", options.rename[i].from, renames[i]);
+  detail::rename_tensors(path, tensors, options.rename);
   write_safetensors(path, tensors, metadata);
 }
 
@@ -67,9 +60,7 @@ LoadReport load_weights(const std::filesystem::path& path, Net& net, const LoadW
   LoadReport report{.metadata = file.metadata(), .key = file.key(), .notes = file.notes()};
   const auto named = [&](Names names) { return detail::tensors_of(std::as_const(net), "", names); };
   const std::vector<AnyTensor> values = detail::read_weights(file, options, named, report.notes);
-  const std::vector<AnyTensor*> targets = detail::values_of(net);
-  for (std::size_t i = 0; i < values.size(); ++i)  // from here on nothing fails, unless an accelerator does
-    if (detail::bytes_of(values[i]) != detail::bytes_of(*targets[i])) detail::copy_into(*targets[i], values[i]);
+  detail::copy_all(detail::values_of(net), values);
   return report;
 } catch (const std::bad_alloc&) {
   detail::no_memory_for(path);

@@ -18,8 +18,6 @@
 
 namespace strata::inline STRATA_ABI::detail {
 
-inline constexpr std::string_view checkpoint_format = "strata.checkpoint";  // metadata key; its value is the version
-inline constexpr std::string_view network_prefix = "net.";
 inline constexpr std::string_view parallel_prefix = "module.";  // of PyTorch's DataParallel
 
 /// Parts of names that stand for a wrapper of PyTorch's and for no module of the network's own.
@@ -38,13 +36,6 @@ inline std::string without(std::string_view name, std::string_view wrapper) {
     name.remove_prefix(end);
   }
   return out;
-}
-
-/// Throws ValueError for a rule that no name was of: most likely it is misspelt.
-inline void check_used(const std::filesystem::path& path, std::string_view option, std::string_view rule,
-                       std::size_t count) {
-  if (count == 0)
-    throw ValueError(concat(path.string(), ": no name begins with '", rule, "', which the option ", option, " gives"));
 }
 
 /// One way of bringing a file and a network together.
