@@ -8,6 +8,8 @@ A header may include its own folder and lower levels, and nothing else (the tabl
 core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. It starts with a comment that
 says what it is, has '#pragma once', declares nothing in a plain 'namespace strata', and is reached from strata.hpp
 (or is one of the few in OPTIONAL).
+What compiled.cpp compiles once (x_impl.hpp, the definitions of x.hpp) is included there, and elsewhere only behind #ifndef
+STRATA_COMPILED.
 Headers past 400 lines are listed, as a hint; they are no failure.
 """
 import pathlib
@@ -113,10 +115,18 @@ def check(root):
             if not match:
                 continue
             if match[1]:
+                if match[1].endswith("_impl.hpp") and lines[number - 2] != "#ifndef STRATA_COMPILED":
+                    problem(f'includes "{match[1]}"; write #ifndef STRATA_COMPILED in the line before', number)
                 includes[str(path)].add(match[1].removeprefix("strata/"))
                 check_local(path, match[1], lambda text: problem(text, number), root)
             else:
                 check_system(path, match[2], lambda text: problem(text, number))
+
+    compiled = root / "compiled.cpp"
+    listed = re.findall(r'(?m)^#include "strata/(.+)"$', compiled.read_text()) if compiled.is_file() else []
+    for name in includes:
+        if name.endswith("_impl.hpp") and name not in listed:
+            problems.append(f"include/strata/{name}:1: is not included by compiled.cpp")
 
     examples = root.parent.parent / "examples"
     for file in headers + sorted(p for p in examples.rglob("*") if p.suffix in (".hpp", ".cpp")):
@@ -163,6 +173,8 @@ FAULTS = {
     "nn/twice.hpp": ("// What it is.\n", "wants '#pragma once'"),
     "data/writer.hpp": (HEAD + "std::ofstream file;\n", "writes a file by itself"),
     "data/commenter.hpp": (HEAD + "int x;  // no std::ofstream\n", ""),
+    "io/apart_impl.hpp": (HEAD, "is not included by compiled.cpp"),
+    "io/apart.hpp": (HEAD + '#include "strata/io/apart_impl.hpp"\n', "write #ifndef STRATA_COMPILED"),
     "nn/mute.hpp": ("#pragma once\n", "wants an opening comment"),
     "stray/file.hpp": (HEAD, "stray/ has no level"),
     "cuda/kernel.cuh": (HEAD + "#include <cuda_runtime.h>\n", ""),
