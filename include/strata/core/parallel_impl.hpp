@@ -22,8 +22,7 @@ STRATA_INLINE int num_threads() {
 }
 
 STRATA_INLINE void set_num_threads(int threads) {
-  if (threads < 1 || threads > 1024)
-    throw ValueError(concat("set_num_threads: got ", threads, ", wanted 1 to 1024"));
+  if (threads < 1 || threads > 1024) throw ValueError(concat("set_num_threads: got ", threads, ", wanted 1 to 1024"));
   detail::ThreadPool::instance().resize(threads);
 }
 

@@ -1,5 +1,5 @@
-// What the system says of the processors of this process: its affinity mask, and the quotas of its control groups. Programs
-// use core/processors.hpp.
+// What the system says of the processors of this process: its affinity mask, and the quotas of its control groups.
+// Programs use core/processors.hpp.
 #pragma once
 
 #include <algorithm>
@@ -27,8 +27,8 @@ namespace strata::inline STRATA_ABI::detail {
 
 inline constexpr double no_quota = std::numeric_limits<double>::infinity();
 
-/// The processors of an affinity mask, which get(bytes, mask) writes as sched_getaffinity does: it fails with EINVAL while
-/// the mask is shorter than the system's, which knows no limit of 1024. 0: it cannot be told.
+/// The processors of an affinity mask, which get(bytes, mask) writes as sched_getaffinity does: it fails with EINVAL
+/// while the mask is shorter than the system's, which knows no limit of 1024. 0: it cannot be told.
 template <class Get>
 int affinity_processors(Get&& get) {
   constexpr std::size_t word = sizeof(unsigned long), most = std::size_t{1} << 17;  // a million processors
@@ -95,8 +95,8 @@ inline double quota_processors(std::string_view quota, std::string_view period) 
   return used > 0 && of > 0 && std::isfinite(of) ? used / of : no_quota;
 }
 
-/// The quota of one control group: its folder's cpu.max (version 2: "max 100000", "150000 100000"), or cpu.cfs_quota_us and
-/// cpu.cfs_period_us (version 1; -1 is none).
+/// The quota of one control group: its folder's cpu.max (version 2: "max 100000", "150000 100000"), or cpu.cfs_quota_us
+/// and cpu.cfs_period_us (version 1; -1 is none).
 inline double folder_quota(const std::string& folder, bool version_2) {
   constexpr std::size_t most = 256;
   if (!version_2)
@@ -130,8 +130,8 @@ inline bool listed(std::string_view list, std::string_view item) {
   return false;
 }
 
-/// The folder of `group` below a mount that shows `shown` of the hierarchy at `place`. Where the mount does not show the
-/// group, as in containers that see the host's names, it is the mount's own.
+/// The folder of `group` below a mount that shows `shown` of the hierarchy at `place`. Where the mount does not show
+/// the group, as in containers that see the host's names, it is the mount's own.
 inline std::string group_folder(std::string_view group, std::string_view shown, const std::string& place) {
   if (shown == "/") shown = "";
   if (!group.starts_with(shown) || group.find("/..") != std::string_view::npos || group.size() > 4096) return place;
@@ -141,8 +141,8 @@ inline std::string group_folder(std::string_view group, std::string_view shown, 
   return place + std::string(rest);
 }
 
-/// The smallest quota of the groups this process is in, and of those above them; infinite where there is none. `root` goes
-/// before every path that is read.
+/// The smallest quota of the groups this process is in, and of those above them; infinite where there is none. `root`
+/// goes before every path that is read.
 inline double cgroup_quota(const std::string& root = "") {
   constexpr std::size_t most = std::size_t{1} << 22;
   std::string group_1, group_2;
@@ -160,7 +160,8 @@ inline double cgroup_quota(const std::string& root = "") {
 
   double quota = no_quota;
   const std::string mounts = beginning_of_file(root + "/proc/self/mountinfo", most);
-  for (std::string_view rest = mounts; !rest.empty();) {  // "36 35 98:0 /shown /place options more - type source options"
+  for (std::string_view rest = mounts;
+       !rest.empty();) {  // "36 35 98:0 /shown /place options more - type source options"
     std::string_view line = cut(rest, '\n');
     for (int field = 0; field < 3; ++field) cut(line, ' ');
     const std::string shown = unescaped(cut(line, ' ')), place = unescaped(cut(line, ' '));

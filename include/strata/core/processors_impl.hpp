@@ -6,6 +6,8 @@
 
 namespace strata::inline STRATA_ABI {
 
-STRATA_INLINE int usable_processors() { return detail::threads_for(detail::affinity_processors(), detail::cgroup_quota()); }
+STRATA_INLINE int usable_processors() {
+  return detail::threads_for(detail::affinity_processors(), detail::cgroup_quota());
+}
 
 }  // namespace strata::inline STRATA_ABI

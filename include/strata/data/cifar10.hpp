@@ -1,4 +1,5 @@
-// CIFAR-10: 50,000 images of 32 x 32 coloured pixels to train with and 10,000 to test with, in ten classes (Krizhevsky, 2009).
+// CIFAR-10: 50,000 images of 32 x 32 coloured pixels to train with and 10,000 to test with, in ten classes (Krizhevsky,
+// 2009).
 //
 //     const st::CIFAR10 train({.root = "data"}), test({.root = "data", .train = false});
 //     auto [image, label] = train.get(0, rng);            // Image<3> of shape (1, 3, 32, 32) in [0, 1]; 0 to 9
@@ -37,8 +38,8 @@ struct CIFAR10Options {
 class CIFAR10 {
  public:
   static constexpr int channels = 3;
-  static constexpr std::array<std::string_view, 10> classes{"airplane", "automobile", "bird", "cat", "deer",
-                                                            "dog", "frog", "horse", "ship", "truck"};
+  static constexpr std::array<std::string_view, 10> classes{"airplane", "automobile", "bird",  "cat",  "deer",
+                                                            "dog",      "frog",       "horse", "ship", "truck"};
 
   /// Reads the files. Throws FileError, with its path, for one that is missing, damaged or not what it should be.
   explicit CIFAR10(const CIFAR10Options& options);

@@ -4,9 +4,10 @@
 //     st::Image<1> luma = st::load_image<1>("colour.jpg", {.convert = true});    // RGB to grey only when asked
 //     st::save_image("denoised.png", grey, {.bits = 16});
 //
-// A picture comes as it is to be seen: turned as its EXIF orientation says. A file that is cut short, too large or no image is
-// a FileError with the path and the reason, and so is a damaged one: a PNG file always, since it has checksums; of a JPEG
-// file, whose format has none, what leaves too few or too many codes for its pixels, or values that no picture has.
+// A picture comes as it is to be seen: turned as its EXIF orientation says. A file that is cut short, too large or no
+// image is a FileError with the path and the reason, and so is a damaged one: a PNG file always, since it has
+// checksums; of a JPEG file, whose format has none, what leaves too few or too many codes for its pixels, or values
+// that no picture has.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,8 @@ ImageInfo read_image_info(const std::filesystem::path& path);
 namespace detail {
 
 /// A picture or a part of it, shape (1, channels, h, w): load_image and load_image_part.
-Tensor<float> load_floats(const std::filesystem::path& path, int channels, const LoadOptions& options, const ImagePart* wanted);
+Tensor<float> load_floats(const std::filesystem::path& path, int channels, const LoadOptions& options,
+                          const ImagePart* wanted);
 /// save_image.
 void save_floats(const std::filesystem::path& path, const Tensor<float>& image, const SaveOptions& options);
 
@@ -60,9 +62,9 @@ Image<C> load_image(const std::filesystem::path& path, const LoadOptions& option
   return detail::load_part<C>(path, options, nullptr);
 }
 
-/// The h x w pixels of load_image<C>(path, options) at row y, column x. Of the usual PNG files (8 or 16 bits, no palette, not
-/// interlaced, upright) the rows below them and the columns to their right are not decoded: what damage leaves the file's checksums right there goes
-/// unseen. Throws FileError, also when they are not all inside.
+/// The h x w pixels of load_image<C>(path, options) at row y, column x. Of the usual PNG files (8 or 16 bits, no
+/// palette, not interlaced, upright) the rows below them and the columns to their right are not decoded: what damage
+/// leaves the file's checksums right there goes unseen. Throws FileError, also when they are not all inside.
 template <int C>
 Image<C> load_image_part(const std::filesystem::path& path, std::int64_t y, std::int64_t x, std::int64_t h,
                          std::int64_t w, const LoadOptions& options = {}) {
@@ -71,9 +73,9 @@ Image<C> load_image_part(const std::filesystem::path& path, std::int64_t y, std:
 }
 
 /// Writes one image, shape (1, C, H, W), as the file name's ending says: .png (C 1 to 4), .jpg, .jpeg, .bmp (C 1 or 3).
-/// Values are clamped to [0, 1] and rounded to the nearest of 2^bits levels. The file appears whole or not at all. A JPEG file of
-/// a grey image has three channels (load it again with `convert`). Throws FileError; NumericError for a NaN;
-/// ValueError and ShapeError for options and shapes that cannot be written.
+/// Values are clamped to [0, 1] and rounded to the nearest of 2^bits levels. The file appears whole or not at all. A
+/// JPEG file of a grey image has three channels (load it again with `convert`). Throws FileError; NumericError for a
+/// NaN; ValueError and ShapeError for options and shapes that cannot be written.
 template <int C>
 void save_image(const std::filesystem::path& path, const Image<C>& image, const SaveOptions& options = {}) {
   static_assert(C >= 1 && C <= 4, "strata::save_image: images have 1 (grey), 2, 3 (RGB) or 4 channels");

@@ -86,8 +86,10 @@ STRATA_INLINE Tensor<float> load_floats(const std::filesystem::path& path, int c
     auto file = read_image_bytes(path, options.max_pixels, wanted);
     const DecodedImage decoded = decode_image(std::move(file), options.max_pixels, wanted);
     const ImageInfo& info = decoded.info;
-    const std::string need = concat("it has ", info.channels, " channels and load_image<", channels, "> wants ", channels, ": ");
-    if (channels % 2 == 0 && info.channels != channels) throw BadImage(concat(need, "use load_image<", info.channels, ">"));
+    const std::string need =
+        concat("it has ", info.channels, " channels and load_image<", channels, "> wants ", channels, ": ");
+    if (channels % 2 == 0 && info.channels != channels)
+      throw BadImage(concat(need, "use load_image<", info.channels, ">"));
     if (channels % 2 == 1 && info.has_alpha() && !options.drop_alpha)
       throw BadImage(concat(need, "pass {.drop_alpha = true} to ignore its alpha channel"));
     if (channels == 1 && info.channels >= 3 && !options.convert)
@@ -114,10 +116,12 @@ STRATA_INLINE ImageFormat format_of_name(const std::filesystem::path& path) {
   if (extension == ".png") return ImageFormat::png;
   if (extension == ".jpg" || extension == ".jpeg") return ImageFormat::jpeg;
   if (extension == ".bmp") return ImageFormat::bmp;
-  throw FileError(concat(path.string(), ": cannot tell the image format: wanted a name ending in .png, .jpg, .jpeg or .bmp"));
+  throw FileError(
+      concat(path.string(), ": cannot tell the image format: wanted a name ending in .png, .jpg, .jpeg or .bmp"));
 }
 
-STRATA_INLINE void save_floats(const std::filesystem::path& path, const Tensor<float>& image, const SaveOptions& options) {
+STRATA_INLINE void save_floats(const std::filesystem::path& path, const Tensor<float>& image,
+                               const SaveOptions& options) {
   const Shape& shape = image.shape();
   const int channels = int(shape.c());
   const ImageFormat format = format_of_name(path);
@@ -127,8 +131,8 @@ STRATA_INLINE void save_floats(const std::filesystem::path& path, const Tensor<f
   if (options.bits != 8 && options.bits != 16)
     throw ValueError(concat("save_image: got .bits = ", options.bits, ", wanted 8 or 16"));
   if (format != ImageFormat::png && (options.bits != 8 || channels % 2 == 0))
-    throw ValueError(concat("save_image: ", path.extension().string(), " holds 8 bits of 1 or 3 channels, not ", options.bits, " of ",
-                            channels, "; write a .png"));
+    throw ValueError(concat("save_image: ", path.extension().string(), " holds 8 bits of 1 or 3 channels, not ",
+                            options.bits, " of ", channels, "; write a .png"));
   if (options.quality < 1 || options.quality > 100)
     throw ValueError(concat("save_image: got .quality = ", options.quality, ", wanted 1 to 100"));
 
@@ -142,15 +146,21 @@ STRATA_INLINE void save_floats(const std::filesystem::path& path, const Tensor<f
     samples.push_back(static_cast<unsigned char>(level & 0xFFu));
   }
   write_image(path, format,
-                      {.samples = std::move(samples), .w = shape.w(), .h = shape.h(), .channels = channels, .bits = options.bits,
-                       .quality = options.quality, .metadata = {}});
+              {.samples = std::move(samples),
+               .w = shape.w(),
+               .h = shape.h(),
+               .channels = channels,
+               .bits = options.bits,
+               .quality = options.quality,
+               .metadata = {}});
 }
 
 }  // namespace detail
 
 STRATA_INLINE std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder) {
   const auto failed = [&] {
-    return FileError(concat(folder.string(), ": cannot list the folder: ", std::error_code(errno, std::generic_category()).message()));
+    return FileError(concat(folder.string(),
+                            ": cannot list the folder: ", std::error_code(errno, std::generic_category()).message()));
   };
   // Not the standard library's iterator: libstdc++'s ends the program when memory runs out.
   const std::unique_ptr<DIR, int (*)(DIR*)> entries(::opendir(folder.c_str()), ::closedir);

@@ -32,10 +32,10 @@ struct ImageInfo {
 struct ImageMetadata {
   std::vector<unsigned char> icc;         ///< the colour profile, as an .icc file holds it; empty: none
   std::vector<unsigned char> png_colour;  ///< PNG's own chunks on colour, whole: cHRM, gAMA, sRGB, cICP, mDCV, cLLI
-  std::uint32_t x_density = 0;            ///< pixels per metre, or the ratio of a pixel's sides where `per_metre` is false
-  std::uint32_t y_density = 0;            ///< 0: not said
+  std::uint32_t x_density = 0;  ///< pixels per metre, or the ratio of a pixel's sides where `per_metre` is false
+  std::uint32_t y_density = 0;  ///< 0: not said
   bool per_metre = false;
-  bool damaged_icc = false;               ///< there is a colour profile that cannot be read
+  bool damaged_icc = false;  ///< there is a colour profile that cannot be read
 };
 
 namespace detail {

@@ -7,9 +7,9 @@
 //       return st::LabelledSample<1>{st::random_crop(sample.input, 28, random, {.padding = 2}), sample.target};
 //     });
 //
-// The files are those of the data sets' authors, train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
-// t10k-labels-idx1-ubyte, as they are or with .gz at the end, in `root` or where torchvision puts them below it
-// (MNIST/raw, FashionMNIST/raw). Nothing is downloaded. Images of another size are taken too.
+// The files are those of the data sets' authors, train-images-idx3-ubyte, train-labels-idx1-ubyte,
+// t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, as they are or with .gz at the end, in `root` or where torchvision
+// puts them below it (MNIST/raw, FashionMNIST/raw). Nothing is downloaded. Images of another size are taken too.
 #pragma once
 
 #include <array>
@@ -72,8 +72,8 @@ class MNIST : public detail::IdxImages {
 /// Articles of clothing, in MNIST's form (Xiao, Rasul and Vollgraf, 2017).
 class FashionMNIST : public detail::IdxImages {
  public:
-  static constexpr std::array<std::string_view, 10> classes{"T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-                                                            "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"};
+  static constexpr std::array<std::string_view, 10> classes{
+      "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"};
 
   /// Reads the files. Throws FileError, with its path, for one that is missing, damaged or not what it should be.
   explicit FashionMNIST(const MNISTOptions& options)

@@ -18,14 +18,16 @@ STRATA_INLINE IdxImages::IdxImages(const char* who, const char* origin, const MN
   const std::filesystem::path raw = std::filesystem::path(who) / "raw";
   const auto read = [&](const char* kind, std::size_t rank) {
     const std::string name = concat(options.train ? "train-" : "t10k-", kind, "-idx", rank, "-ubyte");
-    const auto path = find_dataset_file(who, options.root, {name, name + ".gz", raw / name, raw / (name + ".gz")}, origin);
-    return std::pair(parse_dataset_file(path, [&](auto file) { return read_idx(std::move(file), rank); }), path.string());
+    const auto path =
+        find_dataset_file(who, options.root, {name, name + ".gz", raw / name, raw / (name + ".gz")}, origin);
+    return std::pair(parse_dataset_file(path, [&](auto file) { return read_idx(std::move(file), rank); }),
+                     path.string());
   };
   auto [images, images_path] = read("images", 3);
   auto [labels, labels_path] = read("labels", 1);
   if (images.sizes[0] != labels.sizes[0])
-    throw FileError(concat(labels_path, ": it holds ", labels.sizes[0], " labels, and ", images_path, " ", images.sizes[0],
-                           " images: they are not of one data set"));
+    throw FileError(concat(labels_path, ": it holds ", labels.sizes[0], " labels, and ", images_path, " ",
+                           images.sizes[0], " images: they are not of one data set"));
   for (std::int64_t i = 0; i < labels.sizes[0]; ++i)
     if (labels.elements()[i] > 9)
       throw FileError(concat(labels_path, ": label number ", i, " is ", int(labels.elements()[i]), ", wanted 0 to 9"));

@@ -78,7 +78,9 @@ STRATA_INLINE void spread_visible_colours(RawImage& image) {
   if (!image.has_alpha()) return;
   const std::int64_t h = image.h, w = image.w;
   const std::size_t bytes = std::size_t(image.bits / 8), colours = std::size_t(image.channels - 1) * bytes;
-  const auto pixel = [&](std::int64_t y, std::int64_t x) { return image.samples.data() + std::size_t(y * w + x) * (colours + bytes); };
+  const auto pixel = [&](std::int64_t y, std::int64_t x) {
+    return image.samples.data() + std::size_t(y * w + x) * (colours + bytes);
+  };
   const auto alpha = [&](std::int64_t y, std::int64_t x) {
     const unsigned char* const at = pixel(y, x) + colours;
     return bytes == 1 ? 257 * at[0] : at[0] << 8 | at[1];
@@ -124,11 +126,16 @@ STRATA_INLINE void spread_visible_colours(RawImage& image) {
 STRATA_INLINE void save_raw_image(const std::filesystem::path& path, RawImage image, int quality) {
   const ImageFormat format = detail::format_of_name(path);
   if (format != ImageFormat::png && (image.bits != 8 || image.has_alpha()))
-    throw ValueError(concat(path.string(), ": ", path.extension().string(), " holds 8 bits of 1 or 3 channels, not ", image.bits,
-                            " of ", image.channels, "; write a .png"));
+    throw ValueError(concat(path.string(), ": ", path.extension().string(), " holds 8 bits of 1 or 3 channels, not ",
+                            image.bits, " of ", image.channels, "; write a .png"));
   detail::write_image(path, format,
-                      {.samples = std::move(image.samples), .w = image.w, .h = image.h, .channels = image.channels,
-                       .bits = image.bits, .quality = quality, .metadata = std::move(image.metadata)});
+                      {.samples = std::move(image.samples),
+                       .w = image.w,
+                       .h = image.h,
+                       .channels = image.channels,
+                       .bits = image.bits,
+                       .quality = quality,
+                       .metadata = std::move(image.metadata)});
 }
 
 STRATA_INLINE std::vector<std::string> left_out(const std::filesystem::path& path, const RawImage& image) {

@@ -40,9 +40,9 @@ std::string number_text(std::uint64_t value);
 
 /// How far a run has come. Random numbers are keyed by seed, epoch and sample, so the seed is all of the random state.
 struct CheckpointInfo {
-  std::int64_t epoch = 0;           ///< the epoch to go on with
-  std::int64_t batch = 0;           ///< batches of that epoch that are done
-  std::int64_t step = 0;            ///< optimiser steps so far
+  std::int64_t epoch = 0;  ///< the epoch to go on with
+  std::int64_t batch = 0;  ///< batches of that epoch that are done
+  std::int64_t step = 0;   ///< optimiser steps so far
   std::uint64_t seed = 0;
   std::optional<double> best = {};  ///< best value of the run's criterion so far
   Metadata extra = {};              ///< what else the program wants to keep
@@ -151,8 +151,8 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointInfo& in
 }
 
 /// Reads a checkpoint into the network and the same objects it was saved with. Throws FileError when the file is
-/// damaged or does not fit exactly, types included, or memory runs out; then nothing is changed. The text says where the
-/// checkpoint before it is.
+/// damaged or does not fit exactly, types included, or memory runs out; then nothing is changed. The text says where
+/// the checkpoint before it is.
 template <class Net, class... Objects>
 CheckpointInfo load_checkpoint(const std::filesystem::path& path, Net& net, Objects&... objects) {
   try {

@@ -42,9 +42,12 @@ template <class T>
 std::optional<T> parse_number(std::string_view text) {
   T value{};
 #ifdef _LIBCPP_VERSION
-  if constexpr (!requires { std::from_chars(text.data(), text.data(), value); }) {  // before libc++ 20, of whole numbers only
+  if constexpr (!requires {
+                  std::from_chars(text.data(), text.data(), value);
+                }) {  // before libc++ 20, of whole numbers only
     const std::string copy(text);
-    if (copy.empty() || copy.find_first_not_of("-.0123456789aefin+") != std::string::npos || copy[0] == '+') return std::nullopt;
+    if (copy.empty() || copy.find_first_not_of("-.0123456789aefin+") != std::string::npos || copy[0] == '+')
+      return std::nullopt;
     char* end = nullptr;
     static const auto plain = newlocale(LC_ALL_MASK, "C", nullptr);
     value = T(strtod_l(copy.c_str(), &end, plain));
@@ -75,7 +78,9 @@ STRATA_INLINE std::string number_text(std::uint64_t value) { return text_of_numb
 
 }  // namespace detail
 
-STRATA_INLINE void CheckpointInfo::set_number(const std::string& key, double value) { extra[key] = detail::number_text(value); }
+STRATA_INLINE void CheckpointInfo::set_number(const std::string& key, double value) {
+  extra[key] = detail::number_text(value);
+}
 
 STRATA_INLINE double CheckpointInfo::number(const std::string& key) const {
   const auto entry = extra.find(key);
@@ -244,25 +249,30 @@ class CheckpointReader::Staging {
   std::vector<std::pair<std::int64_t*, std::int64_t>> integers_;
 };
 
-STRATA_INLINE CheckpointReader::CheckpointReader(const std::filesystem::path& path) : staging_(std::make_unique<Staging>(path)) {}
+STRATA_INLINE CheckpointReader::CheckpointReader(const std::filesystem::path& path)
+    : staging_(std::make_unique<Staging>(path)) {}
 STRATA_INLINE CheckpointReader::~CheckpointReader() = default;
 STRATA_INLINE CheckpointInfo CheckpointReader::info() { return staging_->info(); }
 STRATA_INLINE void CheckpointReader::check_info() const { staging_->check_info(); }
 STRATA_INLINE void CheckpointReader::operator()(std::string_view name, double& value) { (*staging_)(name, value); }
-STRATA_INLINE void CheckpointReader::operator()(std::string_view name, std::int64_t& value) { (*staging_)(name, value); }
+STRATA_INLINE void CheckpointReader::operator()(std::string_view name, std::int64_t& value) {
+  (*staging_)(name, value);
+}
 STRATA_INLINE void CheckpointReader::operator()(std::string_view name, AnyTensor& tensor, const AnyTensor& like) {
   (*staging_)(name, tensor, like);
 }
 STRATA_INLINE void CheckpointReader::read() { staging_->read(); }
 STRATA_INLINE void CheckpointReader::apply() { staging_->apply(); }
-STRATA_INLINE void CheckpointReader::add_weight(const std::string& name, AnyTensor& value) { staging_->add_weight(name, value); }
+STRATA_INLINE void CheckpointReader::add_weight(const std::string& name, AnyTensor& value) {
+  staging_->add_weight(name, value);
+}
 STRATA_INLINE void CheckpointReader::begin_object(std::string_view state_name) { staging_->begin_object(state_name); }
 
 STRATA_INLINE void checkpoint_failed(const std::filesystem::path& path, const FileError& error) {
   std::error_code ignored;
   if (!std::filesystem::exists(previous_path(path), ignored)) throw;
-  throw FileError(std::string(error.what()) + "\n  The checkpoint before it is still there: " +
-                  previous_path(path).string());
+  throw FileError(std::string(error.what()) +
+                  "\n  The checkpoint before it is still there: " + previous_path(path).string());
 }
 
 }  // namespace detail

@@ -1,5 +1,5 @@
-// Checksums of 32 bits: CRC-32C (Castagnoli), that of checkpoints, and the CRC-32 of zip archives. Every changed byte and
-// every burst of up to 32 bits is found.
+// Checksums of 32 bits: CRC-32C (Castagnoli), that of checkpoints, and the CRC-32 of zip archives. Every changed byte
+// and every burst of up to 32 bits is found.
 //
 //     std::uint32_t crc = st::crc32c(first_bytes);
 //     crc = st::crc32c(more_bytes, crc);

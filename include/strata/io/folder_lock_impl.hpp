@@ -19,7 +19,8 @@
 
 namespace strata::inline STRATA_ABI {
 
-STRATA_INLINE FolderLock::FolderLock(std::filesystem::path folder) : folder_(std::move(folder)), path_(folder_ / "run.lock") {
+STRATA_INLINE FolderLock::FolderLock(std::filesystem::path folder)
+    : folder_(std::move(folder)), path_(folder_ / "run.lock") {
   for (int tries = 0; tries < 100; ++tries) {
     file_ = detail::open_file(path_, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0666);
     if (file_.number() < 0 && errno == ENOENT) throw FileError(concat(folder_.string(), ": there is no such folder"));

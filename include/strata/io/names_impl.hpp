@@ -17,7 +17,8 @@ STRATA_INLINE bool begins(std::string_view name, std::string_view beginning) {
          (name.starts_with(beginning) && (name.size() == beginning.size() || name[beginning.size()] == '.'));
 }
 
-STRATA_INLINE std::string renamed(const std::string& name, const std::vector<Rename>& rules, std::vector<std::size_t>& count) {
+STRATA_INLINE std::string renamed(const std::string& name, const std::vector<Rename>& rules,
+                                  std::vector<std::size_t>& count) {
   for (std::size_t i = 0; i < rules.size(); ++i) {
     if (!begins(name, rules[i].from)) continue;
     ++count[i];
@@ -29,7 +30,7 @@ STRATA_INLINE std::string renamed(const std::string& name, const std::vector<Ren
 }
 
 STRATA_INLINE void check_used(const std::filesystem::path& path, std::string_view option, std::string_view rule,
-                       std::size_t count) {
+                              std::size_t count) {
   if (count == 0)
     throw ValueError(concat(path.string(), ": no name begins with '", rule, "', which the option ", option, " gives"));
 }

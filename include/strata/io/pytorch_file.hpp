@@ -4,17 +4,19 @@
 //     for (const st::TensorInfo& tensor : file.tensors()) std::cout << tensor.name << tensor.shape.str() << '\n';
 //     st::Tensor<float> weight = file.read<float>(*file.find("conv.weight"));
 //
-// Both forms are read: the zip archive, and what came before PyTorch 1.6 or _use_new_zipfile_serialization=False. A .pth is
-// a Python pickle, which can name any program to be run when it is opened; here nothing is run. What a pickle names besides
-// tensors, dicts, lists, tuples, numbers and strings stays a name (io/detail/pickle.hpp): schedulers, arrays or options beside
-// the weights do no harm, and a network pickled whole, with its class, is refused by it: save net.state_dict() instead.
+// Both forms are read: the zip archive, and what came before PyTorch 1.6 or _use_new_zipfile_serialization=False. A
+// .pth is a Python pickle, which can name any program to be run when it is opened; here nothing is run. What a pickle
+// names besides tensors, dicts, lists, tuples, numbers and strings stays a name (io/detail/pickle.hpp): schedulers,
+// arrays or options beside the weights do no harm, and a network pickled whole, with its class, is refused by it: save
+// net.state_dict() instead.
 //
-// Which dict is read: the one under PytorchFileOptions::key; else the first of "state_dict", "model_state_dict", "params_ema",
-// "params", "model", "net", "network", "generator", "g_ema", "netG", "net_g", "model_state", "module" and "weights" that holds
-// tensors; else the file's own; else the only dict with tensors that there is, under one key or two.
+// Which dict is read: the one under PytorchFileOptions::key; else the first of "state_dict", "model_state_dict",
+// "params_ema", "params", "model", "net", "network", "generator", "g_ema", "netG", "net_g", "model_state", "module" and
+// "weights" that holds tensors; else the file's own; else the only dict with tensors that there is, under one key or
+// two.
 //
-// Limits: pickle 64 MB, 4 million steps of it; a tensor that repeats elements (of stride 0) has 4 million at most. Memory
-// taken besides the tensors that are read is at most 64 times the pickle's bytes, whatever it says.
+// Limits: pickle 64 MB, 4 million steps of it; a tensor that repeats elements (of stride 0) has 4 million at most.
+// Memory taken besides the tensors that are read is at most 64 times the pickle's bytes, whatever it says.
 #pragma once
 
 #include <filesystem>
@@ -33,7 +35,8 @@
 namespace strata::inline STRATA_ABI {
 
 struct PytorchFileOptions {
-  /// Of the dict to be read, as "generator", or "model.ema" for one in another; empty: see the top of io/pytorch_file.hpp.
+  /// Of the dict to be read, as "generator", or "model.ema" for one in another; empty: see the top of
+  /// io/pytorch_file.hpp.
   std::string key = {};
 };
 
@@ -69,8 +72,8 @@ class PytorchFile {
   const std::string& other_dicts() const&;
   std::string other_dicts() const&& { return other_dicts(); }
 
-  /// The classes and functions that the file names and nothing here knows, 16 at most, as they may be shown: nothing was
-  /// done with them. Python would call them to open the file.
+  /// The classes and functions that the file names and nothing here knows, 16 at most, as they may be shown: nothing
+  /// was done with them. Python would call them to open the file.
   const std::vector<std::string>& unknown_names() const&;
   std::vector<std::string> unknown_names() const&& { return unknown_names(); }
 
@@ -88,8 +91,8 @@ class PytorchFile {
   /// The same, as the type that `like` has.
   AnyTensor read_like(const TensorInfo& tensor, const AnyTensor& like) const;
 
-  /// Reads the whole archive and throws FileError when a checksum does not agree. Files of the older form have none, nor
-  /// have those saved after torch.serialization.set_crc32_options(False).
+  /// Reads the whole archive and throws FileError when a checksum does not agree. Files of the older form have none,
+  /// nor have those saved after torch.serialization.set_crc32_options(False).
   void verify_checksums() const;
 
  private:

@@ -28,8 +28,7 @@ namespace strata::inline STRATA_ABI {
 
 class PytorchFile::Contents {
  public:
-  Contents(const std::filesystem::path& path, const PytorchFileOptions& options)
-      : file_(path), name_(path.string()) {
+  Contents(const std::filesystem::path& path, const PytorchFileOptions& options) : file_(path), name_(path.string()) {
     if (is_zip(file_))
       open_zip(options);
     else if (is_legacy(file_))
@@ -56,8 +55,9 @@ class PytorchFile::Contents {
   const std::vector<std::string>& unknown_names() const& { return unknown_names_; }
 
   const TensorInfo* find(std::string_view name) const& {
-    const auto found = std::lower_bound(index_.begin(), index_.end(), name,
-                                        [&](std::uint32_t i, std::string_view wanted) { return tensors_[i].name < wanted; });
+    const auto found =
+        std::lower_bound(index_.begin(), index_.end(), name,
+                         [&](std::uint32_t i, std::string_view wanted) { return tensors_[i].name < wanted; });
     return found == index_.end() || tensors_[*found].name != name ? nullptr : &tensors_[*found];
   }
 
@@ -115,7 +115,8 @@ class PytorchFile::Contents {
     static constexpr std::array<std::uint8_t, 13> mark{0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46, 0xf9,
                                                        0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
     const std::vector<std::byte> first = first_bytes(file);
-    if (first.size() < 11 || first[0] != std::byte{0x80} || first[1] < std::byte{2} || first[1] > std::byte{5}) return false;
+    if (first.size() < 11 || first[0] != std::byte{0x80} || first[1] < std::byte{2} || first[1] > std::byte{5})
+      return false;
     return begins_with(std::span(first).subspan(first[2] == std::byte{0x95} ? 11 : 2), mark);
   }
 
@@ -132,8 +133,9 @@ class PytorchFile::Contents {
     const std::string_view first = archive_->entries().empty() ? std::string_view() : archive_->entries().front().name;
     const std::string folder(first.substr(0, first.find('/') + 1));
     if (archive_->find(folder + "constants.pkl") != nullptr)
-      fail("is a TorchScript program and not weights alone: in Python, "
-           "torch.save(torch.jit.load(file).state_dict(), \"weights.pth\")");
+      fail(
+          "is a TorchScript program and not weights alone: in Python, "
+          "torch.save(torch.jit.load(file).state_dict(), \"weights.pth\")");
     const detail::ZipArchive::Entry* entry = archive_->find(folder + "data.pkl");
     if (entry == nullptr) fail("is a zip archive, but not one of torch.save: it has no data.pkl");
     if (!entry->stored) fail("has compressed entries, and torch.save does not compress: was it packed anew?");
@@ -181,7 +183,8 @@ class PytorchFile::Contents {
       const auto* key = pickle.get<std::string_view>(id);
       const auto width = key == nullptr || key->size() > longest_key ? widths.end() : widths.find(*key);
       if (width == widths.end()) fail("is damaged: it lists a storage that it does not use");
-      if (width->second == 0) fail(concat("holds a storage ", detail::shown(*key), " of a type that is not known here"));
+      if (width->second == 0)
+        fail(concat("holds a storage ", detail::shown(*key), " of a type that is not known here"));
       if (file_.size() - at < sizeof(std::uint64_t)) fail("is cut short");
       std::array<std::byte, sizeof(std::uint64_t)> count{};
       file_.read(at, count);
@@ -213,8 +216,7 @@ class PytorchFile::Contents {
     detail::DictSearch search(pickle, top);
     const detail::DictSearch::Found* found = options.key.empty() ? search.usual() : search.under(options.key);
     if (found == nullptr) {
-      if (!options.key.empty())
-        fail("holds no state dict under '" + options.key + "'. It is a " + search.listing());
+      if (!options.key.empty()) fail("holds no state dict under '" + options.key + "'. It is a " + search.listing());
       for (const detail::NamedValue& item : detail::string_items(pickle, top)) want_no_network(pickle, item.value);
       fail("holds no state dict. It is a " + search.listing());
     }
@@ -231,11 +233,12 @@ class PytorchFile::Contents {
     const std::uint32_t global = object != nullptr ? object->global : name->global;
     const std::string_view module = pickle.globals()[global].module;
     const bool is_network = module.starts_with("torch.nn") || module == "__main__";
-    fail(concat("holds ", pickle.name_of(global),
-                is_network ? ": it looks like a whole network, pickled with its Python class, and not like its weights alone"
-                           : ", and only tensors, dicts, lists, tuples, numbers and strings are read",
-                ". To rebuild it would run Python code that the file names, so it is refused. If you trust where the file comes "
-                "from, save its weights alone, in Python where it was made: torch.save(net.state_dict(), \"weights.pth\")"));
+    fail(concat(
+        "holds ", pickle.name_of(global),
+        is_network ? ": it looks like a whole network, pickled with its Python class, and not like its weights alone"
+                   : ", and only tensors, dicts, lists, tuples, numbers and strings are read",
+        ". To rebuild it would run Python code that the file names, so it is refused. If you trust where the file "
+        "comes from, save its weights alone, in Python where it was made: torch.save(net.state_dict(), \"weights.pth\")"));
   }
   void want_no_network(const detail::Unpickler& pickle, detail::PickleId id) const {
     if (const auto* object = pickle.get<detail::PickleObject>(id))
@@ -266,17 +269,17 @@ class PytorchFile::Contents {
            const FindPlace& find_place) {
     const auto wrong = [&](std::string_view what) { fail(concat("tensor ", detail::shown(name), ": ", what)); };
     const detail::PickleMemory& storage = pickle.storages()[pickle.get<detail::PickleStorage>(tensor.storage)->storage];
-    const detail::PickleGlobal& type = pickle.globals()[tensor.dtype == detail::pickle_nothing
-                                                            ? storage.type
-                                                            : pickle.get<detail::PickleName>(tensor.dtype)->global];
+    const detail::PickleGlobal& type =
+        pickle.globals()[tensor.dtype == detail::pickle_nothing ? storage.type
+                                                                : pickle.get<detail::PickleName>(tensor.dtype)->global];
     TensorInfo info{.name = std::string(name), .dtype = type.dtype, .shape = {}, .begin = 0, .end = 0};
     Stride stride{};
     const auto& extents = *pickle.get<detail::PickleTuple>(tensor.shape);
     const auto& strides = *pickle.get<detail::PickleTuple>(tensor.stride);
     const auto offset = *pickle.get<std::int64_t>(tensor.offset);
     if (extents.count > most_extents || strides.count != extents.count)
-      wrong(concat("has ", extents.count, " extents and ", strides.count, " strides, wanted as many, and ", most_extents,
-                   " at most"));
+      wrong(concat("has ", extents.count, " extents and ", strides.count, " strides, wanted as many, and ",
+                   most_extents, " at most"));
     if (offset < 0) wrong("begins before its storage");
     bool positive = true;
     const auto number = [&](const detail::PickleTuple& tuple, std::size_t axis) {
@@ -307,7 +310,8 @@ class PytorchFile::Contents {
       info.unreadable = detail::unreadable_type("torch." + std::string(type.name.substr(0, most_letters)));
       for (char& letter : info.unreadable) letter = letter < 0x20 || letter == 0x7F ? '?' : letter;
     } else {
-      place(info, stride, storage, std::uint64_t(pickle.globals()[storage.type].width), std::uint64_t(offset), find_place);
+      place(info, stride, storage, std::uint64_t(pickle.globals()[storage.type].width), std::uint64_t(offset),
+            find_place);
     }
     tensors_.push_back(std::move(info));
     layouts_.push_back(stride);
@@ -321,7 +325,8 @@ class PytorchFile::Contents {
     if (!found) wrong(concat("its storage ", detail::shown(storage.key), " is not in the file"));
     const auto width = std::uint64_t(detail::row_of(info.dtype).bytes);
     const std::uint64_t elements = found->bytes / width;
-    if (found->bytes % width != 0 || unit == 0 || found->bytes % unit != 0 || found->bytes / unit != std::uint64_t(storage.size))
+    if (found->bytes % width != 0 || unit == 0 || found->bytes % unit != 0 ||
+        found->bytes / unit != std::uint64_t(storage.size))
       wrong(concat("its storage ", detail::shown(storage.key), " has ", found->bytes, " bytes in the file, wanted ",
                    storage.size, " elements of ", unit));
     std::uint64_t span = 0;  // elements from the first to the last
@@ -337,7 +342,8 @@ class PytorchFile::Contents {
         wrong(concat("reaches to element ", offset, " + ", last, " of a storage of ", elements));
       span = last + 1;
       if (std::uint64_t(info.shape.size()) > span && info.shape.size() > most_repeated)
-        info.unreadable = concat("repeats the elements it has, to ", info.shape.size(), ", and the limit is ", most_repeated);
+        info.unreadable =
+            concat("repeats the elements it has, to ", info.shape.size(), ", and the limit is ", most_repeated);
     }
     info.begin = found->begin + (span == 0 ? 0 : offset) * width;
     info.end = info.begin + span * width;
@@ -361,7 +367,9 @@ STRATA_INLINE bool PytorchFile::recognises(const InputFile& file) { return Conte
 STRATA_INLINE const std::filesystem::path& PytorchFile::path() const& { return contents_->path(); }
 STRATA_INLINE const std::string& PytorchFile::key() const& { return contents_->key(); }
 STRATA_INLINE const std::vector<TensorInfo>& PytorchFile::tensors() const& { return contents_->tensors(); }
-STRATA_INLINE const std::vector<std::pair<std::string, std::string>>& PytorchFile::others() const& { return contents_->others(); }
+STRATA_INLINE const std::vector<std::pair<std::string, std::string>>& PytorchFile::others() const& {
+  return contents_->others();
+}
 STRATA_INLINE const std::string& PytorchFile::other_dicts() const& { return contents_->other_dicts(); }
 STRATA_INLINE const std::vector<std::string>& PytorchFile::unknown_names() const& { return contents_->unknown_names(); }
 STRATA_INLINE const TensorInfo* PytorchFile::find(std::string_view name) const& { return contents_->find(name); }

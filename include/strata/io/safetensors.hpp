@@ -5,9 +5,9 @@
 //     st::Tensor<float> weight = file.read<float>(*file.find("conv.weight"));
 //
 // Nothing in a file is trusted: the header is checked whole when the file is opened (io/safetensors_header.hpp), memory
-// is taken for one tensor at a time and never more than the file is long. What the reference implementation reads is read:
-// tensors of types or with extents that nothing here has are listed, and refused when their numbers are asked for. Limit:
-// header 100 MB.
+// is taken for one tensor at a time and never more than the file is long. What the reference implementation reads is
+// read: tensors of types or with extents that nothing here has are listed, and refused when their numbers are asked
+// for. Limit: header 100 MB.
 #pragma once
 
 #include <cstdint>
@@ -86,7 +86,7 @@ struct WriteOptions {
 /// Writes a file that appears at `path` whole or not at all. Wider types come first, so that every tensor is aligned;
 /// within a type the given order stays. Throws FileError when it cannot be written, ValueError for a name given twice.
 void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
-                              const Metadata& metadata = {}, const WriteOptions& options = {});
+                       const Metadata& metadata = {}, const WriteOptions& options = {});
 
 }  // namespace strata::inline STRATA_ABI
 

@@ -287,11 +287,13 @@ inline TensorInfo parse_tensor_info(JsonReader& json, std::string name) {
   });
   if (!has_dtype || !has_shape || !has_offsets) fail("wanted dtype, shape and data_offsets");
   if (info.end < info.begin) fail("ends before it begins");
-  const auto bits = std::uint64_t(row_of(info.dtype).bits), rest = elements % 8 * bits;  // of eight elements: as many bytes
+  const auto bits = std::uint64_t(row_of(info.dtype).bits),
+             rest = elements % 8 * bits;  // of eight elements: as many bytes
   std::uint64_t bytes = 0;
-  if (__builtin_mul_overflow(elements / 8, bits, &bytes) || __builtin_add_overflow(bytes, rest / 8, &bytes) || rest % 8 != 0 ||
-      info.end - info.begin != bytes)
-    fail(concat("shape ", extents == 0 ? "scalar" : text, " does not take the ", info.end - info.begin, " bytes it is given"));
+  if (__builtin_mul_overflow(elements / 8, bits, &bytes) || __builtin_add_overflow(bytes, rest / 8, &bytes) ||
+      rest % 8 != 0 || info.end - info.begin != bytes)
+    fail(concat("shape ", extents == 0 ? "scalar" : text, " does not take the ", info.end - info.begin,
+                " bytes it is given"));
   if (extents > Shape::max_rank) {
     info.shape = {};
     info.unreadable = concat("has ", extents, " extents (", text, "), and at most ", Shape::max_rank, " are supported");
@@ -304,7 +306,7 @@ inline TensorInfo parse_tensor_info(JsonReader& json, std::string name) {
 }  // namespace detail
 
 STRATA_INLINE SafetensorsHeader parse_safetensors_header(std::string_view text, std::uint64_t data_bytes,
-                                                  const std::string& path) {
+                                                         const std::string& path) {
   SafetensorsHeader header;
   detail::JsonReader json(text, path);
   TensorIndex names;
@@ -362,8 +364,7 @@ STRATA_INLINE std::string format_safetensors_header(const SafetensorsHeader& hea
     comma();
     text += detail::json_string(tensor.name) + ":{\"dtype\":\"" + std::string(detail::row_of(tensor.dtype).name) +
             "\",\"shape\":[";
-    for (int axis = 0; axis < tensor.shape.rank(); ++axis)
-      text += concat(axis ? "," : "", tensor.shape[axis]);
+    for (int axis = 0; axis < tensor.shape.rank(); ++axis) text += concat(axis ? "," : "", tensor.shape[axis]);
     text += concat("],\"data_offsets\":[", tensor.begin, ",", tensor.end, "]}");
   }
   text += '}';

@@ -74,7 +74,8 @@ STRATA_INLINE AnyTensor SafetensorsFile::read_like(const TensorInfo& tensor, con
   if (!tensor.unreadable.empty()) fail(concat("tensor ", detail::shown(tensor.name), " ", tensor.unreadable));
   const DType type = detail::dtype_of(like);
   if (type == DType::i64 && !detail::is_integer(tensor.dtype))
-    fail(concat("tensor ", detail::shown(tensor.name), " holds ", detail::row_of(tensor.dtype).name, ", wanted whole numbers"));
+    fail(concat("tensor ", detail::shown(tensor.name), " holds ", detail::row_of(tensor.dtype).name,
+                ", wanted whole numbers"));
   std::vector<std::byte> bytes(tensor.end - tensor.begin);
   file_.read(data_begin_ + tensor.begin, bytes);
   return detail::tensor_from(std::move(bytes), tensor.dtype, tensor.shape, like);
@@ -100,12 +101,16 @@ STRATA_INLINE void SafetensorsFile::verify_checksum() const {
     fail(concat("is damaged: its checksum is ", detail::hex(crc), ", wanted ", header_text_.substr(at, digits)));
 }
 
-STRATA_INLINE bool SafetensorsFile::has_checksum() const { return detail::find_checksum(header_text_) != std::string::npos; }
+STRATA_INLINE bool SafetensorsFile::has_checksum() const {
+  return detail::find_checksum(header_text_) != std::string::npos;
+}
 
-STRATA_INLINE void SafetensorsFile::fail(std::string_view what) const { throw FileError(concat(path().string(), ": ", what)); }
+STRATA_INLINE void SafetensorsFile::fail(std::string_view what) const {
+  throw FileError(concat(path().string(), ": ", what));
+}
 
 STRATA_INLINE void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
-                              const Metadata& metadata, const WriteOptions& options) {
+                                     const Metadata& metadata, const WriteOptions& options) {
   SafetensorsHeader header{.tensors = {}, .metadata = metadata};
   if (options.checksum) header.metadata[std::string(detail::checksum_key)] = detail::checksum_zeros;
   std::vector<const AnyTensor*> order;

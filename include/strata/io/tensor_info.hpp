@@ -1,6 +1,7 @@
 // What is said of a tensor in a file: its name, type, shape and place.
 //
-//     for (const st::TensorInfo& tensor : file.tensors()) std::cout << tensor.name << ' ' << tensor.shape.str() << '\n';
+//     for (const st::TensorInfo& tensor : file.tensors()) std::cout << tensor.name << ' ' << tensor.shape.str() <<
+//     '\n';
 #pragma once
 
 #include <array>
@@ -15,10 +16,32 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// Types of numbers in files, by safetensors' names. Those from u64 on are known and not read; `other` has no such name.
+/// Types of numbers in files, by safetensors' names. Those from u64 on are known and not read; `other` has no such
+/// name.
 enum class DType {
-  f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, u32, u16,
-  u64, c64, f8_e5m2, f8_e4m3, f8_e8m0, f8_e4m3fnuz, f8_e5m2fnuz, f6_e2m3, f6_e3m2, f4, other,
+  f64,
+  f32,
+  f16,
+  bf16,
+  i64,
+  i32,
+  i16,
+  i8,
+  u8,
+  boolean,
+  u32,
+  u16,
+  u64,
+  c64,
+  f8_e5m2,
+  f8_e4m3,
+  f8_e8m0,
+  f8_e4m3fnuz,
+  f8_e5m2fnuz,
+  f6_e2m3,
+  f6_e3m2,
+  f4,
+  other,
 };
 
 namespace detail {
@@ -66,7 +89,8 @@ std::size_t utf8_length(std::string_view text);
 
 bool is_utf8(std::string_view text);
 
-/// A text of a file as it may be shown on a terminal: in quotes, what is no valid printing character as '?', cut when long.
+/// A text of a file as it may be shown on a terminal: in quotes, what is no valid printing character as '?', cut when
+/// long.
 std::string shown(std::string_view text);
 
 }  // namespace detail

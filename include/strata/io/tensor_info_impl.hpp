@@ -48,7 +48,8 @@ STRATA_INLINE std::string shown(std::string_view text) {
     }
     const std::size_t length = utf8_length(text.substr(i));
     const auto first = static_cast<unsigned char>(text[i]);
-    const bool control = first < 0x20 || first == 0x7F || (first == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0);
+    const bool control =
+        first < 0x20 || first == 0x7F || (first == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0);
     if (length == 0 || control)
       out += '?';
     else

@@ -1,14 +1,14 @@
-// A network's weights in files: safetensors both ways, with PyTorch's names and layouts so that load_state_dict(strict=True)
-// takes them, and what torch.save wrote (io/pytorch_file.hpp) read too.
+// A network's weights in files: safetensors both ways, with PyTorch's names and layouts so that
+// load_state_dict(strict=True) takes them, and what torch.save wrote (io/pytorch_file.hpp) read too.
 //
 //     st::save_weights("net.safetensors", net);
 //     st::load_weights("net.safetensors", net);
 //     st::load_weights("from_pytorch.pth", net, {.names = st::Names::spliced, .rename = {{"model", "body"}}});
 //     st::load_weights("from_pytorch.pth", net, {.match = st::Match::by_order});
 //
-// A file that does not fit is a FileError that lists what is missing, unexpected or of another shape and names the option that
-// would help, and the network is as it was. Files of float16, bfloat16 or float64 are converted. What was done without being
-// asked for, as dropping a prefix, is in the report:
+// A file that does not fit is a FileError that lists what is missing, unexpected or of another shape and names the
+// option that would help, and the network is as it was. Files of float16, bfloat16 or float64 are converted. What was
+// done without being asked for, as dropping a prefix, is in the report:
 //
 //     for (const std::string& note : st::load_weights(path, net).notes) std::cerr << note << '\n';
 #pragma once
@@ -39,8 +39,8 @@ std::vector<AnyTensor*> values_of(Net& net) {
 
 }  // namespace detail
 
-/// Writes all parameters and buffers as a safetensors file. Throws FileError when it cannot be written, ValueError for a
-/// rename that fits no name or makes two the same.
+/// Writes all parameters and buffers as a safetensors file. Throws FileError when it cannot be written, ValueError for
+/// a rename that fits no name or makes two the same.
 template <class Net>
 void save_weights(const std::filesystem::path& path, const Net& net, const Metadata& metadata = {},
                   const SaveWeightsOptions& options = {}) {
@@ -49,10 +49,10 @@ void save_weights(const std::filesystem::path& path, const Net& net, const Metad
   write_safetensors(path, tensors, metadata);
 }
 
-/// Reads all parameters and buffers from a safetensors file, a checkpoint, or a file of torch.save. Throws FileError, listing
-/// the differences and, where one would help, the option, when the file does not fit the network, which is then as it was, as
-/// it is when memory runs out. Only num_batches_tracked may be missing, and a bias where the file has none at all: see
-/// LoadWeightsOptions. The report says what else a user should know.
+/// Reads all parameters and buffers from a safetensors file, a checkpoint, or a file of torch.save. Throws FileError,
+/// listing the differences and, where one would help, the option, when the file does not fit the network, which is then
+/// as it was, as it is when memory runs out. Only num_batches_tracked may be missing, and a bias where the file has
+/// none at all: see LoadWeightsOptions. The report says what else a user should know.
 template <class Net>
 LoadReport load_weights(const std::filesystem::path& path, Net& net, const LoadWeightsOptions& options = {}) try {
   static_assert(!std::is_const_v<Net>, "strata: load_weights changes the network, which must not be const");

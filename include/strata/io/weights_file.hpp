@@ -27,8 +27,8 @@ namespace detail {
 
 class WeightsFile {
  public:
-  /// Throws FileError, beginning with the path, when the file cannot be read or trusted. `key` says which dict of a file of
-  /// torch.save is meant (PytorchFileOptions); ValueError when it is given for another file.
+  /// Throws FileError, beginning with the path, when the file cannot be read or trusted. `key` says which dict of a
+  /// file of torch.save is meant (PytorchFileOptions); ValueError when it is given for another file.
   explicit WeightsFile(const std::filesystem::path& path, const std::string& key = {});
   ~WeightsFile();
 
@@ -55,8 +55,8 @@ class WeightsFile {
 
   /// The key of the dict that was read from a file of torch.save; empty for the file's own, and for others.
   std::string key() const;
-  /// What a user should know of the file besides its tensors, a sentence each that begins with the path: which of several
-  /// dicts was read, and which Python objects were left alone.
+  /// What a user should know of the file besides its tensors, a sentence each that begins with the path: which of
+  /// several dicts was read, and which Python objects were left alone.
   std::vector<std::string> notes() const;
 
   /// Compares the file with the checksums it has, if any. Throws FileError when it is damaged.

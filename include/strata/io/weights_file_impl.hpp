@@ -89,13 +89,13 @@ STRATA_INLINE std::vector<std::string> WeightsFile::notes() const {
   const PytorchFile* file = file_->pytorch();
   if (file == nullptr) return notes;
   if (!file->other_dicts().empty())
-    notes.push_back(concat(path().string(), ": ",
-                           file->key().empty() ? std::string("its own tensors are") : detail::shown(file->key()) + " is",
-                           " read; it has other dicts of tensors: ", file->other_dicts()));
+    notes.push_back(
+        concat(path().string(), ": ",
+               file->key().empty() ? std::string("its own tensors are") : detail::shown(file->key()) + " is",
+               " read; it has other dicts of tensors: ", file->other_dicts()));
   std::string names;
   for (const std::string& name : file->unknown_names()) names += (names.empty() ? "" : ", ") + name;
-  if (!names.empty())
-    notes.push_back(concat(path().string(), ": names Python code, none of which was run: ", names));
+  if (!names.empty()) notes.push_back(concat(path().string(), ": names Python code, none of which was run: ", names));
   return notes;
 }
 

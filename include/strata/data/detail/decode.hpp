@@ -48,10 +48,11 @@ inline void check_extents(const ImageInfo& info, std::int64_t max_pixels, const 
                           ", column ", x, " are not inside"));
 }
 
-/// The whole picture or, of files that allow it, no more than the rows and columns up to the end of `wanted`, a part of the
-/// upright picture. Throws BadImage, also when `wanted` is not inside, before memory is taken that the file cannot fill.
-inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t max_pixels, const ImagePart* wanted = nullptr,
-                                 ImageMetadata* metadata = nullptr) {
+/// The whole picture or, of files that allow it, no more than the rows and columns up to the end of `wanted`, a part of
+/// the upright picture. Throws BadImage, also when `wanted` is not inside, before memory is taken that the file cannot
+/// fill.
+inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t max_pixels,
+                                 const ImagePart* wanted = nullptr, ImageMetadata* metadata = nullptr) {
   const ImageInfo info = read_structure(file, false);
   check_extents(info, max_pixels, wanted);
   if (info.format == ImageFormat::bmp) {

@@ -51,8 +51,9 @@ inline ImageInfo as_stored(ImageInfo info) {
   return info;
 }
 
-/// A decoded picture: rows of stored_w pixels of info.channels samples of info.bits bits, without padding, the whole or the
-/// part at the top left that was asked for. `info` has the extents as_stored. Samples of 16 bits have the machine's byte order.
+/// A decoded picture: rows of stored_w pixels of info.channels samples of info.bits bits, without padding, the whole or
+/// the part at the top left that was asked for. `info` has the extents as_stored. Samples of 16 bits have the machine's
+/// byte order.
 struct DecodedImage {
   ImageInfo info;
   std::int64_t stored_w = 0;
@@ -60,17 +61,25 @@ struct DecodedImage {
 };
 
 /// The place in the stored picture, of h rows and w columns, of pixel (y, x) of the upright one.
-inline std::pair<std::int64_t, std::int64_t> upright_source(int orientation, std::int64_t h, std::int64_t w, std::int64_t y,
-                                                            std::int64_t x) {
+inline std::pair<std::int64_t, std::int64_t> upright_source(int orientation, std::int64_t h, std::int64_t w,
+                                                            std::int64_t y, std::int64_t x) {
   switch (orientation) {
-    case 2: return {y, w - 1 - x};
-    case 3: return {h - 1 - y, w - 1 - x};
-    case 4: return {h - 1 - y, x};
-    case 5: return {x, y};
-    case 6: return {h - 1 - x, y};
-    case 7: return {h - 1 - x, w - 1 - y};
-    case 8: return {x, w - 1 - y};
-    default: return {y, x};
+    case 2:
+      return {y, w - 1 - x};
+    case 3:
+      return {h - 1 - y, w - 1 - x};
+    case 4:
+      return {h - 1 - y, x};
+    case 5:
+      return {x, y};
+    case 6:
+      return {h - 1 - x, y};
+    case 7:
+      return {h - 1 - x, w - 1 - y};
+    case 8:
+      return {x, w - 1 - y};
+    default:
+      return {y, x};
   }
 }
 

@@ -57,9 +57,11 @@ inline ImageMetadata metadata_of(const PngStructure& png) {
     metadata.icc = icc_of_png(png.icc);
     metadata.damaged_icc = metadata.icc.empty();
   }
-  for (const Bytes chunk : png.colour_chunks) metadata.png_colour.insert(metadata.png_colour.end(), chunk.begin(), chunk.end());
+  for (const Bytes chunk : png.colour_chunks)
+    metadata.png_colour.insert(metadata.png_colour.end(), chunk.begin(), chunk.end());
   if (png.density.size() == 9)
-    set_density(metadata, big_endian(png.density.subspan(0, 4)), big_endian(png.density.subspan(4, 4)), png.density[8] == 1);
+    set_density(metadata, big_endian(png.density.subspan(0, 4)), big_endian(png.density.subspan(4, 4)),
+                png.density[8] == 1);
   return metadata;
 }
 
@@ -137,7 +139,8 @@ inline std::vector<std::string> left_out(const ImageMetadata& metadata, ImageFor
     }
   }
   const double most = std::max(metadata.x_density, metadata.y_density) * (metadata.per_metre ? 0.0254 : 1.0);
-  if ((format == ImageFormat::jpeg && most > 65535) || (format == ImageFormat::bmp && metadata.x_density > 0 && !metadata.per_metre))
+  if ((format == ImageFormat::jpeg && most > 65535) ||
+      (format == ImageFormat::bmp && metadata.x_density > 0 && !metadata.per_metre))
     names.push_back("resolution");
   return names;
 }

@@ -24,12 +24,13 @@
 
 namespace strata::inline STRATA_ABI::detail {
 
-/// The first `limit` bytes of a regular file. When the first of them, a usual header's size, are there, inspect(them, size of
-/// the file) may throw: nothing more is read then.
+/// The first `limit` bytes of a regular file. When the first of them, a usual header's size, are there, inspect(them,
+/// size of the file) may throw: nothing more is read then.
 template <class Check>
 std::vector<unsigned char> read_bytes(const std::filesystem::path& path, std::uintmax_t limit, Check inspect) {
   const auto failed = [&](const char* what) {
-    return FileError(concat(path.string(), ": ", what, ": ", std::error_code(errno, std::generic_category()).message()));
+    return FileError(
+        concat(path.string(), ": ", what, ": ", std::error_code(errno, std::generic_category()).message()));
   };
   struct Closed {
     int number;
@@ -84,9 +85,10 @@ auto with_path(const std::filesystem::path& path, const char* what, Work work) {
   }
 }
 
-/// The bytes of an image of at most so many pixels, which must have the part that is wanted. Of other files no more than the
-/// header is read, where it has the usual size.
-inline std::vector<unsigned char> read_image_bytes(const std::filesystem::path& path, std::int64_t max_pixels, const ImagePart* wanted) {
+/// The bytes of an image of at most so many pixels, which must have the part that is wanted. Of other files no more
+/// than the header is read, where it has the usual size.
+inline std::vector<unsigned char> read_image_bytes(const std::filesystem::path& path, std::int64_t max_pixels,
+                                                   const ImagePart* wanted) {
   return read_bytes(path, std::numeric_limits<std::uintmax_t>::max(), [&](Bytes start, std::uintmax_t size) {
     if (size > std::uintmax_t(std::numeric_limits<int>::max())) throw BadImage("it is larger than 2 GiB");
     try {

@@ -1,5 +1,5 @@
-// Reads a network's tensors from a file: by the plan that the options make, or, where one prefix is all that is in the way,
-// without it; and says what an option would mend.
+// Reads a network's tensors from a file: by the plan that the options make, or, where one prefix is all that is in the
+// way, without it; and says what an option would mend.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,8 @@ namespace strata::inline STRATA_ABI::detail {
 /// The network's tensors under either kind of names.
 using NamedTensors = std::function<std::vector<NamedTensor>(Names)>;
 
-/// Reads a tensor for each of the network's, and notes what it did by itself. Throws FileError when the file does not fit.
+/// Reads a tensor for each of the network's, and notes what it did by itself. Throws FileError when the file does not
+/// fit.
 std::vector<AnyTensor> read_weights(const WeightsFile& file, const LoadWeightsOptions& options,
                                     const NamedTensors& named, std::vector<std::string>& notes);
 
@@ -30,8 +31,10 @@ void copy_into(AnyTensor& to, const AnyTensor& from);
 /// Copies what was read into the network's tensors. Does not fail, unless an accelerator does.
 void copy_all(const std::vector<AnyTensor*>& targets, const std::vector<AnyTensor>& values);
 
-/// The tensors under the names that the rules give them. Throws ValueError for a rule that fits none; `path` is for its text.
-void rename_tensors(const std::filesystem::path& path, std::vector<NamedTensor>& tensors, const std::vector<Rename>& rules);
+/// The tensors under the names that the rules give them. Throws ValueError for a rule that fits none; `path` is for its
+/// text.
+void rename_tensors(const std::filesystem::path& path, std::vector<NamedTensor>& tensors,
+                    const std::vector<Rename>& rules);
 
 }  // namespace strata::inline STRATA_ABI::detail
 

@@ -57,8 +57,8 @@ inline std::vector<Rename> likely_renames(const WeightsFile& file, const NamedTe
   return rules;
 }
 
-/// What to do about a file that does not fit: options with which it would, or what its names say. `plan` is with the options as
-/// they are.
+/// What to do about a file that does not fit: options with which it would, or what its names say. `plan` is with the
+/// options as they are.
 inline std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, const LoadWeightsOptions& options,
                              const NamedTensors& named) {
   constexpr std::size_t most_tensors = 20'000;
@@ -76,7 +76,7 @@ inline std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, c
     for (const Names names : {Names::nested, Names::spliced}) {
       LoadWeightsOptions changed = options;
       changed.names = names;
-      const std::string said = names == options.names ? ""
+      const std::string said = names == options.names   ? ""
                                : names == Names::nested ? ".names = st::Names::nested"
                                                         : ".names = st::Names::spliced";
       if (!said.empty()) try_with(changed, said);
@@ -87,8 +87,9 @@ inline std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, c
         changed.prefix = rule.to.empty() ? rule.from + "." : "";
         if (rule.to.empty()) changed.ignore.clear();  // what has no prefix is left out anyway
         changed.rename = rule.to.empty() ? std::vector<Rename>{} : std::vector{rule};
-        try_with(changed, also + (rule.to.empty() ? ".prefix = " + quoted(changed.prefix)
-                                                  : ".rename = {{" + quoted(rule.from) + ", " + quoted(rule.to) + "}}"));
+        try_with(changed,
+                 also + (rule.to.empty() ? ".prefix = " + quoted(changed.prefix)
+                                         : ".rename = {{" + quoted(rule.from) + ", " + quoted(rule.to) + "}}"));
         changed.ignore = options.ignore;
       }
     }
@@ -108,21 +109,25 @@ inline std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, c
     try_more(&LoadWeightsOptions::ignore, ".ignore", plan.unused());
   }
   const auto any = [&](auto&& holds) { return std::any_of(file.tensors().begin(), file.tensors().end(), holds); };
-  const auto ends = [](const TensorInfo& tensor, std::string_view end) { return split_name(tensor.name).second == end; };
+  const auto ends = [](const TensorInfo& tensor, std::string_view end) {
+    return split_name(tensor.name).second == end;
+  };
   if (any([&](const TensorInfo& t) {
         return ends(t, "weight_orig") || t.name.ends_with("parametrizations.weight.original");
       }))
-    hint += "\n  Its weights are kept as spectral_norm or another parametrization has them. In Python, for each such layer "
-            "before the network is saved: torch.nn.utils.remove_spectral_norm(layer) where the names are weight_orig, else "
-            "torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")";
+    hint +=
+        "\n  Its weights are kept as spectral_norm or another parametrization has them. In Python, for each such layer "
+        "before the network is saved: torch.nn.utils.remove_spectral_norm(layer) where the names are weight_orig, else "
+        "torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")";
   else if (any([](const TensorInfo& t) { return weight_half(t.name).has_value(); }) && hint.empty())
-    hint += "\n  Some of its weights are kept as weight_norm has them: weight_g and weight_v become weight where both are "
-            "there and fit";
+    hint +=
+        "\n  Some of its weights are kept as weight_norm has them: weight_g and weight_v become weight where both are "
+        "there and fit";
   return hint;
 }
 
 STRATA_INLINE std::vector<AnyTensor> read_weights(const WeightsFile& file, const LoadWeightsOptions& options,
-                                           const NamedTensors& named, std::vector<std::string>& notes) {
+                                                  const NamedTensors& named, std::vector<std::string>& notes) {
   file.verify_checksums();
   const std::vector<NamedTensor> wanted = named(options.names);
   const auto take = [&](const WeightsPlan& plan) {
@@ -147,7 +152,6 @@ STRATA_INLINE std::vector<AnyTensor> read_weights(const WeightsFile& file, const
   plan.mismatch().throw_if_any(file.path(), "the network", load_hint(file, plan, options, named));
   return {};  // not reached: it throws
 }
-
 
 STRATA_INLINE void copy_into(AnyTensor& to, const AnyTensor& from) {
   std::visit([&]<class T>(Tensor<T>& target) { copy_numbers(target, std::get<Tensor<T>>(from)); }, to);
