@@ -44,6 +44,10 @@ macro(strata_add_cuda folder)
       else()  # a CMake that does not know that nvcc can
         target_compile_options(strata_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
       endif()
+      # The instruction set is part of the names in the program, so nvcc's host code takes the one in the C++ flags.
+      if(NOT "${CMAKE_CUDA_FLAGS}" MATCHES "-march=" AND "${CMAKE_CXX_FLAGS}" MATCHES "-march=([^ ]+)")
+        target_compile_options(strata_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=${CMAKE_MATCH_1}>)
+      endif()
       target_link_libraries(strata_cuda INTERFACE strata::strata CUDA::cudart_static ${CMAKE_DL_LIBS})
       message(STATUS "Strata: CUDA ${CMAKE_CUDA_COMPILER_VERSION} at ${CMAKE_CUDA_COMPILER}, for ${CMAKE_CUDA_ARCHITECTURES}; the target strata::cuda")
     elseif(_strata_cuda STREQUAL "ON")

@@ -3,8 +3,30 @@
 #
 #     strata_find_dependencies(message threads stb)     # message is empty when all are there
 #
-# Sets STRATA_STB_INCLUDE_DIR and STRATA_PROTOZERO_INCLUDE_DIR (cache): the folders that hold stb_image.h and protozero/.
+# Sets STRATA_STB_INCLUDE_DIR, STRATA_PROTOZERO_INCLUDE_DIR, STRATA_EIGEN_INCLUDE_DIR and STRATA_OPENCV_INCLUDE_DIR (cache): the
+# folders that hold stb_image.h, protozero/, Eigen/ and opencv2/.
 include_guard()
+
+# Makes strata::eigen or strata::opencv, whose headers were found.
+macro(strata_add_interop library kind)
+  if(NOT TARGET strata::${library})
+    if("${kind}" STREQUAL "imported")
+      add_library(strata::${library} INTERFACE IMPORTED)
+      set(_strata_target strata::${library})
+    else()
+      add_library(strata_${library} INTERFACE)
+      add_library(strata::${library} ALIAS strata_${library})
+      set(_strata_target strata_${library})
+    endif()
+    target_link_libraries(${_strata_target} INTERFACE strata::strata)
+    if("${library}" STREQUAL "eigen")
+      target_include_directories(${_strata_target} SYSTEM INTERFACE $<BUILD_INTERFACE:${STRATA_EIGEN_INCLUDE_DIR}>)
+    else()
+      target_include_directories(${_strata_target} SYSTEM INTERFACE $<BUILD_INTERFACE:${STRATA_OPENCV_INCLUDE_DIR}>)
+      target_link_libraries(${_strata_target} INTERFACE ${STRATA_OPENCV_CORE_LIBRARY})
+    endif()
+  endif()
+endmacro()
 
 macro(strata_find_dependencies out_message)
   set(_strata_missing "")
@@ -23,6 +45,29 @@ macro(strata_find_dependencies out_message)
       mark_as_advanced(STRATA_PROTOZERO_INCLUDE_DIR)
       _strata_require(STRATA_PROTOZERO_INCLUDE_DIR "protozero, for ONNX files (or set STRATA_PROTOZERO_INCLUDE_DIR)"
                       libprotozero-dev)
+    elseif(_strata_need STREQUAL "mpi")
+      if(NOT CMAKE_CROSSCOMPILING)
+        set(MPI_CXX_SKIP_MPICXX ON)
+        find_package(MPI QUIET COMPONENTS CXX)
+      endif()
+      _strata_require(MPI_CXX_FOUND "MPI, for several ranks (Open MPI; or libmpich-dev mpich)" "libopenmpi-dev openmpi-bin")
+    elseif(_strata_need STREQUAL "eigen")
+      find_path(STRATA_EIGEN_INCLUDE_DIR Eigen/Core PATH_SUFFIXES eigen3 DOC "The folder that holds Eigen/Core")
+      mark_as_advanced(STRATA_EIGEN_INCLUDE_DIR)
+      _strata_require(STRATA_EIGEN_INCLUDE_DIR "Eigen, for strata/interop/eigen.hpp (or set STRATA_EIGEN_INCLUDE_DIR)"
+                      libeigen3-dev)
+    elseif(_strata_need STREQUAL "opencv")
+      find_path(STRATA_OPENCV_INCLUDE_DIR opencv2/core.hpp PATH_SUFFIXES opencv4 DOC "The folder that holds opencv2/core.hpp")
+      find_library(STRATA_OPENCV_CORE_LIBRARY opencv_core DOC "OpenCV's library core")
+      find_library(STRATA_OPENCV_IMGCODECS_LIBRARY opencv_imgcodecs DOC "OpenCV's library imgcodecs, for an example and a test")
+      mark_as_advanced(STRATA_OPENCV_INCLUDE_DIR STRATA_OPENCV_CORE_LIBRARY STRATA_OPENCV_IMGCODECS_LIBRARY)
+      if(STRATA_OPENCV_INCLUDE_DIR AND STRATA_OPENCV_CORE_LIBRARY)
+        set(_strata_opencv TRUE)
+      else()
+        set(_strata_opencv FALSE)
+      endif()
+      _strata_require(_strata_opencv "OpenCV, for strata/interop/opencv.hpp (or set STRATA_OPENCV_INCLUDE_DIR and STRATA_OPENCV_CORE_LIBRARY)"
+                      libopencv-core-dev)
     elseif(_strata_need STREQUAL "doctest")
       find_package(doctest CONFIG QUIET)
       _strata_require(doctest_FOUND "doctest, for the tests" doctest-dev)

@@ -8,6 +8,8 @@
 // The truth is in latest.safetensors alone, which is written whole or not at all, and says also which validation was
 // the best and what the last line of the log is. The other files are written after it and follow from it: where a run
 // was stopped in between, by whatever, they are put right when it is resumed.
+//
+// Where several ranks train, rank 0 alone reads and writes; the others hear from it what was read.
 #pragma once
 
 #include <algorithm>
@@ -26,6 +28,7 @@
 #include "console.hpp"
 #include "curve.hpp"
 #include "recipe.hpp"
+#include "strata/distributed/state.hpp"
 #include "strata/strata.hpp"
 
 namespace training {
@@ -37,41 +40,29 @@ class RunFolder {
   /// Makes the folder if need be, and locks it. `columns` is the first line of the log: it begins with what a run
   /// counts, "epoch" or "step", and loss and psnr are its third and fourth. `resume` is empty for a new run, "" for one
   /// that goes on from the latest checkpoint, or names one; settle(info, file) then hears what that says before
-  /// anything else is done. Throws FileError, and ValueError for a new run where there is one already.
+  /// anything else is done, on all ranks of `world`. Throws FileError, and ValueError for a new run where there is one
+  /// already.
   template <class Settle>
-  RunFolder(fs::path path, std::string columns, const std::optional<std::string>& resume, Settle&& settle)
-      : path_(std::move(path)),
+  RunFolder(fs::path path, std::string columns, const std::optional<std::string>& resume, Settle&& settle,
+            st::World world = {})
+      : world_(std::move(world)),
+        path_(std::move(path)),
         columns_(std::move(columns)),
-        unit_(columns_.substr(0, columns_.find(','))),
-        lock_(made(path_)) {
-    if (!lock_.held())
-      std::printf("note: there are no locks in %s: see to it that no other run works there\n", path_.c_str());
-    const fs::path previous = st::previous_path(latest());
-    if (!resume) {
-      for (const fs::path& file : {latest(), previous})
-        if (is_there(file))
-          throw st::ValueError(st::concat(file.string(),
-                                          " is there already: go on from it with --resume, or choose "
-                                          "another --checkpoint-dir"));
-      return;
-    }
-    if (!resume->empty())
-      from_ = *resume;
-    else if (is_there(latest()))
-      from_ = latest();
-    else if (is_there(previous))
-      from_ = previous;
-    else
-      std::printf("note: there is no checkpoint in %s yet: the run starts at its beginning\n", path_.c_str());
-    if (from_.empty()) return;
-    start_ = st::read_checkpoint_info(from_);
+        unit_(columns_.substr(0, columns_.find(','))) {
+    if (world_.is_first()) open(resume);
+    std::string from = from_.string();
+    st::broadcast(world_, from, start_);
+    from_ = from;
+    if (!start_) return;
     settle(*start_, from_);
     std::error_code unknown;
-    if (is_there(latest()) && !fs::equivalent(path_, from_.has_parent_path() ? from_.parent_path() : ".", unknown))
+    if (world_.is_first() && is_there(latest()) &&
+        !fs::equivalent(path_, from_.has_parent_path() ? from_.parent_path() : ".", unknown))
       throw st::ValueError(st::concat(latest().string(), " is of another run, and going on from ", from_.string(),
                                       " would write over it; choose another --checkpoint-dir"));
   }
 
+  const st::World& world() const { return world_; }
   fs::path latest() const { return path_ / "latest.safetensors"; }
   fs::path best() const { return path_ / "best.safetensors"; }
   fs::path curve() const { return path_ / "curve.svg"; }
@@ -86,13 +77,9 @@ class RunFolder {
   /// Loads that checkpoint, and the log of its run up to there.
   template <class Net, class... Objects>
   st::CheckpointInfo load(Net& net, Objects&... objects) {
-    st::CheckpointInfo at = st::load_checkpoint(from_, net, objects...);
-    if (const std::string name = st::first_not_finite(net, objects...); !name.empty())
-      throw st::FileError(st::concat(from_.string(), ": its ", name,
-                                     " is not finite, so the run had diverged: go on from another checkpoint"));
-    rows_ = read_log(from_.parent_path() / "log.csv", count(at));
-    if (const auto last = at.extra.find("log"); last != at.extra.end() && number_of(last->second) > last_number())
-      rows_.push_back(last->second);
+    st::CheckpointInfo at;
+    if (world_.is_first()) at = load_on_first(net, objects...);
+    st::broadcast(world_, at, net, objects...);
     return at;
   }
 
@@ -100,6 +87,7 @@ class RunFolder {
   /// from the state that was loaded; and writes the log. `measured_by` says how validations are made.
   template <class Write>
   void begin(st::CheckpointInfo& at, const std::string& measured_by, Write&& write) {
+    if (!world_.is_first()) return;
     const std::string before = std::exchange(at.extra["validation"], measured_by);
     if (at.best && before != measured_by) {
       forget_best(at, st::concat("validations of now (", measured_by, ") are not comparable with those before (",
@@ -134,20 +122,25 @@ class RunFolder {
     at.extra["log"] = row;
   }
   void write_log() const {
+    if (!world_.is_first()) return;
     std::string text = columns_ + "\n";
-    curve::Panel loss{st::concat("training loss, by ", unit_), {}, true}, psnr{"validation PSNR (dB)", {}};
+    curve::Panel loss{.title = "training loss", .logarithmic = true, .unit = unit_};
+    curve::Panel psnr{.title = "validation PSNR (dB)", .unit = unit_};
     for (const std::string& row : rows_) {
       text += row + "\n";
+      loss.at.push_back(double(number_of(row)));
+      psnr.at.push_back(double(number_of(row)));
       loss.values.push_back(field(row, 2));
       psnr.values.push_back(field(row, 3));
     }
     st::write_file(path_ / "log.csv", text);
-    curve::write_svg(curve(), {loss, psnr});
+    curve::write_curves(curve(), {loss, psnr});
   }
 
   /// Writes latest(). Throws NumericError, and leaves the file that is there, when the run has diverged.
   template <class Net, class... Objects>
   void save(const st::CheckpointInfo& at, const Net& net, const Objects&... objects) const {
+    if (!world_.is_first()) return;
     if (const std::string name = st::first_not_finite(net, objects...); !name.empty())
       throw st::NumericError(st::concat(name, " is not finite after ", at.step, " steps: ", diverged()));
     st::save_checkpoint(latest(), at, net, objects...);
@@ -170,6 +163,42 @@ class RunFolder {
   }
 
  private:
+  void open(const std::optional<std::string>& resume) {
+    lock_.emplace(made(path_));
+    if (!lock_->held())
+      std::printf("note: there are no locks in %s: see to it that no other run works there\n", path_.c_str());
+    const fs::path previous = st::previous_path(latest());
+    if (!resume) {
+      for (const fs::path& file : {latest(), previous})
+        if (is_there(file))
+          throw st::ValueError(st::concat(file.string(),
+                                          " is there already: go on from it with --resume, or choose "
+                                          "another --checkpoint-dir"));
+      return;
+    }
+    if (!resume->empty())
+      from_ = *resume;
+    else if (is_there(latest()))
+      from_ = latest();
+    else if (is_there(previous))
+      from_ = previous;
+    else
+      std::printf("note: there is no checkpoint in %s yet: the run starts at its beginning\n", path_.c_str());
+    if (!from_.empty()) start_ = st::read_checkpoint_info(from_);
+  }
+
+  template <class Net, class... Objects>
+  st::CheckpointInfo load_on_first(Net& net, Objects&... objects) {
+    st::CheckpointInfo at = st::load_checkpoint(from_, net, objects...);
+    if (const std::string name = st::first_not_finite(net, objects...); !name.empty())
+      throw st::FileError(st::concat(from_.string(), ": its ", name,
+                                     " is not finite, so the run had diverged: go on from another checkpoint"));
+    rows_ = read_log(from_.parent_path() / "log.csv", count(at));
+    if (const auto last = at.extra.find("log"); last != at.extra.end() && number_of(last->second) > last_number())
+      rows_.push_back(last->second);
+    return at;
+  }
+
   static bool is_there(const fs::path& path) {
     std::error_code failure;
     const fs::file_type type = fs::status(path, failure).type();
@@ -236,9 +265,10 @@ class RunFolder {
   }
 
   console::Interrupt interrupt_;  // before the lock
+  st::World world_;
   fs::path path_;
   std::string columns_, unit_;
-  st::FolderLock lock_;
+  std::optional<st::FolderLock> lock_;  // rank 0's
   fs::path from_;
   std::optional<st::CheckpointInfo> start_;
   std::vector<std::string> rows_;

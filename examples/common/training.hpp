@@ -4,7 +4,7 @@
 //     training::Options options;                     // from the command line: training::add_options(app, options)
 //     training::Recipe recipe = training::recipe_of(options);
 //     recipe.add("channels", channels, training::Change::refused);                  // the program's own options
-//     training::RunFolder folder = training::open(options, recipe, app);            // from here on the options are
+//     training::RunFolder folder = training::open(options, recipe, app, world);     // from here on the options are
 //     settled return training::run(options, recipe, folder, net, patches, loss, images, [&](const auto& net) { return
 //     score; });
 #pragma once
@@ -17,9 +17,11 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "console.hpp"
 #include "outputs.hpp"
+#include "ranks.hpp"
 #include "recipe.hpp"
 #include "run_folder.hpp"
 #include "strata/strata.hpp"
@@ -32,6 +34,17 @@ struct Score {
   double baseline = 0;        ///< PSNR of what the network is to beat: the noisy input, or bicubic interpolation
 };
 
+/// The means, added in the order of the images.
+inline Score mean(const std::vector<Score>& scores) {
+  st::AverageMeter psnr, ssim, baseline;
+  for (const Score& score : scores) {
+    psnr.add(score.psnr);
+    ssim.add(score.ssim);
+    baseline.add(score.baseline);
+  }
+  return {psnr.mean(), ssim.mean(), baseline.mean()};
+}
+
 struct Options {
   std::string train_dir = "dead-leaves", valid_dir = "dead-leaves";
   std::int64_t steps = 20000, report_interval = 500, save_interval = 100, batch_size = 16, patch_size = 64, images = 800;
@@ -42,6 +55,7 @@ struct Options {
   fs::path checkpoint_dir = "out";
   bool resume = false;
   std::string device = "cpu";
+  ranks::Options ranks;
 };
 
 inline void add_options(CLI::App& app, Options& options) {
@@ -64,6 +78,7 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints and log");
   app.add_flag("--resume", options.resume, "go on from latest.safetensors of --checkpoint-dir");
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
+  ranks::add_options(app, options.ranks);
 }
 
 /// The options that every program has, for it to add its own.
@@ -79,27 +94,31 @@ inline Recipe recipe_of(Options& options) {
   recipe.add("lr", options.lr);
   recipe.add("clip", options.clip);
   recipe.add("seed", options.seed);
+  recipe.add("shards", options.ranks.shards);
   recipe.add("device", options.device, Change::of_machine);
   return recipe;
 }
 
 /// Opens the run's folder and, where it goes on, gives the options the values of the run.
-inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& app) {
+inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& app, const st::World& world = {}) {
   outputs::check_run_folder(options.checkpoint_dir, {options.train_dir, options.valid_dir});
-  return RunFolder(options.checkpoint_dir, "step,lr,loss,psnr,ssim,baseline_psnr,seconds",
-                   options.resume ? std::optional<std::string>("") : std::nullopt,
-                   [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
+  return RunFolder(
+      options.checkpoint_dir, "step,lr,loss,psnr,ssim,baseline_psnr,seconds",
+      options.resume ? std::optional<std::string>("") : std::nullopt,
+      [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); }, world);
 }
 
 /// Trains, on the device where the network is, until options.steps are done, the run is asked to stop, or the minutes
 /// are over, and returns the program's exit status. `data` gives (input, target) for any index; loss(prediction,
-/// target) is a scalar expression; evaluate(const net&) a Score over `valid_images` images. Leaves in the folder:
+/// target) is a scalar expression; evaluate(const net&) a Score over `valid_images` images, the same on all ranks. Leaves in the folder:
 /// latest.safetensors to go on from, best.safetensors with the averaged weights that validated best (and nothing else),
 /// log.csv, curve.svg.
 template <class Net, class Data, class Loss, class Evaluate>
 int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data,
         const Loss& loss_of, std::size_t valid_images, const Evaluate& evaluate) {
   const st::Device device = st::device_of(net);
+  const st::World& world = folder.world();
+  world.check_shards(options.ranks.shards);
   const console::Interrupt& interrupt = folder.interrupt();
   st::Adam adam(net, {.lr = options.lr});
   st::CosineAnnealingLR scheduler(adam, {.t_max = options.steps});
@@ -129,15 +148,22 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
     folder.save(at, net, adam, scheduler, ema);
   };
   const auto save_best = [&] {
+    if (!world.is_first()) return;
     const auto swapped = ema.swap();
     st::save_weights(folder.best(), net,
                      {{"recipe", recipe.str()}, {"best", at.extra.at("best")}, {"step", st::concat(at.step)}});
   };
-  const auto stop = [&] { return interrupt.requested() || (options.minutes > 0 && total.seconds() > 60 * options.minutes); };
+  ranks::Stop stopping(world);
+  const auto stop = [&] {
+    stopping.ask(interrupt.requested(), options.minutes > 0 && total.seconds() > 60 * options.minutes);
+    return stopping.interrupted() || stopping.late();
+  };
   folder.begin(at, st::concat(recipe.str(/*measures_alone=*/true), " images=", valid_images), save_best);
 
   const st::DataLoader loader(data, {.batch_size = options.batch_size, .shuffle = true,
-                                     .num_workers = options.num_workers, .drop_last = true, .seed = options.seed});
+                                     .num_workers = options.num_workers, .drop_last = true, .seed = options.seed,
+                                     .shards = options.ranks.shards, .world = world});
+  st::DataParallel parallel(net, world);
   const auto report = [&] {
     const Score score = [&] {
       const auto swapped = ema.swap();
@@ -163,12 +189,13 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
     console::Progress progress(st::concat("steps ", at.step, " to ", options.steps), loader.size());
     const console::Stopwatch watch;
     const std::int64_t first = at.batch;
-    for (const auto& [input, target] : loader.epoch(at.epoch, first)) {
-      st::Train pass({.seed = options.seed, .step = at.step});
-      const auto loss = loss_of(net(pass, input.to(device)), target.to(device));
+    for (const auto& batch : loader.epoch(at.epoch, first)) {
       adam.zero_grad();
       try {
-        pass.backward(loss);
+        loss_sum += parallel.step(batch, {.seed = options.seed, .step = at.step},
+                                  [&](auto& pass, const auto& input, const auto& target) {
+                                    return loss_of(net(pass, input.to(device)), target.to(device));
+                                  });
       } catch (const st::NumericError& error) {
         throw st::NumericError(st::concat(error.what(), " (step ", at.step + 1, "): ", folder.diverged()));
       }
@@ -176,10 +203,11 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
       adam.step();
       scheduler.step();
       ema.update();
-      loss_sum += double(loss.item());
       ++losses;
       ++at.step;
       ++at.batch;
+      if (options.ranks.check_ranks > 0 && at.step % options.ranks.check_ranks == 0)
+        st::check_equal(world, st::concat("after step ", at.step), net, adam, ema);
       progress.update(at.batch, st::concat("loss ", loss_sum / losses, "  ", watch.seconds() / double(at.batch - first),
                                            " s/step  data ", loader.wait_seconds(), " s"));
       if (at.step % options.report_interval == 0 || at.step == options.steps) {
@@ -201,7 +229,7 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
     std::printf("stopped after %lld steps; go on with --resume\n", static_cast<long long>(at.step));
   else
     std::printf("%s; curve: %s\n", folder.conclusion(at).c_str(), folder.curve().c_str());
-  return interrupt.requested() ? interrupt.exit_status() : 0;
+  return stopping.interrupted() || interrupt.requested() ? interrupt.exit_status() : 0;
 }
 
 }  // namespace training

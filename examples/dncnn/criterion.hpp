@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <vector>
 
 #include "strata/strata.hpp"
 
@@ -16,19 +17,27 @@ struct Score {
   std::size_t images = 0;
 };
 
-/// Denoises every image of `data`, or those until stop() says so. The network is not changed. PSNR without rounding,
-/// over all pixels.
+/// Denoises every image of `data`, shared among the ranks of `world`. The network is not changed. PSNR without rounding,
+/// over all pixels. Once stop() says so the rest is left out, and the score means nothing.
 template <class Net, int Channels>
-Score evaluate(const Net& net, const st::NoisyImages<Channels>& data, const std::function<bool()>& stop = {}) {
+Score evaluate(const Net& net, const st::NoisyImages<Channels>& data, const std::function<bool()>& stop = {},
+               const st::World& world = {}) {
   const st::Device device = st::device_of(net);
-  st::AverageMeter psnr, ssim, noisy;
-  for (std::size_t i = 0; i < data.size() && !(stop && stop()); ++i) {
+  struct OfImage {
+    double psnr = 0, ssim = 0, noisy = 0;
+  };
+  const std::vector<OfImage> images = world.each(data.size(), [&](std::size_t i) {
+    if (stop && stop()) return OfImage{};
     const auto [input, target] = data.get(i);
     st::Infer pass;
     const st::Image<Channels> output = net(pass, input.to(device)).value().to(st::Device::cpu());
-    psnr.add(st::psnr(output, target));
-    ssim.add(st::ssim(output, target));
-    noisy.add(st::psnr(input, target));
+    return OfImage{st::psnr(output, target), st::ssim(output, target), st::psnr(input, target)};
+  });
+  st::AverageMeter psnr, ssim, noisy;
+  for (const OfImage& image : images) {
+    psnr.add(image.psnr);
+    ssim.add(image.ssim);
+    noisy.add(image.noisy);
   }
   return {psnr.mean(), ssim.mean(), noisy.mean(), data.size()};
 }

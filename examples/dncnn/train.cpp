@@ -3,6 +3,7 @@
 //     dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --checkpoint-dir out --epochs 10
 //     dncnn_train --train-dir Train400 --valid-dir Set12 --sigma 25 --depth 17 --epochs 50 --checkpoint-dir out
 //     dncnn_train --checkpoint-dir out --resume           # goes on from out/latest.safetensors, bit for bit
+//     mpirun -n 4 dncnn_train ... --shards 8              # several processes; the shards decide the bits, not their number
 //     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales
 //     the loss
 #include <CLI/CLI.hpp>
@@ -18,6 +19,7 @@
 #include "../common/console.hpp"
 #include "../common/device.hpp"
 #include "../common/picture.hpp"
+#include "../common/ranks.hpp"
 #include "../common/recipe.hpp"
 #include "../common/outputs.hpp"
 #include "../common/run_folder.hpp"
@@ -45,6 +47,7 @@ struct Options {
   double minutes = 0;
   fs::path checkpoint_dir = "dncnn_out";
   std::optional<std::string> resume;
+  ranks::Options ranks;
 
   double lr() const { return init_lr.value_or(optimizer == "sgd" ? 0.1 : 1e-3); }
   training::Recipe recipe() {
@@ -73,6 +76,7 @@ struct Options {
         "precision", Change::counts, [this] { return ::device::name_of(precision); },
         [this](const std::string& text) { return ::device::find_precision(text, precision); });
     recipe.add("seed", seed);
+    recipe.add("shards", ranks.shards);
     recipe.add("device", device, Change::of_machine);
     return recipe;
   }
@@ -82,6 +86,7 @@ template <class Net, class Optimizer>
 int train(const Options& options, const training::Recipe& recipe, training::RunFolder& folder, Net& net,
           Optimizer& optimizer) {
   const st::Device device = st::device_of(net);
+  const st::World& world = folder.world();
   const console::Interrupt& interrupt = folder.interrupt();
   st::GradScaler scaler({.enabled = options.precision == st::Precision::fp16});
   st::MultiStepLR scheduler(optimizer, {.milestones = options.milestones, .gamma = options.gamma});
@@ -92,7 +97,10 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
                                         .shuffle = true,
                                         .num_workers = options.num_workers,
                                         .drop_last = true,
-                                        .seed = options.seed});
+                                        .seed = options.seed,
+                                        .shards = options.ranks.shards,
+                                        .world = world});
+  st::DataParallel parallel(net, world);
 
   st::CheckpointInfo at;                    // where the run stands
   double loss_sum = 0, seconds_before = 0;  // of this epoch; of earlier runs
@@ -110,24 +118,32 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
 
   const console::Stopwatch total;
   const auto out_of_time = [&] { return options.minutes > 0 && total.seconds() > 60 * options.minutes; };
+  ranks::Stop stop(world);
+  const auto ask = [&] { stop.ask(interrupt.requested(), out_of_time()); };
   const auto save = [&] {
     at.set_number("loss_sum", loss_sum);
     at.set_number("seconds", seconds_before + total.seconds());
     folder.save(at, net, optimizer, scheduler, scaler);
   };
-  const auto save_best = [&] { st::save_checkpoint(folder.best(), at, net, optimizer, scheduler, scaler); };
+  const auto save_best = [&] {
+    if (world.is_first()) st::save_checkpoint(folder.best(), at, net, optimizer, scheduler, scaler);
+  };
   folder.begin(at, st::concat(recipe.str(/*measures_alone=*/true), " images=", valid.size()), save_best);
 
-  while (at.epoch < options.epochs && !out_of_time() && !interrupt.requested()) {
+  for (ask(); at.epoch < options.epochs && !stop.late() && !stop.interrupted(); ask()) {
     console::Progress progress(st::concat("epoch ", at.epoch + 1, "/", options.epochs), loader.size());
     const console::Stopwatch watch;
     const std::int64_t first_batch = at.batch;
-    for (const auto& [noisy, clean] : loader.epoch(at.epoch, first_batch)) {
-      st::Train pass({.seed = options.seed, .step = at.step, .precision = options.precision});
-      const auto loss = dncnn::loss(options.loss, net(pass, noisy.to(device)), clean.to(device));
+    for (const auto& batch : loader.epoch(at.epoch, first_batch)) {
       optimizer.zero_grad();
+      double loss = 0;
       try {
-        pass.backward(scaler.scale(loss));
+        loss = parallel.step(
+            batch, {.seed = options.seed, .step = at.step, .precision = options.precision},
+            [&](auto& pass, const auto& noisy, const auto& clean) {
+              return dncnn::loss(options.loss, net(pass, noisy.to(device)), clean.to(device));
+            },
+            [&](auto& pass, const auto& of_shard) { pass.backward(scaler.scale(of_shard)); });
       } catch (const st::NumericError& error) {
         const std::string name = st::first_not_finite(net, optimizer);
         throw st::NumericError(st::concat(error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1,
@@ -138,9 +154,11 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
       if (options.clip > 0 && scaler.unscale_(optimizer)) st::clip_grad_norm_(net, options.clip);
       scaler.step(optimizer);  // not where fp16 overflowed
       scaler.update();
-      loss_sum += double(loss.item());
+      loss_sum += loss;
       ++at.step;
       ++at.batch;
+      if (options.ranks.check_ranks > 0 && at.step % options.ranks.check_ranks == 0)
+        st::check_equal(world, st::concat("after step ", at.step), net, optimizer);
 
       const double seconds = watch.seconds(), per_step = seconds / double(at.batch - first_batch);
       char text[160];
@@ -148,23 +166,25 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
                     double(options.batch_size) / per_step, loader.wait_seconds(),
                     console::clock_text(per_step * double(loader.size() - at.batch)).c_str());
       progress.update(at.batch, text);
-      if (interrupt.requested()) break;
+      ask();
+      if (stop.interrupted()) break;
       if (options.save_interval > 0 && at.step % options.save_interval == 0) save();
-      if (out_of_time()) break;
+      if (stop.late()) break;
     }
     progress.finish();
-    if (interrupt.requested()) break;
+    if (stop.interrupted()) break;
 
     if (const std::string name = st::first_not_finite(net, optimizer); !name.empty())
       throw st::NumericError(st::concat(name, " is not finite after epoch ", at.epoch + 1, ": ", folder.diverged()));
     dncnn::Score score;
     try {
-      score = dncnn::evaluate(net, valid, [&] { return interrupt.requested(); });
+      score = dncnn::evaluate(net, valid, [&] { return interrupt.requested(); }, world);
     } catch (...) {
       save();  // the epoch's work is not lost: a resumed run validates first
       throw;
     }
-    if (interrupt.requested()) break;
+    ask();
+    if (stop.interrupted()) break;
     const double lr = optimizer.lr(), mean_loss = loss_sum / double(at.batch);
     scheduler.step();
     ++at.epoch;
@@ -182,7 +202,7 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
                 is_best ? "  best" : "");
     std::fflush(stdout);
   }
-  if (interrupt.requested()) {
+  if (stop.interrupted()) {
     save();
     std::printf("stopped after epoch %lld, step %lld; go on with: dncnn_train --checkpoint-dir %s --resume\n",
                 static_cast<long long>(at.epoch), static_cast<long long>(at.batch), folder.path().c_str());
@@ -190,13 +210,14 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
     std::printf("%s; curve: %s\n", folder.conclusion(at).c_str(), folder.curve().c_str());
   }
   std::fflush(stdout);
+  if (!world.is_first()) return stop.interrupted() ? interrupt.exit_status() : 0;
   try {
     picture::before_after(folder.path() / "before_after.png", net, valid, 0);  // last: all that matters is saved
   } catch (const st::Error& error) {
-    if (!interrupt.requested()) throw;
+    if (!stop.interrupted()) throw;
     std::fprintf(stderr, "dncnn_train: %s\n", error.what());
   }
-  return interrupt.requested() ? interrupt.exit_status() : 0;
+  return stop.interrupted() || interrupt.requested() ? interrupt.exit_status() : 0;
 }
 
 template <int Width, int Depth>
@@ -217,12 +238,16 @@ int run(const Options& options, const training::Recipe& recipe, training::RunFol
   return train(options, recipe, folder, net, adam);
 }
 
-int run(Options& options, const CLI::App& app, st::Device device) {
+int run(Options& options, const CLI::App& app, st::Device device, const st::World& world) {
   training::Recipe recipe = options.recipe();
   outputs::check_run_folder(options.checkpoint_dir, {options.train_dir, options.valid_dir});
   training::RunFolder folder(
       options.checkpoint_dir, "epoch,lr,loss,psnr,ssim,seconds", options.resume,
-      [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); });
+      [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); }, world);
+  world.check_shards(options.ranks.shards);
+  if (options.precision == st::Precision::fp16 && options.ranks.shards > 1)
+    throw st::ValueError("--precision fp16 scales the loss by what the step before found, which shards cannot share: use bf16 "
+                         "or tf32, or --shards 1");
   if (options.depth == 8)
     return options.width == 32 ? run<32, 8>(options, recipe, folder, device)
                                : run<64, 8>(options, recipe, folder, device);
@@ -264,13 +289,11 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   device::add_precision(app, options.precision);
+  ranks::add_options(app, options.ranks);
   CLI11_PARSE(app, argc, argv);
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";
-  try {
-    if (options.threads > 0) st::set_num_threads(options.threads);
-    return device::with("dncnn_train", options.device, [&](st::Device device) { return run(options, app, device); });
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "dncnn_train: %s\n", error.what());
-    return 1;
-  }
+  return ranks::with("dncnn_train", options.ranks, options.threads, [&](const st::World& world) {
+    return device::with("dncnn_train", options.device,
+                        [&](st::Device device) { return run(options, app, device, world); });
+  });
 }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "../common/training.hpp"
 #include "datasets.hpp"
@@ -28,20 +29,20 @@ st::Image<Channels> denoise(const Net& net, const st::Image<Channels>& noisy, fl
   return out.h() == h && out.w() == w ? out : st::crop(out, 0, 0, h, w);
 }
 
-/// Means over the set of run(noisy image) against the clean ones; `each(index, psnr, ssim)` hears of every image.
+/// Means over the set of run(noisy image) against the clean ones, shared among the ranks of `world`; `each(index, psnr, ssim)`
+/// hears of every image.
 template <int Channels, class Run>
 training::Score evaluate(const Run& run, const st::NoisyImages<Channels>& data, const st::MetricOptions& protocol = {},
-                         const std::function<void(std::size_t, double, double)>& each = {}) {
-  st::AverageMeter psnr, ssim, noisy;
-  for (std::size_t i = 0; i < data.size(); ++i) {
+                         const std::function<void(std::size_t, double, double)>& each = {}, const st::World& world = {}) {
+  const std::vector<training::Score> images = world.each(data.size(), [&](std::size_t i) {
     const auto [input, target] = data.get(i);
     const st::Image<Channels> output = run(input);
-    psnr.add(st::psnr(output, target, protocol));
-    ssim.add(st::ssim(output, target, protocol));
-    noisy.add(st::psnr(input, target, protocol));
-    if (each) each(i, psnr.last(), ssim.last());
-  }
-  return {psnr.mean(), ssim.mean(), noisy.mean()};
+    const training::Score score{st::psnr(output, target, protocol), st::ssim(output, target, protocol),
+                                st::psnr(input, target, protocol)};
+    if (each && world.size() == 1) each(i, score.psnr, score.ssim);
+    return score;
+  });
+  return training::mean(images);
 }
 
 }  // namespace ffdnet

@@ -3,6 +3,7 @@
 //     ffdnet_train --channels 1 --steps 20000 --checkpoint-dir grey          # dead leaves, no data needed
 //     ffdnet_train --channels 3 --train-dir photos --valid-dir others --checkpoint-dir colour
 //     ffdnet_train --checkpoint-dir grey --resume                            # goes on, bit for bit
+//     mpirun -n 4 ffdnet_train ... --shards 8
 //     ffdnet_train ... --device cuda                                         # where the program was built with
 //     strata::cuda
 #include <CLI/CLI.hpp>
@@ -37,7 +38,8 @@ int train(const training::Options& options, const training::Recipe& recipe, trai
       options, recipe, folder, net, patches,
       [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); }, valid.size(),
       [&](const auto& trained) {
-        return ffdnet::evaluate<Channels>([&](const auto& noisy) { return ffdnet::denoise(trained, noisy, valid_sigma); }, valid);
+        return ffdnet::evaluate<Channels>([&](const auto& noisy) { return ffdnet::denoise(trained, noisy, valid_sigma); }, valid,
+                                          {}, {}, folder.world());
       });
 }
 
@@ -53,21 +55,17 @@ int main(int argc, char** argv) {
   app.add_option("--sigma-max", sigma_max, "largest noise level, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
   app.add_option("--valid-sigma", valid_sigma, "noise level of the validation")->check(CLI::Range(0.0, 255.0));
   CLI11_PARSE(app, argc, argv);
-  try {
-    if (options.threads > 0) st::set_num_threads(options.threads);
+  return ranks::with("ffdnet_train", options.ranks, options.threads, [&](const st::World& world) {
     training::Recipe recipe = training::recipe_of(options);
     recipe.add("channels", channels, training::Change::refused);
     recipe.add("sigma-max", sigma_max);
     recipe.add("valid-sigma", valid_sigma, training::Change::measures);
     return device::with("ffdnet_train", options.device, [&](st::Device device) {
-      training::RunFolder folder = training::open(options, recipe, app);
+      training::RunFolder folder = training::open(options, recipe, app, world);
       if (options.patch_size % 2 != 0)
         throw st::ValueError("--patch-size must be even: the network works at half the size");
       return channels == 1 ? train<1>(options, recipe, folder, device, sigma_max, valid_sigma)
                            : train<3>(options, recipe, folder, device, sigma_max, valid_sigma);
     });
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "ffdnet_train: %s\n", error.what());
-    return 1;
-  }
+  });
 }

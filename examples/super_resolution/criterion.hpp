@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "../common/training.hpp"
 #include "datasets.hpp"
@@ -37,24 +38,25 @@ inline st::MetricOptions protocol(bool colour, std::int64_t factor) {
   return {.rounding = st::Rounding::to_8bit, .border = factor, .channels = colour ? st::ColorSpace::bt601_y : st::ColorSpace::rgb};
 }
 
-/// Means over the set of what run(luma of the small picture) makes, against the large ones; `each(index, psnr, ssim, bicubic)`
-/// hears of every picture.
+/// Means over the set of what run(luma of the small picture) makes, against the large ones, shared among the ranks of `world`;
+/// `each(index, psnr, ssim, bicubic)` hears of every picture.
 template <class Run>
 training::Score evaluate(const Run& run, const TestPairs& data, std::int64_t factor,
-                         const std::function<void(std::size_t, double, double, double)>& each = {}) {
-  st::AverageMeter psnr, ssim, bicubic;
-  for (std::size_t i = 0; i < data.size(); ++i) {
+                         const std::function<void(std::size_t, double, double, double)>& each = {},
+                         const st::World& world = {}) {
+  const std::vector<training::Score> pictures = world.each(data.size(), [&](std::size_t i) {
+    training::Score score;
     data.get(i, [&]<int C>(const st::Sample<C>& sample) {
       const st::MetricOptions options = protocol(C == 3, factor);
       const st::Image<C>& large = sample.target;
       const st::Image<C> output = upscale_picture(run, sample.input);
-      psnr.add(st::psnr(output, large, options));
-      ssim.add(st::ssim(output, large, options));
-      bicubic.add(st::psnr(st::resize_bicubic(sample.input, large.h(), large.w()), large, options));
+      score = {st::psnr(output, large, options), st::ssim(output, large, options),
+               st::psnr(st::resize_bicubic(sample.input, large.h(), large.w()), large, options)};
     });
-    if (each) each(i, psnr.last(), ssim.last(), bicubic.last());
-  }
-  return {psnr.mean(), ssim.mean(), bicubic.mean()};
+    if (each && world.size() == 1) each(i, score.psnr, score.ssim, score.baseline);
+    return score;
+  });
+  return training::mean(pictures);
 }
 
 /// The network, on whatever device, on a whole image.

@@ -2,6 +2,7 @@
 //
 //     super_resolution_train --steps 10000 --patch-size 96 --checkpoint-dir out       # dead leaves, no data needed
 //     super_resolution_train --checkpoint-dir out --resume                            # goes on, bit for bit
+//     mpirun -n 4 super_resolution_train ... --shards 8
 //     super_resolution_train ... --device cuda                  # where the program was built with strata::cuda
 #include <CLI/CLI.hpp>
 
@@ -15,11 +16,11 @@ namespace st = strata;
 
 namespace {
 
-int train(training::Options& options, const CLI::App& app, st::Device device) {
+int train(training::Options& options, const CLI::App& app, st::Device device, const st::World& world) {
   using Net = super_resolution::SuperResolution<>;
   constexpr int factor = super_resolution::factor;
   training::Recipe recipe = training::recipe_of(options);
-  training::RunFolder folder = training::open(options, recipe, app);
+  training::RunFolder folder = training::open(options, recipe, app, world);
   if (options.patch_size % factor != 0)
     throw st::ValueError(st::concat("--patch-size counts pixels of the large image and must be a multiple of ", factor));
   Net net;
@@ -39,7 +40,7 @@ int train(training::Options& options, const CLI::App& app, st::Device device) {
       [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); }, valid.size(),
       [&](const auto& trained) {
         return super_resolution::evaluate([&](const auto& small) { return super_resolution::upscale(trained, small); }, valid,
-                                          factor);
+                                          factor, {}, world);
       });
 }
 
@@ -51,12 +52,8 @@ int main(int argc, char** argv) {
   CLI::App app("Trains a network that doubles an image's size.");
   training::add_options(app, options);
   CLI11_PARSE(app, argc, argv);
-  try {
-    if (options.threads > 0) st::set_num_threads(options.threads);
+  return ranks::with("super_resolution_train", options.ranks, options.threads, [&](const st::World& world) {
     return device::with("super_resolution_train", options.device,
-                        [&](st::Device device) { return train(options, app, device); });
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "super_resolution_train: %s\n", error.what());
-    return 1;
-  }
+                        [&](st::Device device) { return train(options, app, device, world); });
+  });
 }

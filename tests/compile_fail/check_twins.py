@@ -13,6 +13,10 @@ the compiler must tell the user:
     // expect: the number of channels C must be positive
     // expect-context: Image<0
 
+A test that stands on a library which may not be there names a header of it, and is skipped without:
+
+    // needs: Eigen/Core
+
 A mistake in the compiler's flags has no #ifdef; there is a line for each flag that must be refused:
 
     // fail-flags: -ffast-math
@@ -145,8 +149,15 @@ def main():
         return self_test(options.compiler)
     if options.precompile:
         return precompile(options.compiler, options.headers, flags)
+    plain_flags = flags
     if options.headers and "// fail-flags" not in options.source.read_text():  # headers read with one set of flags are for those
         flags = precompiled_flags(options.compiler, options.headers) + flags
+    for name in re.findall(r"^// needs: (.+?)\s*$", options.source.read_text(), re.MULTILINE):
+        program = f"#if !__has_include(<{name}>)\n#error none\n#endif\n"
+        command = [options.compiler, *plain_flags, "-fsyntax-only", "-x", "c++", "-"]
+        if subprocess.run(command, input=program, text=True, stderr=subprocess.DEVNULL).returncode != 0:
+            print(f"SKIPPED: there is no <{name}>")
+            return 77
     wrong = check(options.compiler, options.source, flags)
     if wrong:
         print(f"{options.source}: {wrong}")

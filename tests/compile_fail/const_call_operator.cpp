@@ -1,4 +1,5 @@
 // expect: a const network holds a module whose call operator is not const
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

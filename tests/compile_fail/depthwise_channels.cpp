@@ -1,4 +1,6 @@
 // expect: wants Wants channels, but Previous before it gives Gives
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

@@ -1,4 +1,5 @@
 // expect: an even Kernel cannot keep the image's size: give a padding
+#include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

@@ -1,4 +1,5 @@
 // expect: strata::Sequential<...>: give it at least one module
+#include "strata/nn/relu.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

@@ -1,5 +1,7 @@
 // expect: a module that asks for an image's extents or numbers cannot be exported by itself
 #include "strata/io/onnx_export.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 
 namespace st = strata;
 

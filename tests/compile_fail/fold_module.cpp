@@ -1,6 +1,8 @@
 // expect: this module has members that folding would change, and does not say what becomes of it
 // expect-context: Block
 #include "strata/deploy/fold.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/relu.hpp"
 
 namespace st = strata;
 

@@ -1,6 +1,7 @@
 // expect: visit() does not list every member that holds parameters
 // expect-context: every_member_listed<
 // expect-context: Block
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

@@ -1,6 +1,8 @@
 // expect: an image with the wrong number of channels
 // expect-context: image_fits<
 // expect-context: 3, 1>
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

@@ -1,6 +1,7 @@
 // expect: this module has no channel signature: add 'using io = strata::maps<In, Out>;'
 // expect-context: check_module
 // expect-context: Scale
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

@@ -1,6 +1,7 @@
 // expect: this module does not list its members: add 'static constexpr void visit(auto& self, auto&& f)
 // expect-context: check_module
 // expect-context: Scale
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

@@ -1,4 +1,5 @@
 // expect: strata::PixelShuffle<In, Factor>: In must be a multiple of Factor * Factor
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/sequential.hpp"
 

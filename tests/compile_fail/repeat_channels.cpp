@@ -1,5 +1,7 @@
 // expect: strata::Repeat<N, M>: M must give as many channels as it takes
 // expect-context: Conv2d<8, 16
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 

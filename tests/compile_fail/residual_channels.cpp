@@ -1,5 +1,7 @@
 // expect: strata::Residual<M>: M must give as many channels as it takes
 // expect-context: Conv2d<64, 3
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
 

@@ -3,6 +3,9 @@
 // expect-context: Conv2d<1, 64
 // expect-context: BatchNorm2d<32
 // expect-context: layer number Layer (from 0), of type Next, wants Wants channels, but Previous before it gives Gives
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
 

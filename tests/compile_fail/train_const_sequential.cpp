@@ -1,4 +1,6 @@
 // expect: this module is const, and a Train pass changes it
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
 

@@ -23,6 +23,10 @@ const std::vector<st::cpu::PoolProblem>& problems() {
       {.n = 3, .h = 4, .w = 9, .channels = 33, .kernel = 2, .stride = 1},
       {.n = 1, .h = 7, .w = 7, .channels = 21, .kernel = 2, .stride = 3},
       {.n = 2, .h = 8, .w = 8, .channels = 64, .kernel = 3, .stride = 2},
+      {.n = 1, .h = 1, .w = 1, .channels = 17, .kernel = 3, .stride = 2, .padding = 1},
+      {.n = 2, .h = 9, .w = 6, .channels = 19, .kernel = 3, .stride = 2, .padding = 1},
+      {.n = 1, .h = 5, .w = 8, .channels = 33, .kernel = 4, .stride = 3, .padding = 2, .ceil = true},
+      {.n = 2, .h = 6, .w = 7, .channels = 16, .kernel = 3, .stride = 2, .padding = 1, .ceil = true, .count_padding = false},
   };
   return all;
 }
@@ -36,8 +40,24 @@ void for_each_element(const st::cpu::PoolProblem& p, F f) {
         for (std::int64_t c = 0; c < p.channels; ++c)
           for (std::int64_t q = 0; q < p.kernel; ++q)
             for (std::int64_t r = 0; r < p.kernel; ++r)
-              f(((n * p.out_h() + i) * p.out_w() + j) * p.channels + c,
-                ((n * p.h + i * p.stride + q) * p.w + j * p.stride + r) * p.channels + c);
+              if (const std::int64_t y = i * p.stride + q - p.padding, x = j * p.stride + r - p.padding; y >= 0 && y < p.h && x >= 0 && x < p.w)
+                f(((n * p.out_h() + i) * p.out_w() + j) * p.channels + c, ((n * p.h + y) * p.w + x) * p.channels + c);
+}
+/// What the mean at an element of y divides by.
+std::vector<double> counts_of(const st::cpu::PoolProblem& p) {
+  std::vector<double> counts;
+  const auto along = [&](std::int64_t i, std::int64_t size) {
+    std::int64_t count = 0;
+    for (std::int64_t q = 0; q < p.kernel; ++q) {
+      const std::int64_t at = i * p.stride + q - p.padding;
+      count += p.count_padding ? at < size + p.padding : at >= 0 && at < size;
+    }
+    return count;
+  };
+  for (std::int64_t n = 0; n < p.n; ++n)
+    for (std::int64_t i = 0; i < p.out_h(); ++i)
+      for (std::int64_t j = 0; j < p.out_w(); ++j) counts.insert(counts.end(), std::size_t(p.channels), double(along(i, p.h) * along(j, p.w)));
+  return counts;
 }
 
 std::int64_t size_of_x(const st::cpu::PoolProblem& p) { return p.n * p.h * p.w * p.channels; }
@@ -91,8 +111,9 @@ TEST_CASE_TEMPLATE("average pooling and its gradient match their definition", T,
     const std::vector<T> x = normal<T>(size_of_x(p), 1), dy = normal<T>(size_of_y(p), 2);
     std::vector<double> y(std::size_t(size_of_y(p)), 0.0), magnitude = y;
     std::vector<double> dx(x.size(), 1.0), dx_magnitude = dx;
-    const double share = 1.0 / double(p.kernel * p.kernel);
+    const std::vector<double> counts = counts_of(p);
     for_each_element(p, [&](std::int64_t to, std::int64_t at) {
+      const double share = 1 / counts[std::size_t(to)];
       y[std::size_t(to)] += share * double(x[std::size_t(at)]);
       magnitude[std::size_t(to)] += share * std::abs(double(x[std::size_t(at)]));
       dx[std::size_t(at)] += share * double(dy[std::size_t(to)]);

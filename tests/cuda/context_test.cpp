@@ -75,3 +75,31 @@ TEST_CASE("a recording does the work again, on memory that nobody else gets") {
   CHECK(kept == Numbers(kept.size(), 5.0f));
   CHECK_THROWS_AS(gpu().end_recording(), strata::Error);
 }
+
+TEST_CASE("what is taken from an input's pool while work is recorded is the recording's, and outlives it where it is held") {
+  constexpr std::size_t count = 1000;
+  const auto fill = [](const strata::Storage& block, float value) { gpu().fill(static_cast<float*>(block.data()), count, value); };
+  const auto holds = [](const strata::Storage& block, float value) {
+    Numbers got(count);
+    gpu().download(got.data(), block.data(), count * sizeof(float));
+    return got == Numbers(count, value);
+  };
+  const strata::Storage input = gpu().pool().take(count * sizeof(float));
+  gpu().begin_recording();
+  const strata::Storage result = input.pool().take(count * sizeof(float));
+  fill(result, 2);
+  fill(input.pool().take(count * sizeof(float)), 1);  // given back at once, as images between layers are
+  auto recording = gpu().end_recording();
+
+  const strata::Storage other = input.pool().take(count * sizeof(float));
+  fill(other, 5);
+  recording->replay();
+  CHECK(holds(result, 2));
+  CHECK(holds(other, 5));
+  const strata::Storage next = result.pool().take(count * sizeof(float));  // computed from the result
+  fill(next, 6);
+  recording->replay();
+  CHECK(holds(next, 6));
+  recording.reset();
+  CHECK(holds(result, 2));
+}

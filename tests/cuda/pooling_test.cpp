@@ -13,19 +13,33 @@ std::vector<double> sum(std::vector<double> wanted, const Numbers& old) {
   return wanted;
 }
 
+void check_means(const PoolProblem& p) {
+  const std::int64_t in = p.n * p.h * p.w * p.channels, out = p.n * p.out_h() * p.out_w() * p.channels;
+  const Numbers x = numbers(in, 1), dy = numbers(out, 2), old = numbers(in, 3);
+  std::vector<double> mean(static_cast<std::size_t>(out)), dmean(x.size(), 0.0);
+  strata::cpu::avg_pool_forward<double>(p, doubles(x).data(), mean.data());
+  strata::cpu::avg_pool_backward<double>(p, doubles(dy).data(), dmean.data());
+  const DeviceArray<float> dev_x(x), dev_dy(dy), dev_mean(mean.size()), dev_dmean(x.size()), dev_mean_added(old);
+  gpu().avg_pool_forward(p, dev_x.data(), dev_mean.data());
+  CHECK(largest_error(dev_mean, mean) <= 9 * unit);
+  gpu().avg_pool_backward(p, dev_dy.data(), dev_dmean.data(), false);
+  CHECK(largest_error(dev_dmean, dmean) <= 9 * unit);
+  gpu().avg_pool_backward(p, dev_dy.data(), dev_mean_added.data(), true);
+  CHECK(largest_error(dev_mean_added, sum(dmean, old)) <= 9 * unit);
+}
+
 void check_windows(const PoolProblem& p) {
-  const std::string shape = strata::concat(p.n, "x", p.channels, "x", p.h, "x", p.w, ", kernel ", p.kernel, ", stride ", p.stride);
+  const std::string shape = strata::concat(p.n, "x", p.channels, "x", p.h, "x", p.w, ", kernel ", p.kernel, ", stride ", p.stride,
+                                           ", padding ", p.padding);
   CAPTURE(shape);
   const std::int64_t in = p.n * p.h * p.w * p.channels, out = p.n * p.out_h() * p.out_w() * p.channels;
   Numbers x = numbers(in, 1);
   for (float& v : x) v = std::round(v * 4) / 4;  // many equals: the first counts
   const Numbers dy = numbers(out, 2), old = numbers(in, 3);
-  std::vector<double> y(static_cast<std::size_t>(out)), mean(y.size()), dx(x.size(), 0.0), dmean(dx);
+  std::vector<double> y(static_cast<std::size_t>(out)), dx(x.size(), 0.0);
   std::vector<std::int64_t> from(y.size());
   strata::cpu::max_pool_forward<double>(p, doubles(x).data(), y.data(), from.data());
   strata::cpu::max_pool_backward<double>(p, from.data(), doubles(dy).data(), dx.data());
-  strata::cpu::avg_pool_forward<double>(p, doubles(x).data(), mean.data());
-  strata::cpu::avg_pool_backward<double>(p, doubles(dy).data(), dmean.data());
 
   const DeviceArray<float> dev_x(x), dev_dy(dy), dev_y(y.size()), dev_plain(y.size()), dev_dx(x.size()), dev_added(old);
   const DeviceArray<std::int32_t> place(y.size());
@@ -38,13 +52,7 @@ void check_windows(const PoolProblem& p) {
   gpu().max_pool_backward(p, place.data(), dev_dy.data(), dev_added.data(), true);
   CHECK(largest_error(dev_added, sum(dx, old)) <= 4 * unit);
 
-  const DeviceArray<float> dev_mean(y.size()), dev_dmean(x.size()), dev_mean_added(old);
-  gpu().avg_pool_forward(p, dev_x.data(), dev_mean.data());
-  CHECK(largest_error(dev_mean, mean) <= 9 * unit);
-  gpu().avg_pool_backward(p, dev_dy.data(), dev_dmean.data(), false);
-  CHECK(largest_error(dev_dmean, dmean) <= 9 * unit);
-  gpu().avg_pool_backward(p, dev_dy.data(), dev_mean_added.data(), true);
-  CHECK(largest_error(dev_mean_added, sum(dmean, old)) <= 9 * unit);
+  check_means(p);
 }
 
 }  // namespace
@@ -56,6 +64,13 @@ TEST_CASE("maximum and mean of windows, which may overlap or leave pixels out") 
     check_windows({.n = 1, .h = 4, .w = 6, .channels = 8, .kernel = 2, .stride = 2});
     check_windows({.n = 3, .h = 7, .w = 4, .channels = 5, .kernel = 2, .stride = 3});
     check_windows({.n = 1, .h = 6, .w = 5, .channels = 2, .kernel = 3, .stride = 1});
+    check_windows({.n = 2, .h = 7, .w = 6, .channels = 3, .kernel = 3, .stride = 2, .padding = 1});
+    check_windows({.n = 1, .h = 1, .w = 4, .channels = 2, .kernel = 2, .stride = 1, .padding = 1, .count_padding = false});
+    check_windows({.n = 1, .h = 5, .w = 9, .channels = 5, .kernel = 4, .stride = 3, .padding = 2, .ceil = true});
+    check_windows({.n = 1, .h = 6, .w = 8, .channels = 2, .kernel = 3, .stride = 2, .ceil = true, .count_padding = false});
+    check_means({.n = 2, .h = 7, .w = 6, .channels = 3, .parts_h = 3, .parts_w = 2});
+    check_means({.n = 1, .h = 3, .w = 2, .channels = 2, .parts_h = 5, .parts_w = 7});
+    check_means({.n = 1, .h = 6, .w = 4, .channels = 1, .parts_h = 2, .parts_w = 4});
   });
 }
 

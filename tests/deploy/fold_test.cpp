@@ -103,6 +103,9 @@ TEST_CASE("the deploy form of a type") {
   CHECK(std::is_same_v<st::deploy_t<Nested>, st::Sequential<Folded<1, 8, relu>>>);
   CHECK(std::is_same_v<st::deploy_t<st::Sequential<st::Dropout, st::Dropout>>, st::Identity>);
   CHECK(std::is_same_v<st::deploy_t<st::Repeat<3, st::Dropout>>, st::Identity>);
+  using Again = st::Sequential<st::Checkpoint<st::Conv2d<1, 8>>, st::Checkpoint<st::Sequential<st::BatchNorm2d<8>, st::ReLU>>>;
+  CHECK(std::is_same_v<st::deploy_t<Again>, st::Sequential<Folded<1, 8, relu>>>);
+  CHECK(std::is_same_v<st::deploy_t<st::Residual<st::Checkpoint<Block<8>>>>, st::Residual<st::Sequential<Folded<8, 8, relu>>>>);
   using Before = st::Sequential<st::BatchNorm2d<3>, st::ReLU, st::MaxPool2d<2>, st::Conv2d<3, 8>, st::LeakyReLU>;
   CHECK(std::is_same_v<st::deploy_t<Before>,
                        st::Sequential<st::ChannelScale<3, relu>, st::MaxPool2d<2>, Folded<3, 8, none>, st::LeakyReLU>>);
@@ -126,6 +129,7 @@ TEST_CASE("a folded network computes the same") {
   check(st::Sequential<st::Conv2d<1, 8>, Unruled, st::Repeat<2, Ruled<Block<8>>>, st::PixelShuffle<8, 2>>());
   check(st::Sequential<st::Conv2d<1, 4>, st::BatchNorm2d<4>, st::ReLU, st::GlobalAvgPool2d, st::Linear<4, 3>>());
   check(st::Sequential<st::PixelShuffle<8, 2>, st::Dropout>());
+  check(st::Sequential<st::Conv2d<1, 8>, st::Checkpoint<st::Repeat<2, Block<8>>>, st::Conv2d<8, 2>>());
   check(st::Sequential<st::DepthwiseConv2d<3, 5>, st::BatchNorm2d<3>, st::BatchNorm2d<3>, st::ReLU, st::Conv2d<3, 17, 1>, st::BatchNorm2d<17>,
                        st::DepthwiseConv2d<17, 3, strided>, st::BatchNorm2d<17>, st::DepthwiseConv2d<17, 7, st::no_bias>, st::ReLU>());
 }

@@ -16,6 +16,7 @@
 #include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/loss.hpp"
 #include "strata/nn/pooling.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/upsample.hpp"
 
 namespace st = strata;

@@ -145,6 +145,7 @@ TEST_CASE("by rows: the same bits") {
   SUBCASE("pooling, no padding") { check(made<Smaller>(4)); }
   SUBCASE("large kernels and dilations") { check(made<Large>(9)); }
   CHECK(st::detail::RowStage<Repeated, 1>::possible);
+  CHECK(st::detail::RowStage<st::Checkpoint<Twice>, 1>::possible);
   SUBCASE("pixels repeated") { check(made<Repeated>(14)); }
   SUBCASE("depthwise convolutions") { check(st::fold(made<Separable>(11))); }
   SUBCASE("depthwise convolutions, not folded") { check(made<st::Sequential<st::DepthwiseConv2d<3>, st::ReLU, st::DepthwiseConv2d<3, 5>>>(12)); }

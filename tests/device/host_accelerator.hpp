@@ -463,6 +463,10 @@ class HostAccelerator final : public st::Accelerator {
           return f(m::Tanh(), std::false_type());
         case st::Operation::erf:
           return f(m::Erf(), std::false_type());
+        case st::Operation::leaky_relu:
+          return f(m::LeakyRelu{double(program_[i].a)}, std::false_type());
+        case st::Operation::power:
+          return f(m::Power{double(program_[i].a)}, std::false_type());
         case st::Operation::clamp:
           return f(m::Clamp{double(program_[i].a), double(program_[i].b)}, std::false_type());
         case st::Operation::subtract:

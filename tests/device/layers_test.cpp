@@ -22,6 +22,9 @@ TEST_CASE("device: layers") {
   compare<3>(host_accelerator().device(), st::MaxPool2d<3, 2>(), 1, 7, 9);
   compare<3>(host_accelerator().device(), st::AvgPool2d<2>(), 2, 6, 4);
   compare<3>(host_accelerator().device(), st::AvgPool2d<3, 1>(), 1, 5, 6);
+  compare<3>(host_accelerator().device(), st::MaxPool2d<3, 2, 1>(), 1, 7, 9);
+  compare<3>(host_accelerator().device(), st::AvgPool2d<3, 2, 1, st::AvgPool2dOptions{.ceil_mode = true, .count_include_pad = false}>(), 2, 6, 9);
+  compare<3>(host_accelerator().device(), st::AdaptiveAvgPool2d<3, 2>(), 2, 7, 6);
   compare<3>(host_accelerator().device(), st::GlobalAvgPool2d(), 3, 5, 2);
   compare<8>(host_accelerator().device(), st::PixelShuffle<8, 2>(), 2, 3, 4);
   compare<2>(host_accelerator().device(), st::PixelUnshuffle<2, 3>(), 2, 6, 3);
@@ -116,6 +119,25 @@ void compare_expression(F&& f) {
 
 }  // namespace
 
+namespace {
+
+struct Scaled {
+  using io = st::maps<3, 3>;
+  st::Parameter beta{st::Shape{1, 3, 1, 1}, 0.5f}, gain{st::Shape{1}, 2.0f};
+  static constexpr void visit(auto& self, auto&& f) {
+    f("beta", self.beta);
+    f("gain", self.gain);
+  }
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) { return st::as_var(pass, x * beta + gain / (square(x * gain) + beta)); }
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) const { return st::as_var(pass, x * beta + gain / (square(x * gain) + beta)); }
+};
+
+}  // namespace
+
+TEST_CASE("device: learned numbers in expressions") { compare<3>(host_accelerator().device(), Scaled(), 2, 5, 4); }
+
 TEST_CASE("device: free forwards") { compare<2>(host_accelerator().device(), Free(), 2, 5, 4); }
 
 TEST_CASE("device: expressions") {
@@ -130,6 +152,10 @@ TEST_CASE("device: expressions") {
     const st::Var<3> kept = a * b;  // computed, used twice
     return mean(square(kept) + kept);
   });
+  compare_expression([](const auto& a, const auto& b) {
+    return mean(st::relu(a) * st::leaky_relu(a, 0.2) + st::pow(b, 1.5) + st::gelu(a) - st::silu(b));
+  });
+  compare_expression([](const auto& a, const auto& b) { return mean(square(b * mean(a * a) - a)); });
   // The same memory as a value and as a constant: the constant takes no gradient.
   compare_expression([](const auto& a, const auto& b) { return mean(a * a.value() + b); });
   compare_expression([](const auto& a, const auto& b) { return mean(a.value() * b * a.value()) + mean(a); });

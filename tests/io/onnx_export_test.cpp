@@ -11,6 +11,13 @@
 #include "io/io_test_net.hpp"
 #include "strata/deploy/fold.hpp"
 #include "strata/io/onnx_export.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/checkpoint.hpp"
+#include "strata/nn/conv_transpose2d.hpp"
+#include "strata/nn/dropout.hpp"
+#include "strata/nn/linear.hpp"
+#include "strata/nn/pooling.hpp"
+#include "strata/nn/relu.hpp"
 
 namespace st = strata;
 using io_test::contains;
@@ -271,6 +278,19 @@ TEST_CASE("batch norms are folded where nothing else looks at the convolution be
   CHECK(model.ops() == "Conv BatchNormalization Sub Softplus Mul ");
   CHECK(model.nodes[4].inputs[1] == "softplus.scale");
   CHECK(model.tensors.at("softplus.scale").shape == std::vector<std::int64_t>{2, 1, 1});
+}
+
+TEST_CASE("what is run again in training is exported as it is") {
+  const io_test::Folder folder;
+  st::Sequential<st::Conv2d<1, 2, 1>, st::Checkpoint<Block>> again;
+  st::Sequential<st::Conv2d<1, 2, 1>, Block> kept;
+  io_test::number(again);
+  io_test::number(kept);
+  for (const bool fold : {false, true}) {
+    st::export_onnx(folder / "again.onnx", again, {.fold_batch_norm = fold, .sample = false});
+    st::export_onnx(folder / "kept.onnx", kept, {.fold_batch_norm = fold, .sample = false});
+    CHECK(io_test::read_bytes(folder / "again.onnx") == io_test::read_bytes(folder / "kept.onnx"));
+  }
 }
 
 TEST_CASE("an exported network of other sizes and ranks says so") {

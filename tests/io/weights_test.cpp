@@ -6,6 +6,9 @@
 #include "io/io_test_net.hpp"
 #include "strata/io/detail/weights_match.hpp"
 #include "strata/io/weights.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/residual.hpp"
 #include "test_data.hpp"
 

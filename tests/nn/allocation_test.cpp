@@ -8,10 +8,13 @@
 
 #include "autograd/random_image.hpp"
 #include "strata/autograd/custom_op.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/checkpoint.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
 #include "strata/nn/pooling.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
@@ -76,7 +79,7 @@ TEST_CASE("training steps of an image network") {
   using Net = st::Residual<st::Sequential<
       st::Conv2d<1, 8>, st::ReLU,
       st::Repeat<3, st::Sequential<st::Conv2d<8, 8, 3, st::no_bias>, st::BatchNorm2d<8>, st::ReLU>>, st::Dropout,
-      st::PReLU<8>, st::Conv2d<8, 1>>>;
+      st::PReLU<8>, st::Checkpoint<st::Sequential<st::Conv2d<8, 8>, st::BatchNorm2d<8>, st::ReLU, st::Dropout>>, st::Conv2d<8, 1>>>;
   Net net;
   st::Adam adam(net);
   const auto noisy = random_image<1>(2, 30, 20, 1), clean = random_image<1>(2, 30, 20, 2);

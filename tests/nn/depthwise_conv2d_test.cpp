@@ -9,9 +9,11 @@
 
 #include "autograd/random_image.hpp"
 #include "strata/autograd/gradient_check.hpp"
+#include "strata/nn/batch_norm.hpp"
 #include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/loss.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;
@@ -74,6 +76,34 @@ TEST_CASE("a depthwise convolution and the ReLU behind it are one step with the 
   st::Infer infer;
   const auto inferred = std::as_const(net)(infer, image);
   CHECK(same_bits(st::as_var(inferred).value(), y.value()));
+}
+
+TEST_CASE("inference takes batch norms into a depthwise convolution, and into each other, as folding does") {
+  const auto check = []<class Net>(const Net& net, double tolerance) {
+    const auto image = random_image<19>(2, 9, 11, 2);
+    st::Infer pass;
+    st::Image<19> one_by_one = image;
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      ((one_by_one = st::as_var(net.template layer<I>()(pass, one_by_one)).value()), ...);
+    }(std::make_index_sequence<Net::size>{});
+    const st::Image<19> together = net(pass, image);
+    double apart = 0, largest = 0;
+    for (std::int64_t i = 0; i < together.size(); ++i) {
+      apart = std::max(apart, std::abs(double(together.data()[i]) - double(one_by_one.data()[i])));
+      largest = std::max(largest, std::abs(double(one_by_one.data()[i])));
+    }
+    CHECK(largest > 0);
+    CHECK(apart < tolerance * largest);
+  };
+  using Norm = st::BatchNorm2d<19>;
+  CHECK(st::detail::fused_length<false, 0, st::DepthwiseConv2d<19>, Norm, st::ReLU>() == 3);
+  CHECK(st::detail::fused_length<true, 0, st::DepthwiseConv2d<19>, Norm, st::ReLU>() == 1);
+  CHECK(st::detail::fused_length<false, 0, Norm, Norm, st::ReLU>() == 3);
+  CHECK(st::detail::fused_length<true, 0, Norm, Norm, st::ReLU>() == 1);
+  // A few roundings of float32.
+  check(random_net<st::Sequential<st::DepthwiseConv2d<19>, Norm, st::ReLU>>(1), 1e-6);
+  check(random_net<st::Sequential<st::DepthwiseConv2d<19, 5, st::no_bias>, Norm, Norm, st::ReLU>>(2), 1e-6);
+  check(random_net<st::Sequential<Norm, Norm, st::ReLU>>(3), 1e-6);
 }
 
 TEST_CASE("gradients of a depthwise convolution are added to, and only where they are wanted") {

@@ -4,14 +4,20 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "autograd/random_image.hpp"
 #include "golden/losses_golden.hpp"
 #include "strata/autograd/gradient_check.hpp"
+#include "strata/core/parallel.hpp"
+#include "strata/nn/losses/adversarial.hpp"
+#include "strata/nn/losses/segmentation.hpp"
+#include "strata/nn/losses/smoothness.hpp"
 
 namespace st = strata;
 using strata_test::random_image;
@@ -69,6 +75,40 @@ void check_all() {
   check<T>([&](const auto& x, const auto& y) { return weighted(40 * x, y); }, probabilities, golden::bce_sum);
   check<T>(st::CrossEntropyLoss({.label_smoothing = 0.1}), labels, golden::cross_entropy_smooth);
   check<T>(st::CrossEntropyLoss({.label_smoothing = 0.6, .reduction = sum}), labels, golden::cross_entropy_smooth_sum);
+  const std::vector<double> weight{0.5, 2.0, 1.25};
+  check<T>(st::CrossEntropyLoss({.weight = weight}), labels, golden::cross_entropy_weight);
+  check<T>(st::CrossEntropyLoss({.ignore_index = 1}), labels.reshaped(st::Shape{2, 2, 3}), golden::cross_entropy_ignore);
+  check<T>(st::CrossEntropyLoss({.label_smoothing = 0.2, .weight = weight, .ignore_index = 2}), labels, golden::cross_entropy_both);
+  check<T>(st::CrossEntropyLoss({.label_smoothing = 0.2, .weight = weight, .ignore_index = 0, .reduction = sum}), labels,
+           golden::cross_entropy_both_sum);
+  check<T>(st::KLDivLoss(), probabilities, golden::kl_div);
+  check<T>(st::KLDivLoss({.batchmean = true}), probabilities, golden::kl_div_batchmean);
+  check<T>(st::KLDivLoss({.log_target = true}), target, golden::kl_div_log);
+  check<T>(st::DiceLoss(), labels, golden::dice_labels);
+  check<T>(st::DiceLoss({.smooth = 1, .batch = true, .include_background = false}), labels, golden::dice_foreground);
+  check<T>(st::DiceLoss(), probabilities, golden::dice_areas);
+  check<T>(st::FocalLoss(), probabilities, golden::focal);
+  check<T>(st::FocalLoss({.gamma = 1.5, .alpha = -1, .reduction = sum}), probabilities, golden::focal_sum);
+  check<T>(st::FocalLoss(), labels, golden::focal_labels);
+  check<T>([](const auto& x, const auto&) { return st::TotalVariationLoss()(x); }, target, golden::total_variation);
+  check<T>(st::EdgeLoss(), target, golden::edge_sobel);
+  check<T>(st::EdgeLoss({.filter = st::EdgeFilter::laplacian, .epsilon = 0.5}), target, golden::edge_laplacian);
+  using enum st::GANMode;
+  const auto check_gan = [&](st::GANOptions options, const auto& discriminator) {
+    const st::GANLoss gan(options);
+    check<T>([&](const auto& x, const auto& y) { return gan.discriminator(x, y - x); }, target, discriminator);
+  };
+  check_gan({.mode = vanilla, .real_label = 0.9}, golden::gan_vanilla);
+  check_gan({.mode = least_squares}, golden::gan_least_squares);
+  check_gan({.mode = hinge}, golden::gan_hinge);
+  check_gan({.mode = wasserstein}, golden::gan_wasserstein);
+  const auto check_generator = [&](st::GANMode mode, const auto& generator) {
+    check<T>([&](const auto& x, const auto&) { return st::GANLoss({.mode = mode}).generator(x); }, target, generator);
+  };
+  check_generator(vanilla, golden::generator_vanilla);
+  check_generator(least_squares, golden::generator_least_squares);
+  check_generator(hinge, golden::generator_hinge);
+  check_generator(wasserstein, golden::generator_hinge);
 }
 
 }  // namespace
@@ -98,6 +138,67 @@ TEST_CASE("gradients of losses by differences, for the target too") {
   }
 }
 
+TEST_CASE("gradients of losses that are computed by loops, by differences, over odd shapes") {
+  for (const auto [n, h, w] : {std::array<std::int64_t, 3>{1, 1, 1}, {2, 5, 3}, {3, 1, 4}}) {
+    const auto p = random_image<5, double>(n, h, w, 1), t = random_image<5, double>(n, h, w, 2, 0, 1);
+    st::Tensor<st::Label> labels(st::Shape{n * h * w});
+    for (std::int64_t i = 0; i < labels.size(); ++i) labels.data()[i] = (i * 7) % 5;
+    const auto check = [&](const auto& loss) {
+      const auto report = st::gradient_check([&](auto&, const auto& x) { return loss(3 * x); }, p);
+      CHECK_MESSAGE(report.ok(), report.str());
+    };
+    check([&](const auto& x) { return st::CrossEntropyLoss({.label_smoothing = 0.1, .weight = {1, 2, 0.5, 0, 3}, .ignore_index = 7})(x, labels); });
+    check([&](const auto& x) { return st::DiceLoss()(x, labels); });
+    check([&](const auto& x) { return st::DiceLoss({.smooth = 1, .batch = true})(x, t); });
+    check([&](const auto& x) { return st::FocalLoss({.gamma = 3})(x, labels); });
+    check([&](const auto& x) { return st::FocalLoss({.gamma = 0.5, .reduction = st::Reduction::half_sum})(x, t); });
+    if (h * w == 1) continue;  // no neighbours, so no gradient either
+    check([&](const auto& x) { return st::TotalVariationLoss()(x); });
+    check([&](const auto& x) { return st::EdgeLoss()(x, t); });
+    check([&](const auto& x) { return st::EdgeLoss({.filter = st::EdgeFilter::laplacian, .epsilon = 0.01})(x, t); });
+  }
+}
+
+TEST_CASE("their bits do not depend on the number of threads") {
+  const auto p = random_image<3, float>(2, 61, 47, 1), t = random_image<3, float>(2, 61, 47, 2, 0, 1);
+  st::Tensor<st::Label> labels(st::Shape{2 * 61 * 47});
+  for (std::int64_t i = 0; i < labels.size(); ++i) labels.data()[i] = i % 3;
+  const auto run = [&](int threads) {
+    st::set_num_threads(threads);
+    std::vector<float> numbers;
+    const auto add = [&](const auto& loss) {
+      st::Train pass;
+      const auto x = pass.watch(p);
+      const auto value = loss(x);
+      pass.backward(value);
+      const auto gradient = pass.gradient(x);
+      numbers.push_back(value.item());
+      numbers.insert(numbers.end(), gradient.span().begin(), gradient.span().end());
+    };
+    add([&](const auto& x) { return st::DiceLoss()(x, labels); });
+    add([&](const auto& x) { return st::FocalLoss()(x, t); });
+    add([&](const auto& x) { return st::FocalLoss()(x, labels); });
+    add([&](const auto& x) { return st::TotalVariationLoss()(x); });
+    add([&](const auto& x) { return st::EdgeLoss()(x, t); });
+    add([&](const auto& x) { return st::CrossEntropyLoss({.ignore_index = 2})(x, labels); });
+    return numbers;
+  };
+  const auto one = run(1);
+  CHECK(one == run(2));
+  CHECK(one == run(3));
+  st::set_num_threads(2);
+}
+
+TEST_CASE("one number for each sample is a target too") {
+  st::Tensor<float> wanted(st::Shape{3});
+  for (std::int64_t i = 0; i < 3; ++i) wanted.data()[i] = float(i);
+  const auto zero = st::Image<1>::full(3, 1, 1, 0.0f);
+  CHECK(st::MSELoss()(zero, wanted).item() == doctest::Approx(5.0 / 3));
+  CHECK(st::L1Loss({.reduction = st::Reduction::sum})(zero, wanted).item() == 3.0f);
+  CHECK(st::HuberLoss()(zero, wanted).item() == doctest::Approx((0.5 + 1.5) / 3));
+  CHECK_THROWS_AS(st::MSELoss()(st::Image<1>::full(2, 1, 1, 0.0f), wanted), st::ShapeError);
+}
+
 TEST_CASE("numbers far out") {
   const auto far = st::Image<2>::full(1, 1, 1, 1000.0f), zero = st::Image<2>::full(1, 1, 1, 0);
   CHECK(st::BCEWithLogitsLoss()(far, zero).item() == 1000.0f);
@@ -116,4 +217,23 @@ TEST_CASE("impossible losses are value errors") {
   CHECK_THROWS_AS(st::BCEWithLogitsLoss({.pos_weight = -1}), st::ValueError);
   CHECK_THROWS_AS(st::CrossEntropyLoss({.label_smoothing = 1.5}), st::ValueError);
   CHECK_THROWS_AS(st::HuberLoss()(st::Image<1>(), st::Image<1>()), st::ShapeError);
+  CHECK_THROWS_AS(st::CrossEntropyLoss({.weight = {1, -1}}), st::ValueError);
+  CHECK_THROWS_AS(st::DiceLoss({.smooth = -1}), st::ValueError);
+  CHECK_THROWS_AS(st::FocalLoss({.gamma = -1}), st::ValueError);
+  CHECK_THROWS_AS(st::FocalLoss({.alpha = 2}), st::ValueError);
+  CHECK_THROWS_AS(st::EdgeLoss({.epsilon = -1}), st::ValueError);
+  CHECK_THROWS_AS(st::GANLoss({.real_label = 0}), st::ValueError);
+  CHECK_THROWS_AS(st::TotalVariationLoss()(st::Image<1>()), st::ShapeError);
+  const auto logits = st::Image<2>::full(1, 2, 3, 0.0f);
+  const auto labels = [](const st::Shape& shape, st::Label label) { return st::Tensor<st::Label>::full(shape, label); };
+  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss({.weight = {1, 1, 1}})(logits, labels({6}, 0)), "CrossEntropyLoss: 3 weights for 2 classes", st::ValueError);
+  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss()(logits, labels({6}, -100)), doctest::Contains("no label counts"), st::ValueError);
+  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss()(logits, labels({1, 3, 2}, 0)), doctest::Contains("theirs are of shape"), st::ShapeError);
+  CHECK_THROWS_AS(st::CrossEntropyLoss()(logits, labels({6}, 2)), st::ValueError);
+  CHECK_THROWS_AS(st::DiceLoss()(logits, labels({6}, 2)), st::ValueError);
+  CHECK_THROWS_AS(st::DiceLoss()(logits, labels({5}, 1)), st::ShapeError);
+  CHECK_THROWS_AS(st::FocalLoss()(logits, st::Image<2>::full(1, 3, 2, 0.0f)), st::ShapeError);
+  st::Train pass;
+  const auto x = pass.watch(logits);
+  CHECK_THROWS_WITH_AS(st::DiceLoss()(logits, x), doctest::Contains("no gradient flows into its target"), st::Error);
 }

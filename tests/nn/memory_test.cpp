@@ -38,6 +38,24 @@ using Strided = st::Sequential<st::Conv2d<16, Width, 4, st::Conv2dOptions{.strid
                                st::Conv2d<Width, 4 * Width, 3, st::Conv2dOptions{.stride = 2, .padding = 1}>, st::ReLU,
                                st::ConvTranspose2d<4 * Width, Width, 4>, st::ConvTranspose2d<Width, 16, 2>>;
 
+/// Blocks that are run again on the way back: chains, and one in another.
+template <int Width, int Depth>
+using Again = st::Sequential<
+    st::Conv2d<1, Width>, st::ReLU,
+    st::Repeat<Depth, st::Checkpoint<st::Repeat<3, st::Sequential<st::Conv2d<Width, Width, 3, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU>>>>,
+    st::Checkpoint<st::Sequential<
+        st::Conv2d<Width, Width>, st::Checkpoint<st::Repeat<3, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>>,
+        st::Checkpoint<st::Repeat<4, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>>>>,
+    st::Conv2d<Width, 1>>;
+
+/// The same, keeping all.
+template <int Width, int Depth>
+using Kept = st::Sequential<
+    st::Conv2d<1, Width>, st::ReLU,
+    st::Repeat<Depth, st::Repeat<3, st::Sequential<st::Conv2d<Width, Width, 3, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU>>>,
+    st::Sequential<st::Conv2d<Width, Width>, st::Repeat<7, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>>,
+    st::Conv2d<Width, 1>>;
+
 template <class Net>
 void check(std::int64_t n, std::int64_t h, std::int64_t w) {
   constexpr int c = Net::io::in;
@@ -84,6 +102,14 @@ TEST_CASE("the memory of a network is known before it runs") {
   check<Separable<32>>(8, 64, 64);
   check<Strided<64>>(8, 64, 64);
   check<Strided<64>>(2, 16, 16);  // mostly weights
+}
+
+TEST_CASE("the memory of a network that runs blocks again is known, and less") {
+  check<Again<16, 5>>(4, 64, 64);
+  check<Again<32, 3>>(8, 40, 48);
+  check<st::Checkpoint<Vdsr<48>>>(8, 64, 64);
+  CHECK(double(st::training_bytes<Again<16, 12>>(4, 64, 64)) < 0.5 * double(st::training_bytes<Kept<16, 12>>(4, 64, 64)));
+  CHECK(st::inference_bytes<Again<16, 5>>(4, 64, 64) == st::inference_bytes<Kept<16, 5>>(4, 64, 64));
 }
 
 TEST_CASE("impossible images are refused") {

@@ -5,9 +5,10 @@
     layers.py --self-test          checks that each rule is enforced, on a small tree with every fault planted
 
 A header may include its own folder and lower levels, and nothing else (the table LEVELS). Files are written by
-core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. It starts with a comment that
+core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. What is true of a layer stands
+in the layer's file (nn/protocol.hpp): passes over a network name no layer and include none. A header starts with a comment that
 says what it is, has '#pragma once', declares nothing in a plain 'namespace strata', and is reached from strata.hpp
-(or is one of the few in OPTIONAL).
+(or is one of the few in OPTIONAL and OPTIONAL_FOLDERS, which it must not reach).
 What compiled.cpp compiles once (x_impl.hpp, the definitions of x.hpp) is included there, and elsewhere only behind #ifndef
 STRATA_COMPILED.
 Headers past 400 lines are listed, as a hint; they are no failure.
@@ -21,7 +22,13 @@ import tempfile
 LEVELS = ["core", "math", "tensor", "kernels", "cpu", "autograd", "nn", "optim"]
 ALLOWED = {folder: LEVELS[:level] for level, folder in enumerate(LEVELS)}
 ALLOWED["io"] = ALLOWED["deploy"] = LEVELS                # side by side: neither includes the other
+ALLOWED["networks"] = LEVELS + ["deploy"]               # ready networks fold themselves
 ALLOWED["data"] = ALLOWED["metrics"] = ["core", "tensor"]  # side branches: no network knows of them
+ALLOWED["distributed"] = LEVELS + ["io", "data"]
+# Single headers of a folder that a lower one may include: they stand on core/ alone.
+SINGLE = {"data": ["distributed/world.hpp"]}
+ALLOWED["interop"] = ["core", "tensor", "kernels", "autograd"]  # views for other libraries
+ALLOWED["train"] = [*LEVELS, "io", "data", "metrics"]      # a run and its folder: above all of them
 # The kernels of CUDA see single headers only, so that little passes through nvcc.
 CUDA_ALLOWED = ["core/config.hpp", "core/error.hpp", "kernels/accelerator.hpp", "math/", "tensor/device.hpp",
                 "tensor/storage.hpp"]
@@ -31,16 +38,25 @@ THIRD_PARTY = {
     r"dlfcn\.h": ["cuda"],
     r"(stb/)?stb_": ["data"],
     r"sanitizer/": ["tensor"],
+    r"mpi\.h": ["distributed"],
     r"protozero/": ["io"],
-    r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io"],
+    r"opencv2/": ["interop"],
+    r"(unsupported/)?Eigen/": ["interop", "metrics"],
+    r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io", "train", "distributed"],
 }
 STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
 CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
 WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_write_(png|jpg|bmp|tga|hdr))\b|\bO_CREAT\b"
 WRITERS = ["core/output_file_impl.hpp", "io/folder_lock_impl.hpp"]
+PASSES = ["nn", "deploy", "io"]      # in these folders all headers but the layers' own and losses
+NAMES_LAYERS = ["deploy/layers.hpp"]  # keeps the old names of folded convolutions
 LONG = 400
 UMBRELLA = "strata.hpp"
-OPTIONAL = ["io/onnx_export.hpp"]  # stands on a library that a program may not have, so it is included by itself
+# Included by themselves: they stand on a library that a program may not have, or are for few programs.
+OPTIONAL = ["io/onnx_export.hpp", "nn/spectral_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
+    "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness")),
+    "distributed/data_parallel.hpp", "distributed/mpi.hpp", "distributed/state.hpp", "distributed/tree_sum.hpp", "metrics/frechet.hpp"]
+OPTIONAL_FOLDERS = ["interop", "networks", "train"]
 
 
 def allowed_text(folder):
@@ -66,7 +82,7 @@ def check_local(path, name, problem, root):
     if folder == "cuda":
         if not any(target.startswith(prefix) for prefix in CUDA_ALLOWED):
             return problem(f'includes "{name}"; cuda/ may include {", ".join(CUDA_ALLOWED)}')
-    elif wanted not in ALLOWED[folder]:
+    elif wanted not in ALLOWED[folder] and target not in SINGLE.get(folder, []):
         return problem(f'includes "{name}"; {folder}/ may include its own folder and: {allowed_text(folder)}')
     return None
 
@@ -86,7 +102,36 @@ def check_system(path, name, problem):
     return problem(f"includes <{name}>, which is not in the table THIRD_PARTY of {pathlib.Path(__file__).name}")
 
 
+def code_of(text):
+    """Without comments and strings."""
+    return re.sub(r'//[^\n]*|"(\\.|[^"\\\n])*"', '""', text)
+
+
+def layers_of(root):
+    """{layer: the header in nn/ that defines it}. A header that says `is_leaf_layer = true` defines layers."""
+    found = {}
+    for file in sorted(root.glob("nn/*.hpp")):
+        code = code_of(file.read_text())
+        if "is_leaf_layer = true" in code:
+            for name in re.findall(r"^class (\w+) (?:final )?: public", code, re.M):
+                found[name] = f"nn/{file.name}"
+    return found
+
+
+def check_passes(path, text, layers, problem):
+    if path.parts[0] not in PASSES or path.parts[:2] == ("nn", "losses") or str(path) in layers.values() or str(path) in NAMES_LAYERS:
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        included = re.match(r'\s*#\s*include\s*"strata/(nn/\w+\.hpp)"', line)
+        if included and included[1] in layers.values():
+            problem(f"includes a layer, {included[1]}; a pass asks what layers say of themselves (nn/protocol.hpp)", number)
+        for name in re.findall(r"(?<!math::)\b[A-Z]\w+", code_of(line)):
+            if name in layers:
+                problem(f"names the layer {name}; a pass asks what layers say of themselves (nn/protocol.hpp)", number)
+
+
 def check(root):
+    layers = layers_of(root)
     problems, long_files, includes = [], [], {}
     headers = sorted(p for p in root.rglob("*") if p.suffix in (".hpp", ".cuh"))
     for file in headers:
@@ -108,6 +153,7 @@ def check(root):
         if len(lines) > LONG:
             long_files.append(f"include/strata/{path}: {len(lines)} lines")
         includes[str(path)] = set()
+        check_passes(path, "\n".join(lines), layers, problem)
         for number, line in enumerate(lines, 1):
             if re.match(r"\s*namespace strata(?!::inline STRATA_ABI\b)\b", line):
                 problem("wants 'namespace strata::inline STRATA_ABI', so that differently compiled units can link", number)
@@ -142,12 +188,13 @@ def check(root):
         if name not in reached:
             reached.add(name)
             waiting += includes.get(name, ())
-    for name in OPTIONAL:
-        if name in reached:
+    for name in sorted(reached):
+        if name in OPTIONAL or name.split("/")[0] in OPTIONAL_FOLDERS:
             problems.append(f"include/strata/{UMBRELLA}:1: reaches strata/{name}, which is to be included by itself")
     for name in includes:
         folder = name.split("/")[0]
-        if "/" in name and folder != "cuda" and "/detail/" not in name and name not in reached and name not in OPTIONAL:
+        if "/" in name and folder != "cuda" and "/detail/" not in name and name not in reached and name not in OPTIONAL \
+                and folder not in OPTIONAL_FOLDERS:
             problems.append(f'include/strata/{UMBRELLA}:1: does not reach strata/{name}; add #include "strata/{name}"')
     return len(headers), problems, long_files
 
@@ -179,6 +226,12 @@ FAULTS = {
     "stray/file.hpp": (HEAD, "stray/ has no level"),
     "cuda/kernel.cuh": (HEAD + "#include <cuda_runtime.h>\n", ""),
     "io/onnx_export.hpp": (HEAD + "#include <protozero/pbf_writer.hpp>\n", ""),
+    "nn/layer.hpp": (HEAD + "class Sharpen : public Layer<Sharpen> {\n  static constexpr bool is_leaf_layer = true;\n};\n", ""),
+    "nn/other_layer.hpp": (HEAD + "class Blur : public Layer<Blur> {\n  static constexpr bool is_leaf_layer = true, as = Sharpen::x;\n};\n", ""),
+    "deploy/namer.hpp": (HEAD + "// Sharpen\nconst char* x = \"Sharpen\"; math::Sharpen y;\nbool z = is_same<M, Sharpen>;\n", "names the layer Sharpen"),
+    "nn/includer.hpp": (HEAD + '#include "strata/nn/layer.hpp"\n', "includes a layer, nn/layer.hpp"),
+    "interop/opencv.hpp": (HEAD + "#include <opencv2/core.hpp>\n", ""),
+    "tensor/eigen.hpp": (HEAD + "#include <Eigen/Core>\n", "which is for interop, metrics only"),
     "nn/protozero.hpp": (HEAD + "#include <protozero/pbf_writer.hpp>\n", "which is for io only"),
     "cuda/heavy.cuh": (HEAD + '#include "strata/tensor/good.hpp"\n', "cuda/ may include core/config.hpp"),
 }

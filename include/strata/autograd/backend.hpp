@@ -80,6 +80,13 @@ T* zeroed_target(Device device, Tape& tape, std::int64_t id, std::int64_t size) 
   return target.data;
 }
 
+/// Four rows of numbers of each channel, as accelerators normalise by them.
+inline NormalisationRows normalisation_rows(Tensor<float>& numbers) {
+  float* const first = numbers.data();
+  const std::int64_t channels = numbers.size() / 4;
+  return {first, first + channels, first + 2 * channels, first + 3 * channels};
+}
+
 inline RandomStream stream_of(const Rng& rng) {
   return {.seed = rng.seed(), .a = rng.stream()[0], .b = rng.stream()[1], .word = rng.position()};
 }

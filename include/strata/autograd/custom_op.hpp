@@ -146,7 +146,9 @@ auto cat(P& pass, const Xs&... inputs) {
 
 template <Pass P, Symbolic... Xs>
 constexpr auto cat(P&, const Xs&... inputs) {
-  return detail::with_vars<P>([](const auto&... x) { return symbolic_cat(x...); }, inputs...);  // nn/follow.hpp, io/onnx_export.hpp
+  return detail::with_vars<P>([]<int... C, class... S>(const Var<C, S>&... x) {
+    return SymbolicRun<std::common_type_t<S...>>::cat(x...);
+  }, inputs...);
 }
 
 /// Length channels of x, from number Start on, as torch.narrow along dimension 1.
@@ -172,7 +174,7 @@ auto narrow(P& pass, const X& input) {
 
 template <int Start, int Length, Pass P, Symbolic X>
 constexpr auto narrow(P&, const X& input) {
-  return symbolic_narrow<Start, Length>(detail::var_in<P>(input));
+  return SymbolicRun<typename X::value_type>::template narrow<Start, Length>(detail::var_in<P>(input));
 }
 
 /// x in N parts of equally many channels, one after another, as torch.chunk along dimension 1: a std::array.
@@ -224,7 +226,8 @@ auto expand_as(P& pass, const S& one_pixel, const X& like) {
 
 template <Pass P, Symbolic S, Symbolic X>
 constexpr auto expand_as(P&, const S& one_pixel, const X& like) {
-  return detail::with_vars<P>([](const auto& s, const auto& x) { return symbolic_expand_as(s, x); }, one_pixel, like);
+  return detail::with_vars<P>([](const auto& s, const auto& x) { return SymbolicRun<typename X::value_type>::expand_as(s, x); },
+                              one_pixel, like);
 }
 
 }  // namespace strata::inline STRATA_ABI

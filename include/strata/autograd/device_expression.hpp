@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -83,24 +84,40 @@ class DeviceExpression {
     sources_[leaf] = data;
   }
   void push_leaf(const double*, std::int64_t) { throw_not_float(gpu->device()); }
+  /// An array that is none of the tape's values: its gradient goes to `sink`, in memory that is free afterwards.
+  void push_leaf(const float* data, std::function<void(Tape&, const float*)> sink) {
+    const auto leaf = std::size_t(program.push_leaf(data));
+    ids_[leaf] = -1;
+    sources_[leaf] = data;
+    sinks_[leaf] = std::move(sink);
+  }
   template <class Function>
   void push(const Function&) {
     program.push(operation_of<Function>);
   }
+  void push(const math::LeakyRelu& relu) { program.push(Operation::leaky_relu, float(relu.slope)); }
+  void push(const math::Power& power) { program.push(Operation::power, float(power.exponent)); }
   void push(const math::Clamp& clamp) { program.push_clamp(float(clamp.low), float(clamp.high)); }
 
   void backward(Tape& tape, const UpstreamGradient& upstream) const {
     std::array<GradientTarget, ExpressionProgram::max_leaves> targets{};
+    std::vector<Storage> sums;
     for (std::size_t leaf = 0; leaf < std::size_t(program.leaves()); ++leaf) {
       const auto target = tape.target<float>(ids_[leaf]);
       targets[leaf] = {target.data, target.accumulate};
+      if (sinks_[leaf] == nullptr) continue;
+      sums.push_back(gpu->pool().take(std::size_t(size) * sizeof(float)));
+      targets[leaf] = {static_cast<float*>(sums.back().data()), false};
     }
     gpu->expression_backward(program, size, upstream, std::span(targets.data(), std::size_t(program.leaves())));
+    for (std::size_t leaf = 0; leaf < std::size_t(program.leaves()); ++leaf)
+      if (sinks_[leaf] != nullptr) sinks_[leaf](tape, targets[leaf].data);
   }
 
  private:
   std::array<std::int64_t, ExpressionProgram::max_leaves> ids_{};
   std::array<const float*, ExpressionProgram::max_leaves> sources_{};
+  std::array<std::function<void(Tape&, const float*)>, ExpressionProgram::max_leaves> sinks_;
   std::vector<Storage> copies_;
 };
 

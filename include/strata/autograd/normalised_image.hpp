@@ -71,4 +71,49 @@ class NormalisedImage {
   mutable Image<C, T> value_;
 };
 
+// ---- notes at gradients (autograd/tape.hpp), between a normalisation and the layers around it
+
+/// At the gradient for a normalisation's result: the two sums over it that NormGradientSums describes, which the step that wrote
+/// the gradient has gathered. They hold for no other gradient.
+template <int C>
+struct GatheredSums {
+  double sum_g[C], sum_gx[C];
+  void settle(void*) {}
+};
+
+/// At the gradient for a normalisation's input, where that for its result still lies: what is missing between the two, which is
+/// NormGradient, with the memory it reads.
+template <int C, class T>
+class PendingNormGradient {
+ public:
+  PendingNormGradient(Image<C, T> x, Normalisation<T> numbers, Activation activation, bool x_rectified, const double* sum_g,
+                      const double* sum_gx)
+      : x_(std::move(x)), numbers_(std::move(numbers)), coefficients_(Shape{2, C}), activation_(activation),
+        x_rectified_(x_rectified) {
+    const double pixels = double(x_.size() / C);
+    for (int c = 0; c < C; ++c) {
+      const double scale = double(numbers_.scale()[c]), inverse = double(numbers_.inverse_std()[c]);
+      coefficients_.data()[c] = T(-scale * inverse * inverse * sum_gx[c] / pixels);
+      coefficients_.data()[C + c] = T(-scale * sum_g[c] / pixels);
+    }
+  }
+
+  NormGradient<T> parameters() const {
+    return {x_.data(), {numbers_.scale(), numbers_.shift(), activation_}, numbers_.mean(), coefficients_.data(),
+            coefficients_.data() + C, x_rectified_};
+  }
+  /// Writes the gradient for x, from that for y.
+  void operator()(const T* dy, T* dx, bool accumulate) const {
+    cpu::batch_norm_backward_input(x_.size() / C, C, parameters(), dy, dx, accumulate);
+  }
+  void settle(void* gradient) const { (*this)(static_cast<T*>(gradient), static_cast<T*>(gradient), false); }
+
+ private:
+  Image<C, T> x_;
+  Normalisation<T> numbers_;
+  Tensor<T> coefficients_;  // rows: slope, offset
+  Activation activation_;
+  bool x_rectified_;
+};
+
 }  // namespace strata::inline STRATA_ABI

@@ -85,16 +85,22 @@ auto& get(Any& tensor, const char* what) {
 class Parameter : public detail::Anchored {
  public:
   constexpr Parameter() = default;
-  constexpr explicit Parameter(const Shape& shape, float value = 0)
-      : Anchored(shape.size() != 0), initial_(value), value_(shape, [&] { return Tensor<float>::full(shape, value); }) {}
+  /// Weights: zeros until they are drawn (nn/init.hpp).
+  constexpr explicit Parameter(const Shape& shape)
+      : Anchored(shape.size() != 0), value_(shape, [&] { return Tensor<float>::zeros(shape); }) {}
+  /// Numbers that start with this value, whoever draws the weights.
+  constexpr Parameter(const Shape& shape, float value)
+      : Anchored(shape.size() != 0), starts_at_a_number_(true), initial_(value),
+        value_(shape, [&] { return Tensor<float>::full(shape, value); }) {}
 
   constexpr Parameter(const Parameter& other)
-      : Anchored(other), requires_grad(other.requires_grad), initial_(other.initial_), value_(detail::clone(other.value_)),
-        grad_(detail::clone(other.grad_)), has_grad_(other.has_grad_) {}
+      : Anchored(other), requires_grad(other.requires_grad), starts_at_a_number_(other.starts_at_a_number_),
+        initial_(other.initial_), value_(detail::clone(other.value_)), grad_(detail::clone(other.grad_)), has_grad_(other.has_grad_) {}
   Parameter(Parameter&&) = default;
   constexpr Parameter& operator=(Parameter other) noexcept {
     Anchored::operator=(other);
     requires_grad = other.requires_grad;
+    starts_at_a_number_ = other.starts_at_a_number_;
     initial_ = other.initial_;
     value_ = std::move(other.value_);
     grad_ = std::move(other.grad_);
@@ -162,6 +168,8 @@ class Parameter : public detail::Anchored {
     has_grad_ = false;
   }
 
+  /// Whether it was constructed with the number it starts with.
+  constexpr bool starts_at_a_number() const { return starts_at_a_number_; }
   /// Sets every element back to the number it was constructed with.
   void reset() {
     std::visit([&](auto& t) { fill(t, static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); }, *value_);
@@ -171,6 +179,7 @@ class Parameter : public detail::Anchored {
   const AnyTensor& any_value() const& { return *value_; }
 
  private:
+  bool starts_at_a_number_ = false;
   float initial_ = 0;
   detail::HeldTensor value_ = detail::no_tensor(), grad_ = detail::no_tensor();
   bool has_grad_ = false;

@@ -8,7 +8,10 @@
 
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "strata/autograd/tape.hpp"
 #include "strata/autograd/variable.hpp"
@@ -28,6 +31,8 @@ struct TrainOptions {
   /// What convolutions multiply in. fp16 wants the loss scaled. The CPU knows fp32 and, where the program is compiled for
   /// AVX512-BF16, bf16: Winograd's products, forward and for the input; the weights' gradients and all else stay fp32.
   Precision precision = Precision::fp32;
+  /// Where a step has several passes, over parts of its batch: the number of the part, 0 to 1023, which keys random numbers too.
+  int shard = 0;
 };
 
 struct InferOptions {
@@ -38,7 +43,7 @@ class Train {
  public:
   static constexpr bool training = true;
 
-  explicit Train(TrainOptions options = {}) : options_(options) {}
+  explicit Train(TrainOptions options = {}) : options_(options), operation_(first_operation(options.shard)) {}
 
   /// A new result of this pass.
   template <int C, class T>
@@ -84,6 +89,35 @@ class Train {
   Tape* tape() { return tape_.get(); }
   Precision precision() const { return options_.precision; }
 
+  // ---- modules that run twice (nn/checkpoint.hpp)
+
+  /// Where this pass stands. One that goes on from there draws the random numbers that this one would draw next.
+  struct Place {
+    TrainOptions options;
+    std::uint32_t operation = 0;
+    bool recomputing = false;
+    std::shared_ptr<std::vector<Tensor<double>>> notes = nullptr;  ///< of once(), where the pass runs something a first or second time
+    std::size_t note = 0;                                          ///< how many it has come to
+  };
+  Place place() const { return {options_, operation_, recomputing_, notes_, note_}; }
+  static Train from(const Place& place) { return Train(place, 0); }
+  /// This pass has drawn what `other` has.
+  void skip_to(const Train& other) {
+    operation_ = other.operation_;
+    if (notes_ == other.notes_) note_ = other.note_;
+  }
+  /// Whether this pass runs a module again, on the way back: what the module changes of itself in a step, as batch norm's
+  /// running statistics, it has changed already. A module of your own that does so asks.
+  bool recomputing() const { return recomputing_; }
+  /// What make() gives; where the pass runs a module again, what it gave the first time.
+  template <class Make>
+  Tensor<double> once(Make&& make) {
+    if (notes_ == nullptr) return make();
+    if (recomputing_) return notes_->at(note_++);
+    notes_->push_back(make());
+    return (*notes_)[note_++];
+  }
+
   /// Random numbers for the next operation of this pass, named `who` in the error when the pass was given no step.
   Rng next_rng(const char* who) {
     if (options_.step < 0)
@@ -93,9 +127,20 @@ class Train {
   }
 
  private:
+  static constexpr std::uint32_t operations_of_shard = 1u << 21;
+  static std::uint32_t first_operation(int shard) {
+    if (shard < 0 || shard > 1023) throw ValueError(concat("Train: got .shard = ", shard, ", wanted 0 to 1023"));
+    return std::uint32_t(shard) * operations_of_shard;
+  }
+  Train(const Place& place, int)
+      : options_(place.options), operation_(place.operation), recomputing_(place.recomputing), notes_(place.notes), note_(place.note) {}
+
   detail::TapeLease tape_;
   TrainOptions options_;
   std::uint32_t operation_ = 0;
+  bool recomputing_ = false;
+  std::shared_ptr<std::vector<Tensor<double>>> notes_;
+  std::size_t note_ = 0;
 };
 
 class Infer {
@@ -106,7 +151,7 @@ class Infer {
 
   template <int C, class T>
   Var<C, T> output(Image<C, T> image) {
-    return Var<C, T>(std::move(image));
+    return Var<C, T>::of_inference_pass(std::move(image));
   }
   constexpr Tape* tape() { return nullptr; }
   constexpr Precision precision() const { return options_.precision; }

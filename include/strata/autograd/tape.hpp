@@ -62,7 +62,8 @@ class Tape {
   template <class Step, class... Reads>
   void record(std::int64_t output, Step step, const Reads&... reads) {
     static_assert(alignof(Step) <= 64);
-    void* place = take(sizeof(Step));
+    if (forgets_) return;
+    void* place = take_memory(sizeof(Step));
     const std::size_t first = kept_.size();
     (keep_for_backward(kept_, reads), ...);
     steps_.push_back({new (place) Step(std::move(step)), output, first,
@@ -85,8 +86,7 @@ class Tape {
       throw Error("backward: a value of an earlier pass, or from before the last backward, was used in this one: give "
                   "x.value() where it is meant as a constant");
     Value& value = at(id);
-    finish(value);
-    value.sums = Storage();
+    settle(value);
     const bool accumulate = bool(value.gradient);
     if (!accumulate) value.gradient = value.pool->take(value.bytes);
     return {static_cast<T*>(value.gradient.data()), accumulate};
@@ -95,43 +95,44 @@ class Tape {
   /// The gradient of value `id`, or nullptr when no step has contributed to it.
   template <class T>
   T* gradient(std::int64_t id) {
-    finish(at(id));
+    settle(at(id));
     return static_cast<T*>(at(id).gradient.data());
   }
 
-  // ---- gradients that a later kernel completes in passing
+  // ---- notes: what one step leaves at a gradient for the next that reads it
 
-  /// Says that the gradient of `id` becomes complete by `transform(gradient)`, in place. It is called when somebody asks
-  /// for the gradient; take_pending() hands it to a step that does the same itself.
-  template <class Transform>
-  void set_pending(std::int64_t id, std::shared_ptr<Transform> transform) {
-    at(id).complete = complete_by<Transform>;
-    at(id).pending = std::move(transform);
+  /// Leaves `note` at the gradient of `id`. A step that knows its type takes it. Where another asks for the gradient, or adds to
+  /// it, note->settle(gradient) is called before, and the note is gone: there it does itself what is still to be done.
+  template <class Note>
+  void attach(std::int64_t id, std::shared_ptr<Note> note) {
+    at(id).settle = settle_note<Note>;
+    at(id).note = std::move(note);
   }
-  /// What is missing to the gradient of `id`, which the caller then has to do; nullptr when nothing is, or another kind.
-  template <class Transform>
-  std::shared_ptr<Transform> take_pending(std::int64_t id) {
+  /// The note of this type at the gradient of `id`, which the caller now has to heed; nullptr where there is none. To be asked
+  /// for before the gradient.
+  template <class Note>
+  std::shared_ptr<Note> take(std::int64_t id) {
     Value& value = at(id);
-    if (value.pending == nullptr || value.complete != complete_by<Transform>) return nullptr;
-    return std::static_pointer_cast<Transform>(std::exchange(value.pending, nullptr));
+    if (value.note == nullptr || value.settle != settle_note<Note>) return nullptr;
+    return std::static_pointer_cast<Note>(std::exchange(value.note, nullptr));
   }
-
-  /// Sums over the gradient of `id` that the step which wrote it has gathered: room for `count` numbers. They are dropped
-  /// when another step adds to the gradient.
-  double* make_sums(std::int64_t id, std::size_t count) {
-    at(id).sums = cpu_pool().take(count * sizeof(double));
-    return static_cast<double*>(at(id).sums.data());
-  }
-  /// The sums, or nullptr when there are none that hold for the whole gradient.
-  const double* sums(std::int64_t id) { return static_cast<const double*>(at(id).sums.data()); }
 
   /// Makes the gradient of `from` that of `to`, without copying, when nobody has contributed to `to` yet. Both values have
   /// the same size, and the step that calls it is done with the gradient of `from`.
   bool move_gradient(std::int64_t from, std::int64_t to) {
     if (to < 0 || !holds(to) || at(to).gradient) return false;
-    finish(at(from));
+    settle(at(from));
     at(to).gradient = std::move(at(from).gradient);
     return true;
+  }
+
+  /// Makes what is known of the gradient of `from`, a value of `other`, that of `to`, of which nothing is known yet: the
+  /// gradient and the note at it.
+  void take_gradient(Tape& other, std::int64_t from, std::int64_t to) {
+    Value &source = other.at(from), &target = at(to);
+    target.gradient = std::exchange(source.gradient, Storage());
+    target.note = std::exchange(source.note, nullptr);
+    target.settle = source.settle;
   }
 
   /// Keeps the gradient of `id` after the backward pass, for a caller that wants to read it.
@@ -168,8 +169,7 @@ class Tape {
       }
       if (Value& done = at(step.output); !done.keep) {
         done.gradient = Storage();
-        done.sums = Storage();
-        done.pending = nullptr;
+        done.note = nullptr;
       }
     }
   }
@@ -177,7 +177,13 @@ class Tape {
   bool has_steps() const { return !steps_.empty(); }
 
   /// Whether a pass holds this tape: only then values can be added.
-  void set_in_pass(bool in_pass) { in_pass_ = in_pass; }
+  void set_in_pass(bool in_pass) {
+    in_pass_ = in_pass;
+    forgets_ = false;
+  }
+  /// Of a pass that is never to go back: no step is recorded, and nothing is kept for it.
+  void forget_steps(bool forgets = true) { forgets_ = forgets; }
+  bool forgets() const { return forgets_; }
 
   /// Forgets everything and keeps the memory of the lists.
   void clear() {
@@ -195,16 +201,15 @@ class Tape {
     std::size_t bytes = 0;
     MemoryPool* pool = nullptr;
     bool keep = false;
-    Storage sums = {};
-    std::shared_ptr<void> pending = nullptr;
-    void (*complete)(void*, void*) = nullptr;
+    std::shared_ptr<void> note = nullptr;
+    void (*settle)(void*, void*) = nullptr;  // also tells the note's type
   };
-  template <class Transform>
-  static void complete_by(void* pending, void* gradient) {
-    (*static_cast<Transform*>(pending))(gradient);
+  template <class Note>
+  static void settle_note(void* note, void* gradient) {
+    static_cast<Note*>(note)->settle(gradient);
   }
-  static void finish(Value& value) {
-    if (value.pending != nullptr) value.complete(std::exchange(value.pending, nullptr).get(), value.gradient.data());
+  static void settle(Value& value) {
+    if (value.note != nullptr) value.settle(std::exchange(value.note, nullptr).get(), value.gradient.data());
   }
   struct RecordedStep {
     void* held;
@@ -225,7 +230,7 @@ class Tape {
 
   static constexpr std::size_t chunk_bytes = std::size_t{1} << 16;
 
-  void* take(std::size_t bytes) {
+  void* take_memory(std::size_t bytes) {
     bytes = (bytes + 63) / 64 * 64;
     if (bytes > chunk_bytes) throw Error("Tape::record: a step may keep at most 64 KiB by value; keep handles instead");
     if (chunk_ < chunks_.size() && used_ + bytes > chunk_bytes) {
@@ -245,10 +250,22 @@ class Tape {
   KeptList kept_;
   std::vector<Storage> chunks_;
   std::size_t chunk_ = 0, used_ = 0;
-  bool in_pass_ = true;
+  bool in_pass_ = true, forgets_ = false;
 };
 
 namespace detail {
+
+/// While it lives, what is computed with the tape is not recorded: nothing of it needs a gradient.
+class ForgetSteps {
+ public:
+  explicit ForgetSteps(Tape& tape) : tape_(tape), before_(tape.forgets()) { tape.forget_steps(); }
+  ForgetSteps(const ForgetSteps&) = delete;
+  ~ForgetSteps() { tape_.forget_steps(before_); }
+
+ private:
+  Tape& tape_;
+  bool before_;
+};
 
 /// A tape for the length of a pass, used again by the next pass of this thread. Tapes are never destroyed, since a value that
 /// outlives its pass, or even its thread, still points to its tape.

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "strata/autograd/normalised_image.hpp"
+#include "strata/autograd/symbolic.hpp"
 #include "strata/autograd/tape.hpp"
 #include "strata/tensor/image.hpp"
 
@@ -37,6 +38,23 @@ class Var {
     if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(size()) * sizeof(T));
   }
 
+  /// A result of an inference pass: a constant known to be nobody's to learn from.
+  static Var of_inference_pass(Image<C, T> image) {
+    Var x(std::move(image));
+    x.id_ = inference;
+    return x;
+  }
+  bool of_inference() const { return id_ == inference; }
+  /// The same numbers as a value of another tape, or as a constant.
+  Var on(Tape* tape) const {
+    if (tape == nullptr || !normalised_) {
+      Var y(image_, tape);
+      y.normalised_ = normalised_;
+      return y;
+    }
+    return Var(normalised_, tape);
+  }
+
   const Image<C, T>& value() const& { return normalised_ ? normalised_->value() : image_; }
   Image<C, T> value() const&& { return value(); }
   operator Image<C, T>() const { return value(); }
@@ -57,10 +75,12 @@ class Var {
   }
 
   Tape* tape() const { return tape_; }
-  /// The number of the value on its tape, or -1.
+  /// The number of the value on its tape; negative for a constant.
   std::int64_t id() const { return id_; }
 
  private:
+  static constexpr std::int64_t inference = -2;
+
   Image<C, T> image_;
   std::shared_ptr<const NormalisedImage<C, T>> normalised_;
   Tape* tape_ = nullptr;
@@ -90,11 +110,6 @@ class Scalar {
   Tape* tape_ = nullptr;
   std::int64_t id_ = -1;
 };
-
-/// A variable or expression without numbers, with which a network's forward is followed: to learn what it does
-/// (nn/follow.hpp), or to write it as an ONNX graph (io/onnx_export.hpp).
-template <class X>
-concept Symbolic = requires { typename X::value_type::is_symbol; };
 
 namespace detail {
 template <class X>

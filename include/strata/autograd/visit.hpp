@@ -86,7 +86,9 @@ struct HoldsState<std::variant<Ts...>> : std::bool_constant<(HoldsState<Ts>::val
 template <class T>
 inline constexpr bool holds_state = HoldsState<std::remove_cvref_t<T>>::value;
 
+/// A member of no name lends its members its module's: Checkpoint<M>'s are called as M's are.
 inline std::string join(const std::string& prefix, std::string_view name) {
+  if (name.empty()) return prefix;
   return prefix.empty() ? std::string(name) : prefix + "." + std::string(name);
 }
 inline std::string join(const std::string& prefix, std::integral auto index) {
@@ -167,6 +169,18 @@ void walk(const std::string& name, Member& member, F& f) {
   } else {
     each_part(name, member, [&](const std::string& part_name, auto& part) { walk(part_name, part, f); });
   }
+}
+
+// Calls f(leaf) for every Parameter and Buffer below `member`. Makes no names, which takes memory.
+template <class Member, class F>
+void each_leaf(Member& member, F& f) {
+  using Plain = std::remove_const_t<Member>;
+  if constexpr (is_leaf<Plain>)
+    f(member);
+  else if constexpr (has_visit<Plain>)
+    Plain::visit(member, [&](const auto&, auto& part) { each_leaf(part, f); });
+  else
+    each_part(std::string(), member, [&](const std::string&, auto& part) { each_leaf(part, f); });
 }
 
 }  // namespace detail

@@ -5,10 +5,11 @@
 #pragma once
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#define STRATA_ISA "avx512"
 #if defined(__AVX512BF16__)
+#define STRATA_ISA "avx512_bf16"
 #define STRATA_ABI v0_1_avx512_bf16
 #else
+#define STRATA_ISA "avx512"
 #define STRATA_ABI v0_1_avx512
 #endif
 #elif defined(__AVX2__) && defined(__FMA__)

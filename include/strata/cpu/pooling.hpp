@@ -1,4 +1,5 @@
-// Windows over N,H,W,C images: maximum and mean. Vectors lie along the channels.
+// Windows over N,H,W,C images: maximum and mean. Vectors lie along the channels. What is beyond the image is in no window; a mean
+// may count it, as zeros.
 #pragma once
 
 #include <algorithm>
@@ -16,18 +17,42 @@ using strata::PoolProblem;
 
 namespace detail {
 
-/// Calls f(corner of the window in x, place of the result in y), in elements, for every output pixel on all threads. With
-/// `disjoint` no two threads get windows that share a pixel.
+/// The part of a window that lies in the image.
+struct PoolWindow {
+  std::int64_t corner;         // in elements of x
+  int rows, columns;
+  std::int64_t count;          // what a mean divides by
+};
+
+/// Calls f(window, place of the result in y, in elements) for every output pixel on all threads. With `disjoint` no two threads
+/// get windows that share a pixel.
 template <class F>
 void for_windows(const PoolProblem& p, bool disjoint, F&& f) {
   const std::int64_t rows = p.out_h(), columns = p.out_w();
-  const std::int64_t together = disjoint && p.stride < p.kernel ? rows : 1;  // rows of one task
+  const std::int64_t together = disjoint && p.overlap() ? rows : 1;  // rows of one task
   parallel_for(p.n * rows / together, [&](std::int64_t task) {
-    for (std::int64_t row = task * together; row < (task + 1) * together; ++row)
-      for (std::int64_t j = 0; j < columns; ++j)
-        f(((row / rows * p.h + row % rows * p.stride) * p.w + j * p.stride) * p.channels, (row * columns + j) * p.channels);
+    for (std::int64_t row = task * together; row < (task + 1) * together; ++row) {
+      const PoolSpan down = p.rows(row % rows);
+      const std::int64_t line = (row / rows * p.h + down.begin) * p.w;
+      for (std::int64_t j = 0; j < columns; ++j) {
+        const PoolSpan across = p.columns(j);
+        f(PoolWindow{(line + across.begin) * p.channels, int(down.end - down.begin), int(across.end - across.begin),
+                     down.count * across.count},
+          (row * columns + j) * p.channels);
+      }
+    }
   });
 }
+
+/// 1 / the number of pixels of each window.
+template <class T>
+struct WindowShare {
+  std::int64_t usual_count;
+  T usual;
+  explicit WindowShare(const PoolProblem& p)
+      : usual_count(std::int64_t{p.kernel} * p.kernel), usual(T(1) / T(p.kernel * p.kernel)) {}
+  T of(const PoolWindow& window) const { return window.count == usual_count ? usual : T(1) / T(window.count); }
+};
 
 }  // namespace detail
 
@@ -35,20 +60,20 @@ void for_windows(const PoolProblem& p, bool disjoint, F&& f) {
 /// and NaN above all.
 template <class T>
 void max_pool_forward(const PoolProblem& p, const T* x, T* y, std::int64_t* from) {
-  detail::for_windows(p, false, [&](std::int64_t corner, std::int64_t out) {
+  detail::for_windows(p, false, [&](const detail::PoolWindow& window, std::int64_t out) {
     simd::over_vectors<T>(std::int64_t{p.channels}, [&]<class V>(std::int64_t c) {
-      V best = simd::load<V>(x + corner + c);
+      V best = simd::load<V>(x + window.corner + c);
       auto place = V{} > V{};  // integers of the elements' width: the distance from the corner; zeros
-      for (int q = 0; q < p.kernel; ++q)
-        for (int r = 0; r < p.kernel; ++r) {
+      for (int q = 0; q < window.rows; ++q)
+        for (int r = 0; r < window.columns; ++r) {
           const std::int64_t at = (q * p.w + r) * p.channels;
-          const V value = simd::load<V>(x + corner + at + c);
+          const V value = simd::load<V>(x + window.corner + at + c);
           if constexpr (std::is_same_v<V, T>) {
             if (value > best || value != value) {
               best = value;
-              if (from != nullptr) from[out + c] = corner + at + c;
+              if (from != nullptr) from[out + c] = window.corner + at + c;
             } else if (q + r == 0 && from != nullptr) {
-              from[out + c] = corner + c;
+              from[out + c] = window.corner + c;
             }
           } else {
             const auto larger = (value > best) | (value != value);
@@ -59,7 +84,7 @@ void max_pool_forward(const PoolProblem& p, const T* x, T* y, std::int64_t* from
       simd::store<V>(y + out + c, best);
       if constexpr (!std::is_same_v<V, T>)
         if (from != nullptr)
-          for (int lane = 0; lane < simd::lanes<V>; ++lane) from[out + c + lane] = corner + c + lane + place[lane];
+          for (int lane = 0; lane < simd::lanes<V>; ++lane) from[out + c + lane] = window.corner + c + lane + place[lane];
     });
   });
 }
@@ -67,7 +92,7 @@ void max_pool_forward(const PoolProblem& p, const T* x, T* y, std::int64_t* from
 /// dx must hold zeros or a gradient to add to.
 template <class T>
 void max_pool_backward(const PoolProblem& p, const std::int64_t* from, const T* dy, T* dx) {
-  detail::for_windows(p, true, [&](std::int64_t, std::int64_t out) {
+  detail::for_windows(p, true, [&](const detail::PoolWindow&, std::int64_t out) {
     for (std::int64_t i = out; i < out + p.channels; ++i) dx[from[i]] += dy[i];
   });
 }
@@ -75,12 +100,13 @@ void max_pool_backward(const PoolProblem& p, const std::int64_t* from, const T* 
 /// y = the mean of each window.
 template <class T>
 void avg_pool_forward(const PoolProblem& p, const T* x, T* y) {
-  const T share = T(1) / T(p.kernel * p.kernel);
-  detail::for_windows(p, false, [&](std::int64_t corner, std::int64_t out) {
+  const detail::WindowShare<T> shares(p);
+  detail::for_windows(p, false, [&](const detail::PoolWindow& window, std::int64_t out) {
+    const T share = shares.of(window);
     simd::over_vectors<T>(std::int64_t{p.channels}, [&]<class V>(std::int64_t c) {
       V total{};
-      for (int q = 0; q < p.kernel; ++q)
-        for (int r = 0; r < p.kernel; ++r) total += simd::load<V>(x + corner + (q * p.w + r) * p.channels + c);
+      for (int q = 0; q < window.rows; ++q)
+        for (int r = 0; r < window.columns; ++r) total += simd::load<V>(x + window.corner + (q * p.w + r) * p.channels + c);
       simd::store<V>(y + out + c, total * share);
     });
   });
@@ -89,13 +115,14 @@ void avg_pool_forward(const PoolProblem& p, const T* x, T* y) {
 /// dx must hold zeros or a gradient to add to.
 template <class T>
 void avg_pool_backward(const PoolProblem& p, const T* dy, T* dx) {
-  const T share = T(1) / T(p.kernel * p.kernel);
-  detail::for_windows(p, true, [&](std::int64_t corner, std::int64_t out) {
+  const detail::WindowShare<T> shares(p);
+  detail::for_windows(p, true, [&](const detail::PoolWindow& window, std::int64_t out) {
+    const T share = shares.of(window);
     simd::over_vectors<T>(std::int64_t{p.channels}, [&]<class V>(std::int64_t c) {
       const V g = simd::load<V>(dy + out + c) * share;
-      for (int q = 0; q < p.kernel; ++q)
-        for (int r = 0; r < p.kernel; ++r) {
-          T* const to = dx + corner + (q * p.w + r) * p.channels + c;
+      for (int q = 0; q < window.rows; ++q)
+        for (int r = 0; r < window.columns; ++r) {
+          T* const to = dx + window.corner + (q * p.w + r) * p.channels + c;
           simd::store<V>(to, simd::load<V>(to) + g);
         }
     });

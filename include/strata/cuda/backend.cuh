@@ -374,10 +374,12 @@ class Backend : public Accelerator {
   static std::int64_t pool_input(const PoolProblem& p) { return p.n * p.h * p.w * p.channels; }
   static float window_share(const PoolProblem& p) { return 1.0f / float(p.kernel * p.kernel); }
   static void check_pool(const char* who, const PoolProblem& p) {
-    if (p.n < 1 || p.channels < 1 || p.kernel < 1 || p.stride < 1 || p.h < p.kernel || p.w < p.kernel)
-      throw ShapeError(concat(who, ": windows of ", p.kernel, "x", p.kernel, ", stride ", p.stride, " on ", p.n, "x", p.channels,
-                              "x", p.h, "x", p.w));
+    if (p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 || p.kernel < 1 || p.stride < 1 || p.padding < 0 ||
+        2 * p.padding > p.kernel || p.out_h() < 1 || p.out_w() < 1)
+      throw ShapeError(concat(who, ": windows of ", p.kernel, "x", p.kernel, ", stride ", p.stride, ", padding ", p.padding, " on ",
+                              p.n, "x", p.channels, "x", p.h, "x", p.w));
     check_size(who, pool_input(p));
+    check_size(who, pool_output(p));
   }
   static void check_program(const char* who, const ExpressionProgram& program) {
     if (!program.complete()) throw Error(concat(who, ": the program leaves no value, or more than one"));

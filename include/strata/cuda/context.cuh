@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "strata/core/error.hpp"
 #include "strata/cuda/elementwise.cuh"
@@ -106,10 +107,14 @@ class Context {
     auto recording = std::make_shared<Recording>(index_);
     check_runtime(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed), "beginning a recording");
     recording_ = std::move(recording);
+    pool_.take_from(&recording_->pool);  // layers take their results from the pool of their input
+    std::erase_if(ended_, [](const auto& ended) { return ended->pool.live_bytes() == 0; });
   }
   std::unique_ptr<RecordedWork> end_recording() {
     if (recording_ == nullptr) throw Error(concat(device().str(), ": end_recording without begin_recording"));
     const std::shared_ptr<Recording> recording = std::exchange(recording_, nullptr);
+    pool_.take_from(nullptr);
+    recording->pool.take_from(&pool_);  // its free blocks are what replays write to
     cudaGraph_t graph = nullptr;
     check_runtime(cudaStreamEndCapture(stream(), &graph), "ending a recording");
     const cudaError_t status = cudaGraphInstantiate(&recording->graph, graph, 0);
@@ -131,7 +136,10 @@ class Context {
   class Replay final : public RecordedWork {
    public:
     Replay(Context& context, std::shared_ptr<Recording> recording) : context_(context), recording_(std::move(recording)) {}
-    ~Replay() override { (void)cudaStreamSynchronize(context_.stream_); }
+    ~Replay() override {
+      (void)cudaStreamSynchronize(context_.stream_);
+      if (recording_->pool.live_bytes() > 0) context_.ended_.push_back(std::move(recording_));  // somebody holds a result
+    }
     void replay() override { check_runtime(cudaGraphLaunch(recording_->graph, context_.stream()), "replaying recorded work"); }
 
    private:
@@ -146,6 +154,7 @@ class Context {
   cudaDeviceProp properties_{};
   std::unique_ptr<Uploader> uploader_;
   std::shared_ptr<Recording> recording_;
+  std::vector<std::shared_ptr<Recording>> ended_;  // whose results are still held
 };
 
 }  // namespace strata::inline STRATA_ABI::cuda

@@ -57,6 +57,8 @@ STRATA_DEVICE float unary_value(const Instruction& instruction, float x) {
     case Operation::sigmoid: return 1.0f / (1.0f + expf(-x));
     case Operation::tanh: return tanhf(x);
     case Operation::erf: return erff(x);
+    case Operation::leaky_relu: return x < 0.0f ? (instruction.a == 0.0f ? 0.0f : instruction.a * x) : x;
+    case Operation::power: return powf(x, instruction.a);
     default: return x < instruction.a ? instruction.a : x > instruction.b ? instruction.b : x;  // clamp
   }
 }
@@ -72,6 +74,8 @@ STRATA_DEVICE float unary_derivative(const Instruction& instruction, float x, fl
     case Operation::sigmoid: return y * (1.0f - y);
     case Operation::tanh: return 1.0f - y * y;
     case Operation::erf: return 1.12837917f * expf(-x * x);
+    case Operation::leaky_relu: return x > 0.0f ? 1.0f : instruction.a;
+    case Operation::power: return instruction.a == 0.0f ? 0.0f : instruction.a * powf(x, instruction.a - 1.0f);
     default: return x < instruction.a || x > instruction.b ? 0.0f : 1.0f;  // clamp
   }
 }

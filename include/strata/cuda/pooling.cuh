@@ -13,13 +13,14 @@ namespace strata::inline STRATA_ABI::cuda {
 
 /// A PoolProblem as kernels take it: fewer than 2^31 elements on either side.
 struct PoolShape {
-  int h, w, channels, kernel, stride, out_h, out_w;
+  int h, w, channels, kernel, stride, padding, parts_h, parts_w, out_h, out_w;
+  bool count_padding;
   Divisor by_channels, by_width, by_height;  ///< of the image that threads stand for
 
   /// For threads that stand for elements of the output, or of the input.
   PoolShape(const PoolProblem& p, bool over_output)
-      : h(int(p.h)), w(int(p.w)), channels(p.channels), kernel(p.kernel), stride(p.stride), out_h(int(p.out_h())),
-        out_w(int(p.out_w())), by_channels(p.channels), by_width(over_output ? p.out_w() : p.w),
+      : h(int(p.h)), w(int(p.w)), channels(p.channels), kernel(p.kernel), stride(p.stride), padding(p.padding),
+        parts_h(p.parts_h), parts_w(p.parts_w), out_h(int(p.out_h())), out_w(int(p.out_w())), count_padding(p.count_padding), by_channels(p.channels), by_width(over_output ? p.out_w() : p.w),
         by_height(over_output ? p.out_h() : p.h) {}
 
   struct Place {
@@ -33,9 +34,40 @@ struct PoolShape {
   }
   STRATA_DEVICE_MEMBER int input(int n, int i, int j, int c) const { return ((n * h + i) * w + j) * channels + c; }
   STRATA_DEVICE_MEMBER int output(int n, int i, int j, int c) const { return ((n * out_h + i) * out_w + j) * channels + c; }
+
+  /// What PoolSpan says, of window `i` along a side of `size` pixels.
+  struct Span {
+    int first;       ///< where the window begins, in the padding perhaps
+    int begin, end;  ///< what of it is in the image
+    int count;
+  };
+  STRATA_DEVICE_MEMBER Span span(int i, int size, int parts) const {
+    if (parts > 0) {
+      const int begin = int(std::int64_t{i} * size / parts), end = int((std::int64_t{i + 1} * size + parts - 1) / parts);
+      return {begin, begin, end, end - begin};
+    }
+    const int first = i * stride - padding;
+    const int last = first + kernel < size + padding ? first + kernel : size + padding;
+    const int begin = first > 0 ? first : 0, end = last < size ? last : size;
+    return {first, begin, end, count_padding ? last - first : end - begin};
+  }
+  STRATA_DEVICE_MEMBER Span rows(int i) const { return span(i, h, parts_h); }
+  STRATA_DEVICE_MEMBER Span columns(int j) const { return span(j, w, parts_w); }
   /// The windows along one axis that contain place `i`: first to last.
-  STRATA_DEVICE_MEMBER int first_window(int i) const { return i < kernel ? 0 : (i - kernel) / stride + 1; }
-  STRATA_DEVICE_MEMBER int last_window(int i, int count) const { return i / stride < count ? i / stride : count - 1; }
+  STRATA_DEVICE_MEMBER int first_window(int i, int size, int parts) const {
+    if (parts > 0) return int(std::int64_t{i} * parts / size);
+    return i + padding < kernel ? 0 : (i + padding - kernel) / stride + 1;
+  }
+  STRATA_DEVICE_MEMBER int last_window(int i, int size, int parts, int count) const {
+    if (parts > 0) return int((std::int64_t{i + 1} * parts + size - 1) / size) - 1;
+    const int last = (i + padding) / stride;
+    return last < count ? last : count - 1;
+  }
+  /// kernel * kernel / the pixels of a window: 1 for most.
+  STRATA_DEVICE_MEMBER float relative(const Span& down, const Span& across) const {
+    const int usual = kernel * kernel, count = down.count * across.count;
+    return count == usual ? 1.0f : float(usual) / float(count);
+  }
 };
 
 struct MaxPoolForward : SingleElements {
@@ -48,10 +80,11 @@ struct MaxPoolForward : SingleElements {
     const PoolShape::Place o = shape.place(element);
     float best = 0;
     int where = -1;
-    for (int q = 0; q < shape.kernel; ++q)
-      for (int r = 0; r < shape.kernel; ++r) {
-        const float v = x[shape.input(o.n, o.i * shape.stride + q, o.j * shape.stride + r, o.c)];
-        if (where < 0 || v > best || v != v) best = v, where = q * shape.kernel + r;
+    const PoolShape::Span down = shape.rows(o.i), across = shape.columns(o.j);
+    for (int i = down.begin; i < down.end; ++i)
+      for (int j = across.begin; j < across.end; ++j) {
+        const float v = x[shape.input(o.n, i, j, o.c)];
+        if (where < 0 || v > best || v != v) best = v, where = (i - down.first) * shape.kernel + j - across.first;
       }
     y[element] = best;
     if (place != nullptr) place[element] = where;
@@ -68,10 +101,11 @@ struct MaxPoolBackward : SingleElements {
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const PoolShape::Place p = shape.place(element);
     float sum = 0;
-    for (int i = shape.first_window(p.i); i <= shape.last_window(p.i, shape.out_h); ++i)
-      for (int j = shape.first_window(p.j); j <= shape.last_window(p.j, shape.out_w); ++j) {
+    const int last_i = shape.last_window(p.i, shape.h, 0, shape.out_h), last_j = shape.last_window(p.j, shape.w, 0, shape.out_w);
+    for (int i = shape.first_window(p.i, shape.h, 0); i <= last_i; ++i)
+      for (int j = shape.first_window(p.j, shape.w, 0); j <= last_j; ++j) {
         const int o = shape.output(p.n, i, j, p.c);
-        const int own = (p.i - i * shape.stride) * shape.kernel + p.j - j * shape.stride;
+        const int own = (p.i + shape.padding - i * shape.stride) * shape.kernel + p.j + shape.padding - j * shape.stride;
         if (place[o] == own) sum += dy[o];
       }
     dx[element] = accumulate ? dx[element] + sum : sum;
@@ -87,10 +121,10 @@ struct AvgPoolForward : SingleElements {
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const PoolShape::Place o = shape.place(element);
     float sum = 0;
-    for (int q = 0; q < shape.kernel; ++q)
-      for (int r = 0; r < shape.kernel; ++r)
-        sum += x[shape.input(o.n, o.i * shape.stride + q, o.j * shape.stride + r, o.c)];
-    y[element] = sum * share;
+    const PoolShape::Span down = shape.rows(o.i), across = shape.columns(o.j);
+    for (int i = down.begin; i < down.end; ++i)
+      for (int j = across.begin; j < across.end; ++j) sum += x[shape.input(o.n, i, j, o.c)];
+    y[element] = sum * share * shape.relative(down, across);
   }
 };
 
@@ -104,9 +138,11 @@ struct AvgPoolBackward : SingleElements {
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const PoolShape::Place p = shape.place(element);
     float sum = 0;
-    for (int i = shape.first_window(p.i); i <= shape.last_window(p.i, shape.out_h); ++i)
-      for (int j = shape.first_window(p.j); j <= shape.last_window(p.j, shape.out_w); ++j)
-        sum += dy[shape.output(p.n, i, j, p.c)];
+    const int last_i = shape.last_window(p.i, shape.h, shape.parts_h, shape.out_h);
+    const int last_j = shape.last_window(p.j, shape.w, shape.parts_w, shape.out_w);
+    for (int i = shape.first_window(p.i, shape.h, shape.parts_h); i <= last_i; ++i)
+      for (int j = shape.first_window(p.j, shape.w, shape.parts_w); j <= last_j; ++j)
+        sum += dy[shape.output(p.n, i, j, p.c)] * shape.relative(shape.rows(i), shape.columns(j));
     sum *= share;
     dx[element] = accumulate ? dx[element] + sum : sum;
   }

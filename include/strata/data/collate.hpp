@@ -1,12 +1,17 @@
-// How the samples of a batch become one tensor: images are stacked along N, numbers become a tensor of rank 1.
+// How the samples of a batch become one tensor: images are stacked along N, numbers become a tensor of rank 1, vectors images of
+// one pixel, tensors get one extent more, and each part of a tuple or a pair becomes a batch of its own.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "strata/core/error.hpp"
+#include "strata/data/sample.hpp"
 #include "strata/tensor/image.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -59,9 +64,89 @@ class Collate<T> {
   type batch_;
 };
 
+/// Vectors to images of one pixel with a channel for each number.
+template <int C>
+class Collate<Vector<C>> {
+ public:
+  using type = Image<C>;
+
+  void add(const Vector<C>& vector, std::size_t position, std::size_t count, const char*) {
+    if (position == 0) batch_ = type(std::int64_t(count), 1, 1);
+    std::copy(vector.values.begin(), vector.values.end(), batch_.data() + std::int64_t(position) * C);
+  }
+  type take() { return std::move(batch_); }
+
+ private:
+  type batch_;
+};
+
+/// Tensors of up to three extents, as each pixel's class in (H, W), to one with N before them.
+template <class T>
+class Collate<Tensor<T>> {
+ public:
+  using type = Tensor<T>;
+
+  /// Throws ShapeError when they differ.
+  void add(const Tensor<T>& tensor, std::size_t position, std::size_t count, const char* role) {
+    const Shape& s = tensor.shape();
+    if (position == 0) {
+      if (tensor.empty() || s.rank() > 3)
+        throw ShapeError(concat("the ", role, " is a tensor of shape ", s.str(), "; wanted one to three extents, none of them 0"));
+      const auto n = std::int64_t(count);
+      shape_ = s;
+      batch_ = type(s.rank() == 0 ? Shape{n} : s.rank() == 1 ? Shape{n, s[0]} : s.rank() == 2 ? Shape{n, s[0], s[1]} : Shape{n, s[0], s[1], s[2]});
+    } else if (s != shape_) {
+      throw ShapeError(concat("the ", role, " is of shape ", s.str(), ", the first of the batch of ", shape_.str()));
+    }
+    std::memcpy(batch_.data() + std::int64_t(position) * tensor.size(), tensor.data(), std::size_t(tensor.size()) * sizeof(T));
+  }
+  type take() { return std::move(batch_); }
+
+ private:
+  Shape shape_;
+  type batch_;
+};
+
 namespace detail {
 template <class T>
 concept Collatable = requires { typename Collate<std::remove_cvref_t<T>>::type; };
 }  // namespace detail
+
+/// Several things in one place of a sample: each becomes a batch.
+template <detail::Collatable... Ts>
+class Collate<std::tuple<Ts...>> {
+ public:
+  using type = std::tuple<typename Collate<Ts>::type...>;
+
+  void add(const std::tuple<Ts...>& parts, std::size_t position, std::size_t count, const char* role) {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (std::get<I>(collates_).add(std::get<I>(parts), position, count, role), ...);
+    }(std::index_sequence_for<Ts...>());
+  }
+  type take() {
+    return std::apply([](auto&... collates) { return type(collates.take()...); }, collates_);
+  }
+
+ private:
+  std::tuple<Collate<Ts>...> collates_;
+};
+template <detail::Collatable A, detail::Collatable B>
+class Collate<Pair<A, B>> {
+ public:
+  using type = Pair<typename Collate<A>::type, typename Collate<B>::type>;
+
+  void add(const Pair<A, B>& pair, std::size_t position, std::size_t count, const char* role) {
+    input_.add(pair.input, position, count, role);
+    target_.add(pair.target, position, count, role);
+  }
+  type take() {
+    auto input = input_.take();
+    return {std::move(input), target_.take()};
+  }
+
+ private:
+  Collate<A> input_;
+  Collate<B> target_;
+};
 
 }  // namespace strata::inline STRATA_ABI

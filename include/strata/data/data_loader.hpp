@@ -4,8 +4,11 @@
 //     for (int epoch = 0; epoch < 80; ++epoch)
 //       for (auto& [noisy, clean] : loader.epoch(epoch)) { ... }
 //
+// Several processes that train together take a part of each batch each (distributed/world.hpp): the whole batch is cut into
+// `shards` pieces of as many samples, and a rank gets those that lie one after another from rank * shards / ranks on.
+//
 // Sample `index` of an epoch is dataset.get(index, rng) with rng = Rng(seed, epoch, index): the same bits for any
-// number of workers, and loader.epoch(epoch, k) gives batches k, k + 1, ... exactly as if the first k had been used.
+// number of workers and ranks, and loader.epoch(epoch, k) gives batches k, k + 1, ... exactly as if the first k had been used.
 #pragma once
 
 #include <algorithm>
@@ -28,6 +31,8 @@
 #include "strata/data/collate.hpp"
 #include "strata/data/dataset.hpp"
 #include "strata/data/detail/prefetch.hpp"
+#include "strata/data/sample.hpp"
+#include "strata/distributed/world.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -38,6 +43,8 @@ struct LoaderOptions {
   bool drop_last = false;  ///< leave out the last batch when it is smaller
   std::uint64_t seed = 0;  ///< of the order and of the samples' random numbers
   int prefetch = 2;        ///< batches in the making or ready, per worker
+  int shards = 1;          ///< pieces of a batch whose gradients are computed each by itself, on whatever rank
+  World world = {};        ///< whose ranks share the batches: they must divide the shards, and those the batches
 };
 
 namespace detail {
@@ -68,7 +75,7 @@ namespace detail {
 template <class D>
 struct BatchOf {
   static constexpr bool valid = false;
-  using type = Pair<Image<1>, Image<1>>;
+  using type = LoadedBatch<Image<1>, Image<1>>;
 };
 template <Dataset D>
 struct BatchOf<D> {
@@ -85,7 +92,7 @@ struct BatchOf<D> {
     using type = typename Collate<T>::type;
   };
   using type =
-      Pair<typename Collated<Input, Collatable<Input>>::type, typename Collated<Target, Collatable<Target>>::type>;
+      LoadedBatch<typename Collated<Input, Collatable<Input>>::type, typename Collated<Target, Collatable<Target>>::type>;
 };
 
 }  // namespace detail
@@ -96,11 +103,12 @@ class DataLoader {
                 "DataLoader<D>: D must have 'std::size_t size() const' and 'get(std::size_t, Rng&) const' returning a "
                 "struct with input and target");
   static_assert(!Dataset<D> || detail::BatchOf<D>::valid,
-                "DataLoader<D>: the input and the target of a sample must each be an Image<C> or a number; for another "
-                "type specialise strata::Collate");
+                "DataLoader<D>: the input and the target of a sample must each be an Image<C>, a Vector<C>, a Tensor, a number, or "
+                "a std::tuple of these; for another type specialise strata::Collate");
 
  public:
-  /// {input, target}: Image<C> for images, Tensor<std::int64_t> of shape (N) for labels.
+  /// This rank's part of a batch, {input, target}: Image<C> for images and vectors, Tensor<std::int64_t> of shape (N) for labels:
+  /// see data/sample.hpp.
   using Batch = typename detail::BatchOf<D>::type;
 
   class Epoch;
@@ -143,6 +151,11 @@ class DataLoader {
     at_least("batch_size", options.batch_size, 1);
     at_least("num_workers", options.num_workers, 0);
     at_least("prefetch", options.prefetch, 1);
+    at_least("shards", options.shards, 1);
+    options.world.check_shards(options.shards);
+    if (options.batch_size % options.shards != 0)
+      throw ValueError(concat("DataLoader: .batch_size = ", options.batch_size, " cannot be cut into ", options.shards,
+                              " shards of as many samples: give a multiple"));
     if (options.num_workers > 1024) throw ValueError("DataLoader: got more than 1024 workers");
     if constexpr (detail::BatchOf<D>::valid) {
       const std::size_t size = dataset_->size();
@@ -151,6 +164,9 @@ class DataLoader {
         throw ValueError(concat("DataLoader: the dataset has ", size, " samples; at most 2^32 - 3 can be numbered"));
       samples_ = std::int64_t(size);
     }
+    if (!options.drop_last && samples_ % options.shards != 0)
+      throw ValueError(concat("DataLoader: the last batch of ", samples_, " samples cannot be cut into ", options.shards,
+                              " shards of as many: leave it out with .drop_last = true"));
     if (this->size() == 0)
       throw ValueError(concat("DataLoader: .drop_last leaves no batch: the dataset has ", samples_,
                               " samples, fewer than .batch_size = ", options.batch_size));
@@ -223,8 +239,10 @@ class DataLoader<D>::Epoch {
       const FlushDenormals flush;  // on every thread alike, so that the bits do not depend on the workers
       Collate<typename Of::Input> inputs;
       Collate<typename Of::Target> targets;
-      const std::int64_t first = batch * options_.batch_size;
-      const auto count = std::size_t(std::min(options_.batch_size, samples_ - first));
+      const std::int64_t first_of_all = batch * options_.batch_size, ranks = options_.world.size();
+      const std::int64_t own = std::min(options_.batch_size, samples_ - first_of_all) / ranks;
+      const std::int64_t first = first_of_all + own * options_.world.rank();
+      const auto count = std::size_t(own);
       for (std::size_t position = 0; position < count; ++position) {
         if (queue.stopping()) throw Error("DataLoader: stopped");  // nobody is there to see it
         const std::size_t place = std::size_t(first) + position;
@@ -238,7 +256,7 @@ class DataLoader<D>::Epoch {
           detail::rethrow_with(concat(" [DataLoader: sample ", index, ", batch ", batch, " of epoch ", epoch_, "]"));
         }
       }
-      return {inputs.take(), targets.take()};
+      return {{inputs.take(), targets.take()}, options_.shards / int(ranks)};
     } else {
       return {};
     }

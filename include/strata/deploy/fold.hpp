@@ -21,22 +21,15 @@
 #pragma once
 
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "strata/deploy/layers.hpp"
-#include "strata/nn/batch_norm.hpp"
-#include "strata/nn/conv2d.hpp"
-#include "strata/nn/depthwise_conv2d.hpp"
-#include "strata/nn/dropout.hpp"
 #include "strata/nn/fuse.hpp"
-#include "strata/nn/relu.hpp"
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
@@ -108,10 +101,25 @@ struct Folding<M> {
   using type = decltype(std::declval<const M&>().fold());
   static type of(const M& module) { return module.fold(); }
 };
-template <class Probability>
-struct Folding<DropoutOf<Probability>> {
+// A layer whose weights are made of others (nn/spectral_norm.hpp) becomes the layer with the weights as they are.
+template <class M>
+  requires requires(const M& module) { module.plain(); }
+struct Folding<M> {
+  using Plain = decltype(std::declval<const M&>().plain());
+  using type = typename Folding<Plain>::type;
+  static type of(const M& module) { return Folding<Plain>::of(module.plain()); }
+};
+// What wraps a module to run it in another way when it is trained (nn/checkpoint.hpp).
+template <class M>
+  requires requires { typename M::wraps; }
+struct Folding<M> {
+  using type = typename Folding<typename M::wraps>::type;
+  static type of(const M& module) { return Folding<typename M::wraps>::of(module.body); }
+};
+template <IdleInInference M>
+struct Folding<M> {
   using type = Identity;
-  static type of(const DropoutOf<Probability>&) { return {}; }
+  static type of(const M&) { return {}; }
 };
 template <class M>
 struct Folding<Residual<M>> {
@@ -147,6 +155,11 @@ struct Leaves {
       return std::tie(module);
   }
 };
+template <class M>
+  requires requires { typename M::wraps; }
+struct Leaves<M> {
+  static auto of(const M& module) { return Leaves<typename M::wraps>::of(module.body); }
+};
 template <class... Ms>
 struct Leaves<Sequential<Ms...>> {
   static auto of(const Sequential<Ms...>& module) {
@@ -154,109 +167,69 @@ struct Leaves<Sequential<Ms...>> {
   }
 };
 
-/// One layer of the result: a convolution, batch norm or other layer at `first`, `norms` batch norms that go into it, and
-/// whether a ReLU follows them.
+/// The steps of the result: what an Infer pass runs as one (nn/fuse.hpp).
 struct FoldStep {
-  std::size_t first = 0, norms = 0;
-  bool relu = false;
+  std::size_t first = 0;
+  FusedRun run;
 };
 template <std::size_t N>
 struct FoldPlan {
   std::array<FoldStep, N == 0 ? 1 : N> steps{};
   std::size_t count = 0;
 };
+/// Whether a layer folds into one that an activation can end.
+template <class M>
+concept FoldsActivation = TakesAffine<M> || Affine<M>;
 template <class... Ms>
 constexpr FoldPlan<sizeof...(Ms)> fold_plan() {
   constexpr std::size_t size = sizeof...(Ms);
-  constexpr bool conv[size + 1] = {(is_conv2d<Ms> || is_depthwise_conv2d<Ms>)..., false}, norm[size + 1] = {is_batch_norm<Ms>..., false};
-  constexpr bool relu[size + 1] = {std::is_same_v<Ms, ReLU>..., false};
+  constexpr bool ends[size + 1] = {FoldsActivation<Ms>..., false};
   FoldPlan<size> plan;
   for (std::size_t i = 0; i < size;) {
-    FoldStep step{.first = i};
-    const bool takes_more = conv[i] || norm[i];
-    ++i;
-    if (takes_more) {
-      for (; norm[i]; ++i) ++step.norms;
-      if (relu[i]) {
-        step.relu = true;
-        ++i;
-      }
-    }
-    plan.steps[plan.count++] = step;
+    FusedRun run = fused_runs<false, Ms...>[i];
+    if (!ends[i]) run = {};
+    plan.steps[plan.count++] = {i, run};
+    i += run.length;
   }
   return plan;
 }
 
-/// Calls f(channel, scale, shift) for the y = scale * x + shift that a batch norm with its statistics is.
-template <int C, class Eps, class Momentum, class F>
-void each_scale(const BatchNorm2d<C, Eps, Momentum>& norm, F&& f) {
-  const float *weight = norm.weight.template value<float>().data(), *bias = norm.bias.template value<float>().data();
-  const float *mean = norm.running_mean.template value<float>().data();
-  const float *variance = norm.running_var.template value<float>().data();
-  for (int c = 0; c < C; ++c) {
-    const double scale = double(weight[c]) / std::sqrt(double(variance[c]) + BatchNorm2d<C, Eps, Momentum>::eps);
-    f(c, scale, double(bias[c]) - double(mean[c]) * scale);
-  }
-}
-
-/// What a batch norm adds goes into a bias.
-constexpr Conv2dOptions folded_options(Conv2dOptions options, bool has_norms) {
-  options.bias = options.bias || has_norms;
-  return options;
-}
-
+/// Layer M with the affine layers and the activation that go into it. What an affine layer adds goes into a bias.
 template <class M, Activation Act, bool HasNorms>
 struct Joined {
   using type = typename Folding<M>::type;
 };
-template <int In, int Out, int Kernel, Conv2dOptions Options, Activation Act, bool HasNorms>
-struct Joined<Conv2d<In, Out, Kernel, Options>, Act, HasNorms> {
-  using type = FoldedConv2d<In, Out, Kernel, folded_options(Options, HasNorms), Act>;
+template <TakesAffine M, Activation Act, bool HasNorms>
+struct Joined<M, Act, HasNorms> {
+  using type = Folded<std::conditional_t<HasNorms, typename M::with_bias, M>, Act>;
 };
-template <int C, int Kernel, Conv2dOptions Options, Activation Act, bool HasNorms>
-struct Joined<DepthwiseConv2d<C, Kernel, Options>, Act, HasNorms> {
-  using type = FoldedDepthwiseConv2d<C, Kernel, folded_options(Options, HasNorms), Act>;
-};
-template <int C, class Eps, class Momentum, Activation Act, bool HasNorms>
-struct Joined<BatchNorm2d<C, Eps, Momentum>, Act, HasNorms> {
-  using type = ChannelScale<C, Act>;
+template <Affine M, Activation Act, bool HasNorms>
+struct Joined<M, Act, HasNorms> {
+  using type = ChannelScale<M::io::out, Act>;
 };
 
-/// layer and the batch norms behind it as one layer; the sums are in double and rounded once.
+/// The layer and the affine layers behind it as one layer; the sums are in double and rounded once.
 template <class Result, class Layer, class... Norms>
 Result join_layers(const Layer& layer, const Norms&... norms) {
-  if constexpr (is_conv2d<Layer> || is_depthwise_conv2d<Layer>) {
+  const Device host = Device::cpu();
+  if constexpr (TakesAffine<Layer>) {
     constexpr int out = Layer::io::out;
     const std::int64_t taps = layer.weight.size() / out;
-    std::vector<double> scales(std::size_t(out), 1.0), shifts(std::size_t(out), 0.0);
-    if constexpr (Layer::has_bias)
-      for (int c = 0; c < out; ++c) shifts[std::size_t(c)] = double(layer.bias.template value<float>().data()[c]);
-    (each_scale(norms, [&](int c, double scale, double shift) {
-      scales[std::size_t(c)] *= scale;
-      shifts[std::size_t(c)] = shifts[std::size_t(c)] * scale + shift;
-    }), ...);
     Result folded;
     const float* from = layer.weight.template value<float>().data();
     float* to = folded.weight.template value<float>().data();
-    for (int c = 0; c < out; ++c)
-      for (std::int64_t i = c * taps; i < (c + 1) * taps; ++i) to[i] = float(double(from[i]) * scales[std::size_t(c)]);
-    if constexpr (Result::has_bias)
-      for (int c = 0; c < out; ++c) folded.bias.template value<float>().data()[c] = float(shifts[std::size_t(c)]);
+    each_scale(out, [&](int c, double scale, double shift) {
+      for (std::int64_t i = c * taps; i < (c + 1) * taps; ++i) to[i] = float(double(from[i]) * scale);
+      if constexpr (Layer::has_bias) shift += double(layer.bias.template value<float>().data()[c]) * scale;
+      if constexpr (Result::has_bias) folded.bias.template value<float>().data()[c] = float(shift);
+    }, norms.template affine<float>(norms, host)...);
     return folded;
-  } else if constexpr (is_batch_norm<Layer>) {
-    constexpr int channels = Layer::io::out;
-    std::vector<double> scales(std::size_t(channels), 1.0), shifts(std::size_t(channels), 0.0);
-    const auto add = [&](int c, double scale, double shift) {
-      scales[std::size_t(c)] *= scale;
-      shifts[std::size_t(c)] = shifts[std::size_t(c)] * scale + shift;
-    };
-    each_scale(layer, add);
-    (each_scale(norms, add), ...);
+  } else if constexpr (Affine<Layer>) {
     Result folded;
-    for (int c = 0; c < channels; ++c) {
-      folded.scale.template value<float>().data()[c] = float(scales[std::size_t(c)]);
-      folded.shift.template value<float>().data()[c] = float(shifts[std::size_t(c)]);
-    }
+    each_scale(Layer::io::out, [&](int c, double scale, double shift) {
+      folded.scale.template value<float>().data()[c] = float(scale);
+      folded.shift.template value<float>().data()[c] = float(shift);
+    }, layer.template affine<float>(layer, host), norms.template affine<float>(norms, host)...);
     return folded;
   } else {
     return Folding<Layer>::of(layer);
@@ -272,13 +245,12 @@ struct FoldedList<std::tuple<const Ms&...>> {
 
   template <std::size_t S>
   using step_type = typename Joined<std::tuple_element_t<plan.steps[S].first, std::tuple<Ms...>>,
-                                    plan.steps[S].relu ? Activation::relu : Activation::none,
-                                    (plan.steps[S].norms > 0)>::type;
+                                    plan.steps[S].run.behind, (plan.steps[S].run.affines > 0)>::type;
   template <std::size_t S>
   static auto step(const std::tuple<const Ms&...>& layers) {
     return [&]<std::size_t... K>(std::index_sequence<K...>) {
       return join_layers<step_type<S>>(std::get<plan.steps[S].first + K>(layers)...);
-    }(std::make_index_sequence<1 + plan.steps[S].norms>{});
+    }(std::make_index_sequence<1 + plan.steps[S].run.affines>{});
   }
 
   template <class Indices>
@@ -309,9 +281,8 @@ struct Folding<Sequential<Ms...>> {
   using type = typename All::type;
   static type of(const Sequential<Ms...>& module) { return All::of(List::of(module)); }
 };
-// A convolution or a batch norm that stands alone, as a member of a module with a fold() of its own.
-template <class M>
-  requires(is_conv2d<M> || is_depthwise_conv2d<M> || is_batch_norm<M>)
+// A layer that stands alone, as a member of a module with a fold() of its own.
+template <FoldsActivation M>
 struct Folding<M> {
   using type = typename Joined<M, Activation::none, false>::type;
   static type of(const M& module) { return join_layers<type>(module); }
@@ -326,6 +297,9 @@ struct folds {
                 "folds<Module> beside this message)");
   static constexpr bool all = true;
 };
+template <class M>
+  requires requires { typename M::wraps; }
+struct folds<M> : folds<typename M::wraps> {};
 template <class... Ms>
 struct folds<Sequential<Ms...>> {
   static constexpr bool all = (folds<Ms>::all && ...);

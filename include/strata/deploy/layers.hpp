@@ -1,7 +1,7 @@
 // The layers of a folded network: what is left of convolution, batch norm and ReLU when nothing is trained any more. They
 // hold plain buffers, no gradients, and take an Infer pass only.
 //
-//     st::FoldedConv2d<64, 64, 3, st::Conv2dOptions{}, st::Activation::relu>
+//     st::Folded<st::Conv2d<64, 64>, st::Activation::relu>
 //
 // Nobody needs to write them: deploy_t<Net> does (deploy/fold.hpp).
 #pragma once
@@ -26,32 +26,29 @@ inline const char* activation_text(Activation activation) { return activation ==
 
 }  // namespace detail
 
-/// activation(convolution + bias): a Conv2d with the batch norms and the ReLU behind it.
-template <int In, int Out, int Kernel, Conv2dOptions Options, Activation Act>
-class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
-  using Conv = Conv2d<In, Out, Kernel, Options>;
-
+/// activation(convolution + bias): a convolution with the batch norms and the activation behind it.
+template <class Conv, Activation Act>
+class Folded : public Layer<Folded<Conv, Act>> {
  public:
-  using io = maps<In, Out>;
-  static constexpr bool has_bias = Options.bias;
-  static constexpr Activation activation = Act;
+  using io = typename Conv::io;
+  static constexpr bool has_bias = Conv::has_bias;
+  static constexpr Activation ends_with = Act;
 
-  Buffer weight{Shape{Out, In, Kernel, Kernel}};
-  Buffer bias{has_bias ? Shape{Out} : Shape{0}};
+  Buffer weight{Conv::weight_shape};
+  Buffer bias{has_bias ? Shape{io::out} : Shape{0}};
   mutable cpu::PackedWeights packed;
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
     if constexpr (has_bias) f("bias", self.bias);
   }
-  static constexpr bool is_leaf_layer = true;
-  static constexpr bool has_fixed_weights = true;
+  static constexpr bool is_leaf_layer = true, has_fixed_weights = true;
   static constexpr void trace(auto& t) { Conv::trace(t); }
   static LayerMemory memory(const Shape& x) { return Conv::inference_memory(x); }
   static std::string name() { return concat("Folded", Conv::name(), detail::activation_text(Act)); }
 
   template <Pass P>
-  static auto forward(auto& self, P& pass, const Var<In>& x) {
+  static auto forward(auto& self, P& pass, const Var<io::in>& x) {
     static_assert(detail::inference_only<P>());
     check_same_device(x.device(), self.weight.device(), name);
     const float* bias_data = nullptr;
@@ -60,56 +57,26 @@ class FoldedConv2d : public Layer<FoldedConv2d<In, Out, Kernel, Options, Act>> {
     return Conv::infer(pass, x, self.packed, [&] { return checksum(values.data(), values.size()); },
                        [&] { return values.data(); }, bias_data, Act);
   }
-  /// What io/onnx_export.hpp asks for.
   static auto onnx(auto& self, const auto& x) {
-    const auto y = x.template convolution<Conv>(self);
+    const auto y = Conv::onnx(self, x);
     if constexpr (Act == Activation::relu)
-      return y.template node<Out>("Relu");
+      return y.template node<io::out>("Relu");
     else
       return y;
   }
-};
 
-/// activation(convolution + bias): a DepthwiseConv2d with the batch norms and the ReLU behind it.
+  static constexpr Window window = Conv::window;
+  static constexpr Bands bands = Conv::bands;
+  static constexpr std::int64_t band_weight_bytes = Conv::band_weight_bytes;
+  static void convolve_padded(const Image<io::in>& x, cpu::PackedWeights& cache, const float* weights, const float* biases, Activation,
+                              Image<io::out>& y) {
+    Conv::convolve_padded(x, cache, weights, biases, Act, y);
+  }
+};
+template <int In, int Out, int Kernel, Conv2dOptions Options, Activation Act>
+using FoldedConv2d = Folded<Conv2d<In, Out, Kernel, Options>, Act>;
 template <int C, int Kernel, Conv2dOptions Options, Activation Act>
-class FoldedDepthwiseConv2d : public Layer<FoldedDepthwiseConv2d<C, Kernel, Options, Act>> {
-  using Conv = DepthwiseConv2d<C, Kernel, Options>;
-
- public:
-  using io = maps<C, C>;
-  static constexpr bool has_bias = Options.bias;
-  static constexpr int dilation = Options.dilation;
-  static constexpr Activation activation = Act;
-
-  Buffer weight{Shape{C, 1, Kernel, Kernel}};
-  Buffer bias{has_bias ? Shape{C} : Shape{0}};
-
-  static constexpr void visit(auto& self, auto&& f) {
-    f("weight", self.weight);
-    if constexpr (has_bias) f("bias", self.bias);
-  }
-  static constexpr bool is_leaf_layer = true;
-  static constexpr bool has_fixed_weights = true;
-  static constexpr void trace(auto& t) { Conv::trace(t); }
-  static std::string name() { return concat("Folded", Conv::name(), detail::activation_text(Act)); }
-
-  template <Pass P>
-  static auto forward(auto& self, P& pass, const Var<C>& x) {
-    static_assert(detail::inference_only<P>());
-    check_on_cpu(x.device(), self.weight.device(), name);
-    const float* bias_data = nullptr;
-    if constexpr (has_bias) bias_data = std::as_const(self.bias).template value<float>().data();
-    return pass.output(Conv::convolve(x, std::as_const(self.weight).template value<float>().data(), bias_data, Act));
-  }
-  /// What io/onnx_export.hpp asks for.
-  static auto onnx(auto& self, const auto& x) {
-    const auto y = x.template convolution<Conv>(self);
-    if constexpr (Act == Activation::relu)
-      return y.template node<C>("Relu");
-    else
-      return y;
-  }
-};
+using FoldedDepthwiseConv2d = Folded<DepthwiseConv2d<C, Kernel, Options>, Act>;
 
 /// activation(scale * x + shift), for a batch norm that no convolution stands before.
 template <int Channels, Activation Act>
@@ -173,14 +140,14 @@ class Identity : public Layer<Identity> {
   static constexpr bool has_state = false, is_leaf_layer = true;
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto&) {}
-  static LayerMemory memory(const Shape&) { return {.keeps_input = false, .gives_its_input = true}; }
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
+  static constexpr bool idle_in_inference = true;
   static std::string name() { return "Identity()"; }
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P&, const Var<C, T>& x) {
     return x;
   }
-  static auto onnx(auto&, const auto& x) { return x; }
 };
 
 }  // namespace strata::inline STRATA_ABI

@@ -2,7 +2,7 @@
 // are complete. Every row has the bits that a run on the whole image gives it, since a convolution sees the same numbers
 // in the same order: bands end where Winograd's tiles end, and padding is written out as zeros.
 //
-//     strata::detail::ConvStage<Conv2d<1, 64>> stage(weight, bias, strata::Activation::relu, h, w);
+//     strata::detail::ConvStage<Conv2d<1, 64>> stage(layer, h, w, strata::Activation::relu);
 //     Image<64> out = stage.push(std::move(band), /*last=*/false);      // none, some or more rows than came in
 //     ...
 //     while (!stage.done()) out = stage.push(none, /*last=*/true);
@@ -20,16 +20,12 @@
 #include "strata/core/parallel.hpp"
 #include "strata/deploy/layers.hpp"
 #include "strata/nn/facts.hpp"
-#include "strata/nn/fuse.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
 /// Rows of a result that a convolution computes together: where its rounding errors repeat. A convolution of another
 /// tile height would change this.
 inline constexpr std::int64_t row_step = cpu::winograd::step;
-/// A convolution gives at least so many rows and columns at a time, but for whole tiles of rows, so that the kernel is the
-/// one that the whole image gets: the choice looks at how much of the tiles is used.
-inline constexpr std::int64_t least_extent = 2 * row_step;
 
 /// What a block of the pool takes of the system's memory, whose pages may be large.
 constexpr std::int64_t held_bytes(std::int64_t bytes) {
@@ -166,30 +162,29 @@ class BlockStage {
   WaitingRows<C> waiting_;
 };
 
-/// A convolution of stride 1: Conv is a Conv2d or a DepthwiseConv2d, whose rows do not depend on each other.
+/// A layer with a window of stride 1: what it says of itself is in nn/protocol.hpp.
 template <class Conv>
 class ConvStage {
-  static constexpr bool depthwise = is_depthwise_conv2d<Conv>;
-  static constexpr int In = Conv::io::in, Out = Conv::io::out, Kernel = Conv::kernel;
-  static constexpr std::int64_t pad = Conv::padding, reach = Conv::dilation * (Kernel - 1) + 1;
-  static constexpr std::int64_t step = depthwise ? 1 : row_step * Conv::dilation;
-  static constexpr std::int64_t least_size = depthwise ? 1 : std::max(least_extent * Conv::dilation, reach);
+  static constexpr int In = Conv::io::in, Out = Conv::io::out;
+  static constexpr std::int64_t pad = Conv::window.padding, reach = Conv::window.reach();
+  static constexpr std::int64_t step = Conv::bands.together, least_size = Conv::bands.least;
   static constexpr std::int64_t most_kept = reach - 1 + step - 1;  // rows, but at the image's end
 
  public:
-  static constexpr bool possible = Conv::stride == 1;
+  static constexpr bool possible = Conv::bands.possible;
+  static constexpr int out = Out;
 
-  ConvStage(const float* weight, const float* bias, Activation activation, std::int64_t h, std::int64_t w)
-      : weight_(weight), bias_(bias), activation_(activation), w_(w), out_h_(h + 2 * pad - reach + 1) {}
+  ConvStage(const Conv& layer, std::int64_t h, std::int64_t w, Activation activation = Activation::none)
+      : weight_(layer.weight.template value<float>().data()), activation_(activation), w_(w), out_h_(h + 2 * pad - reach + 1) {
+    if constexpr (Conv::has_bias) bias_ = layer.bias.template value<float>().data();
+  }
   std::int64_t out_h() const { return out_h_; }
   std::int64_t out_w() const { return w_ + 2 * pad - reach + 1; }
   bool regular() const { return out_h() >= least_size && out_w() >= least_size; }
   /// Memory between two bands, with that of the weights in the form that the kernel reads, and rows of the input that have
   /// come for which none of the result has gone.
   std::int64_t kept_bytes() const {
-    constexpr std::int64_t planes = cpu::winograd::planes * cpu::winograd::FilterParts(Kernel).count;
-    constexpr std::int64_t weights = depthwise ? Kernel * Kernel * Out : planes * In * Out;
-    return held_bytes(most_kept * (w_ + 2 * pad) * In * std::int64_t(sizeof(float))) + weights * std::int64_t(sizeof(float));
+    return held_bytes(most_kept * (w_ + 2 * pad) * In * std::int64_t(sizeof(float))) + Conv::band_weight_bytes;
   }
   double lag() const { return double(most_kept - pad); }
 
@@ -219,16 +214,7 @@ class ConvStage {
     // What was held back in all layers would come out as one thick band: it is cut into such as came in.
     if (count > most_ && count >= least + step) count = std::min(most_, (count - least) / step * step);
     Image<Out> y(1, count, out_w());
-    if constexpr (depthwise) {
-      const DepthwiseConv2dProblem problem{.n = 1, .h = count + reach - 1, .w = all.w(), .channels = Out, .kernel = Kernel,
-                                           .stride = 1, .padding = 0, .dilation = Conv::dilation};
-      if (count > 0) cpu::depthwise_conv2d_forward<float>(problem, all.data(), weight_, bias_, y.data(), activation_);
-    } else if (count > 0) {
-      const Conv2dProblem problem{.n = 1, .h = count + reach - 1, .w = all.w(), .in = In, .out = Out, .kernel = Kernel,
-                                  .stride = 1, .padding = 0, .dilation = Conv::dilation};
-      cpu::conv2d_forward_cached<float>(problem, all.data(), packed_, /*key=*/1, [&] { return weight_; }, bias_, y.data(),
-                                        activation_);
-    }
+    if (count > 0) Conv::convolve_padded(all, packed_, weight_, bias_, activation_, y);
     waiting_.assign(all, count);
     given_ += count;
     return y;
@@ -239,7 +225,7 @@ class ConvStage {
     std::fill_n(image.data() + first * image.w() * In, count * image.w() * In, 0.0f);
   }
 
-  const float *weight_, *bias_;
+  const float *weight_, *bias_ = nullptr;
   Activation activation_;
   cpu::PackedWeights packed_;
   std::int64_t w_, out_h_;

@@ -29,17 +29,30 @@ namespace strata::inline STRATA_ABI::detail {
 template <class M, int C>
 struct RowStage;
 
-template <class M>
-concept LeafLayer = requires { M::is_leaf_layer; };
-
+/// Whether M has a body, and one for images of C channels: another module may have one in the middle.
+template <class M, int C>
+constexpr bool body_takes() {
+  if constexpr (requires(const M& m) { std::remove_cvref_t<decltype(m.body)>::io::in; })
+    return std::remove_cvref_t<decltype(std::declval<const M&>().body)>::io::in == C;
+  else
+    return requires(const M& m) { m.body; };
+}
 /// A user's module of the form y = join(x, body(x)): `body` is a member, and join(pass, x, y) works pixel by pixel.
 template <class M, int C>
-concept Joins = requires(const M& m, Infer& pass, const Var<C>& x) { m.join(pass, x, call(m.body, pass, x)); };
+concept Joins = body_takes<M, C>() && requires(const M& m, Infer& pass, const Var<C>& x) { m.join(pass, x, call(m.body, pass, x)); };
+
+template <class M, int C>
+constexpr bool channels_fit() {
+  if constexpr (fixes_channels<M>) return M::io::in == C;
+  return true;
+}
 
 template <class M, int C>
 constexpr auto row_stage_of() {
   if constexpr (LeafLayer<M>) {
-    if constexpr (BlockStage<M, C>::possible && !is_batch_norm<M>)
+    if constexpr (RunsByBands<M> && channels_fit<M, C>())
+      return std::type_identity<ConvStage<M>>{};
+    else if constexpr (BlockStage<M, C>::possible && !Affine<M>)  // fold it first: it goes into a convolution
       return std::type_identity<BlockStage<M, C>>{};
     else
       return std::type_identity<NoRowStage>{};
@@ -53,33 +66,6 @@ struct RowStage : decltype(row_stage_of<M, C>())::type {
   using Base = typename decltype(row_stage_of<M, C>())::type;
   using Base::Base;
   static constexpr int out = channels_after<M, C>();
-};
-
-/// The stage of a layer with the weights of the convolution Conv.
-template <class Conv>
-struct ConvRowStage : ConvStage<Conv> {
-  static constexpr int out = Conv::io::out;
-  ConvRowStage(const auto& layer, std::int64_t h, std::int64_t w, Activation activation = Activation::none)
-      : ConvStage<Conv>(layer.weight.template value<float>().data(),
-                        Conv::has_bias ? layer.bias.template value<float>().data() : nullptr, activation, h, w) {}
-};
-template <int C, int Out, int Kernel, Conv2dOptions Options>
-struct RowStage<Conv2d<C, Out, Kernel, Options>, C> : ConvRowStage<Conv2d<C, Out, Kernel, Options>> {
-  using ConvRowStage<Conv2d<C, Out, Kernel, Options>>::ConvRowStage;
-};
-template <int C, int Kernel, Conv2dOptions Options>
-struct RowStage<DepthwiseConv2d<C, Kernel, Options>, C> : ConvRowStage<DepthwiseConv2d<C, Kernel, Options>> {
-  using ConvRowStage<DepthwiseConv2d<C, Kernel, Options>>::ConvRowStage;
-};
-template <int C, int Out, int Kernel, Conv2dOptions Options, Activation Act>
-struct RowStage<FoldedConv2d<C, Out, Kernel, Options, Act>, C> : ConvRowStage<Conv2d<C, Out, Kernel, Options>> {
-  RowStage(const FoldedConv2d<C, Out, Kernel, Options, Act>& layer, std::int64_t h, std::int64_t w)
-      : ConvRowStage<Conv2d<C, Out, Kernel, Options>>(layer, h, w, Act) {}
-};
-template <int C, int Kernel, Conv2dOptions Options, Activation Act>
-struct RowStage<FoldedDepthwiseConv2d<C, Kernel, Options, Act>, C> : ConvRowStage<DepthwiseConv2d<C, Kernel, Options>> {
-  RowStage(const FoldedDepthwiseConv2d<C, Kernel, Options, Act>& layer, std::int64_t h, std::int64_t w)
-      : ConvRowStage<DepthwiseConv2d<C, Kernel, Options>>(layer, h, w, Act) {}
 };
 
 /// The layers of a Sequential from place I on, in the groups that it runs as one step.
@@ -107,12 +93,12 @@ template <std::size_t I, int C, class... Ms>
   requires(I < sizeof...(Ms))
 struct RowStages<I, C, Sequential<Ms...>> {
   using First = std::tuple_element_t<I, std::tuple<Ms...>>;
-  static constexpr std::size_t group = fused_length<false, I, Ms...>();
-  static constexpr bool relu = group == 2 && (is_conv2d<First> || is_depthwise_conv2d<First>) &&
-                               !is_batch_norm<typename decltype(type_at<I + 1, Ms...>())::type>;
+  static constexpr FusedRun run = fused_runs<false, Ms...>[I];
+  static constexpr std::size_t group = run.length;
+  static constexpr bool ends = RunsByBands<First> && run.affines == 0 && run.behind != Activation::none;  // with an activation
   using Head = RowStage<First, C>;
   using Tail = RowStages<I + group, Head::out, Sequential<Ms...>>;
-  static constexpr bool possible = (group == 1 || relu) && Head::possible && Tail::possible;
+  static constexpr bool possible = (group == 1 || ends) && Head::possible && Tail::possible;
   static constexpr int out = Tail::out;
 
   RowStages(const std::tuple<Ms...>& layers, std::int64_t h, std::int64_t w)
@@ -131,8 +117,8 @@ struct RowStages<I, C, Sequential<Ms...>> {
 
  private:
   static Head make_head(const First& layer, std::int64_t h, std::int64_t w) {
-    if constexpr (relu)
-      return Head(layer, h, w, Activation::relu);
+    if constexpr (ends)
+      return Head(layer, h, w, run.behind);
     else
       return Head(layer, h, w);
   }
@@ -145,6 +131,12 @@ template <class... Ms, int C>
 struct RowStage<Sequential<Ms...>, C> : RowStages<0, C, Sequential<Ms...>> {
   RowStage(const Sequential<Ms...>& module, std::int64_t h, std::int64_t w)
       : RowStages<0, C, Sequential<Ms...>>(module.layers, h, w) {}
+};
+
+template <class M, int C>
+  requires requires { typename M::wraps; }
+struct RowStage<M, C> : RowStage<typename M::wraps, C> {
+  RowStage(const M& module, std::int64_t h, std::int64_t w) : RowStage<typename M::wraps, C>(module.body, h, w) {}
 };
 
 template <int N, class M, int C>

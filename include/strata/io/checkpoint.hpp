@@ -20,6 +20,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -31,10 +32,35 @@ namespace strata::inline STRATA_ABI {
 
 namespace detail {
 
-/// Numbers as texts, doubles as the shortest that reads back as it.
-std::string number_text(double value);
-std::string number_text(std::int64_t value);
-std::string number_text(std::uint64_t value);
+/// Numbers as texts, those with a point as the shortest that reads back as it.
+std::string text_of_number(double value);
+std::string text_of_number(float value);
+std::string text_of_number(std::int64_t value);
+std::string text_of_number(std::uint64_t value);
+/// Reads a text that is a number and nothing else. False for others, and for what the type cannot hold.
+bool number_of_text(std::string_view text, double& value);
+bool number_of_text(std::string_view text, float& value);
+bool number_of_text(std::string_view text, std::int64_t& value);
+bool number_of_text(std::string_view text, std::uint64_t& value);
+
+/// The types that numbers of type T are written and read as.
+template <class T>
+using NumberInText = std::conditional_t<std::is_floating_point_v<T>, T,
+                                        std::conditional_t<std::is_signed_v<T>, std::int64_t, std::uint64_t>>;
+
+template <class T>
+std::string number_text(T value) {
+  return text_of_number(NumberInText<T>(value));
+}
+
+template <class T>
+std::optional<T> parse_number(std::string_view text) {
+  NumberInText<T> value{};
+  if (!number_of_text(text, value)) return std::nullopt;
+  if constexpr (std::is_integral_v<T>)
+    if (!std::in_range<T>(value)) return std::nullopt;
+  return static_cast<T>(value);
+}
 
 }  // namespace detail
 

@@ -32,33 +32,44 @@ namespace strata::inline STRATA_ABI {
 namespace detail {
 
 template <class T>
-std::string text_of_number(T value) {
+std::string shortest_text(T value) {
   char text[64];
-  const auto result = std::to_chars(text, text + sizeof text, value);  // doubles: the shortest that reads back as it
+  const auto result = std::to_chars(text, text + sizeof text, value);
   return std::string(text, result.ptr);
 }
 
 template <class T>
-std::optional<T> parse_number(std::string_view text) {
-  T value{};
+bool all_of_text(std::string_view text, T& value) {
 #ifdef _LIBCPP_VERSION
   if constexpr (!requires {
                   std::from_chars(text.data(), text.data(), value);
                 }) {  // before libc++ 20, of whole numbers only
     const std::string copy(text);
     if (copy.empty() || copy.find_first_not_of("-.0123456789aefin+") != std::string::npos || copy[0] == '+')
-      return std::nullopt;
+      return false;
     char* end = nullptr;
     static const auto plain = newlocale(LC_ALL_MASK, "C", nullptr);
     value = T(strtod_l(copy.c_str(), &end, plain));
-    return end == copy.c_str() + copy.size() ? std::optional<T>(value) : std::nullopt;
+    return end == copy.c_str() + copy.size();
   } else
 #endif
   {
     const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (failure != std::errc{} || end != text.data() + text.size()) return std::nullopt;
-    return value;
+    return failure == std::errc{} && end == text.data() + text.size();
   }
+}
+
+STRATA_INLINE std::string text_of_number(double value) { return shortest_text(value); }
+STRATA_INLINE std::string text_of_number(float value) { return shortest_text(value); }
+STRATA_INLINE std::string text_of_number(std::int64_t value) { return shortest_text(value); }
+STRATA_INLINE std::string text_of_number(std::uint64_t value) { return shortest_text(value); }
+STRATA_INLINE bool number_of_text(std::string_view text, double& value) { return all_of_text(text, value); }
+STRATA_INLINE bool number_of_text(std::string_view text, float& value) { return all_of_text(text, value); }
+STRATA_INLINE bool number_of_text(std::string_view text, std::int64_t& value) {
+  return all_of_text(text, value);
+}
+STRATA_INLINE bool number_of_text(std::string_view text, std::uint64_t& value) {
+  return all_of_text(text, value);
 }
 
 inline constexpr std::string_view checkpoint_version = "1";
@@ -71,10 +82,6 @@ void each_number(auto& info, auto&& f) {
   f("info.seed", info.seed);
 }
 inline constexpr std::string_view extra_prefix = "extra.";
-
-STRATA_INLINE std::string number_text(double value) { return text_of_number(value); }
-STRATA_INLINE std::string number_text(std::int64_t value) { return text_of_number(value); }
-STRATA_INLINE std::string number_text(std::uint64_t value) { return text_of_number(value); }
 
 }  // namespace detail
 

@@ -56,7 +56,9 @@ void walk_spliced(const std::string& name, Member& member, F& f);
 /// A part of a chain: `next` is its number, unless it is a chain itself.
 template <class Part, class F>
 void walk_part(const std::string& chain, std::size_t& next, Part& part, F& f) {
-  if constexpr (is_chain<std::remove_const_t<Part>>)
+  if constexpr (requires { typename Part::wraps; })
+    walk_part(chain, next, part.body, f);
+  else if constexpr (is_chain<std::remove_const_t<Part>>)
     std::remove_const_t<Part>::visit(part, [&](auto, auto& inner) { walk_part(chain, next, inner, f); });
   else
     walk_spliced(join(chain, next++), part, f);

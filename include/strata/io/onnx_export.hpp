@@ -36,7 +36,6 @@
 #include <vector>
 
 #include "strata/core/random.hpp"
-#include "strata/io/detail/onnx_layers.hpp"
 #include "strata/io/detail/onnx_trace.hpp"
 #include "strata/io/file.hpp"
 #include "strata/io/names.hpp"
@@ -183,7 +182,7 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
   if (last.name == graph.input) last.name = graph.add("Identity", "Identity", {last.name});
   graph.output = last.name;
   graph.rename(last.name, "output");
-  if (options.fold_batch_norm) graph.fold_batch_norm();
+  if (options.fold_batch_norm) graph.fold_affines();
 
   const std::string model = detail::onnx_model(graph, in, out, last, options.metadata);
   constexpr std::size_t largest = 0x7FFFFFFF;

@@ -37,6 +37,12 @@
 #include "strata/tensor/device.hpp"
 #include "strata/tensor/storage.hpp"
 
+/// Outside of the inline namespace, so that files compiled for different instruction sets see each other here.
+namespace strata_any_build {
+/// What the CUDA code in the program was compiled for; null where there is none.
+inline std::atomic<const char*> cuda_instruction_set{nullptr};
+}  // namespace strata_any_build
+
 namespace strata::inline STRATA_ABI {
 
 /// Where a gradient goes: nowhere when data is nullptr.
@@ -201,7 +207,7 @@ class Accelerator {
                                  bool accumulate) = 0;
   /// y = the mean of each window.
   virtual void avg_pool_forward(const PoolProblem&, const float* x, float* y) = 0;
-  /// dx (+)= the sum of dy / kernel^2 over the windows that the pixel lies in.
+  /// dx (+)= the sum of dy / the pixels that count, over the windows that the pixel lies in.
   virtual void avg_pool_backward(const PoolProblem&, const float* dy, float* dx, bool accumulate) = 0;
   /// y[n, c] = mean over `pixels` of x[n, pixel, c].
   virtual void global_avg_pool_forward(std::int64_t n, std::int64_t pixels, int channels, const float* x, float* y) = 0;
@@ -285,14 +291,20 @@ inline std::atomic<const AcceleratorProvider*> cuda_provider{nullptr};
 /// Makes CUDA devices known. `provider` must live as long as the program.
 inline void register_cuda(const AcceleratorProvider& provider) {
   detail::cuda_provider.store(&provider, std::memory_order_release);
+  strata_any_build::cuda_instruction_set.store(STRATA_ISA, std::memory_order_release);
 }
 
 /// Why `device` cannot be used: a sentence that says whether build, library, driver or device is missing. Empty where it can.
 inline std::string missing_reason(Device device) {
   if (device.kind == DeviceKind::cpu) return {};
   const AcceleratorProvider* provider = detail::cuda_provider.load(std::memory_order_acquire);
-  if (provider == nullptr)
+  if (provider == nullptr) {
+    if (const char* const other = strata_any_build::cuda_instruction_set.load(std::memory_order_acquire))
+      return concat(device.str(), ": nvcc compiled this program's CUDA code for the instruction set ", other,
+                    ", and the file that asks is compiled for " STRATA_ISA
+                    ": give both the same -march (CMAKE_CUDA_FLAGS, or nvcc's -Xcompiler)");
     return device.str() + ": this program was built without CUDA; link strata::cuda instead of strata::strata";
+  }
   return provider->missing(device.index);
 }
 

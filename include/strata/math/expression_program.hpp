@@ -15,10 +15,10 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// leaf and constant push a value, the next ten replace the topmost, the last six take two (the right one on top).
+/// leaf and constant push a value, the next twelve replace the topmost, the last six take two (the right one on top).
 enum class Operation : std::uint8_t {
   leaf, constant,
-  negate, square, sqrt, abs, exp, log, sigmoid, tanh, erf, clamp,
+  negate, square, sqrt, abs, exp, log, sigmoid, tanh, erf, clamp, leaky_relu, power,
   add, subtract, multiply, divide, maximum, minimum
 };
 
@@ -34,7 +34,7 @@ class ExpressionProgram {
     Operation operation;
     std::uint8_t leaf;  ///< of a leaf: its number
     std::uint8_t left;  ///< of an operation on two: the instruction whose value is the left one; the right one is the last
-    float a, b;         ///< of a constant: its value; of clamp: low and high
+    float a, b;         ///< of a constant: its value; of clamp: low and high; of leaky_relu and power: slope, exponent
   };
 
   /// Pushes an array. Arrays pushed before are known by their address and share a number. Throws Error when a program gets
@@ -50,6 +50,8 @@ class ExpressionProgram {
   }
   constexpr void push_constant(float value) { append({Operation::constant, 0, 0, value, 0}); }
   constexpr void push_clamp(float low, float high) { append({Operation::clamp, 0, 0, low, high}); }
+  /// leaky_relu with its slope, or power with its exponent.
+  constexpr void push(Operation operation, float number) { append({operation, 0, 0, number, 0}); }
   constexpr void push(Operation operation) { append({operation, 0, 0, 0, 0}); }
 
   constexpr int length() const { return length_; }

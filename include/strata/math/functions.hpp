@@ -206,6 +206,26 @@ struct Clamp {
   }
 };
 
+/// x where it is above 0, else slope * x; 0 there where slope is 0. The derivative at 0 is the slope, as PyTorch's.
+struct LeakyRelu {
+  double slope = 0;
+  template <class V> V value(V a) const {
+    return select(a < V{}, slope == 0 ? V{} : a * simd::Lane<V>(slope), a);
+  }
+  template <class V> V derivative(V a, V) const { return select(a > V{}, V{} + 1, V{} + simd::Lane<V>(slope)); }
+};
+/// a^exponent.
+struct Power {
+  double exponent = 1;
+  template <class V> V value(V a) const {
+    return each(a, [this](auto x) { return std::pow(x, decltype(x)(exponent)); });
+  }
+  template <class V> V derivative(V a, V) const {
+    if (exponent == 0) return V{};
+    return each(a, [this](auto x) { return decltype(x)(exponent) * std::pow(x, decltype(x)(exponent - 1)); });
+  }
+};
+
 struct Add {
   template <class V> static V value(V a, V b) { return a + b; }
   template <class V> static void backward(V, V, V, V gy, V& ga, V& gb) { ga = gy, gb = gy; }

@@ -29,8 +29,7 @@ class ExpressionLayer : public Layer<Self> {
   static Var<C, T> forward(auto&, P&, const Var<C, T>& x) {
     return Self::apply(x);
   }
-  /// For io/onnx_export.hpp.
-  static auto onnx(auto&, const auto& x) { return symbolic_value(Self::apply(x)); }
+  static auto onnx(auto&, const auto& x) { return as_var(Self::apply(x)); }
 };
 
 }  // namespace detail

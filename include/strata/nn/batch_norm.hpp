@@ -4,7 +4,12 @@
 //     st::BatchNorm2d<64, std::ratio<1, 10000>>              // eps 1e-4
 //
 // A Train pass normalises with the batch's own mean and biased variance, and moves running_mean and running_var (unbiased)
-// a step of `momentum` towards them. An Infer pass uses the running ones.
+// a step of `momentum` towards them. An Infer pass uses the running ones. So does a Train pass where the statistics are frozen,
+// as in PyTorch where a batch norm is in eval() while the network is trained; weight and bias are learned still, and the
+// gradient is that of a fixed scale and shift:
+//
+//     st::freeze_statistics(net.backbone);                   // of all batch norms below; (..., false) thaws them
+//     st::freeze(net.backbone);                              // and all parameters (optim/parameter_group.hpp)
 #pragma once
 
 #include <algorithm>
@@ -23,45 +28,6 @@
 
 namespace strata::inline STRATA_ABI {
 
-namespace detail {
-
-/// What is missing between the gradient for a batch norm's result and that for its input: NormGradient, with the memory it
-/// reads.
-template <int C, class T>
-class PendingNormGradient {
- public:
-  PendingNormGradient(Image<C, T> x, Normalisation<T> numbers, Activation activation, bool x_rectified, const double* sum_g,
-                      const double* sum_gx)
-      : x_(std::move(x)), numbers_(std::move(numbers)), coefficients_(Shape{2, C}), activation_(activation),
-        x_rectified_(x_rectified) {
-    const double pixels = double(x_.size() / C);
-    for (int c = 0; c < C; ++c) {
-      const double scale = double(numbers_.scale()[c]), inverse = double(numbers_.inverse_std()[c]);
-      coefficients_.data()[c] = T(-scale * inverse * inverse * sum_gx[c] / pixels);
-      coefficients_.data()[C + c] = T(-scale * sum_g[c] / pixels);
-    }
-  }
-
-  NormGradient<T> parameters() const {
-    return {x_.data(), {numbers_.scale(), numbers_.shift(), activation_}, numbers_.mean(), coefficients_.data(),
-            coefficients_.data() + C, x_rectified_};
-  }
-  /// Writes the gradient for x, from that for y.
-  void operator()(const T* dy, T* dx, bool accumulate) const {
-    cpu::batch_norm_backward_input(x_.size() / C, C, parameters(), dy, dx, accumulate);
-  }
-  void operator()(void* gradient) const { (*this)(static_cast<T*>(gradient), static_cast<T*>(gradient), false); }
-
- private:
-  Image<C, T> x_;
-  Normalisation<T> numbers_;
-  Tensor<T> coefficients_;  // rows: slope, offset
-  Activation activation_;
-  bool x_rectified_;
-};
-
-}  // namespace detail
-
 template <int Channels, class Eps = std::ratio<1, 100000>, class Momentum = std::ratio<1, 10>>
 class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
  public:
@@ -74,6 +40,7 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   Buffer running_mean{Shape{Channels}};
   Buffer running_var{Shape{Channels}, 1.0f};
   Buffer num_batches_tracked = Buffer::integers(Shape{});
+  bool frozen_statistics = false;  ///< whether a Train pass uses the running statistics and leaves them as they are. Not in files
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -82,20 +49,26 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
     f("running_var", self.running_var);
     f("num_batches_tracked", self.num_batches_tracked);
   }
-  static constexpr bool is_leaf_layer = true;
+  static constexpr bool is_leaf_layer = true, is_normalisation = true;
   static constexpr void trace(auto&) {}
   static LayerMemory memory(const Shape&) { return {.gradient_in_place = true, .normalises_later = true}; }
+  static constexpr bool takes_activation = true, takes_statistics = true, is_affine = true;
   static std::string name() { return concat("BatchNorm2d(", Channels, ", eps=", eps, ", momentum=", momentum, ")"); }
+  static auto onnx(auto& self, const auto& x) {
+    return x.template node<Channels>(
+        "BatchNormalization", {x.tensor(self.weight), x.tensor(self.bias), x.tensor(self.running_mean), x.tensor(self.running_var)},
+        {{"epsilon", float(eps)}, {"momentum", float(1 - momentum)}});
+  }
 
-  /// Scale and shift of every channel by the running statistics.
+  /// What an Infer pass makes of channel c, by the running statistics.
   template <class T>
-  Normalisation<T> inference_numbers() const {
-    Normalisation<T> norm(Channels);
-    const T *mean = running_mean.template value<T>().data(), *variance = running_var.template value<T>().data();
-    const T *scale = weight.template value<T>().data(), *shift = bias.template value<T>().data();
-    for (int c = 0; c < Channels; ++c)
-      norm.set(c, double(mean[c]), 1.0 / std::sqrt(double(variance[c]) + eps), double(scale[c]), double(shift[c]));
-    return norm;
+  static auto affine(const auto& self, Device images) {
+    check_same_device(images, self.weight.device(), name);
+    return [mean = self.running_mean.template value<T>().data(), variance = self.running_var.template value<T>().data(),
+            weight = self.weight.template value<T>().data(), bias = self.bias.template value<T>().data()](int c) {
+      const double inverse = 1.0 / std::sqrt(double(variance[c]) + eps);
+      return ScaleShift{double(weight[c]) * inverse, double(bias[c]) - double(mean[c]) * double(weight[c]) * inverse};
+    };
   }
 
   template <Pass P, class T>
@@ -108,9 +81,14 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
       cpu::batch_norm_statistics(x.size() / Channels, Channels, x.data(), statistics.mean, statistics.variance);
       return forward_with(self, pass, x, statistics, activation, false);
     } else {
-      const Normalisation<T> norm = self.template inference_numbers<T>();
+      const auto of_channel = affine<T>(self, x.device());
+      Scratch<T> scale(Channels), shift(Channels);
+      for (int c = 0; c < Channels; ++c) {
+        const ScaleShift numbers = of_channel(c);
+        scale.data()[c] = T(numbers.scale), shift.data()[c] = T(numbers.shift);
+      }
       Image<Channels, T> image(x.n(), x.h(), x.w());
-      cpu::batch_norm_apply(x.size() / Channels, Channels, x.data(), norm.scale(), norm.shift(), image.data(), activation);
+      cpu::batch_norm_apply(x.size() / Channels, Channels, x.data(), scale.data(), shift.data(), image.data(), activation);
       return pass.output(std::move(image));
     }
   }
@@ -121,42 +99,47 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static Var<Channels, T> forward_with(auto& self, Train& pass, const Var<Channels, T>& x,
                                        const ChannelStatistics& statistics, Activation activation, bool x_rectified) {
     const std::int64_t pixels = x.size() / Channels;
-    if (pixels < 2) throw_too_few(x.shape());
+    const bool frozen = self.frozen_statistics;
+    if (pixels < 2 && !frozen) throw_too_few(x.shape());
     const T* weight = std::as_const(self.weight).template value<T>().data();
     const T* bias = std::as_const(self.bias).template value<T>().data();
     T* running_mean = self.running_mean.template value<T>().data();
     T* running_var = self.running_var.template value<T>().data();
-    Normalisation<T> norm(Channels);
-    for (int c = 0; c < Channels; ++c) {
+    Normalisation<T> norm = frozen ? fixed_numbers<T>(std::as_const(self)) : Normalisation<T>(Channels);
+    for (int c = 0; c < Channels && !frozen; ++c) {
       const double mean = statistics.mean[c], variance = statistics.variance[c];
       norm.set(c, mean, 1.0 / std::sqrt(variance + eps), double(weight[c]), double(bias[c]));
+      if (pass.recomputing()) continue;
       const double unbiased = variance * double(pixels) / double(pixels - 1);
       running_mean[c] = T((1 - momentum) * double(running_mean[c]) + momentum * mean);
       running_var[c] = T((1 - momentum) * double(running_var[c]) + momentum * unbiased);
     }
-    ++*self.num_batches_tracked.template value<std::int64_t>().data();
+    if (!pass.recomputing() && !frozen) ++*self.num_batches_tracked.template value<std::int64_t>().data();
 
     using Normalised = NormalisedImage<Channels, T>;
     const auto image = std::allocate_shared<Normalised>(PoolAllocator<Normalised>(), x.value(), norm, activation);
     auto y = Var<Channels, T>(image, pass.tape());
-    pass.tape()->record(y.id(), [&self, x = x.value(), x_id = x.id(), id = y.id(), norm, activation, x_rectified](Tape& tape) {
+    pass.tape()->record(y.id(), [&self, x = x.value(), x_id = x.id(), id = y.id(), norm, activation, x_rectified, frozen](Tape& tape) {
+      const auto gathered = tape.take<GatheredSums<Channels>>(id);
       T* const dy = tape.gradient<T>(id);
       Scratch<double> memory(std::size_t(2 * Channels));
-      const double* sums = tape.sums(id);
-      if (sums == nullptr) {
+      if (gathered == nullptr)
         cpu::batch_norm_backward_sums(x.size() / Channels, Channels, x.data(), dy, norm.scale(), norm.shift(), norm.mean(),
                                       activation, memory.data(), memory.data() + Channels);
-        sums = memory.data();
-      }
-      const double *sum_g = sums, *sum_gx = sums + Channels;
+      const double* sum_g = gathered != nullptr ? gathered->sum_g : memory.data();
+      const double* sum_gx = gathered != nullptr ? gathered->sum_gx : memory.data() + Channels;
       add(self.weight, [&](int c) { return T(sum_gx[c] * double(norm.inverse_std()[c])); });
       add(self.bias, [&](int c) { return T(sum_g[c]); });
       if (x_id < 0) return;
-      using Pending = detail::PendingNormGradient<Channels, T>;
+      using Pending = PendingNormGradient<Channels, T>;
+      if (frozen) {  // the statistics do not depend on x
+        std::fill_n(memory.data(), 2 * Channels, 0.0);
+        sum_g = memory.data(), sum_gx = sum_g + Channels;
+      }
       const auto pending =
           std::allocate_shared<Pending>(PoolAllocator<Pending>(), x, norm, activation, x_rectified, sum_g, sum_gx);
       if (tape.move_gradient(id, x_id)) {
-        tape.set_pending(x_id, pending);  // the convolution before this layer completes it where it reads it
+        tape.attach(x_id, pending);  // the convolution before this layer completes it where it reads it
       } else {
         const auto dx = tape.target<T>(x_id);
         (*pending)(dy, dx.data, dx.accumulate);
@@ -165,20 +148,29 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
     return y;
   }
 
-  /// The four rows of numbers that make a convolution and this layer one, on the accelerator of the running statistics.
-  Tensor<float> inference_rows() const {
-    Tensor<float> numbers(Shape{4, Channels}, weight.template value<float>().pool());
-    accelerator(numbers.device())
-        .batch_norm_inference(Channels, weight.template value<float>().data(), bias.template value<float>().data(),
-                              running_mean.template value<float>().data(), running_var.template value<float>().data(), eps, rows(numbers));
+  /// The numbers of affine() on an accelerator: normalisation_rows() of what it returns.
+  static Tensor<float> affine_rows(const auto& self, Device images) {
+    check_same_device(images, self.weight.device(), name);
+    Tensor<float> numbers(Shape{4, Channels}, self.weight.template value<float>().pool());
+    accelerator(images).batch_norm_inference(Channels, self.weight.template value<float>().data(), self.bias.template value<float>().data(),
+                                             self.running_mean.template value<float>().data(),
+                                             self.running_var.template value<float>().data(), eps, detail::normalisation_rows(numbers));
     return numbers;
-  }
-  static NormalisationRows rows(Tensor<float>& numbers) {
-    float* first = numbers.data();
-    return {first, first + Channels, first + 2 * Channels, first + 3 * Channels};
   }
 
  private:
+  /// Scale and shift of every channel by the running statistics.
+  template <class T>
+  static Normalisation<T> fixed_numbers(const auto& self) {
+    Normalisation<T> norm(Channels);
+    const T* mean = self.running_mean.template value<T>().data();
+    const T* variance = self.running_var.template value<T>().data();
+    const T *scale = self.weight.template value<T>().data(), *shift = self.bias.template value<T>().data();
+    for (int c = 0; c < Channels; ++c)
+      norm.set(c, double(mean[c]), 1.0 / std::sqrt(double(variance[c]) + eps), double(scale[c]), double(shift[c]));
+    return norm;
+  }
+
   template <Pass P, class T>
   static Var<Channels, T> forward_on_accelerator(auto& self, P& pass, const Var<Channels, T>& x, Activation activation) {
     if constexpr (!std::is_same_v<T, float>) {
@@ -188,16 +180,22 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
       const std::int64_t pixels = x.size() / Channels;
       Tensor<float> numbers;
       if constexpr (P::training) {
+        if (self.frozen_statistics)
+          throw DeviceError(concat(name(), ": there are no frozen statistics in training on ", x.device().str(),
+                                   ": train on the CPU, or leave frozen_statistics at false"));
         if (pixels < 2) throw_too_few(x.shape());
         numbers = Tensor<float>(Shape{4, Channels}, x.pool());
+        const bool again = pass.recomputing();  // the running statistics were moved the first time
+        Tensor<float> unused = again ? zeros(Shape{2, Channels}, x.pool()) : Tensor<float>();
         gpu.batch_norm_statistics(pixels, Channels, x.data(), std::as_const(self.weight).value().data(), std::as_const(self.bias).value().data(),
-                                  eps, momentum, self.running_mean.value().data(), self.running_var.value().data(),
-                                  self.num_batches_tracked.template value<std::int64_t>().data(), rows(numbers));
+                                  eps, momentum, again ? unused.data() : self.running_mean.value().data(),
+                                  again ? unused.data() + Channels : self.running_var.value().data(),
+                                  again ? nullptr : self.num_batches_tracked.template value<std::int64_t>().data(), detail::normalisation_rows(numbers));
       } else {
-        numbers = self.inference_rows();
+        numbers = affine_rows(self, x.device());
       }
       Image<Channels, float> image(x.n(), x.h(), x.w(), x.pool());
-      gpu.batch_norm_apply(pixels, Channels, x.data(), rows(numbers), image.data(), activation);
+      gpu.batch_norm_apply(pixels, Channels, x.data(), detail::normalisation_rows(numbers), image.data(), activation);
       auto y = pass.output(std::move(image));
       if constexpr (P::training)
         pass.tape()->record(y.id(), [&self, &gpu, x, id = y.id(), numbers, pixels, activation](Tape& tape) mutable {
@@ -207,13 +205,18 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
             const auto target = tape.target<float>(x.id());
             dx = {target.data, target.accumulate};
           }
-          gpu.batch_norm_backward(pixels, Channels, rows(numbers), activation, x.data(), dy, detail::gradient_target(self.weight),
+          gpu.batch_norm_backward(pixels, Channels, detail::normalisation_rows(numbers), activation, x.data(), dy, detail::gradient_target(self.weight),
                                   detail::gradient_target(self.bias), dx);
         }, x, self.weight, self.bias);
       return y;
     }
   }
 
+  static Tensor<float> zeros(const Shape& shape, MemoryPool& pool) {
+    Tensor<float> tensor(shape, pool);
+    fill(tensor, 0.0f);
+    return tensor;
+  }
   [[noreturn]] static void throw_too_few(const Shape& shape) {
     throw ShapeError(concat(name(), ": training on ", shape.str(),
                             " gives one value per channel, and statistics need more: use larger batches or images"));
@@ -232,5 +235,21 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static_assert(Eps::num > 0, "strata::BatchNorm2d<Channels, Eps>: Eps must be positive");
   static_assert(Momentum::num >= 0 && Momentum::num <= Momentum::den, "strata::BatchNorm2d: Momentum must be from 0 to 1");
 };
+
+/// Freezes the running statistics of all batch norms below a module, or thaws them. Returns how many there are.
+template <class M>
+int freeze_statistics(M& module, bool frozen = true) {
+  using Plain = std::remove_cvref_t<M>;
+  int count = 0;
+  if constexpr (requires { module.frozen_statistics; }) {
+    module.frozen_statistics = frozen;
+    ++count;
+  } else if constexpr (detail::has_visit<Plain>) {
+    Plain::visit(module, [&](const auto&, auto& part) { count += freeze_statistics(part, frozen); });
+  } else if constexpr (!detail::is_leaf<Plain>) {
+    detail::each_part(std::string(), module, [&](const std::string&, auto& part) { count += freeze_statistics(part, frozen); });
+  }
+  return count;
+}
 
 }  // namespace strata::inline STRATA_ABI

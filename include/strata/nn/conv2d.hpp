@@ -7,17 +7,19 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "strata/autograd/backend.hpp"
 #include "strata/core/checksum.hpp"
 #include "strata/cpu/conv2d.hpp"
-#include "strata/nn/batch_norm.hpp"
 #include "strata/nn/following.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
+#include "strata/tensor/pool_allocator.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -33,6 +35,33 @@ struct Conv2dOptions {
 inline constexpr Conv2dOptions no_bias{.bias = false};
 
 namespace detail {
+
+constexpr Window conv_window(int kernel, const Conv2dOptions& options) {
+  return {.kernel = kernel, .stride = options.stride,
+          .padding = options.padding >= 0 ? options.padding : options.dilation * (kernel - 1) / 2, .dilation = options.dilation};
+}
+constexpr Conv2dOptions with_bias(Conv2dOptions options) {
+  options.bias = true;
+  return options;
+}
+
+/// A convolution with these weights as an ONNX node.
+template <class Conv>
+auto onnx_convolution(const auto& weights, const auto& x, int groups = 1) {
+  constexpr Window window = Conv::window;
+  const auto two = [](int number) { return std::vector<std::int64_t>{number, number}; };
+  std::vector<std::string> tensors{x.tensor(weights.weight)};
+  if constexpr (Conv::has_bias) tensors.push_back(x.tensor(weights.bias));
+  typename std::remove_cvref_t<decltype(x)>::Attributes attributes{{"kernel_shape", two(window.kernel)},
+                                                                  {"strides", two(window.stride)},
+                                                                  {"pads", std::vector<std::int64_t>(4, window.padding)},
+                                                                  {"dilations", two(window.dilation)}};
+  if (groups > 1) attributes.push_back({"group", std::int64_t{groups}});
+  if constexpr (window.keeps_size())
+    return x.as_image().template node<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
+  else
+    return x.as_image().template node_of_other_size<Conv::io::out>("Conv", std::move(tensors), std::move(attributes));
+}
 
 /// The same on an accelerator.
 inline void conv_parameter_gradients(Accelerator& gpu, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const float* x,
@@ -88,11 +117,12 @@ template <int In, int Out, int Kernel = 3, Conv2dOptions Options = Conv2dOptions
 class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
  public:
   using io = maps<In, Out>;
-  static constexpr int kernel = Kernel, stride = Options.stride, dilation = Options.dilation;
-  static constexpr int padding = Options.padding >= 0 ? Options.padding : Options.dilation * (Kernel - 1) / 2;
+  static constexpr Window window = detail::conv_window(Kernel, Options);
+  static constexpr int kernel = Kernel, stride = Options.stride, padding = window.padding, dilation = Options.dilation;
   static constexpr bool has_bias = Options.bias;
 
-  Parameter weight{Shape{Out, In, Kernel, Kernel}};
+  static constexpr Shape weight_shape{Out, In, Kernel, Kernel};
+  Parameter weight{weight_shape};
   Parameter bias{has_bias ? Shape{Out} : Shape{0}};
   mutable cpu::PackedWeights packed;  ///< for Infer passes
 
@@ -108,7 +138,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
   static constexpr void trace(auto& t) {
     const Extents x = t.extents();
     t.channels(Out);
-    t.window(Kernel, stride, padding, dilation, cpu::conv2d_rows_together(problem_for(1, x.h, x.w)));
+    t.window(window, cpu::conv2d_rows_together(problem_for(1, x.h, x.w)));
     t.multiply_adds(t.extents().h * t.extents().w * Out * In * Kernel * Kernel);
   }
   static LayerMemory memory(const Shape& x) {
@@ -117,6 +147,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
             .input_gradient = cpu::conv2d_input_workspace(p), .packed = cpu::conv2d_packed_bytes(p),
             .reads_unnormalised = true, .normalises_a_copy = !cpu::conv2d_normalises_on_load(p)};
   }
+  static constexpr bool takes_affine = true, takes_activation = true, gathers_statistics = true;
+  using with_bias = Conv2d<In, Out, Kernel, detail::with_bias(Options)>;
   static std::string name() {
     std::string text = concat("Conv2d(", In, ", ", Out, ", kernel_size=", Kernel);
     if (stride != 1) text += concat(", stride=", stride);
@@ -124,6 +156,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     if (dilation != 1) text += concat(", dilation=", dilation);
     return text + (has_bias ? ")" : ", bias=False)");
   }
+
+  static auto onnx(auto& self, const auto& x) { return detail::onnx_convolution<Conv2d>(self, x); }
 
   /// Of a layer that is never trained.
   static LayerMemory inference_memory(const Shape& x) {
@@ -159,8 +193,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
       const Image<Out, T> rectified = rectify ? y.value() : Image<Out, T>();
       pass.tape()->record(y.id(), [&self, problem = problem_for(x), x, id = y.id(), kept = rectified,
                                    precision = pass.precision()](Tape& tape) {
-        using Pending = detail::PendingNormGradient<Out, T>;
-        const auto pending = kept.size() == 0 ? tape.take_pending<Pending>(id) : nullptr;
+        const auto pending = kept.size() == 0 ? tape.take<PendingNormGradient<Out, T>>(id) : nullptr;
         T* dy = tape.gradient<T>(id);
         const Device device = x.device();
         if (kept.size() != 0) backend::relu_backward(device, kept.size(), kept.data(), dy, dy, false);
@@ -187,6 +220,20 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     return pass.output(std::move(image));
   }
 
+  /// Winograd's tiles lie at the same rows in a band as in the whole image, and it takes two of them for the kernel to be the same.
+  static constexpr Bands bands{.possible = stride == 1, .together = cpu::winograd::step * dilation,
+                               .least = std::max<std::int64_t>(2 * cpu::winograd::step * dilation, window.reach())};
+  /// The form of the weights that kernels read, in bytes.
+  static constexpr std::int64_t band_weight_bytes =
+      std::int64_t{sizeof(float)} * cpu::winograd::planes * cpu::winograd::FilterParts(Kernel).count * In * Out;
+  /// y from a band with its padding written out, by weights that stay as they are for as long as `cache` does.
+  static void convolve_padded(const Image<In>& x, cpu::PackedWeights& cache, const float* weight, const float* bias, Activation activation,
+                              Image<Out>& y) {
+    const Conv2dProblem problem{.n = 1, .h = y.h() + window.reach() - 1, .w = x.w(), .in = In, .out = Out, .kernel = Kernel, .stride = 1,
+                                .padding = 0, .dilation = dilation};
+    cpu::conv2d_forward_cached<float>(problem, x.data(), cache, /*key=*/1, [&] { return weight; }, bias, y.data(), activation);
+  }
+
  private:
   // A value that is still to be normalised is normalised where it is read.
   template <class T>
@@ -201,8 +248,10 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
   static NormGradientSums<T> sums(Tape& tape, const Var<In, T>& x) {
     const auto* normalised = x.normalised();
     if (normalised == nullptr) return {};
-    double* sum_g = tape.make_sums(x.id(), std::size_t(2 * In));
-    return {normalised->input().data(), normalised->affine(), normalised->numbers().mean(), sum_g, sum_g + In};
+    using Sums = GatheredSums<In>;
+    const auto gathered = std::allocate_shared<Sums>(PoolAllocator<Sums>());
+    tape.attach(x.id(), gathered);
+    return {normalised->input().data(), normalised->affine(), normalised->numbers().mean(), gathered->sum_g, gathered->sum_gx};
   }
 
   template <class T>

@@ -11,6 +11,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "strata/autograd/backend.hpp"
 #include "strata/core/checksum.hpp"
@@ -100,6 +101,16 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
     if (output_padding != 0) text += concat(", output_padding=", output_padding);
     return text + (has_bias ? ")" : ", bias=False)");
   }
+  static auto onnx(auto& self, const auto& x) {
+    const auto two = [](int number) { return std::vector<std::int64_t>{number, number}; };
+    std::vector<std::string> tensors{x.tensor(self.weight)};
+    if constexpr (has_bias) tensors.push_back(x.tensor(self.bias));
+    return x.as_image().template node_of_other_size<Out>("ConvTranspose", std::move(tensors),
+                                                      {{"kernel_shape", two(Kernel)},
+                                                       {"strides", two(stride)},
+                                                       {"pads", std::vector<std::int64_t>(4, padding)},
+                                                       {"output_padding", two(output_padding)}});
+  }
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<In, T> x) {
@@ -141,12 +152,5 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
   static_assert(Options.stride > 0, "strata::ConvTranspose2d: the stride must be positive");
   static_assert(Kernel >= Options.stride, "strata::ConvTranspose2d<In, Out, Kernel>: a Kernel below the stride leaves pixels without a value");
 };
-
-namespace detail {
-template <class M>
-inline constexpr bool is_conv_transpose2d = false;
-template <int In, int Out, int Kernel, ConvTranspose2dOptions Options>
-inline constexpr bool is_conv_transpose2d<ConvTranspose2d<In, Out, Kernel, Options>> = true;
-}  // namespace detail
 
 }  // namespace strata::inline STRATA_ABI

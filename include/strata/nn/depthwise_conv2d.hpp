@@ -24,12 +24,14 @@ template <int C, int Kernel = 3, Conv2dOptions Options = Conv2dOptions{}>
 class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
  public:
   using io = maps<C, C>;
-  static constexpr int kernel = Kernel, stride = Options.stride, dilation = Options.dilation, groups = C;
-  static constexpr int padding = Options.padding >= 0 ? Options.padding : Options.dilation * (Kernel - 1) / 2;
+  static constexpr Window window = detail::conv_window(Kernel, Options);
+  static constexpr int kernel = Kernel, stride = Options.stride, padding = window.padding, dilation = Options.dilation, groups = C;
   static constexpr bool has_bias = Options.bias;
 
-  Parameter weight{Shape{C, 1, Kernel, Kernel}};
+  static constexpr Shape weight_shape{C, 1, Kernel, Kernel};
+  Parameter weight{weight_shape};
   Parameter bias{has_bias ? Shape{C} : Shape{0}};
+  mutable cpu::PackedWeights packed;  ///< none: kernels read the weights as they are
 
   /// Starts with kaiming-normal weights, which no other layer has (nn/init.hpp); st::initialize(net, seed) draws anew.
   constexpr DepthwiseConv2d() { detail::draw_default_weights(weight); }
@@ -42,9 +44,11 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
   static constexpr bool is_leaf_layer = true;
   static constexpr void trace(auto& t) {
     t.channels(C);
-    t.window(Kernel, stride, padding, dilation);
+    t.window(window);
     t.multiply_adds(t.extents().h * t.extents().w * C * Kernel * Kernel);
   }
+  static constexpr bool takes_affine = true, takes_activation = true;
+  using with_bias = DepthwiseConv2d<C, Kernel, detail::with_bias(Options)>;
   static std::string name() {
     std::string text = concat("DepthwiseConv2d(", C, ", kernel_size=", Kernel);
     if (stride != 1) text += concat(", stride=", stride);
@@ -60,6 +64,27 @@ class DepthwiseConv2d : public Layer<DepthwiseConv2d<C, Kernel, Options>> {
     Image<C, T> image(problem.n, problem.out_h(), problem.out_w());
     cpu::depthwise_conv2d_forward<T>(problem, x.data(), weight, bias, image.data(), activation);
     return image;
+  }
+
+  static auto onnx(auto& self, const auto& x) { return detail::onnx_convolution<DepthwiseConv2d>(self, x, groups); }
+
+  /// What it takes of memory where it is never trained.
+  static LayerMemory inference_memory(const Shape&) { return {}; }
+  /// Of x with other weights: see Conv2d.
+  template <class T, class Key, class Weights>
+  static Var<C, T> infer(Infer& pass, const Var<C, T>& x, cpu::PackedWeights&, Key&&, Weights&& weights, const T* biases,
+                         Activation activation) {
+    check_on_cpu(x.device(), x.device(), name);
+    return pass.output(convolve(x, weights(), biases, activation));
+  }
+
+  static constexpr Bands bands{.possible = stride == 1};
+  static constexpr std::int64_t band_weight_bytes = std::int64_t{sizeof(float)} * Kernel * Kernel * C;
+  static void convolve_padded(const Image<C>& x, cpu::PackedWeights&, const float* weight, const float* bias, Activation activation,
+                              Image<C>& y) {
+    const DepthwiseConv2dProblem problem{.n = 1, .h = y.h() + window.reach() - 1, .w = x.w(), .channels = C, .kernel = Kernel, .stride = 1,
+                                         .padding = 0, .dilation = dilation};
+    cpu::depthwise_conv2d_forward<float>(problem, x.data(), weight, bias, y.data(), activation);
   }
 
   template <Pass P, class T>

@@ -69,6 +69,13 @@ constexpr std::int64_t field_of(const Following& run, int result) {
   return field;
 }
 
+/// The image at the end of a run.
+constexpr Extents extents_of(const Following& run, int result) {
+  const FollowedImage& y = run.image(result);
+  return {.c = y.c, .h = y.h, .w = y.w, .multiply_adds = run.multiply_adds(), .whole = run.rows_of(result, {0, 0}, false).all(),
+          .valid = run.valid()};
+}
+
 /// A network made to be followed, or to be counted.
 template <class Net>
 class Made {
@@ -159,10 +166,7 @@ constexpr Extents output_extents(const Net& net, std::int64_t h, std::int64_t w)
   detail::check_extents("output_extents", h, w);
   detail::Following run(1);
   Infer pass;
-  const int y = detail::follow(run, net, pass, h, w);
-  const detail::FollowedImage& image = run.image(y);
-  return {.c = image.c, .h = image.h, .w = image.w, .multiply_adds = run.multiply_adds(),
-          .whole = run.rows_of(y, {0, 0}, false).all(), .valid = run.valid()};
+  return detail::extents_of(run, detail::follow(run, net, pass, h, w));
 }
 template <class Net>
 constexpr Extents output_extents(std::int64_t h, std::int64_t w) {
@@ -199,11 +203,8 @@ constexpr Facts facts(const Net& net, std::int64_t h, std::int64_t w) {
   Infer pass;
   const int y = detail::follow(run, net, pass, h, w);
   detail::check_fits("facts", run, h, w);
-  const std::int64_t field = detail::field_of(run, y);
-  const detail::FollowedImage& image = run.image(y);
-  return {.parameters = detail::count_parameters(net), .multiply_adds = run.multiply_adds(), .receptive_field = field,
-          .output = {.c = image.c, .h = image.h, .w = image.w, .multiply_adds = run.multiply_adds(),
-                     .whole = field == whole_image, .valid = true}};
+  return {.parameters = detail::count_parameters(net), .multiply_adds = run.multiply_adds(), .receptive_field = detail::field_of(run, y),
+          .output = detail::extents_of(run, y)};
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -126,18 +126,6 @@ class Var<C, Followed> {
 
 namespace detail {
 
-template <int C>
-struct LeafNode<C, Followed> : ExpressionTag {
-  using value_type = Followed;
-  static constexpr int channels = C;
-  Var<C, Followed> x;
-
-  constexpr explicit LeafNode(Var<C, Followed> variable) : x(std::move(variable)) {}
-  constexpr Tape* tape() const { return nullptr; }
-  constexpr const Shape* shape_or_null() const { return nullptr; }
-  constexpr MemoryPool* pool_or_null() const { return nullptr; }
-};
-
 /// The images an expression is of.
 template <class Node>
 constexpr void collect_leaves(const Node& node, std::vector<FollowedValue>& leaves) {
@@ -194,6 +182,7 @@ constexpr Var<channels_after<M, C>(), Followed> followed_layer(const M& module, 
     FollowedStep step{.module = &module, .type = &type_mark<M>, .name = &layer_text<M>, .inputs = {&input, 1}, .output = output,
                       .multiply_adds = facts.cost(), .in_training = in_training, .fused = fused};
     if constexpr (requires { M::memory(run.shape(input)); }) step.memory = M::memory(run.shape(input));
+    if constexpr (IdleInInference<M>) step.memory.gives_its_input = true;
     run.tell(step);
   }
   return Var<out, Followed>(FollowedValue(&run, output));
@@ -201,74 +190,92 @@ constexpr Var<channels_after<M, C>(), Followed> followed_layer(const M& module, 
 
 }  // namespace detail
 
-// ---- what the layers below call, found by the type of the symbols
-
-/// A module that states its facts; nn/module.hpp calls it.
-template <class M, class P, int C>
-  requires detail::states_facts<std::remove_const_t<M>>
-constexpr auto symbolic_module(M& module, P&, const Var<C, Followed>& x) {
-  using Plain = std::remove_const_t<M>;
-  if constexpr (detail::fixes_channels<Plain>) {
-    if constexpr (Plain::io::in != C) {
-      static_assert(sizeof(detail::image_fits<Plain, C, Plain::io::in>) > 0);
-      return Var<Plain::io::out, Followed>();
+/// What each step of a forward does to an image without numbers.
+template <>
+struct SymbolicRun<Followed> {
+  /// A module that states its facts.
+  template <class M, class P, int C>
+    requires detail::states_facts<std::remove_const_t<M>>
+  static constexpr auto module(M& module, P&, const Var<C, Followed>& x) {
+    using Plain = std::remove_const_t<M>;
+    if constexpr (detail::fixes_channels<Plain>) {
+      if constexpr (Plain::io::in != C) {
+        static_assert(sizeof(detail::image_fits<Plain, C, Plain::io::in>) > 0);
+        return Var<Plain::io::out, Followed>();
+      } else {
+        return detail::followed_layer(module, x);
+      }
     } else {
       return detail::followed_layer(module, x);
     }
-  } else {
-    return detail::followed_layer(module, x);
   }
-}
 
-/// A layer, or a container, which is followed; nn/module.hpp calls it.
-template <class M, class P, int C>
-constexpr auto symbolic_layer(M& module, P& pass, Var<C, Followed> x) {
-  using Plain = std::remove_const_t<M>;
-  if constexpr (detail::states_facts<Plain>) {
-    return detail::followed_layer(module, x);
-  } else {
-    static_assert(!requires { Plain::is_leaf_layer; },
-                  "strata: this layer does not say what it does: give it 'static constexpr void trace(auto& t)' "
-                  "(nn/following.hpp)");
-    return Plain::forward(module, pass, std::move(x));
+  /// A layer, or a container, which is followed.
+  template <class M, class P, int C>
+  static constexpr auto layer(M& module, P& pass, Var<C, Followed> x) {
+    using Plain = std::remove_const_t<M>;
+    if constexpr (detail::states_facts<Plain>) {
+      return detail::followed_layer(module, x);
+    } else {
+      static_assert(!detail::LeafLayer<Plain>,
+                    "strata: this layer does not say what it does: give it 'static constexpr void trace(auto& t)' "
+                    "(nn/following.hpp)");
+      return Plain::forward(module, pass, std::move(x));
+    }
   }
-}
 
-/// An expression; autograd/expression.hpp calls it.
-template <class E>
-  requires std::is_same_v<typename E::value_type, Followed>
-constexpr Var<E::channels, Followed> symbolic_value(const E& expression) {
-  std::vector<detail::FollowedValue> leaves;
-  detail::collect_leaves(expression, leaves);
-  return detail::join_followed<E::channels>(leaves, "arithmetic", true);
-}
+  template <class E>
+  static constexpr Var<E::channels, Followed> value(const E& expression) {
+    std::vector<detail::FollowedValue> leaves;
+    detail::collect_leaves(expression, leaves);
+    return detail::join_followed<E::channels>(leaves, "arithmetic", true);
+  }
 
-template <int... C>
-constexpr auto symbolic_cat(const Var<C, Followed>&... x) {
-  return detail::join_followed<(C + ...)>({x.symbol()...}, "cat", false);
-}
+  template <int... C>
+  static constexpr auto cat(const Var<C, Followed>&... x) {
+    return detail::join_followed<(C + ...)>({x.symbol()...}, "cat", false);
+  }
 
-template <int Start, int Length, int C>
-constexpr Var<Length, Followed> symbolic_narrow(const Var<C, Followed>& x) {
-  static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
-  return detail::join_followed<Length>({x.symbol()}, "narrow", false);
-}
+  template <int Start, int Length, int C>
+  static constexpr Var<Length, Followed> narrow(const Var<C, Followed>& x) {
+    static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
+    return detail::join_followed<Length>({x.symbol()}, "narrow", false);
+  }
 
-template <int C, int D>
-constexpr Var<C, Followed> symbolic_expand_as(const Var<C, Followed>& one_pixel, const Var<D, Followed>& like) {
-  using detail::Reads;
-  detail::Following& run = like.symbol().run();
-  const detail::FollowedImage& s = one_pixel.symbol().image();
-  if (s.h != 1 || s.w != 1)
-    run.fail([&] { return concat("expand_as: an image of ", s.h, " x ", s.w, " pixels; wanted 1 x 1"); });
-  detail::FollowedImage y = like.symbol().image();
-  y.c = C;
-  const int out = run.add_image(y);
-  run.add_link(one_pixel.symbol().id(), out, {.way = Reads::Way::all});
-  const std::array<int, 2> inputs{one_pixel.symbol().id(), like.symbol().id()};
-  run.tell({.inputs = inputs, .output = out, .memory = {.keeps_input = false}});
-  return Var<C, Followed>(detail::FollowedValue(&run, out));
-}
+  template <int C, int D>
+  static constexpr Var<C, Followed> expand_as(const Var<C, Followed>& one_pixel, const Var<D, Followed>& like) {
+    using detail::Reads;
+    detail::Following& run = like.symbol().run();
+    const detail::FollowedImage& s = one_pixel.symbol().image();
+    if (s.h != 1 || s.w != 1)
+      run.fail([&] { return concat("expand_as: an image of ", s.h, " x ", s.w, " pixels; wanted 1 x 1"); });
+    detail::FollowedImage y = like.symbol().image();
+    y.c = C;
+    const int out = run.add_image(y);
+    run.add_link(one_pixel.symbol().id(), out, {.way = Reads::Way::all});
+    const std::array<int, 2> inputs{one_pixel.symbol().id(), like.symbol().id()};
+    run.tell({.inputs = inputs, .output = out, .memory = {.keeps_input = false}});
+    return Var<C, Followed>(detail::FollowedValue(&run, out));
+  }
+
+  /// Of its first image, whose facts it states as a layer does; of the others it takes the
+  /// extents alone.
+  template <int Out, class Op, int C, int... Others>
+  static constexpr auto op(const Op& which, const Var<C, Followed>& x, const Var<Others, Followed>&... others) {
+    detail::Following& run = x.symbol().run();
+    detail::LayerFacts facts(run, x.symbol().id(), &Op::name);
+    if constexpr (sizeof...(Others) > 0)
+      which.trace(facts, others.symbol().image()...);
+    else
+      which.trace(facts);
+    facts.channels(Out);
+    const int output = facts.finish();
+    (run.add_link(others.symbol().id(), output, {}), ...);  // as long as they are there, so is the result
+    const std::array<int, 1 + sizeof...(Others)> inputs{x.symbol().id(), others.symbol().id()...};
+    run.tell({.inputs = inputs, .output = output, .memory = {.keeps_input = Op::keeps_input, .keeps_output = Op::keeps_output}});
+    return Var<Out, Followed>(detail::FollowedValue(&run, output));
+  }
+};
 
 namespace detail {
 

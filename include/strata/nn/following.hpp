@@ -22,6 +22,8 @@
 #include "strata/core/at_run_time.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/shape.hpp"
+#include "strata/math/pool_problem.hpp"
+#include "strata/nn/protocol.hpp"
 #include "strata/nn/reads.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -40,7 +42,7 @@ struct LayerMemory {
   std::size_t packed = 0;                                            ///< from the first Infer pass on
   std::size_t kept = 0;                                              ///< by a Train pass, besides images
   bool keeps_input = true, keeps_output = false;
-  bool gives_its_input = false;     ///< an Infer pass computes nothing
+  bool gives_its_input = false;     ///< an Infer pass computes nothing (a layer says so by idle_in_inference)
   bool gradient_in_place = false;   ///< the gradient for the result becomes that for the input where nobody else asks for it
   bool reads_unnormalised = false;  ///< an input that a batch norm has still to compute is not computed for it,
   bool normalises_a_copy = false;   ///< but in memory of its own
@@ -90,6 +92,8 @@ class FollowSink {
   virtual ~FollowSink() = default;
   virtual void ran(const Following& run, const FollowedStep& step) = 0;
   virtual void let_go(int /*image*/) {}
+  /// What runs from here on, from image `input`, runs again on the way back; with its result it ends (nn/checkpoint.hpp).
+  virtual void checkpoint(int /*input*/, int /*output*/) {}
 };
 
 class Following {
@@ -159,6 +163,9 @@ class Following {
   constexpr void tell(const FollowedStep& step) {
     if (sink_ != nullptr) sink_->ran(*this, step);
   }
+  constexpr void checkpoint(int input, int output = -1) {
+    if (sink_ != nullptr) sink_->checkpoint(input, output);
+  }
   constexpr bool is_told() const { return sink_ != nullptr; }
 
   /// How the next layer runs: what a Sequential knows of it.
@@ -223,9 +230,17 @@ class LayerFacts {
     const auto slide = [&](std::int64_t size) { return floor_div(size + 2 * padding - reads.reach(), stride) + 1; };
     const std::int64_t h = slide(image_.h), w = slide(image_.w);
     if (h < 1 || w < 1) too_small();
-    image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
-    scale(1, stride);
-    step(reads);
+    slide_to(h, w, reads);
+  }
+  /// A pooling's window, of which, with `ceil`, the last may reach beyond the padding.
+  constexpr void pooling_window(int kernel, int stride, int padding, bool ceil) {
+    const std::int64_t h = PoolProblem::windows(image_.h, kernel, stride, padding, ceil);
+    const std::int64_t w = PoolProblem::windows(image_.w, kernel, stride, padding, ceil);
+    if (h < 1 || w < 1) too_small();
+    slide_to(h, w, {Reads::Way::window, kernel, stride, padding, 1, 1});
+  }
+  constexpr void window(const Window& window, int together = 1) {
+    this->window(window.kernel, window.stride, window.padding, window.dilation, together);
   }
   /// A window of `kernel` taps spread over an image that becomes `stride` times as large: a transposed convolution.
   constexpr void transposed_window(int kernel, int stride, int padding, int together = 1) {
@@ -235,12 +250,21 @@ class LayerFacts {
   }
   /// Every pixel becomes factor * factor pixels.
   constexpr void upscale(int factor) { transposed_window(factor, factor, 0); }
-  /// All pixels become one.
-  constexpr void whole_image() {
+  /// All pixels become one, or h x w.
+  constexpr void whole_image(std::int64_t h = 1, std::int64_t w = 1) {
     looks_at_whole_image();
-    image_.h = image_.w = image_.up = image_.down = 1;
+    image_.h = h, image_.w = w, image_.up = image_.down = 1;
     image_.one = true;
   }
+  /// The image has h x w pixels from now on, of which row i shows row i - top and column j column j - left. Rows at the border may
+  /// show others, at most `border` further.
+  constexpr void shifted(std::int64_t h, std::int64_t w, std::int64_t top, std::int64_t left, std::int64_t border = 0) {
+    if (h < 1 || w < 1) too_small();
+    image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
+    step({.padding = int(top), .border = int(border + std::max(top - left, left - top))});
+  }
+  /// The image does not suit the layer: text() says why.
+  constexpr void fails(auto&& text) { run_.fail(text); }
   /// Every pixel depends on all others.
   constexpr void looks_at_whole_image() { step({.way = Reads::Way::all}); }
   /// The image must have these extents.
@@ -266,6 +290,11 @@ class LayerFacts {
   }
 
  private:
+  constexpr void slide_to(std::int64_t h, std::int64_t w, const Reads& reads) {
+    image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
+    scale(1, reads.stride);
+    step(reads);
+  }
   constexpr void step(const Reads& reads) {
     if (std::exchange(stepped_, true)) {  // a second window in one layer
       const int between = run_.add_image(image_);

@@ -25,7 +25,7 @@ template <class Self, int Channels, bool Affine>
 class GroupNormalisation : public Layer<Self> {
  public:
   using io = maps<Channels, Channels>;
-  static constexpr bool is_leaf_layer = true, affine = Affine;
+  static constexpr bool is_leaf_layer = true, is_normalisation = true, affine = Affine;
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, const Var<Channels, T>& x) {
@@ -79,7 +79,7 @@ class GroupNorm : public detail::GroupNormalisation<GroupNorm<Groups, Channels, 
   static constexpr void trace(auto& t) { t.looks_at_whole_image(); }
   static std::string name() { return concat("GroupNorm(", Groups, ", ", Channels, ", eps=", eps, ")"); }
 
-  /// For io/onnx_export.hpp: a group as one channel of an instance normalisation.
+  /// A group as one channel of an instance normalisation.
   static auto onnx(auto& self, const auto& x) {
     const auto shape = x.template node<Channels>("Shape");
     const auto grouped = x.template node_of_other_size<Groups>("Reshape", {x.constant({3}, std::vector<std::int64_t>{0, Groups, -1})});
@@ -122,7 +122,7 @@ template <int Channels, class Eps = std::ratio<1, 1000000>>
 class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
  public:
   using io = maps<Channels, Channels>;
-  static constexpr bool is_leaf_layer = true;
+  static constexpr bool is_leaf_layer = true, is_normalisation = true;
   static constexpr double eps = double(Eps::num) / double(Eps::den);
 
   Parameter weight{Shape{Channels}, 1.0f};

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "strata/nn/conv2d.hpp"
 
@@ -33,6 +34,11 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   }
   static std::string name() {
     return concat("Linear(in_features=", In, ", out_features=", Out, Bias ? ")" : ", bias=False)");
+  }
+  static auto onnx(auto& self, const auto& x) {
+    std::vector<std::string> tensors{x.tensor(self.weight)};
+    if constexpr (Bias) tensors.push_back(x.tensor(self.bias));
+    return x.template flat<In>().template node<Out>("Gemm", std::move(tensors), {{"transB", std::int64_t{1}}});
   }
 
   template <Pass P, class T>
@@ -77,6 +83,7 @@ class Flatten : public Layer<Flatten<C, H, W>> {
   }
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("Flatten(", C, "x", H, "x", W, ")"); }
+  static auto onnx(auto&, const auto& x) { return x.template flat<C * H * W>(); }
 
   template <Pass P, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,12 +35,58 @@ class MemoryAccount : public FollowSink {
 
   void ran(const Following& run, const FollowedStep& step) override {
     while (images_.size() < run.images().size()) add_image(run, int(images_.size()));
+    perform(step);
+  }
+  void let_go(int id) override {
+    if (std::size_t(id) >= images_.size()) return;
+    if (depth_ > 0) write_down({.image = id});
+    drop(id);
+  }
+  /// Between the two calls nothing is kept, and what happens is written down, to happen again on the way back.
+  void checkpoint(int input, int output) override {
+    if (!training_) return;
+    if (output < 0) {
+      if (depth_++ == 0)
+        again_ = std::make_shared<Segment>(input);
+      else
+        write_down({.image = input, .begins = true});
+    } else if (--depth_ > 0) {
+      write_down({.image = input, .output = output});
+    } else if (output != input) {
+      Step back{.output = output, .inputs = {input}, .memory = {}, .again = std::exchange(again_, nullptr)};
+      keep(back, input);
+      steps_.push_back(std::move(back));
+    }
+  }
+
+  /// The way back from a loss that is an expression of these images.
+  void go_back(const std::vector<int>& leaves);
+  std::size_t peak() const { return peak_ + packed(); }
+
+ private:
+  struct Event {  // of what runs again: a step, a Checkpoint's begin or end, or an image that is let go
+    int image = -1;
+    bool begins = false;
+    int output = -1;
+    FollowedStep step = {};
+    std::vector<int> inputs = {};
+  };
+  struct Segment {
+    explicit Segment(int from) : input(from) {}
+    int input;
+    std::vector<Event> events = {};
+  };
+  void write_down(Event event) { again_->events.push_back(std::move(event)); }
+
+  void perform(const FollowedStep& step) {
+    if (depth_ > 0) write_down({.output = step.output, .step = step, .inputs = {step.inputs.begin(), step.inputs.end()}});
+    const bool keeps = training_ && depth_ == 0;
     const LayerMemory& memory = step.memory;
     const int x = step.inputs[0], y = step.output;
     const bool normalises = training_ && memory.normalises_later;
     if (step.fused || (!training_ && memory.gives_its_input)) {  // y is in x's place
       share(x, y);
-      if (training_) join_group(step, normalises);
+      if (keeps) join_group(step, normalises);
       if (normalises || pending(x)) image(y).pending = true;
       hold(y);
       return;
@@ -68,7 +115,7 @@ class MemoryAccount : public FollowSink {
     }
     hold(y);
     reach(live_ + forward);
-    if (!training_) return;
+    if (!keeps) return;
     if (memory.keeps_input)
       for (const int input : step.inputs) keep(back, input);
     if (memory.keeps_output) keep(back, y);
@@ -76,15 +123,6 @@ class MemoryAccount : public FollowSink {
     take(memory.kept);
     steps_.push_back(std::move(back));
   }
-  void let_go(int id) override {
-    if (std::size_t(id) < images_.size()) drop(id);
-  }
-
-  /// The way back from a loss that is an expression of these images.
-  void go_back(const std::vector<int>& leaves);
-  std::size_t peak() const { return peak_ + packed(); }
-
- private:
   struct Block {
     std::size_t bytes = 0;
     int holders = 0;
@@ -103,6 +141,7 @@ class MemoryAccount : public FollowSink {
     LayerMemory memory;
     std::vector<int> kept = {};
     std::size_t kept_bytes = 0;
+    std::shared_ptr<Segment> again = nullptr;  // of a Checkpoint
   };
 
   Held& image(int id) { return images_[std::size_t(id)]; }
@@ -156,6 +195,12 @@ class MemoryAccount : public FollowSink {
       keep(group, normalises ? step.inputs[0] : step.output);
     group.output = step.output;
   }
+  void want_gradient(int id) {
+    if (image(id).input || std::exchange(image(id).has_gradient, true)) return;
+    take(image(id).bytes);
+  }
+  void go_back();
+  void run_again(const Segment& segment, int output);
   std::size_t packed() const {
     std::size_t bytes = 0;
     for (const auto& [module, packed] : packed_) bytes += packed;
@@ -163,6 +208,8 @@ class MemoryAccount : public FollowSink {
   }
 
   bool training_;
+  int depth_ = 0;                     // of Checkpoints, one in another
+  std::shared_ptr<Segment> again_;    // what the outermost of them holds
   std::vector<Held> images_;
   std::vector<Block> blocks_;
   std::vector<Step> steps_;
@@ -171,10 +218,6 @@ class MemoryAccount : public FollowSink {
 };
 
 inline void MemoryAccount::go_back(const std::vector<int>& leaves) {
-  const auto want_gradient = [&](int id) {
-    if (image(id).input || std::exchange(image(id).has_gradient, true)) return;
-    take(image(id).bytes);
-  };
   for (const int leaf : leaves) {
     if (pending(leaf)) compute(leaf);
     hold(leaf);
@@ -182,9 +225,15 @@ inline void MemoryAccount::go_back(const std::vector<int>& leaves) {
   for (const int leaf : leaves) want_gradient(leaf);
   // The loss holds its images until it has gone back; those who called the network have let go.
   for (const int leaf : leaves) drop(leaf), drop(leaf);
-  for (std::size_t i = steps_.size(); i-- > 0;) {
-    const Step& step = steps_[i];
-    if (image(step.output).has_gradient) {
+  go_back();
+}
+
+inline void MemoryAccount::go_back() {
+  for (; !steps_.empty(); steps_.pop_back()) {
+    const Step step = steps_.back();
+    if (step.again != nullptr) {
+      if (image(step.output).has_gradient) run_again(*step.again, step.output);
+    } else if (image(step.output).has_gradient) {
       reach(live_ + step.memory.weight_gradient);
       const int x = step.inputs[0];
       const bool moves = step.memory.gradient_in_place && !image(x).input && !image(x).has_gradient;
@@ -199,6 +248,40 @@ inline void MemoryAccount::go_back(const std::vector<int>& leaves) {
     for (const int id : step.kept) drop(id);
     give(step.kept_bytes);
   }
+}
+
+/// The images of the second run are others, and the gradients of its input and result are those of the first's.
+inline void MemoryAccount::run_again(const Segment& segment, int output) {
+  const std::vector<Step> before = std::exchange(steps_, {});
+  std::map<int, int> ids{{segment.input, segment.input}};
+  const auto second = [&](int id) {
+    const auto [place, is_new] = ids.emplace(id, int(images_.size()));
+    if (is_new) {
+      Held again{.bytes = image(id).bytes};
+      images_.push_back(again);
+    }
+    return place->second;
+  };
+  for (const Event& event : segment.events) {
+    if (event.begins) {
+      checkpoint(second(event.image), -1);
+    } else if (event.image >= 0 && event.output >= 0) {
+      checkpoint(second(event.image), second(event.output));
+    } else if (event.image >= 0) {
+      if (event.image != segment.input) let_go(second(event.image));
+    } else {
+      std::vector<int> inputs;
+      for (const int input : event.inputs) inputs.push_back(second(input));
+      FollowedStep step = event.step;
+      step.inputs = inputs, step.output = second(event.output);
+      perform(step);
+    }
+  }
+  const int result = second(output);
+  image(result).has_gradient = std::exchange(image(output).has_gradient, false);
+  drop(result);
+  go_back();
+  steps_ = before;
 }
 
 /// What a network's parameters and buffers take, with the gradients of those that are learned.
@@ -231,8 +314,8 @@ std::int64_t training_bytes(Net& net, std::int64_t n, std::int64_t h, std::int64
     constexpr int in = detail::input_channels<Net>();
     const Var<in, Followed> x(detail::FollowedValue(&run, run.add_image({.c = in, .h = h, .w = w})));
     const auto result = [&] {  // an expression may go into the loss as it is
-      if constexpr (requires { symbolic_module(net, pass, x); })
-        return symbolic_module(net, pass, x);
+      if constexpr (requires { SymbolicRun<Followed>::module(net, pass, x); })
+        return SymbolicRun<Followed>::module(net, pass, x);
       else if constexpr (requires { net(pass, x); })
         return net(pass, x);
       else

@@ -78,8 +78,8 @@ struct image_fits {
 
 template <class M, class P, class X>
 constexpr auto call(M& module, P& pass, const X& x) {
-  if constexpr (Symbolic<X> && requires { symbolic_module(module, pass, x); }) {
-    return symbolic_module(module, pass, x);  // nn/follow.hpp
+  if constexpr (Symbolic<X> && requires { SymbolicRun<typename X::value_type>::module(module, pass, x); }) {
+    return SymbolicRun<typename X::value_type>::module(module, pass, x);
   } else if constexpr (requires { module(pass, x); }) {
     using Result = std::remove_cvref_t<decltype(module(pass, x))>;
     if constexpr (!variable_operand<Result>) {
@@ -92,7 +92,7 @@ constexpr auto call(M& module, P& pass, const X& x) {
         if (x.id() >= 0)
           throw Error(concat("a module returned an Image in a training pass, and no gradient would flow back through it: let ",
                              type_text<std::remove_const_t<M>>(), " return an st::Var or an expression, or use st::custom_op"));
-      return var_in<P>(module(pass, x));
+      return var_in(pass, module(pass, x));
     }
   } else if constexpr (Symbolic<X> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     return var_in<P>(const_cast<std::remove_const_t<M>&>(module)(pass, x));  // nothing is computed that could change it
@@ -116,12 +116,34 @@ constexpr auto call(M& module, P& pass, const X& x) {
   }
 }
 
+/// Whether something below a module is learned: a parameter that is not frozen.
+template <class M>
+bool learns(M& module) {
+  bool any = false;
+  if constexpr (holds_state<std::remove_const_t<M>>) {
+    auto look = [&](auto& leaf) {
+      if constexpr (requires { leaf.requires_grad; }) any = any || leaf.requires_grad;
+    };
+    each_leaf(module, look);
+  }
+  return any;
+}
+
+/// y(), which runs `modules` on x in a training pass: a constant, and nothing kept for the way back, where x is one and all
+/// parameters are frozen.
+template <class X, class Y, class... Ms>
+auto run_or_forget(Train& pass, const X& x, Y&& y, Ms&... modules) {
+  if (x.id() >= 0 || (learns(modules) || ...)) return y();
+  const ForgetSteps forget(*pass.tape());
+  return y().on(nullptr);
+}
+
 }  // namespace detail
 
 /// The base of the library's modules: gives the call operators from `static auto forward(auto& self, auto& pass, x)`.
 /// (Modules have their assertions at the end: clang reads a class no further than to the first that fails, and would go on
 /// to complain about the members it has not read.)
-/// Images and expressions become variables on the way; a const module takes an Infer pass only.
+/// Images and expressions become variables on the way; a const module that holds parameters takes an Infer pass only.
 template <class Self>
 class Layer : public LayerOf<Self> {
  public:
@@ -129,17 +151,17 @@ class Layer : public LayerOf<Self> {
 
   template <Pass P, detail::variable_operand X>
   constexpr auto operator()(P& pass, const X& x) {
-    return run(static_cast<Self&>(*this), pass, detail::var_in<P>(x));
+    return run(static_cast<Self&>(*this), pass, detail::var_in(pass, x));
   }
   template <Pass P, detail::variable_operand X>
   constexpr auto operator()(P& pass, const X& x) const {
-    if constexpr (P::training) {
+    if constexpr (P::training && detail::holds_state<Self>) {
       static_assert(detail::never<X>,
                     "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
                     "network that is not const, or use st::Infer");
-      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, detail::var_in<P>(x));
+      return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, detail::var_in(pass, x));
     } else {
-      return run(static_cast<const Self&>(*this), pass, detail::var_in<P>(x));
+      return run(static_cast<const Self&>(*this), pass, detail::var_in(pass, x));
     }
   }
   template <detail::variable_operand X>
@@ -166,7 +188,9 @@ class Layer : public LayerOf<Self> {
   template <class S, class P, class X>
   static constexpr auto step(S& self, P& pass, X x) {
     if constexpr (Symbolic<X>)
-      return symbolic_layer(self, pass, std::move(x));  // nn/follow.hpp, io/onnx_export.hpp
+      return SymbolicRun<typename X::value_type>::layer(self, pass, std::move(x));
+    else if constexpr (P::training && detail::IsVar<decltype(Self::forward(self, pass, x))>::value)
+      return detail::run_or_forget(pass, x, [&] { return Self::forward(self, pass, std::move(x)); }, self);
     else
       return Self::forward(self, pass, std::move(x));
   }

@@ -40,6 +40,8 @@ struct Reads {
   int kernel = 1, stride = 1, padding = 0, dilation = 1;
   /// So many rows of the result are computed together: the rounding of each depends on all that any of them reads.
   int together = 1;
+  /// Rows at the image's border may be made of rows so much further on: a tile must hold them.
+  int border = 0;
 
   constexpr std::int64_t reach() const { return std::int64_t{dilation} * (kernel - 1) + 1; }
   /// What the rows are made of. `rounding`: and what has a part in their rounding.
@@ -50,7 +52,8 @@ struct Reads {
       rows.first = floor_div(rows.first, together) * together;
       rows.last = floor_div(rows.last, together) * together + together - 1;
     }
-    if (way == Way::window) return {rows.first * stride - padding, rows.last * stride - padding + reach() - 1};
+    const std::int64_t more = rounding ? border : 0;
+    if (way == Way::window) return {rows.first * stride - padding - more, rows.last * stride - padding + reach() - 1 + more};
     return {ceil_div(rows.first + padding - reach() + 1, stride), floor_div(rows.last + padding, stride)};
   }
 

@@ -56,7 +56,12 @@ class ReLU : public Layer<ReLU> {
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto&) {}
   static LayerMemory memory(const Shape&) { return detail::leaky_relu_memory; }
+  static constexpr Activation activation = Activation::relu;
   static std::string name() { return "ReLU()"; }
+  template <int C, class Symbol>
+  static auto onnx(auto&, const Var<C, Symbol>& x) {
+    return x.template node<C>("Relu");
+  }
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
@@ -75,6 +80,10 @@ class LeakyReLUOf : public Layer<LeakyReLUOf<Slope>> {
   static constexpr void trace(auto&) {}
   static LayerMemory memory(const Shape&) { return detail::leaky_relu_memory; }
   static std::string name() { return concat("LeakyReLU(negative_slope=", negative_slope, ")"); }
+  template <int C, class Symbol>
+  static auto onnx(auto&, const Var<C, Symbol>& x) {
+    return x.template node<C>("LeakyRelu", {}, {{"alpha", float(negative_slope)}});
+  }
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
@@ -96,6 +105,10 @@ class PReLU : public Layer<PReLU<Channels>> {
   static constexpr void visit(auto& self, auto&& f) { f("weight", self.weight); }
   static constexpr void trace(auto&) {}
   static std::string name() { return concat("PReLU(num_parameters=", Channels, ")"); }
+  template <int C, class Symbol>
+  static auto onnx(auto& self, const Var<C, Symbol>& x) {
+    return x.as_image().template node<C>("PRelu", {x.tensor(self.weight, {Channels, 1, 1})});
+  }
 
   template <Pass P, int C, class T>
   static auto forward(auto& self, P& pass, const Var<C, T>& x) {

@@ -168,15 +168,20 @@ class Sequential : public Layer<Sequential<Ms...>> {
     if constexpr (I == size) {
       return x;
     } else {
-      constexpr std::size_t step = detail::fused_length<P::training, I, Ms...>();
+      constexpr detail::FusedRun step = detail::fused_runs<P::training, Ms...>[I];
       auto y = [&] {
-        if constexpr (step == 1)
+        if constexpr (step.length == 1)
           return detail::call(std::get<I>(self.layers), pass, x);
+        else if constexpr (P::training)
+          return [&]<std::size_t... K>(std::index_sequence<K...>) {
+            return detail::run_or_forget(pass, x, [&] { return detail::fused_forward<I, step>(self.layers, pass, x); },
+                                         std::get<I + K>(self.layers)...);
+          }(std::make_index_sequence<step.length>{});
         else
           return detail::fused_forward<I, step>(self.layers, pass, x);
       }();
       x = X();  // an Infer pass needs it no longer; a Train pass keeps what it needs on its tape
-      return run<I + step>(self, pass, std::move(y));
+      return run<I + step.length>(self, pass, std::move(y));
     }
   }
 
@@ -200,13 +205,14 @@ class Sequential : public Layer<Sequential<Ms...>> {
 
   /// Which layers run as one step of a pass.
   template <bool Training>
-  static constexpr auto steps = []<std::size_t... I>(std::index_sequence<I...>) {
-    constexpr std::size_t lengths[size + 1] = {detail::fused_length<Training, I, Ms...>()...};
+  static constexpr auto steps = [] {
     std::array<detail::FusedStep, size + 1> all;
-    for (std::size_t first = 0; first < size; first += lengths[first])
-      for (std::size_t place = 0; place < lengths[first]; ++place) all[first + place] = {place, lengths[first]};
+    for (std::size_t first = 0, length; first < size; first += length) {
+      length = detail::fused_runs<Training, Ms...>[first].length;
+      for (std::size_t place = 0; place < length; ++place) all[first + place] = {place, length};
+    }
     return all;
-  }(std::make_index_sequence<size>{});
+  }();
 
   static_assert(sizeof...(Ms) > 0, "strata::Sequential<...>: give it at least one module");
   static_assert((... && detail::check_module<Ms>::listed));

@@ -48,7 +48,6 @@ class Upsample : public Layer<Upsample<Factor, Mode>> {
     return y;
   }
 
-  /// For io/onnx_export.hpp.
   template <int C, class Symbol>
   static auto onnx(auto&, const Var<C, Symbol>& x) {
     const std::string no_region;

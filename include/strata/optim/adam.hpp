@@ -2,6 +2,7 @@
 //
 //     st::Adam adam(net, {.lr = 1e-3});
 //     st::AdamW adamw(net, {.lr = 1e-3, .weight_decay = 0.05});
+//     st::AdamW other(net, {.lr = 1e-3, .weight_decay = 0.05}, {{.when = st::biases_and_norms, .weight_decay = 0}});
 //
 // Adam adds weight_decay * w to the gradient; AdamW shrinks the weights by lr * weight_decay instead.
 #pragma once
@@ -40,12 +41,11 @@ class AdamBase : public Optimizer {
 
   /// Throws ValueError for options out of their range and for a network without parameters.
   template <class Net>
-  explicit AdamBase(Net& net, const Options& options = {})
-      : Optimizer(net, name, options.lr, options.allow_unused), options_(options), moments_(parameter_slots().size()) {
+  explicit AdamBase(Net& net, const Options& options = {}, const std::vector<ParameterGroup>& groups = {})
+      : Optimizer(net, name, options.lr, options.weight_decay, options.allow_unused, groups), options_(options),
+        on_device_(settings().size()), moments_(parameter_slots().size()) {
     for (const double beta : options.betas) check_option(beta >= 0 && beta < 1, name, "a beta", beta, "[0, 1)");
     check_option(finite_and_not_negative(options.eps), name, "eps", options.eps, "a number of at least 0");
-    check_option(finite_and_not_negative(options.weight_decay), name, "weight_decay", options.weight_decay,
-                 "a number of at least 0");
   }
 
   /// Changes every trainable parameter by its gradient. Throws Error, naming the parameter, when one got no gradient;
@@ -57,6 +57,7 @@ class AdamBase : public Optimizer {
         },
         [&]<class T>(std::size_t i, Tensor<T>& value, Tensor<T>& grad) {
           Moments& moments = moments_[i];
+          const Slot& slot = parameter_slots()[i];
           for (AnyTensor* moment : {&moments.first, &moments.second}) {
             const bool fresh = shape_of(*moment) != value.shape();
             Tensor<T>& state = state_beside(*moment, value);
@@ -66,13 +67,17 @@ class AdamBase : public Optimizer {
           T *first = std::get<Tensor<T>>(moments.first).data(), *second = std::get<Tensor<T>>(moments.second).data();
           dispatch<T>(
               value.device(),
-              [&] { cpu::adam_update(value.size(), value.data(), grad.data(), first, second, numbers(moments.steps)); },
+              [&] { cpu::adam_update(value.size(), value.data(), grad.data(), first, second,
+                                     numbers(settings_of(slot), moments.steps)); },
               [&](auto& gpu) {
-                on_device_.add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(), .state1 = first,
+                on_device_[slot.settings].add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(), .state1 = first,
                                                 .state2 = second, .step = moments.steps});
               });
         });
-    on_device_.flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.adam_update(tensors, numbers(1)); });
+    for (std::size_t s = 0; s < on_device_.size(); ++s)
+      on_device_[s].flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) {
+        gpu.adam_update(tensors, numbers(settings()[s], 1));
+      });
   }
 
   static constexpr std::string_view state_name = decoupled ? "adamw" : "adam";
@@ -88,9 +93,9 @@ class AdamBase : public Optimizer {
   }
 
  private:
-  AdamUpdate numbers(std::int64_t step) const {
-    return {.lr = lr_, .beta1 = options_.betas[0], .beta2 = options_.betas[1], .eps = options_.eps,
-            .weight_decay = options_.weight_decay, .decoupled = decoupled, .step = step};
+  AdamUpdate numbers(const Settings& settings, std::int64_t step) const {
+    return {.lr = lr_ * settings.lr_factor, .beta1 = options_.betas[0], .beta2 = options_.betas[1], .eps = options_.eps,
+            .weight_decay = settings.weight_decay, .decoupled = decoupled, .step = step};
   }
 
   struct Moments {
@@ -99,7 +104,7 @@ class AdamBase : public Optimizer {
   };
 
   Options options_;
-  DeviceBatch<TensorUpdate> on_device_;
+  DeviceBatches<TensorUpdate> on_device_;
   std::vector<Moments> moments_;
 };
 

@@ -5,6 +5,18 @@
 //     pass.backward(loss);
 //     sgd.step();
 //
+// Parameters that want another learning rate or decay, or none: optim/parameter_group.hpp. The gradient of a large batch in
+// several passes over small ones: backward() adds, so give each pass its share of the loss and step once:
+//
+//     sgd.zero_grad();
+//     for (const auto& [noisy, clean] : four_small_batches) {
+//       st::Train pass;
+//       pass.backward(mse(net(pass, noisy), clean) / 4);     // means of equally large parts
+//     }
+//     sgd.step();
+//
+// It is that of the large batch but for rounding, where no batch norm takes its statistics from the batch.
+//
 // An optimiser keeps pointers to the network's parameters: the network must outlive it and must not move, which is an Error
 // when the optimiser is used next, and members must not be added to it afterwards. Assigning to the network, as when the best
 // weights so far are put back, changes its numbers only.
@@ -33,6 +45,7 @@
 #include "strata/autograd/backend.hpp"
 #include "strata/autograd/parameter.hpp"
 #include "strata/autograd/visit.hpp"
+#include "strata/optim/parameter_group.hpp"
 
 namespace strata::inline STRATA_ABI {
 
@@ -77,6 +90,8 @@ class DeviceBatch {
   Device device_ = Device::cpu();
   std::vector<Item> items_;
 };
+template <class Item>
+using DeviceBatches = std::vector<DeviceBatch<Item>>;  // one for each of an optimiser's Settings
 
 /// Calls f(T*, ...) on the elements of a parameter's value and its gradient.
 template <class F>
@@ -107,6 +122,9 @@ class Optimizer {
   }
 
   double lr() const { return lr_; }
+  /// Of the parameter of this name, its group considered. Throws ValueError where there is none.
+  double lr_of(std::string_view name) const { return lr_ * settings_of(slot_of(name)).lr_factor; }
+  double weight_decay_of(std::string_view name) const { return settings_of(slot_of(name)).weight_decay; }
   /// Throws ValueError unless lr is a finite number of at least 0.
   void set_lr(double lr) {
     detail::check_option(detail::finite_and_not_negative(lr), who_, "lr", lr, "a number of at least 0");
@@ -117,10 +135,18 @@ class Optimizer {
   struct Slot {
     std::string name;
     detail::LeafPointer<Parameter> parameter;
+    std::size_t settings = 0;  ///< the number of its Settings
+  };
+  /// What parameters of some groups have in common.
+  struct Settings {
+    double lr_factor = 1, weight_decay = 0;
+    bool operator==(const Settings&) const = default;
   };
 
   template <class Net>
-  Optimizer(Net& net, std::string_view who, double lr, bool allow_unused) : who_(who), allow_unused_(allow_unused) {
+  Optimizer(Net& net, std::string_view who, double lr, double weight_decay, bool allow_unused,
+            const std::vector<ParameterGroup>& groups)
+      : who_(who), allow_unused_(allow_unused) {
     static_assert(!std::is_const_v<Net>, "strata: an optimiser changes its network, so the network must not be const");
     static_assert(detail::holds_state<Net>,
                   "strata: an optimiser wants a network: a type with parameters and a visit() that lists its members");
@@ -128,10 +154,31 @@ class Optimizer {
     check_listed_once();
     if (slots_.empty()) throw ValueError(concat(who_, ": the network has no parameters, so there is nothing to learn"));
     set_lr(lr);
+    detail::check_option(detail::finite_and_not_negative(weight_decay), who, "weight_decay", weight_decay,
+                         "a number of at least 0");
+    settings_.push_back({1, weight_decay});
+    if (groups.empty()) return;
+    std::size_t next = 0;
+    std::vector<std::size_t> members(groups.size());
+    std::vector<std::pair<Parameter*, bool>> frozen;
+    const auto assign = [&](const std::string&, Parameter& parameter, ParameterKind kind) {
+      Slot& slot = slots_[next++];
+      slot.settings = join_groups(groups, {slot.name, kind, parameter.shape()}, parameter, members, frozen);
+    };
+    check_groups(groups);
+    for_each_parameter_kind(net, assign);
+    for (std::size_t g = 0; g < groups.size(); ++g)
+      if (members[g] == 0)
+        throw ValueError(concat(who_, ": no parameter belongs to group number ", g, " (from 0): the network's are called '",
+                                slots_.front().name, "' to '", slots_.back().name, "'"));
+    for (const auto& [parameter, is_frozen] : frozen) parameter->requires_grad = !is_frozen;
   }
   ~Optimizer() = default;
 
   const std::vector<Slot>& parameter_slots() const { return slots_; }
+  const std::vector<Settings>& settings() const { return settings_; }
+  const Settings& settings_of(const Slot& slot) const { return settings_[slot.settings]; }
+  const Settings& settings_of(std::size_t parameter) const { return settings_of(slots_[parameter]); }
 
   /// Calls update(index, value, grad) for every parameter to be changed, as Tensor<float> or Tensor<double>.
   /// fits(index, value) says whether the state kept for a parameter has its present type. Everything is checked before
@@ -159,6 +206,46 @@ class Optimizer {
   double lr_ = 0;
 
  private:
+  const Slot& slot_of(std::string_view name) const {
+    for (const Slot& slot : slots_)
+      if (slot.name == name) return slot;
+    throw ValueError(concat(who_, ": there is no parameter '", name, "'; the first is called '", slots_.front().name, "'"));
+  }
+
+  void check_groups(const std::vector<ParameterGroup>& groups) const {
+    using detail::check_option;
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      const ParameterGroup& group = groups[g];
+      if (!group.when) throw ValueError(concat(who_, ": group number ", g, " (from 0) says nothing of which parameters it is for: give .when"));
+      if (group.lr && group.lr_factor)
+        throw ValueError(concat(who_, ": group number ", g, " (from 0) gives both lr and lr_factor: give one of the two"));
+      for (const auto& [value, option] : {std::pair{group.lr, "a group's lr"}, {group.lr_factor, "a group's lr_factor"},
+                                          {group.weight_decay, "a group's weight_decay"}})
+        if (value) check_option(detail::finite_and_not_negative(*value), who_, option, *value, "a number of at least 0");
+      if (group.lr && lr_ == 0)
+        throw ValueError(concat(who_, ": group number ", g, " (from 0) has the learning rate ", *group.lr,
+                                ", and the optimiser's own is 0, so they have no ratio for schedules to keep: give another"));
+    }
+  }
+
+  /// The number of the settings that the groups make for a parameter.
+  std::size_t join_groups(const std::vector<ParameterGroup>& groups, const ParameterFacts& facts, Parameter& parameter,
+                          std::vector<std::size_t>& members, std::vector<std::pair<Parameter*, bool>>& frozen) {
+    Settings joined = settings_.front();
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      const ParameterGroup& group = groups[g];
+      if (!group.when(facts)) continue;
+      ++members[g];
+      if (group.lr) joined.lr_factor = *group.lr / lr_;
+      if (group.lr_factor) joined.lr_factor = *group.lr_factor;
+      if (group.weight_decay) joined.weight_decay = *group.weight_decay;
+      if (group.frozen) frozen.emplace_back(&parameter, *group.frozen);
+    }
+    const auto place = std::find(settings_.begin(), settings_.end(), joined);
+    if (place == settings_.end()) settings_.push_back(joined);
+    return std::size_t(std::find(settings_.begin(), settings_.end(), joined) - settings_.begin());
+  }
+
   void check_listed_once() const {
     std::vector<std::pair<const Parameter*, const std::string*>> places;
     for (const Slot& slot : slots_) places.emplace_back(&*slot.parameter, &slot.name);
@@ -187,6 +274,7 @@ class Optimizer {
 
   std::string_view who_;
   std::vector<Slot> slots_;
+  std::vector<Settings> settings_;  // the first is that of no group
   bool allow_unused_;
 };
 

@@ -25,13 +25,12 @@ class RMSprop : public Optimizer {
  public:
   /// Throws ValueError for options out of their range and for a network without parameters.
   template <class Net>
-  explicit RMSprop(Net& net, const RMSpropOptions& options = {})
-      : Optimizer(net, "RMSprop", options.lr, options.allow_unused), options_(options), averages_(parameter_slots().size()) {
+  explicit RMSprop(Net& net, const RMSpropOptions& options = {}, const std::vector<ParameterGroup>& groups = {})
+      : Optimizer(net, "RMSprop", options.lr, options.weight_decay, options.allow_unused, groups), options_(options),
+        averages_(parameter_slots().size()) {
     using detail::check_option;
     check_option(options.alpha >= 0 && options.alpha < 1, "RMSprop", "alpha", options.alpha, "[0, 1)");
     check_option(detail::finite_and_not_negative(options.eps), "RMSprop", "eps", options.eps, "a number of at least 0");
-    check_option(detail::finite_and_not_negative(options.weight_decay), "RMSprop", "weight_decay", options.weight_decay,
-                 "a number of at least 0");
     check_option(options.momentum >= 0 && options.momentum < 1, "RMSprop", "momentum", options.momentum, "[0, 1)");
   }
 
@@ -58,8 +57,8 @@ class RMSprop : public Optimizer {
           cpu::rmsprop_update<T>(value.size(), value.data(), grad.data(), data_of(averages.square),
                                  options_.centered ? data_of(averages.gradient) : nullptr,
                                  options_.momentum > 0 ? data_of(averages.momentum) : nullptr,
-                                 {.lr = lr_, .alpha = options_.alpha, .eps = options_.eps,
-                                  .weight_decay = options_.weight_decay, .momentum = options_.momentum});
+                                 {.lr = lr_ * settings_of(i).lr_factor, .alpha = options_.alpha, .eps = options_.eps,
+                                  .weight_decay = settings_of(i).weight_decay, .momentum = options_.momentum});
         });
   }
 

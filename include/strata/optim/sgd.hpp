@@ -27,13 +27,12 @@ class SGD : public Optimizer {
  public:
   /// Throws ValueError for options out of their range and for a network without parameters.
   template <class Net>
-  explicit SGD(Net& net, const SGDOptions& options = {})
-      : Optimizer(net, "SGD", options.lr, options.allow_unused), options_(options), velocity_(parameter_slots().size()) {
+  explicit SGD(Net& net, const SGDOptions& options = {}, const std::vector<ParameterGroup>& groups = {})
+      : Optimizer(net, "SGD", options.lr, options.weight_decay, options.allow_unused, groups), options_(options),
+        on_device_(settings().size()), velocity_(parameter_slots().size()) {
     using detail::check_option;
     check_option(options.momentum >= 0 && options.momentum < 1, "SGD", "momentum", options.momentum, "[0, 1)");
     check_option(options.dampening >= 0 && options.dampening <= 1, "SGD", "dampening", options.dampening, "[0, 1]");
-    check_option(detail::finite_and_not_negative(options.weight_decay), "SGD", "weight_decay", options.weight_decay,
-                 "a number of at least 0");
     if (options.nesterov && (options.momentum == 0 || options.dampening != 0))
       throw ValueError("SGD: nesterov wants a momentum above 0 and a dampening of 0");
   }
@@ -44,8 +43,8 @@ class SGD : public Optimizer {
     update_parameters(
         [&](std::size_t i, const AnyTensor& value) { return detail::empty_or_like(velocity_[i], value); },
         [&]<class T>(std::size_t i, Tensor<T>& value, Tensor<T>& grad) {
-          cpu::SgdUpdate update{.lr = lr_, .momentum = options_.momentum, .dampening = options_.dampening,
-                                .weight_decay = options_.weight_decay, .nesterov = options_.nesterov};
+          const Slot& slot = parameter_slots()[i];
+          cpu::SgdUpdate update = numbers(settings_of(slot));
           T* velocity = nullptr;
           if (options_.momentum != 0) {
             update.first = detail::shape_of(velocity_[i]) != value.shape();
@@ -54,14 +53,13 @@ class SGD : public Optimizer {
           detail::dispatch<T>(
               value.device(), [&] { cpu::sgd_update(value.size(), value.data(), grad.data(), velocity, update); },
               [&](auto& gpu) {
-                on_device_.add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(), .state1 = velocity,
+                on_device_[slot.settings].add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(), .state1 = velocity,
                                                 .first = update.first});
               });
         });
-    on_device_.flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) {
-      gpu.sgd_update(tensors, {.lr = lr_, .momentum = options_.momentum, .dampening = options_.dampening,
-                               .weight_decay = options_.weight_decay, .nesterov = options_.nesterov});
-    });
+    for (std::size_t s = 0; s < on_device_.size(); ++s)
+      on_device_[s].flush(
+          [&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.sgd_update(tensors, numbers(settings()[s])); });
   }
 
   static constexpr std::string_view state_name = "sgd";
@@ -72,8 +70,13 @@ class SGD : public Optimizer {
   }
 
  private:
+  cpu::SgdUpdate numbers(const Settings& settings) const {
+    return {.lr = lr_ * settings.lr_factor, .momentum = options_.momentum, .dampening = options_.dampening,
+            .weight_decay = settings.weight_decay, .nesterov = options_.nesterov};
+  }
+
   SGDOptions options_;
-  detail::DeviceBatch<TensorUpdate> on_device_;
+  detail::DeviceBatches<TensorUpdate> on_device_;
   std::vector<AnyTensor> velocity_;  // shape (0) until a parameter's first step
 };
 

@@ -157,6 +157,7 @@ class MemoryPool {
   /// block_bytes(bytes); others may be up to 1.5 times as large. Throws OutOfMemory, or what the source throws, when there is
   /// none even with the free blocks given back.
   Storage take(std::size_t bytes, bool for_long = false) {
+    if (MemoryPool* const other = instead_.load(std::memory_order_acquire)) [[unlikely]] return other->take(bytes, for_long);
     const int wanted = class_of(bytes);
     const std::lock_guard lock(guard_);
     detail::Block* block = take_free(wanted, for_long ? 0 : 4);
@@ -174,6 +175,10 @@ class MemoryPool {
     unpoison(block, bytes);
     return Storage(block);
   }
+
+  /// From here on, until it is called with nullptr, what is asked of this pool is taken from another: from that of a recording
+  /// while work is recorded, and from the device's own for what is computed from a recording's results.
+  void take_from(MemoryPool* other) { instead_.store(other, std::memory_order_release); }
 
   /// Gives the free blocks back to the system, and what the C library keeps of earlier ones.
   void trim() {
@@ -302,6 +307,7 @@ class MemoryPool {
   std::size_t live_bytes_ = 0, free_bytes_ = 0, peak_bytes_ = 0, fresh_blocks_ = 0;
   std::size_t most_live_ = 0;  // as peak_bytes_, since trim
   bool fill_with_nan_ = false;
+  std::atomic<MemoryPool*> instead_{nullptr};
 };
 
 inline Device Storage::device() const { return block_ ? block_->pool->device() : Device::cpu(); }

@@ -35,7 +35,9 @@ bool trains(st::Device device) {
 /// Whether asking for a device that is missing gives the reason, as text and as an error.
 bool refuses(const std::string& missing) {
   std::printf("%s\n", missing.c_str());
-  if (st::cuda_available() || missing.find("built without CUDA") != std::string::npos) return false;
+  if (st::cuda_available() || missing.find("built without CUDA") != std::string::npos ||
+      missing.find("instruction set") != std::string::npos)
+    return false;
   try {
     (void)st::accelerator(st::Device::cuda());
   } catch (const st::DeviceError& error) {

@@ -4,6 +4,9 @@
 
 #include "strata/deploy/fold.hpp"
 #include "strata/io/weights.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/dropout.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

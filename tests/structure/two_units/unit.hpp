@@ -13,3 +13,8 @@ struct Unit {
 Unit first();
 Unit second();
 Unit baseline();
+
+/// Registers CUDA devices as a file for nvcc that was compiled for the baseline does.
+void baseline_registers_cuda();
+/// Why there is no CUDA device, asked in a file like the first.
+std::string first_misses();

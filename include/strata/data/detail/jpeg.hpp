@@ -133,9 +133,9 @@ inline DecodedImage decode_jpeg(std::vector<unsigned char> file, const JpegStruc
   stb::Memory memory((std::size_t{1} << 20) + 20 * padded);
   int w = 0, h = 0, channels = 0;
   const unsigned char* const pixels =
-      stb::stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &channels, info.channels);
+      stb::strata_stbi_load_from_memory(file.data(), int(file.size()), &w, &h, &channels, info.channels);
   if (!pixels) {
-    const char* const reason = stb::stbi_failure_reason();
+    const char* const reason = stb::strata_stbi_failure_reason();
     throw BadImage(concat("it is damaged: ", reason ? reason : "stb_image gives no reason"));
   }
   if (w != info.w || h != info.h) throw BadImage("it is damaged: its header contradicts its image data");

@@ -131,6 +131,8 @@ class Memory {
 #pragma push_macro("STBI_NO_PSD")
 #pragma push_macro("STBI_NO_TGA")
 #pragma push_macro("STBI_NO_ZLIB")
+#pragma push_macro("stbi_load_from_memory")
+#pragma push_macro("stbi_failure_reason")
 #pragma push_macro("INCLUDE_STB_IMAGE_WRITE_H")
 #pragma push_macro("STB_IMAGE_WRITE_IMPLEMENTATION")
 #pragma push_macro("STB_IMAGE_WRITE_STATIC")
@@ -199,6 +201,13 @@ class Memory {
 #undef STBI_FAILURE_USERMSG
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
+// stb_image's functions are extern "C", so in the assembler's file they have the names of a program's own stb, whatever namespace
+// they are in. Unused ones are not compiled when they are inline, and the two that are used get names of ours.
+#define STBIDEF static inline
+#undef stbi_load_from_memory
+#undef stbi_failure_reason
+#define stbi_load_from_memory strata_stbi_load_from_memory
+#define stbi_failure_reason strata_stbi_failure_reason
 #define STBI_NO_STDIO
 #define STBI_NO_LINEAR
 #define STBI_ONLY_JPEG
@@ -287,6 +296,8 @@ namespace strata::inline STRATA_ABI::detail::stb {
 #pragma pop_macro("STBI_NO_PSD")
 #pragma pop_macro("STBI_NO_TGA")
 #pragma pop_macro("STBI_NO_ZLIB")
+#pragma pop_macro("stbi_load_from_memory")
+#pragma pop_macro("stbi_failure_reason")
 #pragma pop_macro("INCLUDE_STB_IMAGE_WRITE_H")
 #pragma pop_macro("STB_IMAGE_WRITE_IMPLEMENTATION")
 #pragma pop_macro("STB_IMAGE_WRITE_STATIC")

@@ -2,18 +2,17 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
 
 #include "strata/autograd/parameter.hpp"
 #include "strata/core/error.hpp"
+#include "strata/nn/protocol.hpp"
 #include "strata/tensor/tensor.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -32,12 +31,8 @@ struct OnnxNode {
   std::string output;
   std::vector<OnnxAttribute> attributes;
 
-  template <class T>
-  const T* get(std::string_view attribute) const {
-    for (const OnnxAttribute& a : attributes)
-      if (a.name == attribute) return std::get_if<T>(&a.value);
-    return nullptr;
-  }
+  bool takes_affine = false;            ///< a convolution, whose second input are its weights and whose third is its bias
+  std::vector<ScaleShift> affine = {};  ///< of each channel, where it is nothing else
 };
 
 /// A constant, in PyTorch's memory order.
@@ -62,7 +57,7 @@ struct OnnxGraph {
   /// Adds a node and returns its output's name, which is the node's too.
   std::string add(std::string op, const std::string& name, std::vector<std::string> inputs,
                   std::vector<OnnxAttribute> attributes = {}) {
-    nodes.push_back({std::move(op), unused(name), std::move(inputs), {}, std::move(attributes)});
+    nodes.push_back({std::move(op), unused(name), std::move(inputs), {}, std::move(attributes), false, {}});
     nodes.back().output = nodes.back().name;
     return nodes.back().output;
   }
@@ -82,18 +77,18 @@ struct OnnxGraph {
     return count;
   }
 
-  /// Takes batch norms into the convolutions before them: weights times scale, bias times scale plus shift, where scale is
-  /// weight / sqrt(running_var + eps) and shift bias - running_mean * scale. Where a convolution's output or weights are
-  /// used elsewhere too, the batch norm stays.
-  void fold_batch_norm() {
+  /// Takes nodes that are a scale and a shift of each channel into the convolutions before them (nn/protocol.hpp says which of
+  /// both): weights times scale, bias times scale plus shift. Where a convolution's output or weights are used elsewhere too,
+  /// the node stays.
+  void fold_affines() {
     for (std::size_t i = 0; i < nodes.size(); ++i) {
-      if (nodes[i].op != "BatchNormalization") continue;
+      if (nodes[i].affine.empty()) continue;
       const auto conv = std::find_if(nodes.begin(), nodes.end(), [&](const OnnxNode& node) {
-        return node.op == "Conv" && node.output == nodes[i].inputs[0];
+        return node.takes_affine && node.output == nodes[i].inputs[0];
       });
       if (conv == nodes.end() || uses(conv->output) != 1 || uses(conv->inputs[1]) != 1) continue;
       if (conv->inputs.size() > 2 && uses(conv->inputs[2]) != 1) continue;
-      fold(*conv, nodes[i]);
+      fold(*conv, nodes[i].affine);
       conv->output = nodes[i].output;
       nodes.erase(nodes.begin() + std::ptrdiff_t(i--));
     }
@@ -103,21 +98,17 @@ struct OnnxGraph {
  private:
   std::vector<float>& floats(const std::string& name) { return std::get<std::vector<float>>(tensors.at(name).numbers); }
 
-  void fold(OnnxNode& conv, const OnnxNode& norm) {
-    const std::vector<float>&weight = floats(norm.inputs[1]), &bias = floats(norm.inputs[2]), &mean = floats(norm.inputs[3]),
-                            &variance = floats(norm.inputs[4]);
-    const float epsilon = *norm.get<float>("epsilon");
+  void fold(OnnxNode& conv, const std::vector<ScaleShift>& affine) {
     if (conv.inputs.size() < 3) {
       const std::string name = conv.name + ".bias";
-      tensors[name] = {{std::int64_t(weight.size())}, std::vector<float>(weight.size())};
+      tensors[name] = {{std::int64_t(affine.size())}, std::vector<float>(affine.size())};
       conv.inputs.push_back(name);
     }
-    std::vector<float>&conv_weight = floats(conv.inputs[1]), &conv_bias = floats(conv.inputs[2]);
-    const std::size_t taps = conv_weight.size() / weight.size();
-    for (std::size_t c = 0; c < weight.size(); ++c) {
-      const double scale = double(weight[c]) / std::sqrt(double(variance[c]) + double(epsilon));
-      for (std::size_t k = c * taps; k < (c + 1) * taps; ++k) conv_weight[k] = float(double(conv_weight[k]) * scale);
-      conv_bias[c] = float((double(conv_bias[c]) - double(mean[c])) * scale + double(bias[c]));
+    std::vector<float>&weight = floats(conv.inputs[1]), &bias = floats(conv.inputs[2]);
+    const std::size_t taps = weight.size() / affine.size();
+    for (std::size_t c = 0; c < affine.size(); ++c) {
+      for (std::size_t k = c * taps; k < (c + 1) * taps; ++k) weight[k] = float(double(weight[k]) * affine[c].scale);
+      bias[c] = float(double(bias[c]) * affine[c].scale + affine[c].shift);
     }
   }
 

@@ -1,6 +1,6 @@
-// Makes an ONNX graph of a network: its forward is run with an Infer pass on symbols in place of images, and each layer
-// (onnx_layers.hpp) and each operation of an expression becomes a node. A custom module written for images of any type is
-// followed like any other.
+// Makes an ONNX graph of a network: its forward is run with an Infer pass on symbols in place of images, and each layer, which
+// says in onnx() what it is, and each operation of an expression becomes a node. A custom module written for images of any type
+// is followed like any other.
 #pragma once
 
 #include <cstddef>
@@ -36,6 +36,24 @@ struct OnnxValue {
   int grid = 0;       ///< images of one number have the same height and width; 0 is the input's
   bool flat = false;  ///< (N, C) and not (N, C, H, W)
 };
+
+/// The name of a parameter or buffer, whose numbers become part of the graph.
+inline std::string onnx_tensor(OnnxGraph& graph, const auto& leaf, std::vector<std::int64_t> shape) {
+  const auto found = graph.names.find(&leaf.any_value());
+  if (found == graph.names.end()) throw ValueError("export_onnx: a module gave a parameter that its visit does not list");
+  if (shape.empty())
+    for (int axis = 0; axis < leaf.shape().rank(); ++axis) shape.push_back(leaf.shape()[axis]);
+  graph.tensors[found->second] = {std::move(shape), to_nchw(leaf.template value<float>())};
+  return found->second;
+}
+
+/// A value as the image (N, C, 1, 1) where it is flat.
+inline OnnxValue as_image(const OnnxValue& x) {
+  if (!x.flat) return x;
+  const std::string shape = x.graph->unused("image_shape");
+  x.graph->tensors[shape] = {{4}, std::vector<std::int64_t>{0, -1, 1, 1}};  // 0 keeps, -1 takes the rest
+  return {x.graph, x.graph->add("Reshape", "Reshape", {x.name, shape}), x.grid, false};
+}
 
 }  // namespace detail
 
@@ -79,21 +97,33 @@ class Var<C, OnnxSymbol> {
     return Var<Out, OnnxSymbol>(std::move(y));
   }
 
-  /// A convolution: `module` has a weight of shape (Out, In, Kernel, Kernel), or (C, 1, Kernel, Kernel) where M::groups is C,
-  /// and, where M::has_bias, a bias, and M is or has the constants of a Conv2d or a DepthwiseConv2d.
-  template <class M>
-  auto convolution(const auto& module) const;
+  using Attributes = std::vector<OnnxAttribute>;
+
+  /// It as (N, Out), Out numbers for each image.
+  template <int Out>
+  Var<Out, OnnxSymbol> flat() const {
+    if (symbol_.flat) return Var<Out, OnnxSymbol>(symbol_);
+    detail::OnnxValue y = node_of_other_size<Out>("Flatten").symbol();
+    y.flat = true;
+    return Var<Out, OnnxSymbol>(std::move(y));
+  }
+
+  /// The name of what an operator gives that does not take this image itself, as its size or a matrix.
+  std::string operation(const std::string& op, std::vector<std::string> inputs, std::vector<OnnxAttribute> attributes = {}) const {
+    return symbol_.graph->add(op, op, std::move(inputs), std::move(attributes));
+  }
+  /// The image, of another height or width than this one, that operation() gave.
+  template <int Out>
+  Var<Out, OnnxSymbol> result(std::string name) const {
+    return Var<Out, OnnxSymbol>(detail::OnnxValue{symbol_.graph, std::move(name), ++symbol_.graph->grids, false});
+  }
+  /// As an image of one pixel where it is a vector, which Linear gives.
+  Var as_image() const { return Var(detail::as_image(symbol_)); }
 
   /// The name of a parameter or buffer of the network, whose numbers become part of the graph. `shape` may be another one
   /// of the same size. Throws ValueError when no visit lists it.
   std::string tensor(const auto& leaf, std::vector<std::int64_t> shape = {}) const {
-    const auto found = symbol_.graph->names.find(&leaf.any_value());
-    if (found == symbol_.graph->names.end())
-      throw ValueError("export_onnx: a module gave a parameter that its visit does not list");
-    if (shape.empty())
-      for (int axis = 0; axis < leaf.shape().rank(); ++axis) shape.push_back(leaf.shape()[axis]);
-    symbol_.graph->tensors[found->second] = {std::move(shape), to_nchw(leaf.template value<float>())};
-    return found->second;
+    return detail::onnx_tensor(*symbol_.graph, leaf, std::move(shape));
   }
   /// The name of a constant of this shape: float or std::int64_t, in PyTorch's memory order.
   template <class T>
@@ -135,26 +165,6 @@ class Var<C, OnnxSymbol> {
 
 namespace detail {
 
-template <int C>
-struct LeafNode<C, OnnxSymbol> : ExpressionTag {
-  using value_type = OnnxSymbol;
-  static constexpr int channels = C;
-  Var<C, OnnxSymbol> x;
-
-  explicit LeafNode(Var<C, OnnxSymbol> variable) : x(std::move(variable)) {}
-  Tape* tape() const { return nullptr; }
-  const Shape* shape_or_null() const { return nullptr; }
-  MemoryPool* pool_or_null() const { return nullptr; }
-};
-
-/// A value as the image (N, C, 1, 1) where it is flat.
-inline OnnxValue as_image(const OnnxValue& x) {
-  if (!x.flat) return x;
-  const std::string shape = x.graph->unused("image_shape");
-  x.graph->tensors[shape] = {{4}, std::vector<std::int64_t>{0, -1, 1, 1}};  // 0 keeps, -1 takes the rest
-  return {x.graph, x.graph->add("Reshape", "Reshape", {x.name, shape}), x.grid, false};
-}
-
 inline OnnxValue onnx_constant(OnnxGraph* graph, double number) {
   std::string name = graph->unused("constant");
   graph->tensors[name] = {{}, std::vector<float>{float(number)}};
@@ -171,6 +181,12 @@ OnnxValue onnx_node(OnnxGraph*, const LeafNode<C, OnnxSymbol>& leaf) {
   return leaf.x.symbol();
 }
 
+template <int C>
+OnnxValue onnx_node(OnnxGraph* graph, const NumbersNode<C, OnnxSymbol>& node) {
+  const std::int64_t size = node.numbers->size();
+  return {graph, onnx_tensor(*graph, *node.numbers, size == 1 ? std::vector<std::int64_t>{1} : std::vector<std::int64_t>{size, 1, 1}), -1, false};
+}
+
 template <class Function, class A>
 OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
   OnnxValue x = onnx_node(graph, node.a);
@@ -180,6 +196,11 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
     const std::string low = onnx_constant(graph, node.function.low).name;
     const std::string high = onnx_constant(graph, node.function.high).name;
     x.name = graph->add("Clip", "Clip", {x.name, low, high});
+  } else if constexpr (std::is_same_v<Function, math::LeakyRelu>) {
+    const double slope = node.function.slope;
+    x.name = slope == 0 ? graph->add("Relu", "Relu", {x.name}) : graph->add("LeakyRelu", "LeakyRelu", {x.name}, {{"alpha", float(slope)}});
+  } else if constexpr (std::is_same_v<Function, math::Power>) {
+    x.name = graph->add("Pow", "Pow", {x.name, onnx_constant(graph, node.function.exponent).name});
   } else {
     constexpr const char* op = [] {
       if constexpr (std::is_same_v<Function, math::Negate>) return "Neg";
@@ -200,7 +221,7 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
 template <class Function, class A, class B>
 OnnxValue onnx_node(OnnxGraph* graph, const BinaryNode<Function, A, B>& node) {
   OnnxValue a = onnx_node(graph, node.a), b = onnx_node(graph, node.b);
-  if (a.flat != b.flat && a.grid >= 0 && b.grid >= 0) a = as_image(a), b = as_image(b);
+  if ((a.flat != b.flat && a.grid >= 0 && b.grid >= 0) || is_numbers_node<A> || is_numbers_node<B>) a = as_image(a), b = as_image(b);
   constexpr const char* op = [] {
     if constexpr (std::is_same_v<Function, math::Add>) return "Add";
     else if constexpr (std::is_same_v<Function, math::Subtract>) return "Sub";
@@ -217,6 +238,8 @@ OnnxValue onnx_node(OnnxGraph* graph, const BinaryNode<Function, A, B>& node) {
 
 inline OnnxGraph* graph_of(const ConstantNode<OnnxSymbol>&) { return nullptr; }
 template <int C>
+OnnxGraph* graph_of(const NumbersNode<C, OnnxSymbol>&) { return nullptr; }
+template <int C>
 OnnxGraph* graph_of(const LeafNode<C, OnnxSymbol>& leaf) { return leaf.x.symbol().graph; }
 template <class Function, class A>
 OnnxGraph* graph_of(const UnaryNode<Function, A>& node) { return graph_of(node.a); }
@@ -228,40 +251,65 @@ OnnxGraph* graph_of(const BinaryNode<Function, A, B>& node) {
 
 }  // namespace detail
 
-// ---- what the layers below call, found by the type of the symbols
+/// What each step of a forward is as nodes.
+template <>
+struct SymbolicRun<OnnxSymbol> {
+  /// A layer says itself what it is; containers are followed.
+  template <class M, class P, int C>
+  static auto layer(M& module, P& pass, const Var<C, OnnxSymbol>& x) {
+    using Plain = std::remove_const_t<M>;
+    if constexpr (detail::IdleInInference<Plain>) {
+      return x;
+    } else if constexpr (requires { Plain::onnx(module, x); }) {
+      const auto y = Plain::onnx(module, x);
+      if constexpr (detail::TakesAffine<Plain>) y.symbol().graph->nodes.back().takes_affine = true;
+      if constexpr (detail::Affine<Plain>) {
+        const auto affine = Plain::template affine<float>(module, Device::cpu());
+        for (int c = 0; c < C; ++c) y.symbol().graph->nodes.back().affine.push_back(affine(c));
+      }
+      return y;
+    } else {
+      static_assert(!detail::LeafLayer<Plain>,
+                    "strata: this layer has no ONNX form yet: give it "
+                    "'static auto onnx(auto& self, const auto& x) { return x.template node<Out>(\"Operator\"); }'");
+      return Plain::forward(module, pass, x);
+    }
+  }
 
-/// An expression as nodes; autograd/expression.hpp calls it.
-template <class E>
-  requires std::is_same_v<typename E::value_type, OnnxSymbol>
-Var<E::channels, OnnxSymbol> symbolic_value(const E& expression) {
-  return Var<E::channels, OnnxSymbol>(detail::onnx_node(detail::graph_of(expression), expression));
-}
+  template <class E>
+  static Var<E::channels, OnnxSymbol> value(const E& expression) {
+    return Var<E::channels, OnnxSymbol>(detail::onnx_node(detail::graph_of(expression), expression));
+  }
 
-/// st::expand_as as a node.
-template <int C, int D>
-Var<C, OnnxSymbol> symbolic_expand_as(const Var<C, OnnxSymbol>& one_pixel, const Var<D, OnnxSymbol>& like) {
-  static_assert(C == D, "strata: expand_as between images of different channels cannot be exported");
-  detail::OnnxValue y = detail::as_image(like.symbol());
-  const std::string shape = y.graph->add("Shape", "Shape", {y.name});
-  y.name = y.graph->add("Expand", "Expand", {detail::as_image(one_pixel.symbol()).name, shape});
-  return Var<C, OnnxSymbol>(std::move(y));
-}
+  template <int C, int D>
+  static Var<C, OnnxSymbol> expand_as(const Var<C, OnnxSymbol>& one_pixel, const Var<D, OnnxSymbol>& like) {
+    static_assert(C == D, "strata: expand_as between images of different channels cannot be exported");
+    detail::OnnxValue y = detail::as_image(like.symbol());
+    const std::string shape = y.graph->add("Shape", "Shape", {y.name});
+    y.name = y.graph->add("Expand", "Expand", {detail::as_image(one_pixel.symbol()).name, shape});
+    return Var<C, OnnxSymbol>(std::move(y));
+  }
 
-/// st::narrow as a node.
-template <int Start, int Length, int C>
-Var<Length, OnnxSymbol> symbolic_narrow(const Var<C, OnnxSymbol>& x) {
-  static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
-  const auto number = [&](std::int64_t value) { return x.constant({1}, std::vector<std::int64_t>{value}); };
-  return x.template node<Length>("Slice", {number(Start), number(Start + Length), number(1)});  // from, to, axis
-}
+  template <int Start, int Length, int C>
+  static Var<Length, OnnxSymbol> narrow(const Var<C, OnnxSymbol>& x) {
+    static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
+    const auto number = [&](std::int64_t value) { return x.constant({1}, std::vector<std::int64_t>{value}); };
+    return x.template node<Length>("Slice", {number(Start), number(Start + Length), number(1)});  // from, to, axis
+  }
 
-template <int... C>
-auto symbolic_cat(const Var<C, OnnxSymbol>&... x) {
-  std::vector<detail::OnnxValue> values{detail::as_image(x.symbol())...};
-  std::vector<std::string> names;
-  for (const detail::OnnxValue& value : values) names.push_back(value.name);
-  values[0].name = values[0].graph->add("Concat", "Concat", std::move(names), {{"axis", std::int64_t{1}}});
-  return Var<(C + ...), OnnxSymbol>(std::move(values[0]));
-}
+  template <int... C>
+  static auto cat(const Var<C, OnnxSymbol>&... x) {
+    std::vector<detail::OnnxValue> values{detail::as_image(x.symbol())...};
+    std::vector<std::string> names;
+    for (const detail::OnnxValue& value : values) names.push_back(value.name);
+    values[0].name = values[0].graph->add("Concat", "Concat", std::move(names), {{"axis", std::int64_t{1}}});
+    return Var<(C + ...), OnnxSymbol>(std::move(values[0]));
+  }
+
+  template <int Out, class Op, int... C>
+  static auto op(const Op& which, const Var<C, OnnxSymbol>&... x) {
+    return which.template onnx<Out>(x.as_image()...);
+  }
+};
 
 }  // namespace strata::inline STRATA_ABI

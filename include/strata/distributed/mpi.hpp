@@ -1,0 +1,328 @@
+// Ranks that speak over MPI (Open MPI, MPICH, or another one of MPI 3). The target strata::mpi compiles it into a file of its
+// own, distributed/mpi.cpp; a program includes nothing of it:
+//
+//     target_link_libraries(program PRIVATE strata::strata strata::mpi)
+//     mpirun -n 4 program
+//
+// MPI is started when World::from_environment() finds that a launcher started several processes, and only then.
+//
+// Waiting costs no processor: after a short while a rank that waits sleeps between its looks, so that ranks that share a
+// processor do not keep each other from working. While it waits it hears of other ranks' errors, and counts the seconds.
+#pragma once
+
+// C++ bindings that MPI dropped in 2012, and that need a library more.
+#ifndef OMPI_SKIP_MPICXX
+#define OMPI_SKIP_MPICXX 1
+#endif
+#ifndef MPICH_SKIP_MPICXX
+#define MPICH_SKIP_MPICXX 1
+#endif
+#include <mpi.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "strata/core/processors.hpp"
+#include "strata/distributed/world.hpp"
+
+namespace strata::inline STRATA_ABI {
+
+class MpiCommunicator : public Communicator {
+ public:
+  /// Starts MPI. Throws Error where it starts with another number of ranks than `launch` says.
+  MpiCommunicator(const detail::Launch& launch, const WorldOptions& options) {
+    set_timeout(options.timeout);
+    int started = 0, level = 0;
+    MPI_Initialized(&started);
+    if (started == 0) {
+      if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS)
+        throw Error("World: MPI does not start (MPI_Init_thread)");
+      ours_ = true;
+    }
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+    MPI_Comm_size(MPI_COMM_WORLD, &size_);
+    if (size_ != launch.size) {
+      char version[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+      int length = 0;
+      MPI_Get_library_version(version, &length);
+      const std::string first_line(version, std::strcspn(version, ",\n"));
+      if (ours_) MPI_Finalize();
+      throw Error(concat("World: ", launch.by, " started ", launch.size, " processes, and the MPI that this program is linked to (",
+                         first_line, ") sees ", size_, ": start it with the mpirun of that MPI, or link the other one"));
+    }
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &numbers_), "MPI_Comm_dup");
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &errors_), "MPI_Comm_dup");
+    for (const MPI_Comm communicator : {numbers_, errors_}) MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN);
+  }
+
+  ~MpiCommunicator() override {
+    if (!ours_) return;
+    if (std::uncaught_exceptions() > exceptions_) fail(concat(name(rank_), ": ended by an error"));
+    try {
+      if (!failed_) detail::any_of(*this, 0);  // who ends early, without an error, is noticed
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+    }
+    // MPI_Finalize may wait for ranks that never come.
+    if (failed_)
+      std::thread([] {
+        std::this_thread::sleep_for(std::chrono::seconds(10));
+        std::_Exit(1);
+      }).detach();
+    MPI_Finalize();
+  }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  bool fail(const std::string& text) noexcept override {
+    if (failed_) return false;
+    failed_ = true;
+    try {
+      text_ = text.substr(0, most_letters);
+      std::vector<MPI_Request> sends;
+      for (int other = 0; other < size_; ++other)
+        if (other != rank_)
+          MPI_Isend(text_.data(), int(text_.size()), MPI_CHAR, other, 0, errors_, &sends.emplace_back());
+      // A lower rank that fails at the same time says it instead. Those that still compute hear of it when they next wait.
+      const auto start = std::chrono::steady_clock::now();
+      const std::chrono::duration<double> to_hear(rank_ == 0 ? 0 : 0.5), to_send(10);
+      bool lower = false, sent = false;
+      while (true) {
+        MPI_Status status;
+        int there = 0;
+        if (!lower && MPI_Iprobe(MPI_ANY_SOURCE, 0, errors_, &there, &status) == MPI_SUCCESS && there != 0) {
+          receive_text(status);
+          lower = status.MPI_SOURCE < rank_;
+        }
+        int done = 0;
+        if (!sent && MPI_Testall(int(sends.size()), sends.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS) sent = done != 0;
+        const auto waited = std::chrono::steady_clock::now() - start;
+        if ((lower || waited >= to_hear) && (sent || waited >= to_send)) return !lower;
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    } catch (...) {
+      return true;
+    }
+  }
+
+  void set_hosts(std::vector<std::string> hosts) { hosts_ = std::move(hosts); }
+
+ private:
+  static constexpr std::size_t most_letters = 4000;
+  static constexpr std::size_t most_bytes = std::size_t{1} << 30;  // MPI counts in int
+
+  std::string name(int rank) const {
+    return hosts_.empty() ? concat("rank ", rank, " of ", size_)
+                          : concat("rank ", rank, " of ", size_, " on ", hosts_[std::size_t(rank)]);
+  }
+
+  void check(int code, const char* what) {
+    if (code == MPI_SUCCESS) return;
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(code, text, &length);
+    throw Error(concat(what, ": ", std::string(text, std::size_t(length))));
+  }
+
+  std::string receive_text(const MPI_Status& status) {
+    char text[most_letters + 1];
+    MPI_Status ignored;
+    int count = 0;
+    if (MPI_Recv(text, int(most_letters), MPI_CHAR, status.MPI_SOURCE, 0, errors_, &ignored) == MPI_SUCCESS)
+      MPI_Get_count(&ignored, MPI_CHAR, &count);
+    return std::string(text, std::size_t(std::max(count, 0)));
+  }
+
+  void hear() {
+    MPI_Status status;
+    int there = 0;
+    check(MPI_Iprobe(MPI_ANY_SOURCE, 0, errors_, &there, &status), "MPI_Iprobe");
+    if (there == 0) return;
+    text_ = receive_text(status);
+    failed_ = true;
+    throw RankError(text_, true);
+  }
+
+  void do_exchange(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) override {
+    if (failed_) throw RankError(text_, true);
+    while (true) {  // in parts that an int can count
+      const auto out_part = out.first(std::min(out.size(), most_bytes));
+      const auto in_part = in.first(std::min(in.size(), most_bytes));
+      exchange_part(to, out_part, from, in_part);
+      out = out.subspan(out_part.size());
+      in = in.subspan(in_part.size());
+      if (out.empty()) to = -1;
+      if (in.empty()) from = -1;
+      if (to < 0 && from < 0) return;
+    }
+  }
+
+  void exchange_part(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) {
+    MPI_Request requests[2] = {MPI_REQUEST_NULL, MPI_REQUEST_NULL};  // to receive, to send
+    try {
+      if (from >= 0)
+        check(MPI_Irecv(in.data(), int(in.size()), MPI_BYTE, from, 0, numbers_, &requests[0]), "MPI_Irecv");
+      if (to >= 0) check(MPI_Isend(out.data(), int(out.size()), MPI_BYTE, to, 0, numbers_, &requests[1]), "MPI_Isend");
+      MPI_Status statuses[2];
+      const auto start = std::chrono::steady_clock::now();
+      auto sleep = std::chrono::microseconds(20);
+      for (int looks = 0;; ++looks) {
+        int done = 0;
+        const int code = MPI_Testall(2, requests, &done, statuses);
+        if (code == MPI_ERR_IN_STATUS) {
+          for (const MPI_Status& status : statuses)
+            if (status.MPI_ERROR != MPI_SUCCESS && status.MPI_ERROR != MPI_ERR_PENDING) {
+              if (is_truncation(status.MPI_ERROR)) throw_elsewhere(from);
+              check(status.MPI_ERROR, "MPI_Testall");
+            }
+        } else if (is_truncation(code)) {
+          throw_elsewhere(from);
+        } else {
+          check(code, "MPI_Testall");
+        }
+        if (done != 0) break;
+        if (looks < 50) {
+          sched_yield();
+          continue;
+        }
+        hear();
+        const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+        if (waited.count() > timeout())
+          throw Lost{requests[0] != MPI_REQUEST_NULL ? from : to};
+        std::this_thread::sleep_for(sleep);
+        sleep = std::min(sleep * 5 / 4, std::chrono::microseconds(1000));
+      }
+      if (from >= 0) {
+        int count = 0;
+        MPI_Get_count(&statuses[0], MPI_BYTE, &count);
+        if (std::size_t(count) != in.size()) throw_elsewhere(from);
+      }
+    } catch (const Lost& lost) {
+      drop(requests);
+      const std::string text = concat(name(lost.rank), " has not answered for ", timeout(), " s: it has ended or hangs, or cannot be "
+                                      "reached; the run ends, and goes on from its last checkpoint with whatever ranks there are");
+      throw RankError(text, !fail(text));
+    } catch (const RankError&) {
+      drop(requests);
+      throw;
+    } catch (const Error& error) {  // MPI's own
+      drop(requests);
+      const std::string text = concat("between ", name(rank_), " and ", name(from >= 0 ? from : to), ": ", error.what());
+      throw RankError(text, !fail(text));
+    }
+  }
+
+  struct Lost {
+    int rank;
+  };
+
+  static bool is_truncation(int code) {
+    int kind = code;
+    if (code != MPI_SUCCESS) MPI_Error_class(code, &kind);
+    return kind == MPI_ERR_TRUNCATE;
+  }
+  [[noreturn]] void throw_elsewhere(int from) {
+    throw Error(concat("they are at different places of the program: ", name(from), " sent something else than this rank "
+                       "waits for; all ranks must do the same steps, in the same order"));
+  }
+
+  // Nothing may be written into memory that its owner is about to give back.
+  static void drop(MPI_Request (&requests)[2]) {
+    for (MPI_Request& request : requests)
+      if (request != MPI_REQUEST_NULL) {
+        MPI_Cancel(&request);
+        MPI_Request_free(&request);
+      }
+  }
+
+  MPI_Comm numbers_ = MPI_COMM_NULL, errors_ = MPI_COMM_NULL;
+  int rank_ = 0, size_ = 1, exceptions_ = std::uncaught_exceptions();
+  bool ours_ = false, failed_ = false;
+  std::string text_;  // of the error; sent from here
+  std::vector<std::string> hosts_;
+};
+
+namespace detail {
+
+/// The processors that this process may use, as bits of a mask.
+inline std::vector<unsigned long> affinity_mask() {
+  std::vector<unsigned long> mask;
+  affinity_processors([&](std::size_t bytes, unsigned long* bits) {
+    if (sched_getaffinity(0, bytes, reinterpret_cast<cpu_set_t*>(bits)) != 0) return false;
+    mask.assign(bits, bits + bytes / sizeof(unsigned long));
+    return true;
+  });
+  return mask;
+}
+
+/// Threads for one of several ranks on a machine: its part of the processors it shares with others (`masks` are of all ranks
+/// there, its own too), and of the quota of their cgroup.
+inline int threads_of_rank(const std::vector<unsigned long>& own, const std::vector<std::vector<unsigned long>>& masks,
+                           double quota) {
+  double processors = 0;
+  for (std::size_t word = 0; word < own.size(); ++word)
+    for (unsigned long bits = own[word]; bits != 0; bits &= bits - 1) {
+      const unsigned long lowest = bits & (~bits + 1);
+      int sharers = 0;
+      for (const auto& mask : masks) sharers += int(word < mask.size() && (mask[word] & lowest) != 0);
+      processors += 1.0 / std::max(sharers, 1);
+    }
+  const double part = std::min(processors + 1e-6, quota / double(std::max<std::size_t>(masks.size(), 1)));
+  return int(std::clamp(std::floor(part), 1.0, 1024.0));
+}
+
+inline Started start_mpi(const Launch& launch, const WorldOptions& options) {
+  auto ranks = std::make_shared<MpiCommunicator>(launch, options);
+  char host[256] = "";
+  if (gethostname(host, sizeof host - 1) != 0) std::snprintf(host, sizeof host, "unknown");
+  Started started;
+  started.hosts = gather_texts(*ranks, host);
+  ranks->set_hosts(started.hosts);
+
+  const std::vector<unsigned long> mask = affinity_mask();
+  const std::vector<std::string> texts =
+      gather_texts(*ranks, std::string(reinterpret_cast<const char*>(mask.data()), mask.size() * sizeof(unsigned long)));
+  std::vector<std::vector<unsigned long>> masks;
+  started.local_size = 0;
+  for (int other = 0; other < ranks->size(); ++other) {
+    if (started.hosts[std::size_t(other)] != host) continue;
+    if (other == ranks->rank()) started.local_rank = started.local_size;
+    ++started.local_size;
+    const std::string& text = texts[std::size_t(other)];
+    masks.emplace_back(text.size() / sizeof(unsigned long));
+    if (!text.empty()) std::memcpy(masks.back().data(), text.data(), text.size());
+  }
+  started.threads = threads_of_rank(mask, masks, cgroup_quota());
+  started.communicator = std::move(ranks);
+  return started;
+}
+
+}  // namespace detail
+
+/// Makes MPI the way in which a program's ranks speak: distributed/mpi.cpp does it.
+inline void register_mpi() {
+  static constinit detail::WorldProvider provider{"MPI", detail::start_mpi};
+  detail::world_provider.store(&provider, std::memory_order_release);
+}
+
+}  // namespace strata::inline STRATA_ABI

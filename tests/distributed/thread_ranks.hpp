@@ -1,0 +1,88 @@
+// Ranks that are threads of one process, for tests: each pair has a queue of messages in each direction.
+//
+//     on_threads(4, [](const st::World& world) { ... });       // throws what one of them threw
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "strata/distributed/world.hpp"
+
+namespace st = strata;
+
+struct Post {
+  std::mutex guard;
+  std::condition_variable changed;
+  std::map<std::pair<int, int>, std::deque<std::vector<std::byte>>> letters;
+  std::string failure;
+  std::vector<std::int64_t> bytes, messages;
+};
+
+class ThreadRank : public st::Communicator {
+ public:
+  ThreadRank(Post& post, int rank, int size) : post_(post), rank_(rank), size_(size) {}
+  ~ThreadRank() override {
+    const std::lock_guard lock(post_.guard);
+    post_.bytes[std::size_t(rank_)] = bytes_sent();
+    post_.messages[std::size_t(rank_)] = messages_sent();
+  }
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  bool fail(const std::string& text) noexcept override {
+    const std::lock_guard lock(post_.guard);
+    const bool first = post_.failure.empty();
+    if (first) post_.failure = text;
+    post_.changed.notify_all();
+    return first;
+  }
+
+ private:
+  void do_exchange(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) override {
+    std::unique_lock lock(post_.guard);
+    if (to >= 0) post_.letters[{rank_, to}].emplace_back(out.begin(), out.end());
+    post_.changed.notify_all();
+    if (from < 0) return;
+    auto& box = post_.letters[{from, rank_}];
+    post_.changed.wait(lock, [&] { return !box.empty() || !post_.failure.empty(); });
+    if (!post_.failure.empty()) throw st::RankError(post_.failure, true);
+    if (box.front().size() != in.size()) throw st::Error("ranks are at different places of the program");
+    std::memcpy(in.data(), box.front().data(), in.size());
+    box.pop_front();
+  }
+  Post& post_;
+  int rank_, size_;
+};
+
+template <class F>
+void on_threads(int size, F&& body, Post* given = nullptr) {
+  Post own;
+  Post& post = given != nullptr ? *given : own;
+  post.bytes.assign(std::size_t(size), 0);
+  post.messages.assign(std::size_t(size), 0);
+  std::vector<std::thread> threads;
+  std::exception_ptr failure;
+  for (int rank = 0; rank < size; ++rank)
+    threads.emplace_back([&, rank] {
+      try {
+        body(st::World::of(std::make_shared<ThreadRank>(post, rank, size)));
+      } catch (const st::RankError&) {
+      } catch (const std::exception& error) {
+        ThreadRank(post, rank, size).fail(error.what());
+        const std::lock_guard lock(post.guard);
+        if (!failure) failure = std::current_exception();
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  if (failure) std::rethrow_exception(failure);
+}

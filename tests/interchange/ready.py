@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""Compares the ready networks (include/strata/networks/) with their PyTorch originals.
+
+    ready.py PROGRAM [NAME ...]        PROGRAM is interchange_ready
+
+The originals are torchvision's and spandrel's; where no package has one (EDSR, FFDNet, U-Net, DCGAN), the published code's
+modules are put together here from these packages' parts and from torch.nn. Each gets random weights, which the program loads
+under the original's own names. Outputs at three sizes, one of them odd where the network takes such (else no multiple of 16), those
+of the folded network, and those of the exported ONNX file in onnxruntime must agree to 1e-5 of the largest number; after one step
+back, every parameter's gradient to 1e-4 of the largest number in it. The originals compute in float64. Returns 77, which CTest
+shows as skipped, when this Python lacks a module.
+"""
+import importlib
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+NEEDS = ["torch", "torchvision", "spandrel", "onnxruntime", "safetensors", "numpy"]
+
+
+def originals():
+    """name -> (module, input channels, three sizes, size of the training image, ours of the original's name)."""
+    import torch
+    from torch import nn
+    from torchvision import models
+    from spandrel.architectures.Compact import Compact
+    from spandrel.architectures.DnCNN import DnCNN
+    from spandrel.architectures.DRUNet import DRUNet
+    from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
+    from spandrel.architectures.RCAN.__arch import rcan_arch as rcan
+    from spandrel.architectures.__arch_helpers.dpir_basic_block import conv, sequential
+
+    class EDSR(nn.Module):
+        """EDSR-PyTorch's, of its parts as RCAN has them."""
+
+        def __init__(self, factor=2, features=64, blocks=16):
+            super().__init__()
+            mean, deviation = (0.4488, 0.4371, 0.4040), (1.0, 1.0, 1.0)
+            self.sub_mean = rcan.MeanShift(255, mean, deviation)
+            self.add_mean = rcan.MeanShift(255, mean, deviation, 1)
+            self.head = nn.Sequential(rcan.default_conv(3, features, 3))
+            self.body = nn.Sequential(*(rcan.ResBlock(rcan.default_conv, features, 3) for _ in range(blocks)),
+                                      rcan.default_conv(features, features, 3))
+            self.tail = nn.Sequential(rcan.Upsampler(rcan.default_conv, factor, features), rcan.default_conv(features, 3, 3))
+
+        def forward(self, x):
+            x = self.head(self.sub_mean(x * 255))
+            return self.add_mean(self.tail(x + self.body(x))) / 255
+
+    class RCAN(rcan.RCAN):
+        def forward(self, x):  # the original changes its input in place
+            return super().forward(x.clone())
+
+    class FFDNet(nn.Module):
+        def __init__(self, channels=1, width=64, depth=15):
+            super().__init__()
+            self.model = sequential(conv(4 * channels + 1, width, mode="CR"), *(conv(width, width, mode="CR") for _ in range(depth - 2)),
+                                    conv(width, 4 * channels, mode="C"))
+
+        def forward(self, x):
+            image, noise = nn.functional.pixel_unshuffle(x[:, :-1], 2), nn.functional.avg_pool2d(x[:, -1:], 2)
+            return nn.functional.pixel_shuffle(self.model(torch.cat((image, noise), 1)), 2)
+
+    class DoubleConv(nn.Module):
+        def __init__(self, i, o):
+            super().__init__()
+            self.double_conv = nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(),
+                                             nn.Conv2d(o, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+
+        def forward(self, x):
+            return self.double_conv(x)
+
+    class Down(nn.Module):
+        def __init__(self, i):
+            super().__init__()
+            self.maxpool_conv = nn.Sequential(nn.MaxPool2d(2), DoubleConv(i, 2 * i))
+
+        def forward(self, x):
+            return self.maxpool_conv(x)
+
+    class Up(nn.Module):
+        def __init__(self, i):
+            super().__init__()
+            self.up, self.conv = nn.ConvTranspose2d(i, i // 2, 2, 2), DoubleConv(i, i // 2)
+
+        def forward(self, x, beside):
+            x = self.up(x)
+            dy, dx = beside.shape[2] - x.shape[2], beside.shape[3] - x.shape[3]
+            return self.conv(torch.cat([beside, nn.functional.pad(x, [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2])], 1))
+
+    class UNet(nn.Module):
+        def __init__(self, channels, classes, width):
+            super().__init__()
+            self.inc = DoubleConv(channels, width)
+            for i in range(4):
+                setattr(self, f"down{i + 1}", Down(width << i))
+                setattr(self, f"up{i + 1}", Up(width << (4 - i)))
+            self.outc = nn.Module()
+            self.outc.conv = nn.Conv2d(width, classes, 1)
+
+        def forward(self, x):
+            skips = [self.inc(x)]
+            for down in (self.down1, self.down2, self.down3, self.down4):
+                skips.append(down(skips[-1]))
+            x = skips.pop()
+            for up in (self.up1, self.up2, self.up3, self.up4):
+                x = up(x, skips.pop())
+            return self.outc.conv(x)
+
+    class Features(nn.Module):
+        def __init__(self, features):
+            super().__init__()
+            self.features = features
+
+        def forward(self, x):
+            return self.features(x)
+
+    class Classes(nn.Module):
+        """Ours give images of one pixel."""
+
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x)[..., None, None]
+
+    def basic_sr(blocks):
+        """The names of BasicSR and Real-ESRGAN for those of the first ESRGAN, which spandrel's module has."""
+        places = {"model.0": "conv_first", f"model.1.sub.{blocks}": "conv_body", "model.3": "conv_up1", "model.6": "conv_up2",
+                  "model.8": "conv_hr", "model.10": "conv_last"}
+
+        def name(old):
+            block = re.fullmatch(r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(weight|bias)", old)
+            if block:
+                return "body.{}.rdb{}.conv{}.{}".format(*block.groups())
+            place, leaf = old.rsplit(".", 1)
+            return f"{places[place]}.{leaf}"
+        return name
+
+    plain = lambda name: name
+    bare = lambda name: name.removeprefix("net.")
+    any_size, even, by_8, by_16 = [(24, 24), (17, 29), (1, 40)], [(24, 24), (18, 30), (2, 40)], [(32, 32), (24, 40), (8, 56)], [(32, 32), (48, 80), (16, 48)]
+    large = [(64, 64), (97, 65), (33, 40)]
+    return {
+        "edsr": lambda: (EDSR(), 3, any_size, (17, 21), plain),
+        "srvgg": lambda: (Compact(), 3, any_size, (17, 21), plain),
+        "rrdb": lambda: (RRDBNet(num_blocks=2), 3, any_size, (17, 21), basic_sr(2)),
+        "rcan": lambda: (RCAN(scale=3, n_resgroups=2, n_resblocks=3), 3, any_size, (17, 21), plain),
+        "dncnn": lambda: (DnCNN(act_mode="R"), 1, any_size, (17, 21), plain),
+        "ffdnet": lambda: (FFDNet(), 2, even, (18, 22), plain),
+        "drunet": lambda: (DRUNet(in_nc=4, out_nc=3), 4, by_8, (24, 16), plain),
+        "vgg19": lambda: (Features(models.vgg19().features), 3, large, (33, 47), plain),
+        "mobilenet_v2": lambda: (Classes(models.mobilenet_v2(dropout=0)), 3, large, (65, 33), bare),
+        "unet": lambda: (UNet(3, 2, 32), 3, by_16, (48, 32), plain),
+        "resnet18": lambda: (Classes(models.resnet18()), 3, large, (65, 33), bare),
+        "resnet50": lambda: (Classes(models.resnet50()), 3, large, (65, 33), bare),
+    }
+
+
+def randomise(net):
+    """Batch norms whose numbers are not 0 and 1."""
+    import torch
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0, 0.2)
+            torch.nn.init.normal_(module.running_mean, 0, 0.2)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+
+
+def largest_difference(what, got, wanted, allowed):
+    """In parts of the largest number."""
+    if got.shape != wanted.shape:
+        sys.exit(f"{what}: has shape {tuple(got.shape)}, wanted {tuple(wanted.shape)}")
+    difference = float((got.double() - wanted).abs().max() / wanted.abs().max())
+    if not difference <= allowed:
+        sys.exit(f"{what}: differs by {difference:.2e}, allowed is {allowed}")
+    return difference
+
+
+def check(program, folder, name, make):
+    import onnxruntime
+    import torch
+    from safetensors.torch import load_file, save_file
+    torch.manual_seed(0)
+    net, channels, sizes, train_size, ours = make()
+    randomise(net)
+    images = {f"input{i}": torch.rand(2, channels, *size) for i, size in enumerate(sizes)} | {"train": torch.rand(2, channels, *train_size)}
+    save_file({ours(key): tensor for key, tensor in net.state_dict().items()}, folder / f"{name}.safetensors")
+    save_file(images, folder / f"{name}.images.safetensors")
+    subprocess.run([program, folder, name], check=True)
+    answers = load_file(folder / f"{name}.answers.safetensors")
+    net.double()
+    net.eval()
+    onnxruntime.set_default_logger_severity(3)
+    session = onnxruntime.InferenceSession(folder / f"{name}.onnx")
+    worst = {"output": 0, "folded": 0, "onnxruntime": 0}
+    for i in range(3):
+        x = images[f"input{i}"]
+        with torch.no_grad():
+            y = net(x.double())
+        outputs = {"output": answers[f"output{i}"], "folded": answers[f"folded{i}"],
+                   "onnxruntime": torch.from_numpy(session.run(None, {"input": x.numpy()})[0]).reshape(y.shape)}
+        for kind, got in outputs.items():
+            worst[kind] = max(worst[kind], largest_difference(f"{name}: {kind} for {tuple(x.shape)}", got, y, 1e-5))
+    net.train()
+    y = net(images["train"].double())
+    y.square().mean().backward()
+    worst["training"] = largest_difference(f"{name}: output in training", answers.pop("trained"), y.detach(), 1e-5)
+    worst["gradients"] = 0
+    fixed = [key for key, module in net.named_modules() if type(module).__name__ == "MeanShift"]
+    for key, parameter in net.named_parameters():
+        if key.rsplit(".", 1)[0] not in fixed:
+            got = answers.pop("grad." + ours(key))
+            worst["gradients"] = max(worst["gradients"], largest_difference(f"{name}: gradient of {key}", got, parameter.grad, 1e-4))
+    assert not [key for key in answers if key.startswith("grad.")], "gradients of what the original does not have"
+    print(f"{name}: largest differences: {', '.join(f'{kind} {value:.1e}' for kind, value in worst.items())}", flush=True)
+
+
+def main():
+    program, *names = sys.argv[1:]
+    for module in NEEDS:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            print(f"SKIPPED: {sys.executable} has no module {error.name}; scripts/python_tests.sh makes one that has")
+            return 77
+    networks = originals()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names or networks:
+            check(program, pathlib.Path(folder), name, networks[name])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
