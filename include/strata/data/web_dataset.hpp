@@ -25,6 +25,7 @@
 #include "strata/core/random.hpp"
 #include "strata/data/dataset.hpp"
 #include "strata/data/detail/archive_file.hpp"
+#include "strata/data/detail/read_image.hpp"
 #include "strata/data/detail/tar.hpp"
 #include "strata/data/image_file.hpp"
 #include "strata/data/sample.hpp"
@@ -75,7 +76,7 @@ class TarShards {
   Image<C> image(std::size_t index, std::string_view endings = "png;jpg;jpeg;bmp",
                  const LoadOptions& options = {}) const {
     return detail::with_path(where(at(index)), "read",
-                             [&] { return detail::image_of_bytes<C>(bytes(index, endings), options); });
+                             [&] { return Image<C>(detail::floats_of_bytes(bytes(index, endings), C, options)); });
   }
   /// The whole number that a file holds as text.
   Label label(std::size_t index, std::string_view endings = "cls") const {

@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "strata/core/error.hpp"
+#include "strata/core/file_descriptor.hpp"
 #include "strata/core/output_file.hpp"
 #include "strata/io/file.hpp"
 
