@@ -12,7 +12,7 @@
 
 #include "strata/kernels/accelerator.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// How many CUDA devices the program can use.
 inline int cuda_device_count() {
@@ -26,6 +26,6 @@ inline bool cuda_available() { return cuda_device_count() > 0; }
 /// can.
 inline std::string cuda_missing(int index = 0) { return missing_reason(Device::cuda(index)); }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #include "strata/core/macros_back.inc"

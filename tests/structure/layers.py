@@ -156,8 +156,9 @@ def check(root):
         includes[str(path)] = set()
         check_passes(path, "\n".join(lines), layers, problem)
         for number, line in enumerate(lines, 1):
-            if re.match(r"\s*namespace strata(?!::(inline STRATA_ABI|any_build)\b)\b", line):
-                problem("wants 'namespace strata::inline STRATA_ABI', so that differently compiled units can link", number)
+            if re.match(r"\s*namespace strata\b(?! \{ inline namespace STRATA_ABI \{|::any_build\b)", line):
+                problem("wants 'namespace strata { inline namespace STRATA_ABI {', so that differently compiled units can link "
+                        "(tags.py --fix writes it)", number)
             match = re.match(r'\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', line)
             if not match:
                 continue
@@ -205,12 +206,13 @@ HEAD = "// What it is.\n#pragma once\n"
 FAULTS = {
     "strata.hpp": (HEAD + '#include "strata/tensor/good.hpp"\n#include "strata/cuda/kernel.cuh"\n', "host compilers"),
     "core/good.hpp": (HEAD + "#include <vector>\n#include <immintrin.h>\n", ""),
-    "tensor/good.hpp": (HEAD + '#include "strata/core/good.hpp"\nnamespace strata::inline STRATA_ABI {}\n', ""),
+    "tensor/good.hpp": (HEAD + '#include "strata/core/good.hpp"\nnamespace strata { inline namespace STRATA_ABI {}}\n', ""),
     "core/upward.hpp": (HEAD + '#include "strata/tensor/good.hpp"\n', "core/ may include its own folder and: nothing"),
     "data/sideways.hpp": (HEAD + '#include "strata/metrics/unreached.hpp"\n', "data/ may include"),
     "cpu/side_branch.hpp": (HEAD + '#include "strata/data/sideways.hpp"\n', "cpu/ may include"),
     "io/beside.hpp": (HEAD + '#include "strata/deploy/plain.hpp"\n', "io/ may include"),
-    "deploy/plain.hpp": (HEAD + "namespace strata {}\n", "wants 'namespace strata::inline STRATA_ABI'"),
+    "deploy/plain.hpp": (HEAD + "namespace strata {}\n", "wants 'namespace strata { inline namespace STRATA_ABI {'"),
+    "deploy/nested.hpp": (HEAD + "namespace strata::inline STRATA_ABI {}\n", "tags.py --fix"),
     "metrics/unreached.hpp": (HEAD, "does not reach strata/metrics/unreached.hpp"),
     "nn/cuda.hpp": (HEAD + "#include <cuda_runtime.h>\n", "<cuda_runtime.h>, a CUDA header"),
     "nn/stb.hpp": (HEAD + "#include <stb/stb_image.h>\n", "<stb/stb_image.h>, which is for data only"),

@@ -12,7 +12,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 enum class Fate { here, moved, destroyed };
 
@@ -119,4 +119,4 @@ class LeafPointer {
   T* object_;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -20,7 +20,7 @@
 #include "strata/kernels/transfer.hpp"
 #include "strata/math/precision.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 constexpr bool on_accelerator(Device device) { return device.kind != DeviceKind::cpu; }
 
@@ -247,4 +247,4 @@ void pixel_shuffle(Device device, std::int64_t n, std::int64_t h, std::int64_t w
 }
 
 }  // namespace backend
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

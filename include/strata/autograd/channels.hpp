@@ -15,7 +15,7 @@
 #include "strata/autograd/expression.hpp"
 #include "strata/autograd/pass.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -170,4 +170,4 @@ constexpr auto expand_as(P&, const S& one_pixel, const X& like) {
       like);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

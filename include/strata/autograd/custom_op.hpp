@@ -14,7 +14,7 @@
 #include "strata/autograd/expression.hpp"
 #include "strata/autograd/pass.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -81,4 +81,4 @@ auto custom_op(P&, Forward, Backward, const X& input, const Xs&...) {
   return detail::var_in<P>(input);  // nothing else fails after the sentence above
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -16,7 +16,7 @@
 #include "strata/kernels/accelerator.hpp"
 #include "strata/math/functions.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 template <class Function>
 inline constexpr Operation operation_of = [] {
@@ -164,4 +164,4 @@ auto reduce_on_accelerator(const E& expression, double factor) {
   return result;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

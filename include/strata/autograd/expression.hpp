@@ -18,7 +18,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/parallel.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -248,4 +248,4 @@ auto mean(const A& a) {
   return detail::reduce(node, 1.0 / double(size));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

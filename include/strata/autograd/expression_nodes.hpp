@@ -14,7 +14,7 @@
 #include "strata/core/simd.hpp"
 #include "strata/math/functions.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The base of all expressions. It stands here so that the functions below are found for them without naming strata.
 struct ExpressionTag {};
@@ -287,4 +287,4 @@ constexpr auto binary(const A& a, const B& b) {
 }
 
 }  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

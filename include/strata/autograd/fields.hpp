@@ -13,7 +13,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// A list of types.
 template <class... Ts>
@@ -335,4 +335,4 @@ template <class T>
 using fields_of = decltype(with_fields(std::declval<T&>(), FieldTypes()));
 
 }  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -25,7 +25,7 @@
 #include "strata/autograd/visit.hpp"
 #include "strata/core/random.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct GradientCheckOptions {
   double step = 1e-5;       ///< of the differences, for numbers up to 1; relative to larger ones
@@ -242,4 +242,4 @@ GradientCheckReport gradient_check(const F& f, const Arguments&... arguments) {
   return GradientCheck{}(f, arguments...);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

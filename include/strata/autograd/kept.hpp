@@ -8,7 +8,7 @@
 #include "strata/autograd/parameter.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 class Kept {
  public:
@@ -57,4 +57,4 @@ class Kept {
   const AnyTensor* value_ = nullptr;  ///< of a parameter
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -21,7 +21,7 @@
 #include "strata/autograd/fields.hpp"
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// What visit() calls a member: text, or a number.
 struct PartName {
@@ -272,4 +272,4 @@ check_listed(const ListedParts& listed, const void* object, std::size_t bytes, s
   }
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

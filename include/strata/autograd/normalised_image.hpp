@@ -12,7 +12,7 @@
 #include "strata/math/channel_affine.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The numbers of a normalisation: y = act(x * scale + shift) with scale = weight * inverse_std and
 /// shift = bias - mean * scale.
@@ -119,4 +119,4 @@ class PendingNormGradient {
   bool x_rectified_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

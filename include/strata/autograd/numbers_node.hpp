@@ -20,7 +20,7 @@
 #include "strata/autograd/pass.hpp"
 #include "strata/core/parallel.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -333,4 +333,4 @@ constexpr auto operator/(N&& n, const B& b) {
   return detail::binary_after<math::Divide>(std::forward<N>(n), b);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -21,7 +21,7 @@
 #include "strata/autograd/pass.hpp"
 #include "strata/autograd/symbolic.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Runs an operator that the CPU alone has: on an accelerator it is a DeviceError.
 template <int Out, Pass P, class Op, class X>
@@ -58,4 +58,4 @@ constexpr auto apply_operator(P& pass, const Op& op, const X& input) {
   }
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -19,7 +19,7 @@
 #include "strata/math/gradient_target.hpp"
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 using AnyTensor = std::variant<Tensor<float>, Tensor<double>, Tensor<std::int64_t>>;
 
@@ -231,4 +231,4 @@ class Buffer : public detail::Anchored {
   detail::HeldTensor value_ = detail::no_tensor();
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

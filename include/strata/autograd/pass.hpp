@@ -21,7 +21,7 @@
 #include "strata/kernels/transfer.hpp"
 #include "strata/math/precision.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Options of a training pass. (seed, step) key the random numbers of layers such as Dropout: give the step's number, so
 /// that every step draws its own and a resumed run draws the same. Networks without such layers need neither.
@@ -180,4 +180,4 @@ constexpr void check_pass([[maybe_unused]] P& pass, const X& x, const char* who)
   }
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -8,7 +8,7 @@
 #include "strata/autograd/variable.hpp"
 #include "strata/math/functions.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -84,4 +84,4 @@ Scalar<T> exp(const Scalar<T>& a) { return detail::scalar_unary<math::Exp>(a); }
 template <class T>
 Scalar<T> log(const Scalar<T>& a) { return detail::scalar_unary<math::Log>(a); }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

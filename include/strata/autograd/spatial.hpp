@@ -17,7 +17,7 @@
 #include "strata/cpu/pad.hpp"
 #include "strata/cpu/pooling.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -345,4 +345,4 @@ constexpr auto max_over_channels(P& pass, const X& x) {
   return detail::apply_operator<1>(pass, detail::OverChannels<detail::Reduced::max>{}, x);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -17,7 +17,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <class Symbol>
 struct SymbolicRun;
@@ -26,4 +26,4 @@ struct SymbolicRun;
 template <class X>
 concept Symbolic = requires { typename X::value_type::is_symbol; };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -26,7 +26,7 @@
 #include "strata/math/gradient_target.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 // Found for each argument behind the step in Tape::record.
 using KeptList = std::vector<detail::Kept>;
@@ -317,4 +317,4 @@ class TapeLease {
 };
 
 }  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -17,7 +17,7 @@
 #include "strata/autograd/tape.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <int C, class T = float>
 class Var {
@@ -149,4 +149,4 @@ constexpr Tape* common_tape(const Xs&... xs) {
   return tape;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

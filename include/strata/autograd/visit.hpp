@@ -24,7 +24,7 @@
 #include "strata/autograd/listed.hpp"
 #include "strata/autograd/parameter.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -246,4 +246,4 @@ void zero_grad(M& module) {
   for_each_parameter(module, [](const std::string&, Parameter& parameter) { parameter.zero_grad(); });
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -13,7 +13,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// What stands in a T's place unless something is to be remembered of it.
 struct NoPlan {};
@@ -79,4 +79,4 @@ class AtRunTime {
   };
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -17,7 +17,7 @@
 #include "strata/core/rounded.hpp"
 #include "strata/core/simd.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 template <class V>
 struct Int64s {
@@ -80,4 +80,4 @@ template <class V>
           std::make_integer_sequence<int, 2 * simd::lanes<V>>{});
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -12,7 +12,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/core/simd.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -62,4 +62,4 @@ std::uint64_t checksum(const T* numbers, std::int64_t count, std::uint64_t seed 
   return detail::mix(sum.load(std::memory_order_relaxed));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -1,7 +1,9 @@
 // The inline namespace every declaration lives in. Its name carries the version and the instruction set, so that two
 // translation units compiled with different flags never share an inline function.
 //
-//     namespace strata::inline STRATA_ABI { ... }
+//     namespace strata { inline namespace STRATA_ABI {            // apart: ctags reads no nested name that is inline
+//     ...
+//     }}  // namespace strata::STRATA_ABI
 #pragma once
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)

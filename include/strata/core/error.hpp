@@ -14,7 +14,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
@@ -110,4 +110,4 @@ std::string concat(const Parts&... parts) {
   return detail::join(texts, sizeof...(Parts));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -13,7 +13,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Throws FileError with the path and the reason that errno has.
 [[noreturn]] void file_failed(const std::filesystem::path& path, std::string_view what);
@@ -54,7 +54,7 @@ inline FileDescriptor open_file(const std::filesystem::path& path, int flags, ::
 
 #endif
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail
 
 #ifndef STRATA_COMPILED
 #include "strata/core/output_file_impl.hpp"

@@ -8,7 +8,7 @@
 #include <xmmintrin.h>
 #endif
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Sets flush-to-zero and denormals-are-zero for the current thread, or takes them back with flush = false; the destructor
 /// restores what was set before.
@@ -34,4 +34,4 @@ class FlushDenormals {
 #endif
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -14,7 +14,7 @@
 #define STRATA_HAS_FORK 1
 #endif
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// The process's one T, made by the first who asks and never destroyed: static objects may use it when they go. No thread
 /// waits for another that makes it, as it would for a static variable's guard, so no child of fork() can wait for one that is
@@ -119,4 +119,4 @@ inline void Forks::after() {
   guard_.unlock();
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -16,7 +16,7 @@
 #include "strata/core/config.hpp"
 #include "strata/core/rounded.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -90,4 +90,4 @@ class NumpyRandom {
   bool has_spare_ = false;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -21,7 +21,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The name under which commit(true) keeps the file that was there before.
 std::filesystem::path previous_path(const std::filesystem::path& path);
@@ -53,7 +53,7 @@ class AtomicFile {
 void write_file(const std::filesystem::path& path, std::span<const std::byte> bytes);
 void write_file(const std::filesystem::path& path, std::string_view text);
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/core/output_file_impl.hpp"

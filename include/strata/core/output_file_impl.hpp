@@ -27,7 +27,7 @@
 #include "strata/core/file_descriptor.hpp"
 #include "strata/core/output_file.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -332,4 +332,4 @@ STRATA_INLINE void write_file(const std::filesystem::path& path, std::string_vie
   write_file(path, std::as_bytes(std::span(text.data(), text.size())));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -12,7 +12,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -75,7 +75,7 @@ void parallel_ranges(std::int64_t count, std::int64_t grain, Task&& task) {
   });
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/core/parallel_impl.hpp"

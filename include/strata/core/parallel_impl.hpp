@@ -4,7 +4,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/core/thread_pool.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 STRATA_INLINE detail::SteadyCount& detail::SteadyCount::here() {
   thread_local SteadyCount count;
@@ -33,4 +33,4 @@ STRATA_INLINE SteadyThreads::SteadyThreads() {
 }
 STRATA_INLINE SteadyThreads::~SteadyThreads() { --detail::SteadyCount::here().holders; }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -23,7 +23,7 @@
 #include <unistd.h>
 #endif
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 inline constexpr double no_quota = std::numeric_limits<double>::infinity();
 
@@ -190,4 +190,4 @@ inline int threads_for(int processors, double quota) {
   return int(std::max(1.0, std::min({processors > 0 ? double(processors) : 1.0, std::ceil(quota), most})));
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

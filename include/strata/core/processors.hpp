@@ -6,12 +6,12 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Processors that this process may use, 1 to 1024. On systems other than Linux: those that the machine has.
 int usable_processors();
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/core/processors_impl.hpp"

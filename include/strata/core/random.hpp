@@ -15,7 +15,7 @@
 #include "strata/core/config.hpp"
 #include "strata/core/rounded.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// One Philox4x32-10 block: four random words from a counter and a key.
 constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
@@ -164,4 +164,4 @@ class Rng {
   bool has_spare_ = false;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

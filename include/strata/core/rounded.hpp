@@ -9,7 +9,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// x itself, a number or a vector, as a value the compiler knows nothing of.
 template <class V>
@@ -28,4 +28,4 @@ template <class V>
   return x;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -14,7 +14,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 class Shape {
  public:
@@ -69,4 +69,4 @@ class Shape {
   int rank_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

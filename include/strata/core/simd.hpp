@@ -17,7 +17,7 @@
 // in square brackets cannot stand there.
 #define STRATA_INLINED __attribute__((always_inline))
 
-namespace strata::inline STRATA_ABI::simd {
+namespace strata { inline namespace STRATA_ABI { namespace simd {
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 inline constexpr int register_bytes = 64;
@@ -198,4 +198,4 @@ constexpr std::int64_t padded(std::int64_t count) {
   return (count + lanes<V> - 1) / lanes<V> * lanes<V>;
 }
 
-}  // namespace strata::inline STRATA_ABI::simd
+}}}  // namespace strata::STRATA_ABI::simd

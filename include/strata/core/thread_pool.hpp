@@ -23,7 +23,7 @@
 #include "strata/core/processor_counts.hpp"
 #include "strata/core/processors.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// How one thread waits for others. Between two kernels it spins, since sleeping costs more than the gap; it offers its
 /// processor to others meanwhile, and where somebody took it, it sleeps at once for the next few times.
@@ -366,4 +366,4 @@ class ThreadPool {
   bool closed_ = false, registered_ = false;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -16,7 +16,7 @@
 #include "strata/math/channel_affine.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -152,4 +152,4 @@ void batch_norm_backward_input(std::int64_t pixels, int channels, const NormGrad
   });
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

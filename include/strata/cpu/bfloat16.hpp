@@ -12,7 +12,7 @@
 
 #include "strata/core/simd.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 #if defined(__AVX512BF16__) && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define STRATA_BFLOAT16_INSTRUCTIONS 1
@@ -111,4 +111,4 @@ template <int Rows, int Vectors, class Row, class Result>
   });
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

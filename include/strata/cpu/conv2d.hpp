@@ -25,7 +25,7 @@
 #include "strata/math/channel_affine.hpp"
 #include "strata/math/conv2d_problem.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 using strata::Activation;
 
@@ -257,4 +257,4 @@ constexpr int conv2d_input_rows_together(const Conv2dProblem& p) {
 /// Whether the input's normalisation is applied where it is read; else a normalised copy is made.
 constexpr bool conv2d_normalises_on_load(const Conv2dProblem& p) { return detail::use_winograd(p); }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -22,7 +22,7 @@
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -311,4 +311,4 @@ std::size_t direct_workspace_bytes(const Conv2dProblem& p, bool backward) {
          WorkerScratch<T>::bytes(detail::GatherProducts<T>::workspace_size());
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

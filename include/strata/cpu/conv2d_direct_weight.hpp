@@ -24,7 +24,7 @@
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -291,4 +291,4 @@ std::size_t direct_weight_workspace_bytes(const Conv2dProblem& p) {
   return MemoryPool::block_bytes(std::size_t(plan.sums_size()) * sizeof(T)) + WorkerScratch<T>::bytes(plan.workspace_size());
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

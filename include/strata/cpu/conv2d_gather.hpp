@@ -19,7 +19,7 @@
 #include "strata/cpu/worker_scratch.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -303,4 +303,4 @@ class GatherProducts {
 
 }  // namespace detail
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -26,7 +26,7 @@
 #include "strata/cpu/conv2d_padding.hpp"
 #include "strata/math/conv2d_problem.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 inline constexpr int multiplied_groups = -1, groups_apart = 0;
 
@@ -205,4 +205,4 @@ inline std::size_t general_workspace(int form, const Conv2dProblem& p, int pass)
                               : conv2d_input_workspace(one));
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

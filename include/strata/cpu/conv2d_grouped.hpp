@@ -29,7 +29,7 @@
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -404,4 +404,4 @@ void grouped_backward_input(const Conv2dProblem& p, const T* dy, const T* weight
                                 {nullptr, -std::numeric_limits<T>::infinity(), accumulate, false});
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -9,7 +9,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/math/conv2d_problem.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 /// The convolution of the padded image, which is left to do.
 constexpr Conv2dProblem padded_problem(const Conv2dProblem& p) {
@@ -75,4 +75,4 @@ void fold_padding(const Conv2dProblem& p, const T* padded, T* dx, bool accumulat
   });
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -13,7 +13,7 @@
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 /// Channel counts up to this are thin: they do not fill vectors, and have kernels of their own.
 inline constexpr std::int64_t thin_channels = 4;
@@ -303,4 +303,4 @@ void for_each_even_panel(std::int64_t channels, F&& f) {
 inline constexpr int direct_vectors = simd::registers == 32 ? 4 : 2;
 constexpr int direct_rows(int vectors) { return vectors == direct_vectors ? 6 : 8; }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

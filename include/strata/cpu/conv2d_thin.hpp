@@ -13,7 +13,7 @@
 #include "strata/cpu/worker_scratch.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -105,4 +105,4 @@ void gather_dots(const Images<const T>& x, const Images<T>& y, const TapGrid& gr
 
 }  // namespace detail
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -29,7 +29,7 @@
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace winograd {
 
@@ -391,4 +391,4 @@ inline std::size_t winograd_workspace_bytes(const Conv2dProblem& p, bool backwar
          WorkerScratch<float>::bytes(plan.workspace_size()) + MemoryPool::block_bytes(std::size_t(sums) * sizeof(float));
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

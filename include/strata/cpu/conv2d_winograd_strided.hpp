@@ -23,7 +23,7 @@
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 /// Whether a problem has the form: whole vectors of channels on both sides, whatever the processor's.
 constexpr bool has_strided_form(const Conv2dProblem& p) {
@@ -244,4 +244,4 @@ inline std::size_t strided_winograd_workspace_bytes(const Conv2dProblem& p, bool
   return MemoryPool::block_bytes(std::size_t(plan.weights_size()) * sizeof(float)) + WorkerScratch<float>::bytes(plan.workspace_size());
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

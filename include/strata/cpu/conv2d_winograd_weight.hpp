@@ -21,7 +21,7 @@
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace winograd {
 
@@ -211,4 +211,4 @@ inline std::size_t winograd_weight_workspace_bytes(const Conv2dProblem& p) {
          WorkerScratch<float>::bytes(plan.workspace_size());
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -10,7 +10,7 @@
 #include "strata/math/activation.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 /// y = activation(sum + bias), or y += sum where `accumulate` is set (bias and activation are then not used).
 template <class T>
@@ -80,4 +80,4 @@ template <int Vectors, class T, class Product>
     for (std::int64_t r = 0; r < count; ++r) std::copy_n(part + r * width, std::min(rest, width), results[r] + column);
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

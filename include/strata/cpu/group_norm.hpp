@@ -12,7 +12,7 @@
 #include "strata/math/channel_affine.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 struct GroupNormProblem {
   std::int64_t n = 1, pixels = 0;  ///< images, and pixels of each
@@ -107,4 +107,4 @@ void group_norm_backward(const GroupNormProblem& p, const T* x, const T* numbers
   }
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

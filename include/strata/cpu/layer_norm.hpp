@@ -9,7 +9,7 @@
 #include "strata/core/simd.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -94,4 +94,4 @@ void layer_norm_backward(std::int64_t pixels, int channels, const T* x, const T*
   }
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -13,7 +13,7 @@
 #include "strata/math/optimizer_update.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -166,4 +166,4 @@ double sum_of_squares(std::int64_t count, const T* x) {
   return total;
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -14,7 +14,7 @@
 #include "strata/core/fork.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 /// Safe to use from several threads. A copy shares what is held so far, which never changes.
 class PackedWeights {
@@ -73,4 +73,4 @@ class PackedWeights {
   Held* held_ = nullptr;
 };
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -9,7 +9,7 @@
 #include "strata/core/simd.hpp"
 #include "strata/math/pad_problem.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -73,4 +73,4 @@ void pad_backward(const PadProblem& p, const T* dy, T* dx, bool accumulate) {
   });
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

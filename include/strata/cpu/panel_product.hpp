@@ -16,7 +16,7 @@
 
 #include "strata/core/simd.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 /// Rows of the result that one call of multiply() gives.
 inline constexpr int block_rows = 6;
@@ -152,4 +152,4 @@ void add_outer_products(std::int64_t depth, std::int64_t rows, std::int64_t colu
   });
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

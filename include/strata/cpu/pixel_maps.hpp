@@ -14,7 +14,7 @@
 #include "strata/core/simd.hpp"
 #include "strata/math/channel_affine.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -196,4 +196,4 @@ struct NormSumsSink {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

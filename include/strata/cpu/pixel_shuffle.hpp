@@ -12,7 +12,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/core/simd.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -169,4 +169,4 @@ void pixel_shuffle(std::int64_t n, std::int64_t h, std::int64_t w, int channels,
     detail::shuffle_image<false, T>(n, h, w, channels, r, from, to, accumulate);
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

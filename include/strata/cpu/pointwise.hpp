@@ -9,7 +9,7 @@
 #include "strata/cpu/worker_scratch.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 inline constexpr std::int64_t pointwise_grain = 1 << 14;
@@ -150,4 +150,4 @@ void prelu_backward(std::int64_t pixels, int channels, const T* x, const T* slop
   }
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -11,7 +11,7 @@
 #include "strata/math/pool_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 using strata::PoolProblem;
 
@@ -181,4 +181,4 @@ void global_avg_pool_backward(std::int64_t n, std::int64_t pixels, int channels,
   });
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

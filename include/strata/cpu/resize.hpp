@@ -13,7 +13,7 @@
 #include "strata/math/resize_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -116,4 +116,4 @@ void resize_backward(const ResizeProblem& p, const T* dy, T* dx, bool accumulate
                  detail::takers(detail::resize_table<T>(p, p.columns), p.columns.size), dy, dx, accumulate);
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

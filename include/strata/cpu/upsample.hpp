@@ -11,7 +11,7 @@
 #include "strata/core/simd.hpp"
 #include "strata/math/upsample_problem.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
@@ -86,4 +86,4 @@ void upsample_backward(const UpsampleProblem& p, const T* dy, T* dx, bool accumu
   });
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

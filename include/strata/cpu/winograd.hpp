@@ -35,7 +35,7 @@
 #include "strata/core/simd.hpp"
 #include "strata/cpu/bfloat16.hpp"
 
-namespace strata::inline STRATA_ABI::cpu::winograd {
+namespace strata { inline namespace STRATA_ABI { namespace cpu::winograd {
 
 inline constexpr int tile = 6;  ///< pixels of the input that a tile reads, per direction
 inline constexpr int step = 4;  ///< pixels of the output that it gives
@@ -170,4 +170,4 @@ inline void transform_output(const float* m, std::int64_t plane, const Pixels& p
   });
 }
 
-}  // namespace strata::inline STRATA_ABI::cpu::winograd
+}}}  // namespace strata::STRATA_ABI::cpu::winograd

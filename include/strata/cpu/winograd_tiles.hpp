@@ -15,7 +15,7 @@
 #include "strata/cpu/winograd.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu::winograd {
+namespace strata { inline namespace STRATA_ABI { namespace cpu::winograd {
 
 /// A square filter cut into parts of 3 x 3 taps, `across` in each direction. The last part ends where the filter ends, so
 /// that no pixel beyond the filter's reach is read; the taps that it shares with the part before belong to that one.
@@ -277,4 +277,4 @@ class TileReader {
   Scratch<PartChannel> taps_;
 };
 
-}  // namespace strata::inline STRATA_ABI::cpu::winograd
+}}}  // namespace strata::STRATA_ABI::cpu::winograd

@@ -10,7 +10,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cpu {
+namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 /// `count` uninitialised elements for each worker. Slices start at multiples of 128 bytes, since some processors fetch
 /// cache lines in pairs: two workers that write to the same line would wait for each other at every write.
@@ -38,4 +38,4 @@ class WorkerScratch {
   Scratch<std::byte> memory_;
 };
 
-}  // namespace strata::inline STRATA_ABI::cpu
+}}}  // namespace strata::STRATA_ABI::cpu

@@ -26,7 +26,7 @@
 #include "strata/cuda/reduce.cuh"
 #include "strata/kernels/accelerator.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 class Backend : public Accelerator {
  public:
@@ -397,4 +397,4 @@ class Backend : public Accelerator {
   Context context_;
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -14,7 +14,7 @@
 #include "strata/cuda/reduce.cuh"
 #include "strata/kernels/accelerator.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// Mean and squared deviations of two sets of values together.
 STRATA_DEVICE void merge_moments(float& count, float& mean, float& squares, float other_count, float other_mean,
@@ -282,4 +282,4 @@ struct FoldBias : SingleElements {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

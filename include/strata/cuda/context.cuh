@@ -13,7 +13,7 @@
 #include "strata/cuda/memory.cuh"
 #include "strata/kernels/accelerator.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline std::string version_text(int version) { return concat(version / 1000, ".", version % 1000 / 10); }
 
@@ -157,4 +157,4 @@ class Context {
   std::vector<std::shared_ptr<Recording>> ended_;  // whose results are still held
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

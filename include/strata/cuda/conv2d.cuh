@@ -21,7 +21,7 @@
 #include "strata/kernels/accelerator.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// Throws ShapeError for extents that make no convolution, or more elements than kernels count.
 inline void check_device_conv2d(const Conv2dProblem& p) {
@@ -122,4 +122,4 @@ inline cudaError_t conv2d_backward_weight(cudaStream_t stream, MemoryPool& pool,
                      SumRanges{partial.data(), dweight.data, p.weight_size(), ranges, dweight.accumulate});
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -12,7 +12,7 @@
 #include "strata/cuda/mma.cuh"
 #include "strata/cuda/tile_product.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr int gather_stages = 3;
 
@@ -171,4 +171,4 @@ inline cudaError_t gather(cudaStream_t stream, const Gather& g, Precision precis
              : gather_columns<64>(stream, g, precision, planes, plane_count, source, packed, end, result);
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

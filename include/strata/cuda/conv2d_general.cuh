@@ -11,7 +11,7 @@
 #include "strata/cuda/numbers.cuh"
 #include "strata/math/conv2d_problem.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// A Conv2dProblem as kernels take it.
 struct GeneralShape {
@@ -216,4 +216,4 @@ inline cudaError_t general_backward_weight(cudaStream_t stream, const Conv2dProb
   return elementwise(stream, size, SumRanges{partial, dweight, size, ranges, accumulate});
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

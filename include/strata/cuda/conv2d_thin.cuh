@@ -12,7 +12,7 @@
 #include "strata/cuda/numbers.cuh"
 #include "strata/cuda/reduce.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr int thin_channels = 4, thin_block = 128, thin_pixels = 4;
 
@@ -197,4 +197,4 @@ inline cudaError_t thin_result_gather(cudaStream_t stream, const Gather& g, cons
                               : thin_result_with<thin_channels>(stream, g, source, packed, end, result);
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

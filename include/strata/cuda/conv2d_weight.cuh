@@ -17,7 +17,7 @@
 #include "strata/cuda/mma.cuh"
 #include "strata/cuda/tile_product.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// Where a row of B is for pixel k of A: under a tap of the convolution, or in the same row of a plane.
 struct WeightShape {
@@ -296,4 +296,4 @@ inline cudaError_t thin_weight_products(cudaStream_t stream, const ThinWeightSha
   return launch<&thin_weight_kernel<false>>(grid, block, 0, stream, s, plan.lanes, int(plan.range), wide, thin, partial);
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

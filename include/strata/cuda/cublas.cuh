@@ -27,7 +27,7 @@
 #include "strata/math/activation.hpp"
 #include "strata/math/precision.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// The functions have the names of cuBLASLt's without the prefix.
 class CublasLibrary {
@@ -269,4 +269,4 @@ class Cublas {
   std::uint64_t uses_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

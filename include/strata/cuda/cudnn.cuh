@@ -24,7 +24,7 @@
 #include "strata/cuda/cudnn_plan.cuh"
 #include "strata/cuda/workspace.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 struct CudnnOptions {
   bool deterministic = true;
@@ -216,4 +216,4 @@ class Cudnn {
   std::uint64_t uses_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

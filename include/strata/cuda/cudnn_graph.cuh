@@ -22,7 +22,7 @@
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/math/precision.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 enum class ConvolutionPass { forward, backward_input, backward_weight };
 
@@ -325,4 +325,4 @@ inline CudnnGraph batch_norm_graph(const CudnnLibrary& library, const CudnnBatch
   return graph;
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

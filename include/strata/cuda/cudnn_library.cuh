@@ -19,7 +19,7 @@
 #include "strata/core/error.hpp"
 #include "strata/cuda/shared_library.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// A call that cuDNN refused. status() tells an operation it has no engine for from a mistake.
 struct CudnnError : LibraryError {
@@ -200,4 +200,4 @@ class Descriptor {
   cudnnBackendDescriptor_t raw_ = nullptr;
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -18,7 +18,7 @@
 #include "strata/core/error.hpp"
 #include "strata/cuda/cudnn_graph.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// The device that plans are made for: that of the graph's handle, or one described by its properties, which need not
 /// be there: such plans cannot run here.
@@ -175,4 +175,4 @@ inline std::vector<CudnnPlan> make_plans(const CudnnGraph& graph, const CudnnDev
                    status);
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -11,7 +11,7 @@
 
 #include "strata/cuda/numbers.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr int elementwise_block = 256;
 
@@ -154,4 +154,4 @@ struct PreluBackward {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

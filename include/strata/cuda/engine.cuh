@@ -22,7 +22,7 @@
 #include "strata/kernels/accelerator.hpp"
 #include "strata/math/engine_options.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// An accelerator `Native` that can hand its convolutions to cuDNN and cuBLASLt. Native has a member stream().
 template <class Native>
@@ -169,4 +169,4 @@ class WithLibraries : public Native {
   std::vector<Decision> decisions_;
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

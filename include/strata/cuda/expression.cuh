@@ -17,7 +17,7 @@
 #include "strata/kernels/accelerator.hpp"
 #include "strata/math/expression_program.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// An ExpressionProgram as kernels take it.
 struct Program {
@@ -320,4 +320,4 @@ inline cudaError_t expression_sum(cudaStream_t stream, const ExpressionProgram& 
                                            WriteTotal{factor, result});
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

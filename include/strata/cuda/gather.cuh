@@ -13,7 +13,7 @@
 #include "strata/cuda/numbers.cuh"
 #include "strata/math/conv2d_problem.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// One axis of a gather. Place i of the grid is place first + i*every of the result; its tap k reads place
 /// i*step + offset + k*tap_offset of the source, and is tap first_tap + k*tap_step of the weights.
@@ -134,4 +134,4 @@ struct ConvolutionEnd {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -55,7 +55,7 @@
 #define STRATA_DYNAMIC_SHARED(T, name) T* const name = ::cuda_on_host::dynamic_shared<T>(#name)
 #endif
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// Launches Kernel on a grid of blocks: launch<&kernel<...>>(grid, block, shared_bytes, stream, arguments...). The
 /// arguments are converted to the kernel's parameter types. Returns what the runtime says of the launch.
@@ -103,4 +103,4 @@ STRATA_DEVICE void store_vector(T* address, const Vector& value) {
 #endif
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -7,7 +7,7 @@
 #include "strata/cuda/numbers.cuh"
 #include "strata/cuda/reduce.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr int loss_block = 128;
 
@@ -70,4 +70,4 @@ inline cudaError_t cross_entropy_backward(cudaStream_t stream, std::int64_t rows
                                                 upstream, dlogits, accumulate);
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

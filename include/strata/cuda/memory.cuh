@@ -17,7 +17,7 @@
 #include "strata/tensor/device.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 class DeviceMemory : public MemorySource {
  public:
@@ -124,4 +124,4 @@ class Uploader {
   std::size_t next_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

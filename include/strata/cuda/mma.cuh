@@ -23,7 +23,7 @@
 #include <cuda_matrix.hpp>
 #endif
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// Begins a copy of 4, 8 or 16 aligned bytes from global to shared memory; zeros where it is not valid, and then nothing is
 /// read. Visible to this thread after cp_async_wait, to others after the barrier that follows it. On devices before 8.0 it
@@ -164,4 +164,4 @@ STRATA_DEVICE void mma_fp16([[maybe_unused]] float (&d)[4], [[maybe_unused]] con
 #endif
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

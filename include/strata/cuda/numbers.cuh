@@ -9,7 +9,7 @@
 
 #include "strata/cuda/launch.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr unsigned all_lanes = 0xffffffffu;
 
@@ -105,4 +105,4 @@ struct Divisor {
   STRATA_DEVICE_MEMBER std::uint32_t remainder(std::uint32_t n) const { return n - quotient(n) * divisor; }
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

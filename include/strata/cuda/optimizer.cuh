@@ -11,7 +11,7 @@
 #include "strata/kernels/accelerator.hpp"
 #include "strata/math/optimizer_update.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr int update_block = 256, update_chunk = 4 * update_block;  // elements of a block
 inline constexpr int tensors_per_launch = 64;
@@ -223,4 +223,4 @@ inline cudaError_t sum_of_squares(cudaStream_t stream, std::span<const TensorUpd
   return sum_all(stream, done, ValueTerm{workspace}, workspace + done, WriteTotal{1.0f, result});
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -7,7 +7,7 @@
 #include "strata/cuda/elementwise.cuh"
 #include "strata/cuda/numbers.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// Pixel shuffle; threads stand for elements of the result. Large (c, i*r + p, j*r + q) is small (c*r*r + p*r + q, i, j).
 template <bool Inverse>
@@ -92,4 +92,4 @@ struct CopyChannels {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

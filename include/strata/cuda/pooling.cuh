@@ -9,7 +9,7 @@
 #include "strata/cuda/reduce.cuh"
 #include "strata/math/pool_problem.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// A PoolProblem as kernels take it: fewer than 2^31 elements on either side.
 struct PoolShape {
@@ -185,4 +185,4 @@ struct GlobalAvgPoolBackward : SingleElements {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -14,7 +14,7 @@
 #include "strata/cuda/engine.cuh"
 #endif
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 #if defined(STRATA_CUDA_LIBRARIES)
 using DefaultBackend = WithLibraries<Backend>;
@@ -40,4 +40,4 @@ inline const AcceleratorProvider provider{&device_count, &device_missing, &backe
 
 [[maybe_unused]] static const bool registered = (register_cuda(provider), true);
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -11,7 +11,7 @@
 #include "strata/kernels/accelerator.hpp"
 #include "strata/math/random_stream.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// One Philox4x32-10 block (Salmon et al., SC 2011), as philox4x32.
 STRATA_DEVICE uint4 philox(uint4 counter, std::uint32_t key0, std::uint32_t key1) {
@@ -131,4 +131,4 @@ STRATA_GLOBAL void __launch_bounds__(random_block)
     }
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

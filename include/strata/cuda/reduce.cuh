@@ -12,7 +12,7 @@
 
 #include "strata/cuda/numbers.cuh"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 // ---- all elements to one number
 
@@ -283,4 +283,4 @@ struct AddTotal {
   STRATA_DEVICE_MEMBER void operator()(float total) const { *y = accumulate ? *y + total : total; }
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -11,7 +11,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// A call that a library refused: it cannot do this, or was asked wrongly.
 struct LibraryError : DeviceError {
@@ -61,4 +61,4 @@ class SharedLibrary {
   void* handle_;
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -18,7 +18,7 @@
 #include "strata/cuda/numbers.cuh"
 #include "strata/math/precision.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr int product_block = 128;
 inline constexpr int product_depth = 16;
@@ -188,4 +188,4 @@ struct Mma {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -18,7 +18,7 @@
 #include "strata/cuda/conv2d_weight.cuh"
 #include "strata/cuda/winograd_plan.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr int winograd_block = 128;
 inline constexpr float root2 = 1.41421356237309504880f, half_root2 = 0.70710678118654752440f;
@@ -311,4 +311,4 @@ inline cudaError_t winograd_backward_weight(cudaStream_t stream, const Conv2dPro
                                                   Divisor(p.in), p.out, plan.ranges, partial, dweight, accumulate);
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

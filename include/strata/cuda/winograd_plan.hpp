@@ -9,7 +9,7 @@
 
 #include "strata/math/conv2d_problem.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr int winograd_planes = 36, winograd_tile = 4;
 inline constexpr std::int64_t winograd_chunk_bytes = std::int64_t{24} << 20;
@@ -35,4 +35,4 @@ inline bool use_winograd(const Conv2dProblem& p, std::int64_t h, std::int64_t w)
   return 2 * tiles * winograd_planes < 9 * h * w;
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

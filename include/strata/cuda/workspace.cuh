@@ -10,7 +10,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI::cuda {
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 /// Throws DeviceError, with CUDA's words, unless `status` is success.
 inline void check_runtime(cudaError_t status, const std::string& what) {
@@ -105,4 +105,4 @@ float least_milliseconds(cudaStream_t stream, Work&& work) {
   return least;
 }
 
-}  // namespace strata::inline STRATA_ABI::cuda
+}}}  // namespace strata::STRATA_ABI::cuda

@@ -32,7 +32,7 @@
 #include "strata/data/transforms.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 enum class Interpolation { nearest, bilinear };
 
@@ -379,4 +379,4 @@ Image<C> random_erasing(const Image<C>& image, Rng& rng, const RandomErasingOpti
   return out;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -20,7 +20,7 @@
 #include "strata/data/dataset.hpp"
 #include "strata/data/sample.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -57,7 +57,7 @@ class CIFAR10 {
   std::vector<unsigned char> records_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/data/cifar10_impl.hpp"

@@ -12,7 +12,7 @@
 #include "strata/data/detail/dataset_file.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -50,4 +50,4 @@ STRATA_INLINE Image<3> CIFAR10::image(std::size_t index) const {
   return out;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

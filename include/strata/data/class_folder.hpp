@@ -24,7 +24,7 @@
 #include "strata/data/sample.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Pictures with the class of the folder they are in, at any depth. Throws FileError for a folder without classes, a
 /// class without pictures, and a picture in a format that cannot be read. Pictures are read when they are asked for,
@@ -140,4 +140,4 @@ class MaskFolder {
   ImageFolder<M> masks_{std::vector<std::filesystem::path>{}};
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -14,7 +14,7 @@
 #include "strata/data/sample.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Collate<T>::type is what a batch of T is; the class takes the T of one sample after another. To batch a type of your
 /// own, specialise it with the same members.
@@ -149,4 +149,4 @@ class Collate<Pair<A, B>> {
   Collate<B> target_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

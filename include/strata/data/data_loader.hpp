@@ -34,7 +34,7 @@
 #include "strata/data/sample.hpp"
 #include "strata/distributed/world.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct LoaderOptions {
   std::int64_t batch_size = 1;
@@ -273,4 +273,4 @@ class DataLoader<D>::Epoch {
   detail::Prefetcher<Batch> batches_;  // last: its threads use the members above
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

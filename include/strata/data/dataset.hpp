@@ -33,7 +33,7 @@
 #include "strata/core/random.hpp"
 #include "strata/data/sample.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// size() and get(index, rng) of a const object; get returns a struct with members input and target.
 template <class D>
@@ -222,4 +222,4 @@ auto random_split(D&& dataset, const Number (&parts)[N], std::uint64_t seed) {
   }(std::make_index_sequence<N>{});
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -30,7 +30,7 @@
 #include "strata/data/transforms.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct DeadLeavesOptions {
   std::size_t size = 400;  ///< number of images
@@ -297,4 +297,4 @@ class DeadLeaves {
   DeadLeavesOptions options_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

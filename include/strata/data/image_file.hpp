@@ -18,7 +18,7 @@
 #include "strata/tensor/image.hpp"
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct LoadOptions {
   bool convert = false;                          ///< RGB files to grey by BT.601 luma: 0.299 R + 0.587 G + 0.114 B
@@ -93,7 +93,7 @@ void save_image(const std::filesystem::path& path, const Image<C>& image, const 
 /// is one in a format that Strata cannot read, since leaving it out would go unseen.
 std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder);
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/data/image_file_impl.hpp"

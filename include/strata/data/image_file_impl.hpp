@@ -24,7 +24,7 @@
 #include "strata/data/detail/read_image.hpp"
 #include "strata/data/image_file.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 STRATA_INLINE ImageInfo read_image_info(const std::filesystem::path& path) {
   return detail::with_path(path, "read", [&] {
@@ -201,4 +201,4 @@ STRATA_INLINE std::vector<std::filesystem::path> list_images(const std::filesyst
   return images;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

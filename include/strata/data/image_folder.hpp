@@ -19,7 +19,7 @@
 #include "strata/data/sample.hpp"
 #include "strata/data/transforms.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct ImageFolderOptions {
   bool in_memory = true;                         ///< false: each image is read again whenever it is asked for
@@ -171,4 +171,4 @@ class PairedFolder {
   ImageFolder<C> targets_{std::vector<std::filesystem::path>{}};
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

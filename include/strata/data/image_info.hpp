@@ -8,7 +8,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Images of more pixels are taken for attacks unless the caller knows better: Pillow's limit.
 inline constexpr std::int64_t default_max_pixels = 178'956'970;
@@ -46,4 +46,4 @@ struct ImagePart {
 };
 
 }  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -30,7 +30,7 @@
 #include "strata/data/transforms.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct ImageSize {
   std::int64_t h = 0, w = 0;
@@ -153,4 +153,4 @@ class MemoryImages {
   std::vector<std::string> names_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

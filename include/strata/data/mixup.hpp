@@ -23,7 +23,7 @@
 #include "strata/tensor/image.hpp"
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct MixOptions {
   float alpha = 1;  ///< the share of a sample is drawn from Beta(alpha, alpha)
@@ -131,4 +131,4 @@ MixedBatch<C> cutmix(const Image<C>& images, const Tensor<Label>& labels, Rng& r
   return out;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

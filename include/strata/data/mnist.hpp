@@ -23,7 +23,7 @@
 #include "strata/data/detail/idx_file.hpp"
 #include "strata/data/sample.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct MNISTOptions {
   std::filesystem::path root;  ///< the folder
@@ -80,7 +80,7 @@ class FashionMNIST : public detail::IdxImages {
       : IdxImages("FashionMNIST", "Fashion-MNIST of Zalando Research", options) {}
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/data/mnist_impl.hpp"

@@ -12,7 +12,7 @@
 #include "strata/data/detail/idx.hpp"
 #include "strata/data/mnist.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 STRATA_INLINE IdxImages::IdxImages(const char* who, const char* origin, const MNISTOptions& options) : who_(who) {
   const std::filesystem::path raw = std::filesystem::path(who) / "raw";
@@ -43,4 +43,4 @@ STRATA_INLINE Image<1> IdxImages::image(std::size_t index) const {
   return out;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -22,7 +22,7 @@
 #include "strata/data/sample.hpp"
 #include "strata/data/transforms.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// A square patch of `size` pixels from a random place of an image, in one of its eight orientations if `augment`. Throws
 /// ShapeError, naming the image, when that is smaller.
@@ -155,4 +155,4 @@ class NoisyImages {
 template <class S>
 NoisyImages(S&&, NoisyImagesOptions = {}) -> NoisyImages<std::remove_cvref_t<S>::channels>;
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

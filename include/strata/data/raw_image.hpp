@@ -17,7 +17,7 @@
 #include "strata/data/image_file.hpp"
 #include "strata/data/image_info.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct RawImage {
   std::int64_t h = 0, w = 0;
@@ -64,7 +64,7 @@ void save_raw_image(const std::filesystem::path& path, RawImage image, int quali
 /// What save_raw_image will not write of the image's metadata in a file of that name: "colour profile", "gamma".
 std::vector<std::string> left_out(const std::filesystem::path& path, const RawImage& image);
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/data/raw_image_impl.hpp"

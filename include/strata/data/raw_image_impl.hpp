@@ -15,7 +15,7 @@
 #include "strata/data/detail/read_image.hpp"
 #include "strata/data/raw_image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 STRATA_INLINE void RawImage::read_row(std::int64_t y, float* to) const {
   const unsigned char* from = samples.data() + std::size_t(y) * row_bytes();
@@ -142,4 +142,4 @@ STRATA_INLINE std::vector<std::string> left_out(const std::filesystem::path& pat
   return detail::left_out(image.metadata, detail::format_of_name(path), image.channels);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -19,7 +19,7 @@
 #include "strata/core/simd.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -106,4 +106,4 @@ Image<C> resize_bicubic(const Image<C>& image, std::int64_t h, std::int64_t w) {
   return out;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -21,7 +21,7 @@
 
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <class Input, class Target>
 struct Pair {
@@ -72,7 +72,7 @@ struct LoadedBatch : Pair<Input, Target> {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 template <class Input, class Target>
 struct std::tuple_size<strata::LoadedBatch<Input, Target>> : std::integral_constant<std::size_t, 2> {};

@@ -28,7 +28,7 @@
 #include "strata/data/sample.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Image n of a batch, shape (1, C, H, W). Throws ValueError for an n outside.
 template <int C>
@@ -311,4 +311,4 @@ Image<C> downsample(const Image<C>& image, std::int64_t factor) {
   return out;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -31,7 +31,7 @@
 #include "strata/data/sample.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The samples of several archives, one after another.
 class TarShards {
@@ -191,4 +191,4 @@ class WebDataset {
   WebDatasetOptions options_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -23,7 +23,7 @@
 #include "strata/data/dataset.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct WeightedSamplerOptions {
   std::optional<std::size_t> num_samples = {};  ///< of an epoch; as many as the dataset has unless it is given
@@ -92,4 +92,4 @@ class WeightedRandomSampler {
   std::vector<double> sums_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -10,7 +10,7 @@
 
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Orientation k of a picture of h x w pixels: mirrored left to right when k >= 4, then turned counter-clockwise k % 4
 /// times, as numpy.rot90(numpy.fliplr(x) if k >= 4 else x, k % 4).
@@ -59,4 +59,4 @@ auto self_ensemble(const Image<C>& image, Run&& run) {
   return sum;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

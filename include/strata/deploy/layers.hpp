@@ -13,7 +13,7 @@
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/depthwise_conv2d.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -150,4 +150,4 @@ class Identity : public Layer<Identity> {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -17,7 +17,7 @@
 #include "strata/core/error.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -106,4 +106,4 @@ float estimate_noise(const Image<C>& image) {
   return float(std::sqrt(variance));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

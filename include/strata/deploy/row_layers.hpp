@@ -22,7 +22,7 @@
 #include "strata/deploy/layers.hpp"
 #include "strata/nn/facts.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Rows of a result that a convolution computes together: where its rounding errors repeat. A convolution of another
 /// tile height would change this.
@@ -271,4 +271,4 @@ class SkipStage {
   WaitingRows<C> waiting_;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -22,7 +22,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// The stage of a module that gets C channels. `out` is the number it gives.
 template <class M, int C>
@@ -225,4 +225,4 @@ struct RowStage<M, C> : SkipStage<RowStage<std::remove_cvref_t<decltype(std::dec
   bool as_it_says_;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

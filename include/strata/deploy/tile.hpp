@@ -32,7 +32,7 @@
 #include "strata/deploy/row_stages.hpp"
 #include "strata/nn/memory.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct TileOptions {
   std::int64_t max_bytes = std::int64_t{512} << 20;  ///< for everything that run_rows holds at once; the caller's images are not counted
@@ -362,4 +362,4 @@ Image<Net::io::out> run_tiled(const Net& net, const Image<Net::io::in>& image, c
   return result;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

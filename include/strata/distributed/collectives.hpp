@@ -16,7 +16,7 @@
 
 #include "strata/distributed/communicator.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Rank 0's bytes to all, whose spans are as long: log2(ranks) messages one after another.
 inline void broadcast(Communicator& ranks, std::span<std::byte> bytes) {
@@ -94,4 +94,4 @@ inline std::uint8_t any_of(Communicator& ranks, std::uint8_t own) {
   return std::uint8_t(yes);
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

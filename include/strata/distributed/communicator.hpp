@@ -13,7 +13,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The end of another rank, of which it has told, or which does not answer. The text says which rank, and its host.
 struct RankError : Error {
@@ -65,4 +65,4 @@ class Communicator {
   std::int64_t messages_sent_ = 0, bytes_sent_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -49,7 +49,7 @@
 #include "strata/nn/module.hpp"
 #include "strata/version.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// One of `parts` parts of a batch's samples, as many in each, in memory of their own. For a batch type of your own, a function
 /// of this name beside it.
@@ -345,4 +345,4 @@ class DataParallel::Shards {
   std::optional<Pair<Input, Target>> part_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

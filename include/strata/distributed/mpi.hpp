@@ -43,7 +43,7 @@
 #include "strata/core/processors.hpp"
 #include "strata/distributed/world.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 class MpiCommunicator : public Communicator {
  public:
@@ -326,4 +326,4 @@ inline void register_mpi() {
   detail::world_provider.store(&provider, std::memory_order_release);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -26,7 +26,7 @@
 #include "strata/io/checkpoint.hpp"
 #include "strata/io/crc32.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -176,4 +176,4 @@ void check_equal(const World& world, const std::string& when, const Objects&... 
                          "program and the same kind of processor"));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

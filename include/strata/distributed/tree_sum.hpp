@@ -19,7 +19,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/distributed/collectives.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// to += from.
 template <class T>
@@ -178,4 +178,4 @@ class TreeSum {
   std::vector<T> spare_;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

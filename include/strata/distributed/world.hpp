@@ -26,7 +26,7 @@
 #include "strata/core/parallel.hpp"
 #include "strata/distributed/collectives.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Of a batch: how many random streams a step has room for (TrainOptions::shard).
 inline constexpr int most_shards = 1024;
@@ -202,4 +202,4 @@ class World {
   std::shared_ptr<detail::Started> started_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

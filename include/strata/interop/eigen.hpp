@@ -32,7 +32,7 @@
 #include "strata/core/error.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Pixels x channels. Eigen wants a single column to be column-major, which for one column is the same.
 template <class T, int C>
@@ -161,4 +161,4 @@ Image<C, typename Derived::Scalar> as_image(const Eigen::DenseBase<Derived>& pix
   return image;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

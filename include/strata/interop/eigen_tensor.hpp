@@ -19,7 +19,7 @@
 
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <class T>
 using ImageTensor = Eigen::Tensor<T, 4, Eigen::RowMajor, std::int64_t>;
@@ -47,4 +47,4 @@ Eigen::TensorMap<const ImageTensor<T>> as_tensor(const Image<C, T>&&) {
   return {nullptr, 0, 0, 0, 0};
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -37,7 +37,7 @@
 #include "strata/core/error.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// What the channels of a cv::Mat are. `rgb` stands for RGBA with four channels, `bgr` for BGRA.
 enum class MatOrder {
@@ -278,4 +278,4 @@ cv::Mat to_mat(const Image<C, T>& image, const MatOptions& options = {}) {
   return to_mat<To>(image, 0, options);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -28,7 +28,7 @@
 #include "strata/io/safetensors.hpp"
 #include "strata/io/weights.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -210,7 +210,7 @@ std::string first_not_finite(const Net& net, const Objects&... objects) {
   return writer.first_not_finite();
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/checkpoint_impl.hpp"

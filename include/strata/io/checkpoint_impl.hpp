@@ -27,7 +27,7 @@
 #include "strata/io/detail/weights_match.hpp"
 #include "strata/io/detail/weights_read.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -295,4 +295,4 @@ STRATA_INLINE CheckpointInfo read_checkpoint_info(const std::filesystem::path& p
   }
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

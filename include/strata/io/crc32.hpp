@@ -11,7 +11,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The CRC-32C of `bytes` after others whose CRC is `before`.
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t before = 0);
@@ -19,7 +19,7 @@ std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t before = 0)
 /// The same with the polynomial of IEEE 802.3, which zip archives use.
 std::uint32_t crc32_ieee(std::span<const std::byte> bytes, std::uint32_t before = 0);
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/crc32_impl.hpp"

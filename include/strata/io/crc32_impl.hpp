@@ -9,7 +9,7 @@
 
 #include "strata/io/crc32.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -55,4 +55,4 @@ STRATA_INLINE std::uint32_t crc32_ieee(std::span<const std::byte> bytes, std::ui
   return detail::crc_by_tables(tables, bytes, before);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

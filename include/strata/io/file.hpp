@@ -12,7 +12,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/file_descriptor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// A regular file, open for reading.
 class InputFile {
@@ -33,7 +33,7 @@ class InputFile {
   std::uint64_t size_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/file_impl.hpp"

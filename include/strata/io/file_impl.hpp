@@ -15,7 +15,7 @@
 #include "strata/core/error.hpp"
 #include "strata/io/file.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 STRATA_INLINE InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
   file_ = detail::FileDescriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a pipe must not block
@@ -38,4 +38,4 @@ STRATA_INLINE void InputFile::read(std::uint64_t offset, std::span<std::byte> by
   }
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

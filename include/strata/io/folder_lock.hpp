@@ -16,7 +16,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/file_descriptor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 class FolderLock {
  public:
@@ -41,7 +41,7 @@ class FolderLock {
   bool held_ = false;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/folder_lock_impl.hpp"

@@ -17,7 +17,7 @@
 #include "strata/core/error.hpp"
 #include "strata/io/folder_lock.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 STRATA_INLINE FolderLock::FolderLock(std::filesystem::path folder)
     : folder_(std::move(folder)), path_(folder_ / "run.lock") {
@@ -76,4 +76,4 @@ STRATA_INLINE std::string FolderLock::holder() const {
   return count > 0 ? std::string(text.data(), std::size_t(count)) : "which has not said who it is";
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -22,7 +22,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 enum class Names {
   nested,   ///< as the network's type is nested
@@ -104,7 +104,7 @@ void check_used(const std::filesystem::path& path, std::string_view option, std:
 
 }  // namespace detail
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/names_impl.hpp"

@@ -10,7 +10,7 @@
 #include "strata/core/error.hpp"
 #include "strata/io/names.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 STRATA_INLINE bool begins(std::string_view name, std::string_view beginning) {
   return beginning.empty() ||
@@ -35,4 +35,4 @@ STRATA_INLINE void check_used(const std::filesystem::path& path, std::string_vie
     throw ValueError(concat(path.string(), ": no name begins with '", rule, "', which the option ", option, " gives"));
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

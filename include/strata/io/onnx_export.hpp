@@ -43,7 +43,7 @@
 #include "strata/tensor/image.hpp"
 #include "strata/version.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct OnnxOptions {
   bool fold_batch_norm = false;  ///< takes batch norms into the convolutions before them
@@ -210,6 +210,6 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
   detail::write_whole(path, model);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #include "strata/core/macros_back.inc"

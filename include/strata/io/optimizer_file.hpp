@@ -31,7 +31,7 @@
 #include "strata/io/weights.hpp"
 #include "strata/io/weights_file.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -162,4 +162,4 @@ void load_optimizer(const std::filesystem::path& path, Optimizer& optimizer) {
   }
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -32,7 +32,7 @@
 #include "strata/io/tensor_info.hpp"
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct PytorchFileOptions {
   /// Of the dict to be read, as "generator", or "model.ema" for one in another; empty: see the top of
@@ -100,7 +100,7 @@ class PytorchFile {
   std::unique_ptr<const Contents> contents_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/pytorch_file_impl.hpp"

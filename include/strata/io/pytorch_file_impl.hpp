@@ -24,7 +24,7 @@
 #include "strata/io/detail/zip_archive.hpp"
 #include "strata/io/pytorch_file.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 class PytorchFile::Contents {
  public:
@@ -378,4 +378,4 @@ STRATA_INLINE AnyTensor PytorchFile::read_like(const TensorInfo& tensor, const A
 }
 STRATA_INLINE void PytorchFile::verify_checksums() const { contents_->verify_checksums(); }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -22,7 +22,7 @@
 #include "strata/io/safetensors_header.hpp"
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// A safetensors file, open for reading. Safe to read from several threads.
 class SafetensorsFile {
@@ -88,7 +88,7 @@ struct WriteOptions {
 void write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                        const Metadata& metadata = {}, const WriteOptions& options = {});
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/safetensors_impl.hpp"

@@ -15,7 +15,7 @@
 
 #include "strata/io/tensor_info.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct SafetensorsHeader {
   std::vector<TensorInfo> tensors;  ///< in the order of their places in the file
@@ -29,7 +29,7 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, std::uint64_t 
 /// The header's JSON text, padded with spaces so that the data begins at a multiple of 8 bytes.
 std::string format_safetensors_header(const SafetensorsHeader& header);
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/safetensors_header_impl.hpp"

@@ -12,7 +12,7 @@
 #include "strata/core/error.hpp"
 #include "strata/io/safetensors_header.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -372,4 +372,4 @@ STRATA_INLINE std::string format_safetensors_header(const SafetensorsHeader& hea
   return text;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -18,7 +18,7 @@
 #include "strata/io/detail/elements.hpp"
 #include "strata/io/safetensors.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -153,4 +153,4 @@ STRATA_INLINE void write_safetensors(const std::filesystem::path& path, const st
   file.commit(options.keep_previous);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -14,7 +14,7 @@
 
 #include "strata/core/shape.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Types of numbers in files, by safetensors' names. Those from u64 on are known and not read; `other` has no such
 /// name.
@@ -110,7 +110,7 @@ struct TensorInfo {
 /// Tensors of a header by name.
 using TensorIndex = std::map<std::string, const TensorInfo*>;
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/tensor_info_impl.hpp"

@@ -7,7 +7,7 @@
 
 #include "strata/io/tensor_info.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 STRATA_INLINE std::string unreadable_type(std::string_view name) {
   return "is of the type " + std::string(name) + ", which is not read: convert it to float32 before it is saved";
@@ -59,4 +59,4 @@ STRATA_INLINE std::string shown(std::string_view text) {
   return out + "'";
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -26,7 +26,7 @@
 #include "strata/io/weights_file.hpp"
 #include "strata/io/weights_options.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -66,4 +66,4 @@ LoadReport load_weights(const std::filesystem::path& path, Net& net, const LoadW
   detail::no_memory_for(path);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

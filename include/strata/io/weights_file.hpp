@@ -16,7 +16,7 @@
 #include "strata/io/tensor_info.hpp"
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -67,7 +67,7 @@ class WeightsFile {
   std::unique_ptr<const Either> file_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI
 
 #ifndef STRATA_COMPILED
 #include "strata/io/weights_file_impl.hpp"

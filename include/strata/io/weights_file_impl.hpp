@@ -15,7 +15,7 @@
 #include "strata/io/safetensors.hpp"
 #include "strata/io/weights_file.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 STRATA_INLINE void detail::no_memory_for(const std::filesystem::path& path) {
   throw FileError(concat(path.string(), ": cannot be read: there is not enough memory"));
@@ -104,4 +104,4 @@ STRATA_INLINE void WeightsFile::verify_checksums() const {
   if (const SafetensorsFile* file = file_->safetensors(); file->has_checksum()) file->verify_checksum();
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

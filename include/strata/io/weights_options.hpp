@@ -7,7 +7,7 @@
 #include "strata/io/names.hpp"
 #include "strata/io/tensor_info.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 enum class Match {
   by_name,  ///< a tensor of the file goes to the network's of the same name
@@ -55,4 +55,4 @@ struct LoadReport {
   operator const Metadata&() const { return metadata; }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -44,7 +44,7 @@ namespace strata_any_build {
 inline std::atomic<const char*> cuda_instruction_set{nullptr};
 }  // namespace strata_any_build
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The four rows of C numbers that batch normalisation keeps: y = x * scale + shift.
 struct NormalisationRows {
@@ -310,4 +310,4 @@ inline Accelerator& accelerator(Device device) {
   return provider->get(device.index);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -12,7 +12,7 @@
 #include "strata/kernels/accelerator.hpp"
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The memory of a device. Throws DeviceError where there is no such device.
 inline MemoryPool& pool_of(Device device) {
@@ -74,4 +74,4 @@ Tensor<T> Tensor<T>::to(Device device) const {
   return there;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

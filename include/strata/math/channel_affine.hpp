@@ -7,7 +7,7 @@
 
 #include "strata/math/activation.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// act(x * scale + shift), with one scale and one shift for each channel. Without a scale: x itself.
 template <class T>
@@ -55,4 +55,4 @@ struct ChannelStatistics {
   explicit operator bool() const { return mean != nullptr; }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -7,7 +7,7 @@
 #include "strata/core/config.hpp"
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// What a convolution sees beyond the image's border: zeros, the image mirrored at its outermost pixels (a row of a b c
 /// d goes on as c b a), its outermost pixel again, or the image begun anew on the other side. As PyTorch's
@@ -112,4 +112,4 @@ inline void check_conv2d(const Conv2dProblem& p) {
   check_padding(p, [] { return "conv2d"; });
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -7,7 +7,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// native: Strata's kernels. library: cuDNN, and cuBLASLt where it is a matrix product; what they cannot do is an
 /// error. benchmark: times both the first time a problem is seen and keeps the faster; what the library cannot do is
@@ -24,4 +24,4 @@ struct EngineOptions {
   std::size_t max_workspace_bytes = std::size_t{1} << 30;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -13,7 +13,7 @@
 #include "strata/core/config.hpp"
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// leaf and constant push a value, the next twelve replace the topmost, the last six take two (the right one on top).
 enum class Operation : std::uint8_t {
@@ -82,4 +82,4 @@ class ExpressionProgram {
   int length_ = 0, leaves_ = 0, depth_ = 0, deepest_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

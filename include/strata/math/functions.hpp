@@ -15,7 +15,7 @@
 #include "strata/core/rounded.hpp"
 #include "strata/core/simd.hpp"
 
-namespace strata::inline STRATA_ABI::math {
+namespace strata { inline namespace STRATA_ABI { namespace math {
 
 /// f of each element.
 template <class V, class F>
@@ -257,4 +257,4 @@ struct Minimum {
   template <class V> static void backward(V a, V b, V, V gy, V& ga, V& gb) { Maximum::share(a < b, a > b, gy, ga, gb); }
 };
 
-}  // namespace strata::inline STRATA_ABI::math
+}}}  // namespace strata::STRATA_ABI::math

@@ -8,7 +8,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <class T = float>
 struct GradientTarget {
@@ -17,4 +17,4 @@ struct GradientTarget {
   explicit operator bool() const { return data != nullptr; }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

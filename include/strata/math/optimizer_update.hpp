@@ -6,7 +6,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// torch.optim.SGD:
 ///     g += weight_decay * w;   v = first ? g : momentum * v + (1 - dampening) * g
@@ -53,4 +53,4 @@ struct RmspropUpdate {
   double lr = 0, alpha = 0, eps = 0, weight_decay = 0, momentum = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

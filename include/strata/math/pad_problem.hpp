@@ -5,7 +5,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// What stands in the new pixels: zeros, the image mirrored at its outermost pixels (a b c d goes on as c b a), or the
 /// outermost pixel again. As torch.nn.functional.pad's mode.
@@ -37,4 +37,4 @@ struct PadProblem {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

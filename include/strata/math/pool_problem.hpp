@@ -6,7 +6,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The rows, or columns, of the image in a window: [begin, end). `count` is what a mean divides by along this side:
 /// padding may count where it is in the window.
@@ -52,4 +52,4 @@ struct PoolProblem {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -5,7 +5,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// What Rng(seed, a, b) gives after `word` words have been drawn.
 struct RandomStream {
@@ -14,4 +14,4 @@ struct RandomStream {
   std::uint64_t word = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -8,7 +8,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The nearest pixel, two on each axis, or four (Keys, 1981, with a = -0.75 as PyTorch and OpenCV have it).
 enum class InterpolateMode : unsigned char { nearest, bilinear, bicubic };
@@ -60,4 +60,4 @@ struct ResizeProblem {
   bool align_corners = false;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -7,7 +7,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 enum class UpsampleMode { nearest, bilinear };
 
@@ -33,4 +33,4 @@ struct UpsampleProblem {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -9,7 +9,7 @@
 #include "strata/core/error.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// `logits` has a channel for each class; labels has N*H*W elements. The first of equal logits counts.
 template <int C, class T>
@@ -28,4 +28,4 @@ double accuracy(const Image<C, T>& logits, const Tensor<Label>& labels) {
   return double(hits) / double(count);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

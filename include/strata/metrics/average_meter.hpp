@@ -10,7 +10,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 class AverageMeter {
  public:
@@ -36,4 +36,4 @@ class AverageMeter {
   std::int64_t count_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

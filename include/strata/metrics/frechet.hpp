@@ -26,7 +26,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct FeatureStatistics {
   Eigen::VectorXd mean;
@@ -74,4 +74,4 @@ double frechet_distance(const Eigen::MatrixBase<A>& a, const Eigen::MatrixBase<B
   return frechet_distance(first, second);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

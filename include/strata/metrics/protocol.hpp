@@ -14,7 +14,7 @@
 #include "strata/core/error.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 enum class Rounding {
   none,    ///< values as they are
@@ -98,4 +98,4 @@ Planes metric_planes(const Image<C>& image, std::int64_t n, const MetricOptions&
 }
 
 }  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

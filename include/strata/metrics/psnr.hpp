@@ -9,7 +9,7 @@
 
 #include "strata/metrics/protocol.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The PSNR of two images, the squared error averaged over all pixels and compared channels; of two batches, the mean
 /// over the images of their PSNRs, as papers report test sets. Equal images give infinity. Sums in double, in order.
@@ -31,4 +31,4 @@ double psnr(const Image<C>& a, const Image<C>& b, const MetricOptions& options =
   return sum / double(a.n());
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

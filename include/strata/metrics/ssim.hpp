@@ -15,7 +15,7 @@
 
 #include "strata/metrics/protocol.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -86,4 +86,4 @@ double ssim(const Image<C>& a, const Image<C>& b, const MetricOptions& options =
   return sum / double(a.n());
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

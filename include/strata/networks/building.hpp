@@ -19,7 +19,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 template <class M>
 using as_trained = M;
@@ -118,4 +118,4 @@ class Add : public Layer<Add<Body>> {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

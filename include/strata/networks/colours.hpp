@@ -11,7 +11,7 @@
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 /// y = weight x + bias, a 1 x 1 convolution with numbers that nobody trains. It starts as the authors have it: weight is the
 /// identity and bias Sign times the mean colour of DIV2K, of images from 0 to 255.
@@ -82,4 +82,4 @@ struct PixelUpsamplerOf<Features, 4> {
 template <int Features, int Factor>
 using PixelUpsampler = typename PixelUpsamplerOf<Features, Factor>::type;
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

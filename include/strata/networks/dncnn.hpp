@@ -21,7 +21,7 @@
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 // The authors' batch norm uses eps = 1e-4.
 template <int Width>
@@ -61,4 +61,4 @@ class KairDnCNN : public Layer<KairDnCNN<Channels, Depth, Width>> {
 static_assert(parameter_count<DnCNN<1>> == 556096);
 static_assert(parameter_count<KairDnCNN<1>> == 555137);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

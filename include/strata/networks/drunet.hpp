@@ -18,7 +18,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 /// y = x + conv(relu(conv(x))).
 template <int C>
@@ -88,4 +88,4 @@ class DRUNet : public Layer<DRUNet<Channels, Width, Blocks>> {
 static_assert(parameter_count<DRUNet<1>> == 32638656);
 static_assert(parameter_count<DRUNet<3>> == 32640960);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

@@ -20,7 +20,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 /// y = x + Scale * conv(relu(conv(x))).
 template <int Features, class Scale>
@@ -77,4 +77,4 @@ using LargeEDSR = EDSR<Factor, 256, 32, std::ratio<1, 10>>;
 static_assert(parameter_count<EDSR<2>> == 1369859);
 static_assert(parameter_count<EDSR<4>> == 1517571);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

@@ -18,7 +18,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 template <int Channels = 1, int Width = Channels == 1 ? 64 : 96, int Depth = Channels == 1 ? 15 : 12>
 class FFDNet : public Layer<FFDNet<Channels, Width, Depth>> {
@@ -41,4 +41,4 @@ class FFDNet : public Layer<FFDNet<Channels, Width, Depth>> {
 static_assert(parameter_count<FFDNet<1>> == 485316);
 static_assert(parameter_count<FFDNet<3>> == 852108);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

@@ -24,7 +24,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 /// Convolution, batch norm, ReLU6.
 template <class Conv>
@@ -96,4 +96,4 @@ class MobileNetV2 : public Layer<MobileNetV2<Classes, Drop, Form>> {
 
 static_assert(parameter_count<MobileNetV2<>> == 3504872);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

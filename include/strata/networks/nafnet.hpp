@@ -19,7 +19,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 /// y = x + beta * (a filter of x), then y + gamma * (a product of its channels). Gates multiply halves of the channels.
 template <int C>
@@ -134,4 +134,4 @@ class NAFNet : public Layer<NAFNet<Width, Blocks>> {
 static_assert(parameter_count<NAFNet<32>> == 29159715);
 static_assert(parameter_count<NAFNet<32, nafnet_gopro>> == 17111907);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

@@ -19,7 +19,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 /// y = x * a factor for each channel, from the channels' means.
 template <int Features, int Reduction>
@@ -74,4 +74,4 @@ class RCAN : public Layer<RCAN<Factor, Features, Groups, Blocks, Reduction>> {
 
 static_assert(parameter_count<RCAN<4>> == 15592355);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

@@ -24,7 +24,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 /// What stands beside a block: nothing where it keeps the image's shape, else a 1 x 1 convolution that changes it.
 template <int In, int Out, int Stride>
@@ -150,4 +150,4 @@ static_assert(parameter_count<ResNet18<>> == 11689512);
 static_assert(parameter_count<ResNet34<>> == 21797672);
 static_assert(parameter_count<ResNet50<>> == 25557032);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

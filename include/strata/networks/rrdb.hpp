@@ -20,7 +20,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/upsample.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 /// Each convolution gets all that came before it; y = x + 0.2 * the last one's.
 template <int Features, int Growth>
@@ -111,4 +111,4 @@ class RRDBNet : public Layer<RRDBNet<Factor, Blocks, Features, Growth>> {
 
 static_assert(parameter_count<RRDBNet<4>> == 16697987);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

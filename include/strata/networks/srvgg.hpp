@@ -18,7 +18,7 @@
 #include "strata/nn/sequential.hpp"
 #include "strata/nn/upsample.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 template <int Factor = 4, int Convolutions = 16, int Features = 64, class Act = PReLU<Features>>
 class SRVGGNetCompact : public Layer<SRVGGNetCompact<Factor, Convolutions, Features, Act>> {
@@ -34,11 +34,12 @@ class SRVGGNetCompact : public Layer<SRVGGNetCompact<Factor, Convolutions, Featu
   template <Pass P>
   static constexpr auto forward(auto& self, P& pass, const auto& x) {
     const PixelShuffle<3 * Factor * Factor, Factor> upsampler;
-    return as_var(upsampler(pass, self.body(pass, x)) + Upsample<Factor>()(pass, x));
+    const auto details = upsampler(pass, self.body(pass, x));
+    return as_var(details + Upsample<Factor>()(pass, x));
   }
 };
 
 static_assert(parameter_count<SRVGGNetCompact<4>> == 621424);
 static_assert(parameter_count<SRVGGNetCompact<4, 32>> == 1213296);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

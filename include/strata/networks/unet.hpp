@@ -19,7 +19,7 @@
 #include "strata/nn/relu.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 template <int In, int Out, template <class> class Form = as_trained>
 class DoubleConv : public Layer<DoubleConv<In, Out, Form>> {
@@ -151,4 +151,4 @@ class UNet : public Layer<UNet<Channels, Classes, Width, Form>> {
 
 static_assert(parameter_count<UNet<3, 2>> == 31037698);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

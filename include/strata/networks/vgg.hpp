@@ -20,7 +20,7 @@
 #include "strata/nn/relu.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI::networks {
+namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 using VGG19Layers = std::tuple<                                                                              //
     Conv2d<3, 64>, ReLU, Conv2d<64, 64>, ReLU, MaxPool2d<2>,                                                 // 0
@@ -53,4 +53,4 @@ class VGG19Features : public Layer<VGG19Features<Layers>> {
 
 static_assert(parameter_count<VGG19Features<>> == 20024384);
 
-}  // namespace strata::inline STRATA_ABI::networks
+}}}  // namespace strata::STRATA_ABI::networks

@@ -12,7 +12,7 @@
 #include "strata/autograd/expression.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -108,4 +108,4 @@ class Hardswish : public detail::ExpressionLayer<Hardswish> {
   static auto apply(const auto& x) { return x * Hardsigmoid::apply(x); }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -13,7 +13,7 @@
 #include "strata/nn/module.hpp"
 #include "strata/nn/repeat.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -70,4 +70,4 @@ class Subtract : public detail::Skip<Subtract<Body>, Body> {
       "strata::Subtract<Body>: Body must give as many channels as it takes, since x - Body(x) subtracts them");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -26,7 +26,7 @@
 #include "strata/nn/module.hpp"
 #include "strata/tensor/pool_allocator.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <int Channels, class Eps = std::ratio<1, 100000>, class Momentum = std::ratio<1, 10>>
 class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
@@ -221,4 +221,4 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static_assert(Momentum::num >= 0 && Momentum::num <= Momentum::den, "strata::BatchNorm2d: Momentum must be from 0 to 1");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -25,7 +25,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/tensor/pool_allocator.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -116,4 +116,4 @@ class Checkpoint : public Layer<Checkpoint<M>> {
   static_assert(detail::check_module<M>::listed);
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

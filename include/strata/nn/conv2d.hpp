@@ -24,7 +24,7 @@
 #include "strata/nn/module.hpp"
 #include "strata/tensor/pool_allocator.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The rows and columns of a kernel; a number stands for a square one.
 struct KernelSize {
@@ -408,4 +408,4 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
 template <int C, auto Kernel = 3, Conv2dOptions Options = Conv2dOptions{}>
 using DepthwiseConv2d = Conv2d<C, C, Kernel, detail::with_groups(Options, C)>;
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -20,7 +20,7 @@
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The compile-time options of a transposed convolution, as PyTorch's. `same` makes the image `stride` times as large:
 /// a padding of ceil((Kernel - stride) / 2), and then an output_padding of stride - Kernel + 2 * padding. With a
@@ -195,4 +195,4 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
                 "strata::ConvTranspose2d: output_padding must be smaller than the stride");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

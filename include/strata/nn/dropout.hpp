@@ -19,7 +19,7 @@
 #include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <class Probability>
 class DropoutOf : public Layer<DropoutOf<Probability>> {
@@ -74,4 +74,4 @@ class DropoutOf : public Layer<DropoutOf<Probability>> {
 };
 using Dropout = DropoutOf<std::ratio<1, 2>>;
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -22,7 +22,7 @@
 #include "strata/nn/follow.hpp"
 #include "strata/nn/init.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// What receptive_field is for a network that looks at the whole image, whatever its size.
 inline constexpr std::int64_t whole_image = std::numeric_limits<std::int64_t>::max();
@@ -215,4 +215,4 @@ constexpr Facts facts(const Net& net, std::int64_t h, std::int64_t w) {
           .output = detail::extents_of(run, y)};
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -19,7 +19,7 @@
 #include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Stands where an element's type does. As a number it is a constant of an expression, whatever it is.
 struct Followed {
@@ -301,4 +301,4 @@ constexpr int follow(Following& run, Net& net, P& pass, std::int64_t h, std::int
 
 }  // namespace detail
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

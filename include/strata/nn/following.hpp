@@ -26,7 +26,7 @@
 #include "strata/nn/protocol.hpp"
 #include "strata/nn/reads.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The image at one point of a network, and sums over the network.
 struct Extents {
@@ -342,4 +342,4 @@ class LayerFacts {
 
 }  // namespace detail
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

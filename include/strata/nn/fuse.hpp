@@ -27,7 +27,7 @@
 #include "strata/nn/module.hpp"
 #include "strata/nn/protocol.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// What the rule asks of a layer.
 struct Fusible {
@@ -210,4 +210,4 @@ auto fused_forward(Layers& layers, P& pass, const Var<C, T>& x) {
   }
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

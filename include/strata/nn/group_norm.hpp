@@ -16,7 +16,7 @@
 #include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -172,4 +172,4 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
   static_assert(Channels > 0, "strata::LayerNorm2d<Channels>: Channels must be positive");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

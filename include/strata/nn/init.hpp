@@ -23,7 +23,7 @@
 #include "strata/core/random.hpp"
 #include "strata/core/rounded.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Inputs that one output depends on, and outputs that depend on one input.
 struct Fans {
@@ -176,4 +176,4 @@ void initialize(M& module, std::uint64_t seed, const Init& init = {}) {
   });
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

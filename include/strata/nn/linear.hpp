@@ -10,7 +10,7 @@
 
 #include "strata/nn/conv2d.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// y[o] = bias[o] + sum over i of weight[o, i] * x[i]. weight has shape (Out, In), bias (Out). Images must have one pixel.
 template <int In, int Out, bool Bias = true>
@@ -122,4 +122,4 @@ class Flatten : public Layer<Flatten<C, H, W>> {
   static_assert(C > 0 && H > 0 && W > 0, "strata::Flatten<C, H, W>: extents must be positive");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -22,7 +22,7 @@
 #include "strata/autograd/scalar.hpp"
 #include "strata/core/parallel.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// What a loss does with the elements: their mean, their sum, or half of it.
 enum class Reduction { mean, sum, half_sum };
@@ -362,4 +362,4 @@ class CrossEntropyLoss {
   CrossEntropyOptions options_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

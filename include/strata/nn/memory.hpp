@@ -24,7 +24,7 @@
 #include "strata/nn/facts.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -359,4 +359,4 @@ std::int64_t inference_bytes(std::int64_t n, std::int64_t h, std::int64_t w) {
   return inference_bytes(*net, n, h, w);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -33,7 +33,7 @@
 #include "strata/autograd/pass.hpp"
 #include "strata/autograd/visit.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The signature of a module that takes images of In channels and gives images of Out.
 template <int In, int Out>
@@ -218,4 +218,4 @@ int freeze_statistics(M& module, bool frozen = true) {
   return count;
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

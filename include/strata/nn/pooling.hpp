@@ -19,7 +19,7 @@
 #include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// As torch.nn.MaxPool2d's.
 struct MaxPool2dOptions {
@@ -350,4 +350,4 @@ class PixelUnshuffle : public Layer<PixelUnshuffle<In, Factor>> {
   static_assert(In > 0 && Factor > 0, "strata::PixelUnshuffle<In, Factor>: both must be positive");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

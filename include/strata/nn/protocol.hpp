@@ -54,7 +54,7 @@
 
 #include "strata/math/activation.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// A kernel of `kernel` x `kernel` taps that moves over an image, or of `kernel` rows and `kernel_w` columns.
 struct Window {
@@ -110,4 +110,4 @@ template <class M>
 concept LeafLayer = requires { M::is_leaf_layer; };
 
 }  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

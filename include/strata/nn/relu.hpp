@@ -16,7 +16,7 @@
 #include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -138,4 +138,4 @@ class PReLU : public Layer<PReLU<Channels>> {
   static_assert(Channels > 0, "strata::PReLU<Channels>: Channels must be positive");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -9,7 +9,7 @@
 
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -52,4 +52,4 @@ class Repeat : public Layer<Repeat<N, M>> {
   static_assert(detail::keeps_channels<M>(), "strata::Repeat<N, M>: M must give as many channels as it takes");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -4,9 +4,9 @@
 
 #include "strata/nn/add.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <class Body>
 using Residual = Subtract<Body>;
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -21,7 +21,7 @@
 #include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct InterpolateOptions {
   InterpolateMode mode = InterpolateMode::nearest;
@@ -202,4 +202,4 @@ class Resize : public Layer<Resize<Factor, Mode, AlignCorners>> {
                 "strata::Resize: corners are aligned by bilinear and bicubic; nearest has none to align");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -20,7 +20,7 @@
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -219,4 +219,4 @@ class Sequential : public Layer<Sequential<Ms...>> {
   static_assert(sizeof(detail::Links<std::make_index_sequence<sizeof...(Ms)>, Ms...>) > 0);
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -24,7 +24,7 @@
 #include "strata/nn/module.hpp"
 #include "strata/tensor/pool_allocator.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -379,4 +379,4 @@ class WeightNorm : public detail::MadeOfOthers<WeightNorm<M>, M, false> {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

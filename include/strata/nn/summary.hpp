@@ -16,7 +16,7 @@
 #include "strata/core/error.hpp"
 #include "strata/nn/facts.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The image the table is made for.
 struct SummaryOptions {
@@ -128,4 +128,4 @@ std::string summary(const Net& net, SummaryOptions options = {}) {
   return detail::summary_text(sink, detail::count_parameters(net), run.multiply_adds() * options.batch, detail::field_of(run, result));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -13,7 +13,7 @@
 #include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Runs on the CPU; on an accelerator it is a DeviceError.
 template <int Factor, UpsampleMode Mode = UpsampleMode::nearest>
@@ -61,4 +61,4 @@ class Upsample : public Layer<Upsample<Factor, Mode>> {
   static_assert(Factor > 0, "strata::Upsample<Factor>: Factor must be positive");
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -12,7 +12,7 @@
 #include "strata/cpu/optimizer.hpp"
 #include "strata/optim/optimizer.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct AdamOptions {
   double lr = 1e-3;
@@ -120,4 +120,4 @@ class AdamW : public detail::AdamBase<AdamWOptions> {
   using AdamBase::AdamBase;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

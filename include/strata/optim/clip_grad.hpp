@@ -11,7 +11,7 @@
 #include "strata/cpu/optimizer.hpp"
 #include "strata/optim/optimizer.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -87,4 +87,4 @@ void clip_grad_value_(Net& net, double limit) {
       [&](Accelerator& gpu, std::span<const TensorSpan> tensors) { gpu.clamp(tensors, limit); });
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

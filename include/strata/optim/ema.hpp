@@ -18,7 +18,7 @@
 #include "strata/cpu/optimizer.hpp"
 #include "strata/optim/optimizer.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct ExponentialMovingAverageOptions {
   double decay = 0.999;  ///< in [0, 1]
@@ -163,4 +163,4 @@ class ExponentialMovingAverage {
   bool swapped_ = false;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

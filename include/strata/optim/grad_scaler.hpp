@@ -28,7 +28,7 @@
 #include "strata/cpu/optimizer.hpp"
 #include "strata/optim/optimizer.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct GradScalerOptions {
   double init_scale = 65536;            ///< above 0
@@ -160,4 +160,4 @@ class GradScaler {
   std::vector<Seen> seen_;  // since the last update
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

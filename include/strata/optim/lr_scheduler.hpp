@@ -28,7 +28,7 @@
 
 #include "strata/optim/optimizer.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -234,4 +234,4 @@ using CosineAnnealingWarmRestarts = Scheduler<CosineAnnealingWarmRestartsSchedul
 using OneCycleLR = Scheduler<OneCycleSchedule>;
 using SequentialLR = Scheduler<SequentialSchedule>;
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

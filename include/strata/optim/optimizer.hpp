@@ -47,7 +47,7 @@
 #include "strata/autograd/visit.hpp"
 #include "strata/optim/parameter_group.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -287,4 +287,4 @@ inline bool empty_or_like(const AnyTensor& state, const AnyTensor& like) {
 
 }  // namespace detail
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -26,7 +26,7 @@
 #include "strata/autograd/parameter.hpp"
 #include "strata/autograd/visit.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 enum class ParameterKind {
   weight,  ///< of a convolution or linear layer
@@ -130,4 +130,4 @@ std::int64_t freeze(Net& net, bool frozen = true) {
       net, [](const ParameterFacts&) { return true; }, frozen);
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

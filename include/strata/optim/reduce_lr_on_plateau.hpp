@@ -16,7 +16,7 @@
 
 #include "strata/optim/optimizer.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Which numbers are better: lower (a loss) or higher (PSNR, accuracy).
 enum class PlateauMode { min, max };
@@ -99,4 +99,4 @@ class ReduceLROnPlateau {
   std::int64_t step_ = 0, bad_steps_ = 0, cooldown_left_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

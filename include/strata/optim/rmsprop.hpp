@@ -8,7 +8,7 @@
 #include "strata/cpu/optimizer.hpp"
 #include "strata/optim/optimizer.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct RMSpropOptions {
   double lr = 1e-2;
@@ -83,4 +83,4 @@ class RMSprop : public Optimizer {
   std::vector<Averages> averages_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

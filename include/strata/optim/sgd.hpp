@@ -11,7 +11,7 @@
 #include "strata/cpu/optimizer.hpp"
 #include "strata/optim/optimizer.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct SGDOptions {
   double lr = 1e-3;
@@ -80,4 +80,4 @@ class SGD : public Optimizer {
   std::vector<AnyTensor> velocity_;  // shape (0) until a parameter's first step
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

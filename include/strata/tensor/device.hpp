@@ -9,7 +9,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 enum class DeviceKind { cpu, cuda };
 
@@ -38,4 +38,4 @@ inline Device parse_device(std::string_view text) {
   throw ValueError(concat("device '", text, "': wanted cpu, cuda or cuda:N"));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

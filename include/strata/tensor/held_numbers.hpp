@@ -16,7 +16,7 @@
 
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <class T>
 class HeldNumbers {
@@ -85,4 +85,4 @@ class HeldNumbers {
   std::size_t size_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

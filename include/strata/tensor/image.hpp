@@ -12,7 +12,7 @@
 
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <int C, class T = float>
 class Image {
@@ -98,4 +98,4 @@ Image<C, T> clamp(const Image<C, T>& image, double low = 0, double high = 1) {
 /// The class a labelled image belongs to, counted from 0.
 using Label = std::int64_t;
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

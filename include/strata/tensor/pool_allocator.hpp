@@ -9,7 +9,7 @@
 
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 template <class T>
 class PoolAllocator {
@@ -38,4 +38,4 @@ class PoolAllocator {
   static constexpr std::size_t header = 64;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

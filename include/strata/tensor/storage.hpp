@@ -43,7 +43,7 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Where a pool's memory comes from. One implementation per kind of device.
 class MemorySource {
@@ -343,4 +343,4 @@ class Scratch {
   Storage storage_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

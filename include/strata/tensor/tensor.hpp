@@ -18,7 +18,7 @@
 #include "strata/tensor/held_numbers.hpp"
 #include "strata/tensor/storage.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 [[noreturn]] inline void throw_not_on_host(const char* what, Device device) {
@@ -146,4 +146,4 @@ void from_nchw(Tensor<T>& tensor, std::span<const T> values) {
       for (std::int64_t c = 0; c < s[1]; ++c) *to++ = values[std::size_t((n * s[1] + c) * s[2] * s[3] + pixel)];
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -13,7 +13,7 @@
 #include "strata/core/checksum.hpp"
 #include "strata/core/fork.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Beside each block of memory. A pointer to write through that was asked for before begin() is not noticed.
 struct Watch {
@@ -77,4 +77,4 @@ struct Watch {
   std::uint64_t before_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

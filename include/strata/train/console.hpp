@@ -18,7 +18,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Seconds since it was made.
 class Stopwatch {
@@ -112,4 +112,4 @@ class Progress {
   double next_ = terminal_ ? 0 : 10;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -19,7 +19,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/output_file.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct CurvePanel {
   std::string title;
@@ -145,4 +145,4 @@ inline void write_curves(const std::filesystem::path& path, const std::vector<Cu
                           "<rect width='100%' height='100%' fill='white'/>\n", body, "</svg>\n"));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -27,7 +27,7 @@
 #include "strata/train/detail/report_page.hpp"
 #include "strata/version.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// A curve: the value at each step. Those that are not finite are gaps.
 struct ReportSeries {
@@ -208,4 +208,4 @@ inline void write_report(const std::filesystem::path& path, const Report& report
   write_file(path, report_html(report));
 }
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -58,7 +58,7 @@
 #include "strata/train/run_options.hpp"
 #include "strata/train/tensorboard.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 class Run {
  public:
@@ -411,4 +411,4 @@ class Run {
   bool resumed_ = false;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

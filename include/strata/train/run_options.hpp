@@ -13,7 +13,7 @@
 
 #include "strata/io/checkpoint.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Something that validations measure, as {"Set12/psnr"} or {.name = "val/loss", .higher_is_better = false}.
 struct RunMetric {
@@ -51,4 +51,4 @@ struct RunOptions {
   RunHooks hooks = {};
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

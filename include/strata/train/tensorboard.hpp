@@ -44,7 +44,7 @@
 #include "strata/train/detail/event_format.hpp"
 #include "strata/train/detail/png_bytes.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// A hyperparameter's value.
 class HParam {
@@ -298,4 +298,4 @@ class TensorBoard {
   Clock::time_point oldest_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -14,7 +14,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/output_file.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 class ArchiveFile {
  public:
@@ -47,4 +47,4 @@ class ArchiveFile {
   std::uint64_t size_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

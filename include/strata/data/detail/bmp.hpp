@@ -11,7 +11,7 @@
 
 #include "strata/data/detail/image_bytes.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 struct BmpLayout {
   ImageInfo info;
@@ -122,4 +122,4 @@ inline std::vector<unsigned char> encode_bmp(Bytes samples, std::int64_t w, std:
   return out;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

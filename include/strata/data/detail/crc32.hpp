@@ -14,7 +14,7 @@
 
 #include "strata/data/detail/image_bytes.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// The register of the checksum after some bytes, from the one before them. Eight bytes at a time: tables[k] holds the
 /// checksums of a byte that k zero bytes follow.
@@ -87,4 +87,4 @@ inline std::uint32_t crc32(Bytes bytes, std::uint32_t before = 0) {
   return ~crc32_by_tables(~before, bytes);
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

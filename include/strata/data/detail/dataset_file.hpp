@@ -14,7 +14,7 @@
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/read_image.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// The first of the paths below `root` that is there. Throws FileError, which names them all and the data set, when
 /// none is.
@@ -47,4 +47,4 @@ auto parse_dataset_file(const std::filesystem::path& path, Parse parse) {
   }
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -15,7 +15,7 @@
 #include "strata/data/detail/png_pixels.hpp"
 #include "strata/data/detail/png_rare.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Bytes in which most files have their header.
 inline constexpr std::size_t usual_header = std::size_t{1} << 16;
@@ -73,4 +73,4 @@ inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t m
                           first_rows ? wanted->x + wanted->w : stored.w);
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

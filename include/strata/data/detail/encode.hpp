@@ -20,7 +20,7 @@
 #include "strata/data/detail/png.hpp"
 #include "strata/data/detail/stb.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// A picture that is to be written. 16-bit samples are given most significant byte first.
 struct EncoderInput {
@@ -200,4 +200,4 @@ void encode_image(ImageFormat format, EncoderInput input, Write write) {
   write(std::span<const Bytes>(&whole, 1));
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

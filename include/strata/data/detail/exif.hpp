@@ -8,7 +8,7 @@
 
 #include "strata/data/detail/image_bytes.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 struct ExifData {
   int orientation = 1;                     // 1 to 8
@@ -52,4 +52,4 @@ inline Bytes exif_of_segment(Bytes body) {
   return body.size() > mark.size() && std::equal(mark.begin(), mark.end(), body.begin()) ? body.subspan(mark.size()) : Bytes();
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

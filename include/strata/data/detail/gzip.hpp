@@ -12,7 +12,7 @@
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/inflate.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 inline bool is_gzip(Bytes file) { return file.size() >= 2 && file[0] == 0x1F && file[1] == 0x8B; }
 
@@ -69,4 +69,4 @@ inline std::vector<unsigned char> gunzip(Bytes file, const GzipMember& member, s
   return bytes;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -13,7 +13,7 @@
 #include "strata/data/detail/idx_file.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// The sizes in the header of a file of `size` bytes in all, which must be those that they make. Throws BadImage.
 inline std::array<std::int64_t, 3> idx_sizes(Bytes head, std::size_t size, std::size_t rank) {
@@ -60,4 +60,4 @@ inline IdxFile read_idx(std::vector<unsigned char> file, std::size_t rank) {
   return out;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -8,7 +8,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 struct IdxFile {
   std::array<std::int64_t, 3> sizes{};  ///< of the dimensions, the first `rank` of them
@@ -18,4 +18,4 @@ struct IdxFile {
   const unsigned char* elements() const { return bytes.data() + begin; }
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -13,7 +13,7 @@
 #include "strata/core/error.hpp"
 #include "strata/data/image_info.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 using Bytes = std::span<const unsigned char>;
 
@@ -89,4 +89,4 @@ inline void swap_big_endian(std::span<unsigned char> samples) {
     for (std::size_t i = 0; i + 1 < samples.size(); i += 2) std::swap(samples[i], samples[i + 1]);
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

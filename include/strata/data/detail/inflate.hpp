@@ -15,7 +15,7 @@
 #include "strata/core/simd.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Zero bytes that must follow the input, and writable bytes that must follow the output: both are read or written beyond
 /// their ends by less than this before the end is noticed.
@@ -356,4 +356,4 @@ inline void inflate_zlib(const unsigned char* input, std::size_t size, unsigned 
   Inflater(input, size, output, output_size, more).run();
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -14,7 +14,7 @@
 #include "strata/data/detail/jpeg_scan.hpp"
 #include "strata/data/detail/stb.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 inline bool begins_with(Bytes bytes, const char* text, std::size_t size) {
   return bytes.size() >= size && std::memcmp(bytes.data(), text, size) == 0;
@@ -143,4 +143,4 @@ inline DecodedImage decode_jpeg(std::vector<unsigned char> file, const JpegStruc
   return {info, info.w, std::vector<unsigned char>(pixels, pixels + size)};
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -16,7 +16,7 @@
 
 #include "strata/data/detail/image_bytes.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 [[noreturn]] inline void damaged_jpeg(const char* what) { throw BadImage(concat("it is damaged: ", what)); }
 
@@ -391,4 +391,4 @@ class JpegScans {
   std::uint32_t empty_blocks_ = 0;                            // that are still to come
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -9,7 +9,7 @@
 #include "strata/core/random.hpp"
 #include "strata/core/rounded.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 class Leaf {
  public:
@@ -90,4 +90,4 @@ class Leaf {
   float normal_x_[max_sides] = {}, normal_y_[max_sides] = {}, distance_[max_sides] = {};
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -16,7 +16,7 @@
 #include "strata/data/detail/jpeg.hpp"
 #include "strata/data/detail/png.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Whether a profile is of pictures with so many channels (ICC.1, the header's data colour space).
 inline bool icc_fits(Bytes icc, int channels) {
@@ -145,4 +145,4 @@ inline std::vector<std::string> left_out(const ImageMetadata& metadata, ImageFor
   return names;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -8,7 +8,7 @@
 #include "strata/core/random.hpp"
 #include "strata/core/rounded.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// A square of noise that repeats, of mean about 0 and deviation about 1: octaves of smoothed random grids, the coarser
 /// ones the stronger ("rough" 0: one over the frequency, 1: white).
@@ -47,4 +47,4 @@ class NoiseTile {
   std::vector<float> values_;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -12,7 +12,7 @@
 #include "strata/data/detail/exif.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 inline constexpr std::array<unsigned char, 8> png_signature{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 
@@ -130,4 +130,4 @@ inline PngStructure read_png_structure(Bytes file, bool whole) {
   return png;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

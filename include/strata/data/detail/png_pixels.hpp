@@ -19,7 +19,7 @@
 #include "strata/data/detail/inflate.hpp"
 #include "strata/data/detail/png.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 typedef unsigned char Sixteen __attribute__((vector_size(16)));
 
@@ -183,4 +183,4 @@ inline DecodedImage decode_usual_png(std::vector<unsigned char> file, const Imag
   return image;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -13,7 +13,7 @@
 #include "strata/data/detail/png.hpp"
 #include "strata/data/detail/png_pixels.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Makes pixels of the file's samples.
 class PngPalette {
@@ -103,4 +103,4 @@ inline DecodedImage decode_rare_png(std::vector<unsigned char> file, const PngSt
   return image;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -18,7 +18,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/fork.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 template <class T>
 class Prefetcher {
@@ -138,4 +138,4 @@ class Prefetcher {
   std::unique_ptr<Queue> queue_;  // none: no threads
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -22,7 +22,7 @@
 #include "strata/data/detail/encode.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// The first `limit` bytes of a regular file. When the first of them, a usual header's size, are there, inspect(them,
 /// size of the file) may throw: nothing more is read then.
@@ -105,4 +105,4 @@ inline void write_image(const std::filesystem::path& path, ImageFormat format, E
   });
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

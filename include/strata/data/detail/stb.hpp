@@ -33,7 +33,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI::detail::stb {
+namespace strata { inline namespace STRATA_ABI { namespace detail::stb {
 
 using ::abs;  // strata::abs, of images, would hide it
 
@@ -90,7 +90,7 @@ class Memory {
   Memory* outer_;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail::stb
+}}}  // namespace strata::STRATA_ABI::detail::stb
 
 // What stb's two headers look at or define and a user may have set.
 #pragma push_macro("STBI_INCLUDE_STB_IMAGE_H")
@@ -238,7 +238,7 @@ class Memory {
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((no_sanitize("shift"))), apply_to = function)
 #endif
-namespace strata::inline STRATA_ABI::detail::stb {
+namespace strata { inline namespace STRATA_ABI { namespace detail::stb {
 #if __has_include(<stb/stb_image.h>) && __has_include(<stb/stb_image_write.h>)
 #include <stb/stb_image.h>
 #include <stb/stb_image_write.h>
@@ -249,7 +249,7 @@ namespace strata::inline STRATA_ABI::detail::stb {
 #error \
     "strata reads images through stb: install libstb-dev (Debian, Ubuntu), or put stb_image.h and stb_image_write.h on the include path"
 #endif
-}  // namespace strata::inline STRATA_ABI::detail::stb
+}}}  // namespace strata::STRATA_ABI::detail::stb
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -17,7 +17,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// What is wrong with an archive; who knows its path adds it.
 struct BadTar : Error {
@@ -169,4 +169,4 @@ std::vector<TarEntry> read_tar(std::uint64_t size, Read&& read) {
   }
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

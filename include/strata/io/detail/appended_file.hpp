@@ -26,7 +26,7 @@
 #include "strata/core/output_file.hpp"
 #include "strata/io/file.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 class AppendedFile {
  public:
@@ -87,4 +87,4 @@ inline std::string read_whole(const std::filesystem::path& path, std::uint64_t m
   return text;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

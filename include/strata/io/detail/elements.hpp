@@ -13,7 +13,7 @@
 #include "strata/io/tensor_info.hpp"
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 static_assert(std::endian::native == std::endian::little, "strata: files of weights are little-endian");
 
@@ -165,4 +165,4 @@ inline AnyTensor tensor_from(std::vector<std::byte> bytes, DType from, const Sha
   return out;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -10,7 +10,7 @@
 
 #include "strata/core/error.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 class Mismatch {
  public:
@@ -46,4 +46,4 @@ class Mismatch {
   std::array<std::size_t, 3> counts_{};
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

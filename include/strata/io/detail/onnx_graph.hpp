@@ -15,7 +15,7 @@
 #include "strata/nn/protocol.hpp"
 #include "strata/tensor/tensor.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// A named setting of a node, as {"alpha", 0.1f} or {"pads", std::vector<std::int64_t>{1, 1, 1, 1}}.
 struct OnnxAttribute {
@@ -116,4 +116,4 @@ struct OnnxGraph {
 };
 
 }  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -14,7 +14,7 @@
 #include "strata/io/detail/onnx_graph.hpp"
 #include "strata/nn/module.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// Stands where an element's type does: Var<C, OnnxSymbol> is an image of C channels of which only the name is known.
 /// As a number it is a constant of an expression.
@@ -320,4 +320,4 @@ struct SymbolicRun<OnnxSymbol> {
   }
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -25,7 +25,7 @@
 #include "strata/core/error.hpp"
 #include "strata/io/detail/pickle_values.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 class Unpickler : public PickleValues {
  public:
@@ -395,4 +395,4 @@ class Unpickler : public PickleValues {
   PickleMemo memo_;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -18,7 +18,7 @@
 
 #include "strata/io/tensor_info.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// The number of a value of a pickle.
 using PickleId = std::uint32_t;
@@ -267,4 +267,4 @@ class PickleMemo {
   std::uint64_t puts_ = 0, keys_ = 0;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

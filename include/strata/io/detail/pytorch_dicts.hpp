@@ -13,7 +13,7 @@
 #include "strata/io/detail/pickle.hpp"
 #include "strata/io/tensor_info.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// An item of a dict whose key is a string.
 struct NamedValue {
@@ -164,4 +164,4 @@ class DictSearch {
   Found chosen_{};
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -19,7 +19,7 @@
 #include "strata/io/safetensors.hpp"
 #include "strata/io/tensor_info.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 inline std::string describe(const std::string& name, const Shape& shape, DType type) {
   return name + " (" + shape.str() + " " + std::string(row_of(type).name) + ")";
@@ -214,4 +214,4 @@ inline bool apply_length(Tensor<double>& direction, const Tensor<double>& length
   return true;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

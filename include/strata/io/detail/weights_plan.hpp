@@ -16,7 +16,7 @@
 #include "strata/io/weights_file.hpp"
 #include "strata/io/weights_options.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 inline constexpr std::string_view parallel_prefix = "module.";  // of PyTorch's DataParallel
 
@@ -268,4 +268,4 @@ class WeightsPlan {
   std::string first_zeroed_;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

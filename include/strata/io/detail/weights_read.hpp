@@ -15,7 +15,7 @@
 #include "strata/io/weights_file.hpp"
 #include "strata/io/weights_options.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// The network's tensors under either kind of names.
 using NamedTensors = std::function<std::vector<NamedTensor>(Names)>;
@@ -36,7 +36,7 @@ void copy_all(const std::vector<AnyTensor*>& targets, const std::vector<AnyTenso
 void rename_tensors(const std::filesystem::path& path, std::vector<NamedTensor>& tensors,
                     const std::vector<Rename>& rules);
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail
 
 #ifndef STRATA_COMPILED
 #include "strata/io/detail/weights_read_impl.hpp"

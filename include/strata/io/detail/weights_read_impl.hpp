@@ -16,7 +16,7 @@
 #include "strata/io/detail/weights_plan.hpp"
 #include "strata/io/detail/weights_read.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// A plan with these options when nothing keeps file and network apart then; nothing otherwise.
 inline std::optional<WeightsPlan> fitting_plan(const WeightsFile& file, const std::vector<NamedTensor>& wanted,
@@ -169,4 +169,4 @@ STRATA_INLINE void rename_tensors(const std::filesystem::path& path, std::vector
   for (std::size_t i = 0; i < renames.size(); ++i) check_used(path, "rename", rules[i].from, renames[i]);
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

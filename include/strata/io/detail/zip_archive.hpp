@@ -22,7 +22,7 @@
 #include "strata/io/file.hpp"
 #include "strata/io/tensor_info.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// A whole number of little-endian bytes.
 template <class T>
@@ -196,4 +196,4 @@ class ZipArchive {
   std::vector<Entry> entries_;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

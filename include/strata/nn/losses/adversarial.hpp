@@ -20,7 +20,7 @@
 
 #include "strata/nn/loss.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 enum class GANMode {
   vanilla,        ///< cross entropy, the generator's not saturating (Goodfellow et al., 2014)
@@ -93,4 +93,4 @@ class GANLoss {
   GANOptions options_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -12,7 +12,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/parallel.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Throws DeviceError where x is on an accelerator, ShapeError where it is empty.
 template <class X>
@@ -68,4 +68,4 @@ auto host_loss(const X& x, double value, Add add, const Reads&... reads) {
   return loss;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

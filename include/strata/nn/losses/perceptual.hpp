@@ -33,7 +33,7 @@
 #include "strata/nn/module.hpp"
 #include "strata/nn/sequential.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// What torchvision's classifiers were trained with, of images in [0, 1].
 inline const std::vector<double> imagenet_mean{0.485, 0.456, 0.406}, imagenet_std{0.229, 0.224, 0.225};
@@ -315,4 +315,4 @@ class LPIPS {
   std::vector<double> scale_, shift_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

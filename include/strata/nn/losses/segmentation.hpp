@@ -16,7 +16,7 @@
 #include "strata/nn/loss.hpp"
 #include "strata/nn/losses/host_loss.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
@@ -292,4 +292,4 @@ class FocalLoss {
   FocalOptions options_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -18,7 +18,7 @@
 
 #include "strata/nn/losses/host_loss.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 struct SSIMLossOptions {
   double peak = 1;  ///< the images' range: 255 for images in [0, 255]
@@ -314,4 +314,4 @@ class MSSSIMLoss {
   detail::Similarity similarity_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

@@ -15,7 +15,7 @@
 
 #include "strata/nn/losses/host_loss.hpp"
 
-namespace strata::inline STRATA_ABI {
+namespace strata { inline namespace STRATA_ABI {
 
 /// The mean of |x[i + 1, j] - x[i, j]| and that of |x[i, j + 1] - x[i, j]|, added (Rudin, Osher and Fatemi, 1992, in
 /// the anisotropic form of BasicSR's WeightedTVLoss). Of one row or column the other part alone.
@@ -155,4 +155,4 @@ class EdgeLoss {
   EdgeOptions options_;
 };
 
-}  // namespace strata::inline STRATA_ABI
+}}  // namespace strata::STRATA_ABI

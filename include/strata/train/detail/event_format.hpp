@@ -14,7 +14,7 @@
 
 #include "strata/io/crc32.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 inline void append_little_endian(std::string& out, std::uint64_t value, int bytes) {
   for (int i = 0; i < bytes; ++i) out += char(static_cast<unsigned char>(value >> (8 * i)));
@@ -140,4 +140,4 @@ inline std::int64_t step_of_event(std::string_view event) {
   return step;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

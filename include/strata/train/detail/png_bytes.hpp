@@ -14,7 +14,7 @@
 #include "strata/data/detail/encode.hpp"
 #include "strata/tensor/image.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// Image n of a batch with 8 bits, clamped to [0, 1]; a number that is NaN is black, since a picture of a run that goes
 /// wrong is wanted all the more. Throws ShapeError for an image without pixels.
@@ -44,4 +44,4 @@ std::string png_bytes(const char* what, const Image<C>& batch, std::int64_t n = 
   return file;
 }
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -6,7 +6,7 @@
 
 #include "strata/core/config.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 inline constexpr std::string_view report_page = R"page(<!DOCTYPE html>
 <html lang="en">
@@ -192,4 +192,4 @@ if (data.running) setTimeout(() => location.reload(), 60000);
 </html>
 )page";
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail

@@ -29,7 +29,7 @@
 #include "strata/train/report.hpp"
 #include "strata/train/tensorboard.hpp"
 
-namespace strata::inline STRATA_ABI::detail {
+namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// A number as printf writes it.
 inline std::string number(double value, const char* format) {
@@ -333,4 +333,4 @@ class RunFiles {
   bool begun_ = false;
 };
 
-}  // namespace strata::inline STRATA_ABI::detail
+}}}  // namespace strata::STRATA_ABI::detail
