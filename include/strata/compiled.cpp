@@ -7,6 +7,7 @@
 #define STRATA_COMPILED
 #endif
 
+#include "strata/core/crc32_impl.hpp"
 #include "strata/core/macros_away.inc"
 
 #include "strata/core/output_file_impl.hpp"
@@ -17,7 +18,6 @@
 #include "strata/data/mnist_impl.hpp"
 #include "strata/data/raw_image_impl.hpp"
 #include "strata/io/checkpoint_impl.hpp"
-#include "strata/io/crc32_impl.hpp"
 #include "strata/io/detail/weights_read_impl.hpp"
 #include "strata/io/file_impl.hpp"
 #include "strata/io/folder_lock_impl.hpp"

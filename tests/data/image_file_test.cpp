@@ -1,3 +1,4 @@
+#include "strata/core/crc32.hpp"
 #include "strata/data/image_file.hpp"
 
 #include <doctest/doctest.h>
@@ -13,7 +14,6 @@
 
 #include "picture_bytes.hpp"
 #include "strata/core/random.hpp"
-#include "strata/data/detail/crc32.hpp"
 #include "strata/data/detail/png.hpp"
 #include "temporary_folder.hpp"
 #include "test_data.hpp"
@@ -451,7 +451,7 @@ TEST_CASE("PNG with right checksums and wrong contents is refused") {
     for (std::size_t at = 8; at + 12 <= file.size();) {
       const std::size_t length = st::detail::big_endian(st::detail::Bytes(file).subspan(at, 4));
       if (length > file.size() - at - 12) break;
-      const std::uint32_t crc = st::detail::crc32(st::detail::Bytes(file).subspan(at + 4, length + 4));
+      const std::uint32_t crc = st::crc32(st::detail::Bytes(file).subspan(at + 4, length + 4));
       for (std::size_t i = 0; i < 4; ++i) file[at + 8 + length + i] = static_cast<unsigned char>(crc >> (24 - 8 * i));
       at += 12 + length;
     }

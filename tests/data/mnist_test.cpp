@@ -60,12 +60,12 @@ Buffer gzip(const Buffer& data, bool all_fields = false) {
   Buffer file{0x1F, 0x8B, 8, static_cast<unsigned char>(all_fields ? 0x1E : 0), 1, 2, 3, 4, 0, 3};
   if (all_fields) {
     append(file, {3, 0, 'a', 'b', 'c', 'n', 'a', 'm', 'e', 0, 0});
-    const std::uint32_t crc = detail::crc32(file);
+    const std::uint32_t crc = st::crc32(file);
     append(file, {static_cast<unsigned char>(crc), static_cast<unsigned char>(crc >> 8)});
   }
   const Buffer zlib = strata_test::zlib(data);
   append(file, Buffer(zlib.begin() + 2, zlib.end() - 4));
-  for (const std::uint32_t number : {detail::crc32(data), std::uint32_t(data.size())})
+  for (const std::uint32_t number : {st::crc32(data), std::uint32_t(data.size())})
     for (int shift = 0; shift < 32; shift += 8) file.push_back(static_cast<unsigned char>(number >> shift));
   return file;
 }

@@ -22,7 +22,7 @@ void repair_checksum(std::vector<std::uint8_t>& bytes) {
       std::vector<std::uint8_t> data(member.size + st::detail::inflate_padding);
       st::detail::Inflater inflater(file.data() + member.begin, member.end - member.begin, data.data(), member.size, false);
       inflater.run_deflate();
-      const std::uint32_t crc = st::detail::crc32(st::detail::Bytes(data).first(member.size));
+      const std::uint32_t crc = st::crc32(st::detail::Bytes(data).first(member.size));
       for (std::size_t i = 0; i < 4; ++i) bytes[member.end + i] = std::uint8_t(crc >> (8 * i));
     }
   } catch (const st::detail::BadImage&) {

@@ -19,7 +19,7 @@ void repair_checksums(std::vector<std::uint8_t>& bytes) {
   for (std::size_t at = 8; at + 12 <= bytes.size();) {
     const std::size_t length = st::detail::big_endian(st::detail::Bytes(bytes).subspan(at, 4));
     if (length > bytes.size() - at - 12) return;
-    const std::uint32_t crc = st::detail::crc32(st::detail::Bytes(bytes).subspan(at + 4, length + 4));
+    const std::uint32_t crc = st::crc32(st::detail::Bytes(bytes).subspan(at + 4, length + 4));
     for (std::size_t i = 0; i < 4; ++i) bytes[at + 8 + length + i] = std::uint8_t(crc >> (24 - 8 * i));
     at += 12 + length;
   }

@@ -22,9 +22,9 @@
 
 #include "strata/autograd/parameter.hpp"
 #include "strata/autograd/visit.hpp"
+#include "strata/core/crc32.hpp"
 #include "strata/distributed/world.hpp"
 #include "strata/io/checkpoint.hpp"
-#include "strata/io/crc32.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
 

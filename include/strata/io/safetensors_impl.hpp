@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "strata/core/crc32.hpp"
 #include "strata/core/output_file.hpp"
-#include "strata/io/crc32.hpp"
 #include "strata/io/detail/elements.hpp"
 #include "strata/io/safetensors.hpp"
 

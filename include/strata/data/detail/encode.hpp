@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "strata/core/crc32.hpp"
 #include "strata/data/detail/bmp.hpp"
-#include "strata/data/detail/crc32.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/metadata.hpp"
 #include "strata/data/detail/png.hpp"

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "strata/data/detail/crc32.hpp"
+#include "strata/core/crc32.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/inflate.hpp"
 

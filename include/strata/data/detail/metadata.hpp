@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "strata/data/detail/crc32.hpp"
+#include "strata/core/crc32.hpp"
 #include "strata/data/detail/image_bytes.hpp"
 #include "strata/data/detail/inflate.hpp"
 #include "strata/data/detail/jpeg.hpp"

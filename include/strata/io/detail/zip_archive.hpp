@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "strata/io/crc32.hpp"
+#include "strata/core/crc32.hpp"
 #include "strata/io/file.hpp"
 #include "strata/io/tensor_info.hpp"
 
@@ -77,7 +77,7 @@ class ZipArchive {
     for (std::uint64_t done = 0; done < entry.size;) {
       const auto part = std::span(chunk).first(std::size_t(std::min<std::uint64_t>(chunk.size(), entry.size - done)));
       file_->read(entry.begin + done, part);
-      crc = crc32_ieee(part, crc);
+      crc = crc32(part, crc);
       done += part.size();
     }
     if (crc != entry.crc) fail(concat("is damaged: the checksum of its entry ", shown(entry.name), " does not agree"));

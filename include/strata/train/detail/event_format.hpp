@@ -11,8 +11,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include "strata/core/crc32.hpp"
 
-#include "strata/io/crc32.hpp"
 
 namespace strata { inline namespace STRATA_ABI { namespace detail {
 
