@@ -1,7 +1,8 @@
-// Operators against PyTorch's, forward and backward, in float and double. tests/golden/operators.py makes the golden file.
+// Operators against PyTorch's, forward and backward, in float and double. tests/golden/operators.py makes the golden
+// file.
 //
-//     check<st::MaxPool2d<3, 2, 1>, 3>("max_pool_resnet");                                   // a layer on images of 3 channels
-//     check<3>("crop", [](auto& pass, const auto& x) { return st::crop(pass, x, ...); });    // a function
+//     check<st::MaxPool2d<3, 2, 1>, 3>("max_pool_resnet");                                   // a layer on images of 3
+//     channels check<3>("crop", [](auto& pass, const auto& x) { return st::crop(pass, x, ...); });    // a function
 //     check<3, 2>("cat", [](auto& pass, const auto& x, const auto& y) { ... });              // of two images
 #pragma once
 

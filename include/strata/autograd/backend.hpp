@@ -57,16 +57,9 @@ void with_cpu_factor(Precision precision, F&& f) {
 }
 
 /// Where a parameter's gradient goes; nowhere when it wants none.
-inline GradientTarget gradient_target(Parameter& parameter) {
+template <class T = float>
+GradientTarget<T> gradient_target(Parameter& parameter) {
   if (!parameter.requires_grad) return {};
-  const auto target = parameter.grad_target<float>();
-  return {target.data, target.accumulate};
-}
-
-/// Where a parameter's gradient goes on the CPU; nowhere when it wants none.
-template <class T>
-Parameter::GradTarget<T> cpu_gradient_target(Parameter& parameter) {
-  if (!parameter.requires_grad) return {nullptr, false};
   return parameter.grad_target<T>();
 }
 

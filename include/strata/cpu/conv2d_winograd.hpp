@@ -150,6 +150,7 @@ struct Finish {
 };
 
 /// Transforms the products of one tile back and writes what lies inside the image: channels [first, first + columns).
+template <class T = float>
 inline void write_tile(const float* m, std::int64_t plane, const Window<step, float>& window, std::int64_t first,
                        const VectorEpilogue<float>& epilogue) {
   if (epilogue.accumulate())

@@ -92,7 +92,7 @@ inline cudaError_t conv2d_backward_input(cudaStream_t stream, MemoryPool& pool, 
 
 /// dweight and dbias (+)= their gradients, those of the two that are wanted.
 inline cudaError_t conv2d_backward_weight(cudaStream_t stream, MemoryPool& pool, const Conv2dProblem& p, const float* x,
-                                          const float* dy, const GradientTarget& dweight, const GradientTarget& dbias,
+                                          const float* dy, const GradientTarget<>& dweight, const GradientTarget<>& dbias,
                                           Precision precision) {
   check_device_conv2d(p);
   const std::int64_t pixels = p.n * p.out_h() * p.out_w();

@@ -92,8 +92,8 @@ class WithLibraries : public Native {
   }
 
   /// The gradient for the bias is native always: a sum over pixels, which the libraries do not fuse.
-  void conv2d_backward_weight(const Conv2dProblem& problem, const float* x, const float* dy, GradientTarget dweight,
-                              GradientTarget dbias, Precision precision) override {
+  void conv2d_backward_weight(const Conv2dProblem& problem, const float* x, const float* dy, GradientTarget<> dweight,
+                              GradientTarget<> dbias, Precision precision) override {
     if (!dweight || problem.general()) return Native::conv2d_backward_weight(problem, x, dy, dweight, dbias, precision);
     const CudnnConvolution key{.problem = problem,
                                .pass = ConvolutionPass::backward_weight,

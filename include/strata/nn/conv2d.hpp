@@ -122,7 +122,7 @@ auto onnx_convolution(const auto& weights, const auto& x) {
 /// The same on an accelerator.
 inline void conv_parameter_gradients(Accelerator& gpu, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const float* x,
                                      const float* dy, Precision precision) {
-  const GradientTarget dweight = gradient_target(weight), dbias = bias != nullptr ? gradient_target(*bias) : GradientTarget{};
+  const GradientTarget<> dweight = gradient_target(weight), dbias = bias != nullptr ? gradient_target(*bias) : GradientTarget<>{};
   if (dweight || dbias) gpu.conv2d_backward_weight(problem, x, dy, dweight, dbias, precision);
 }
 
@@ -134,7 +134,7 @@ class ConvGradientTargets {
   ConvGradientTargets(Parameter& weight_leaf, Parameter* bias_leaf) {
     if (!weight_leaf.requires_grad) unused_ = Parameter(weight_leaf.shape());
     const auto dw = (weight_leaf.requires_grad ? weight_leaf : unused_).grad_target<T>();
-    Parameter::GradTarget<T> db{nullptr, dw.accumulate};
+    GradientTarget<T> db{nullptr, dw.accumulate};
     if (wants(bias_leaf)) db = bias_leaf->grad_target<T>();
     // Where one begins anew it does so from zeros, so that both add.
     if (dw.accumulate && !db.accumulate) std::fill_n(db.data, bias_leaf->size(), T(0));

@@ -266,6 +266,15 @@ class LayerFacts {
     image_.h = h, image_.w = w, image_.up = image_.down = 1;
     image_.one = true;
   }
+  /// The image becomes up / down times as large, each pixel made of `taps` on each axis that lie around its middle, or, of one, the
+  /// nearest.
+  constexpr void resampled(std::int64_t up, std::int64_t down, int taps) {
+    const std::int64_t h = image_.h * up / down, w = image_.w * up / down;
+    if (h < 1 || w < 1) too_small();
+    image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
+    scale(up, down);
+    step({.way = Reads::Way::resampled, .kernel = taps, .stride = int(down), .dilation = int(up)});
+  }
   /// The image has h x w pixels from now on, of which row i shows row i - top and column j column j - left. Rows at the border may
   /// show others, at most `border` further.
   constexpr void shifted(std::int64_t h, std::int64_t w, std::int64_t top, std::int64_t left, std::int64_t border = 0) {
