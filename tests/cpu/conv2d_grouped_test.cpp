@@ -14,6 +14,7 @@
 #include "cpu/numbers.hpp"
 #include "strata/core/parallel.hpp"
 #include "strata/core/random.hpp"
+#include "strata/cpu/compiled_kernels.hpp"
 #include "strata/cpu/conv2d_general.hpp"
 #include "strata/tensor/pool_allocator.hpp"
 
@@ -50,9 +51,11 @@ struct Kernels {
     if (form == st::cpu::multiplied_groups) choose<st::cpu::multiplied_groups>();
     if (form == st::cpu::groups_apart) choose<st::cpu::groups_apart>();
     if (form == 1) choose<1>();
-    if (form == 2) choose<2>();
-    if (form == 4) choose<4>();
-    if (form == 8) choose<8>();
+    if constexpr (std::is_same_v<T, float>) {
+      if (form == 2) choose<2>();
+      if (form == 4) choose<4>();
+      if (form == 8) choose<8>();
+    }
   }
   template <int Form>
   void choose() {
