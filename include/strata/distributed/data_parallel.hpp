@@ -73,15 +73,11 @@ Image<C, T> samples_of(const Image<C, T>& batch, std::int64_t part, std::int64_t
 }
 
 template <class... Ts>
-std::tuple<Ts...> samples_of(const std::tuple<Ts...>& batch, std::int64_t part, std::int64_t parts)
-  requires(requires(const Ts& one) { samples_of(one, part, parts); } && ...)
-{
+std::tuple<Ts...> samples_of(const std::tuple<Ts...>& batch, std::int64_t part, std::int64_t parts) {
   return std::apply([&](const auto&... one) { return std::tuple<Ts...>{samples_of(one, part, parts)...}; }, batch);
 }
 template <class A, class B>
-Pair<A, B> samples_of(const Pair<A, B>& batch, std::int64_t part, std::int64_t parts)
-  requires requires { samples_of(batch.input, part, parts), samples_of(batch.target, part, parts); }
-{
+Pair<A, B> samples_of(const Pair<A, B>& batch, std::int64_t part, std::int64_t parts) {
   auto input = samples_of(batch.input, part, parts);
   return {std::move(input), samples_of(batch.target, part, parts)};
 }
