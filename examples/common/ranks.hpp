@@ -1,9 +1,9 @@
 // What a training program does where several ranks run it: mpirun -n 4 program ... --shards 8
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <fcntl.h>
 #include <unistd.h>
+#include <CLI/CLI.hpp>
 
 #include <cstdint>
 #include <cstdio>
@@ -22,11 +22,13 @@ struct Options {
 };
 
 inline void add_options(CLI::App& app, Options& options) {
-  app.add_option("--shards", options.shards, "pieces of a batch, which ranks share; the result depends on it, and not on the ranks")
+  app.add_option("--shards", options.shards,
+                 "pieces of a batch, which ranks share; the result depends on it, and not on the ranks")
       ->check(CLI::Range(1, st::most_shards));
   app.add_option("--check-ranks", options.check_ranks, "steps between comparisons of all ranks' weights, 0 for none")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--rank-timeout", options.rank_timeout, "seconds to wait for another rank")->check(CLI::PositiveNumber);
+  app.add_option("--rank-timeout", options.rank_timeout, "seconds to wait for another rank")
+      ->check(CLI::PositiveNumber);
 }
 
 /// run(world), where errors of any rank end all with one sentence. Rank 0 alone speaks on the standard output.

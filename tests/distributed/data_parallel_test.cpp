@@ -1,4 +1,5 @@
-// Training by several ranks, here threads: the same bits for any number of them, and what is refused. Over MPI: ranks.py.
+// Training by several ranks, here threads: the same bits for any number of them, and what is refused. Over MPI:
+// ranks.py.
 #include <doctest/doctest.h>
 
 #include <cstring>
@@ -34,7 +35,8 @@ std::vector<float> numbers(std::size_t count, std::uint32_t shard) {
   return row;
 }
 
-using Net = st::Sequential<st::Conv2d<1, 6>, st::BatchNorm2d<6>, st::ReLU, st::DropoutOf<std::ratio<1, 4>>, st::Conv2d<6, 1>>;
+using Net =
+    st::Sequential<st::Conv2d<1, 6>, st::BatchNorm2d<6>, st::ReLU, st::DropoutOf<std::ratio<1, 4>>, st::Conv2d<6, 1>>;
 
 struct Noise {
   std::size_t size() const { return 26; }
@@ -58,7 +60,8 @@ Trained train(int ranks, int shards, bool by_hand = false) {
   Trained result;
   on_threads(ranks, [&](const st::World& world) {
     const Noise data;
-    const st::DataLoader loader(data, {.batch_size = 8, .shuffle = true, .drop_last = true, .seed = 3, .shards = shards, .world = world});
+    const st::DataLoader loader(
+        data, {.batch_size = 8, .shuffle = true, .drop_last = true, .seed = 3, .shards = shards, .world = world});
     Net net;
     st::initialize(net, world.is_first() ? 5 : 6);  // rank 0's reach all
     st::DataParallel parallel(net, world);
@@ -78,9 +81,9 @@ Trained train(int ranks, int shards, bool by_hand = false) {
           }
           losses.push_back(parallel.loss());
         } else {
-          losses.push_back(parallel.step(batch, {.seed = 2, .step = step}, [&](auto& pass, const auto& input, const auto& target) {
-            return mse(net(pass, input), target);
-          }));
+          losses.push_back(parallel.step(
+              batch, {.seed = 2, .step = step},
+              [&](auto& pass, const auto& input, const auto& target) { return mse(net(pass, input), target); }));
         }
         adam.step();
         ++step;
@@ -140,22 +143,27 @@ TEST_CASE("sums over shards are those of the tree, for any number of shards and 
         const std::vector<float> wanted = tree_by_hand(rows);
         std::atomic<int> right = 0;
         Post post;
-        on_threads(ranks, [&](const st::World& world) {
-          st::detail::TreeSum<float> sum;
-          for (int again = 0; again < 2; ++again) {
-            const int own = shards / ranks;
-            sum.begin(shards, world.rank() * own, (world.rank() + 1) * own);
-            for (int shard = world.rank() * own; shard < (world.rank() + 1) * own; ++shard) sum.add(numbers(count, std::uint32_t(shard)));
-            std::vector<float> total = sum.over(world.communicator());
-            right += int(std::memcmp(total.data(), wanted.data(), count * sizeof(float)) == 0);
-            sum.give_spare(std::move(total));
-          }
-        }, &post);
+        on_threads(
+            ranks,
+            [&](const st::World& world) {
+              st::detail::TreeSum<float> sum;
+              for (int again = 0; again < 2; ++again) {
+                const int own = shards / ranks;
+                sum.begin(shards, world.rank() * own, (world.rank() + 1) * own);
+                for (int shard = world.rank() * own; shard < (world.rank() + 1) * own; ++shard)
+                  sum.add(numbers(count, std::uint32_t(shard)));
+                std::vector<float> total = sum.over(world.communicator());
+                right += int(std::memcmp(total.data(), wanted.data(), count * sizeof(float)) == 0);
+                sum.give_spare(std::move(total));
+              }
+            },
+            &post);
         CHECK(right == 2 * ranks);
         // The least that an allreduce can send: 2 (1 - 1 / ranks) of the numbers, from each rank.
         if (count > 5000 && (shards == 8 || shards == 16) && (ranks & (ranks - 1)) == 0)
           for (const std::int64_t bytes : post.bytes)
-            CHECK(std::abs(double(bytes) - 2 * 2 * double(count) * sizeof(float) * (1 - 1.0 / ranks)) <= 2 * 8.0 * ranks);
+            CHECK(std::abs(double(bytes) - 2 * 2 * double(count) * sizeof(float) * (1 - 1.0 / ranks)) <=
+                  2 * 8.0 * ranks);
       }
     }
 }
@@ -182,14 +190,16 @@ TEST_CASE("the gradient over shards is that of the whole batch, where no layer l
   st::initialize(whole, 1);
   Plain cut = whole;
   const st::MSELoss mse;
-  const st::DataLoader plain(data, {.batch_size = 6, .drop_last = true}), sharded(data, {.batch_size = 6, .drop_last = true, .shards = 3});
+  const st::DataLoader plain(data, {.batch_size = 6, .drop_last = true}),
+      sharded(data, {.batch_size = 6, .drop_last = true, .shards = 3});
   st::DataParallel parallel(cut, st::World());
   auto plain_epoch = plain.epoch(0);
   st::Train pass;
   const auto loss = mse(whole(pass, plain_epoch.begin()->input), plain_epoch.begin()->target);
   pass.backward(loss);
   auto epoch = sharded.epoch(0);
-  const double mean = parallel.step(*epoch.begin(), {}, [&](auto& of_shard, const auto& x, const auto& y) { return mse(cut(of_shard, x), y); });
+  const double mean = parallel.step(
+      *epoch.begin(), {}, [&](auto& of_shard, const auto& x, const auto& y) { return mse(cut(of_shard, x), y); });
   CHECK(mean == doctest::Approx(double(loss.item())).epsilon(1e-6));
   const auto& a = whole.template layer<0>().weight.grad();
   const auto& b = cut.template layer<0>().weight.grad();
@@ -200,12 +210,17 @@ TEST_CASE("the gradient over shards is that of the whole batch, where no layer l
 
 TEST_CASE("what cannot be shared is said in a sentence") {
   const Noise data;
-  CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 9, .shards = 2}), doctest::Contains("cannot be cut into 2 shards"), st::ValueError);
-  CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 8, .shards = 4}), doctest::Contains(".drop_last = true"), st::ValueError);
-  CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 8, .shards = 0}), doctest::Contains(".shards = 0"), st::ValueError);
+  CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 9, .shards = 2}),
+                       doctest::Contains("cannot be cut into 2 shards"), st::ValueError);
+  CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 8, .shards = 4}), doctest::Contains(".drop_last = true"),
+                       st::ValueError);
+  CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 8, .shards = 0}), doctest::Contains(".shards = 0"),
+                       st::ValueError);
   on_threads(4, [&](const st::World& world) {
-    CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 8, .world = world}), doctest::Contains("4 ranks cannot share 1 shard"), st::ValueError);
-    CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 12, .shards = 6, .world = world}), doctest::Contains("cannot share 6 shards"), st::ValueError);
+    CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 8, .world = world}),
+                         doctest::Contains("4 ranks cannot share 1 shard"), st::ValueError);
+    CHECK_THROWS_WITH_AS(st::DataLoader(data, {.batch_size = 12, .shards = 6, .world = world}),
+                         doctest::Contains("cannot share 6 shards"), st::ValueError);
   });
   Net net;
   st::DataParallel parallel(net, st::World());
@@ -214,8 +229,11 @@ TEST_CASE("what cannot be shared is said in a sentence") {
   net.template layer<0>().weight.grad_target<float>();
   CHECK_THROWS_WITH_AS(parallel.shards(*epoch.begin()), doctest::Contains("zero_grad()"), st::Error);
   st::zero_grad(net);
-  CHECK_THROWS_WITH_AS([&] { for (const auto& shard : parallel.shards(*epoch.begin())) static_cast<void>(shard); }(),
-                       doctest::Contains("reduce_gradients() once for each shard"), st::Error);
+  CHECK_THROWS_WITH_AS(
+      [&] {
+        for (const auto& shard : parallel.shards(*epoch.begin())) static_cast<void>(shard);
+      }(),
+      doctest::Contains("reduce_gradients() once for each shard"), st::Error);
 }
 
 TEST_CASE("ranks agree, share work and hear of each other's errors") {
@@ -228,30 +246,36 @@ TEST_CASE("ranks agree, share work and hear of each other's errors") {
   });
   std::atomic<int> status = 0;
   Post post;
-  on_threads(4, [&](const st::World& world) {
-    status += world.run("test", [&]() -> int {
-      if (world.rank() == 2) throw st::FileError("image 7: gone");
-      world.barrier();
-      return 0;
-    });
-  }, &post);
+  on_threads(
+      4,
+      [&](const st::World& world) {
+        status += world.run("test", [&]() -> int {
+          if (world.rank() == 2) throw st::FileError("image 7: gone");
+          world.barrier();
+          return 0;
+        });
+      },
+      &post);
   CHECK(status == 4);
   CHECK(post.failure == "rank 2 of 4 on localhost: image 7: gone");
   Net net;
-  CHECK_THROWS_WITH_AS(on_threads(2, [&](const st::World& world) {
-                         Net own;
-                         if (world.rank() == 1) {
-                           st::Sequential<st::Conv2d<1, 2>> other;
-                           st::DataParallel parallel(other, world);
-                         } else {
-                           st::DataParallel parallel(own, world);
-                         }
-                       }),
+  CHECK_THROWS_WITH_AS(on_threads(2,
+                                  [&](const st::World& world) {
+                                    Net own;
+                                    if (world.rank() == 1) {
+                                      st::Sequential<st::Conv2d<1, 2>> other;
+                                      st::DataParallel parallel(other, world);
+                                    } else {
+                                      st::DataParallel parallel(own, world);
+                                    }
+                                  }),
                        doctest::Contains("runs another program than rank 0, has another network"), st::Error);
-  CHECK_THROWS_WITH_AS(on_threads(2, [&](const st::World& world) {
-                         Net own;
-                         st::initialize(own, std::uint64_t(world.rank()));
-                         st::check_equal(world, "after step 3", own);
-                       }),
-                       doctest::Contains("rank 1 of 2 on localhost holds other numbers than rank 0 after step 3"), st::Error);
+  CHECK_THROWS_WITH_AS(on_threads(2,
+                                  [&](const st::World& world) {
+                                    Net own;
+                                    st::initialize(own, std::uint64_t(world.rank()));
+                                    st::check_equal(world, "after step 3", own);
+                                  }),
+                       doctest::Contains("rank 1 of 2 on localhost holds other numbers than rank 0 after step 3"),
+                       st::Error);
 }

@@ -1,9 +1,9 @@
 // A small training program for ranks.py, which starts several of it:
 //
-//     ranks_program NET STEPS SHARDS FOLDER [resume] [fail RANK STEP] [hang RANK STEP] [leave RANK STEP] [timeout SECONDS] [pause MS]
+//     ranks_program NET STEPS SHARDS FOLDER [resume] [timeout SECONDS] [pause MS] [fail|hang|leave RANK STEP]
 //
-// NET is dncnn (batch norm, residual) or dropout (batch norm, dropout, moving average). It goes on from FOLDER/latest.safetensors
-// with resume, saves there after every step, and says at the end what a step has sent.
+// NET is dncnn (batch norm, residual) or dropout (batch norm, dropout). It goes on from
+// FOLDER/latest.safetensors with resume, saves there after every step, and says at the end what a step has sent.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -31,11 +31,12 @@ namespace st = strata;
 
 namespace {
 
-using DnCnn = st::Residual<st::Sequential<st::Conv2d<1, 16>, st::ReLU,
-                                          st::Repeat<2, st::Sequential<st::Conv2d<16, 16, 3, st::no_bias>, st::BatchNorm2d<16>, st::ReLU>>,
-                                          st::Conv2d<16, 1>>>;
-using WithDropout = st::Sequential<st::Conv2d<1, 12>, st::BatchNorm2d<12>, st::ReLU, st::Dropout, st::Conv2d<12, 12>, st::BatchNorm2d<12>,
-                                   st::ReLU, st::Dropout, st::Conv2d<12, 1>>;
+using DnCnn = st::Residual<
+    st::Sequential<st::Conv2d<1, 16>, st::ReLU,
+                   st::Repeat<2, st::Sequential<st::Conv2d<16, 16, 3, st::no_bias>, st::BatchNorm2d<16>, st::ReLU>>,
+                   st::Conv2d<16, 1>>>;
+using WithDropout = st::Sequential<st::Conv2d<1, 12>, st::BatchNorm2d<12>, st::ReLU, st::Dropout, st::Conv2d<12, 12>,
+                                   st::BatchNorm2d<12>, st::ReLU, st::Dropout, st::Conv2d<12, 1>>;
 
 struct Noise {
   std::size_t size() const { return 210; }
@@ -56,11 +57,17 @@ struct At {
 };
 
 template <class Net>
-int train(const st::World& world, std::int64_t steps, int shards, const std::filesystem::path& folder, bool resume, const std::vector<At>& faults,
-          int pause) {
+int train(const st::World& world, std::int64_t steps, int shards, const std::filesystem::path& folder, bool resume,
+          const std::vector<At>& faults, int pause) {
   const std::filesystem::path latest = folder / "latest.safetensors";
   const Noise data;
-  const st::DataLoader loader(data, {.batch_size = 16, .shuffle = true, .num_workers = 1, .drop_last = true, .seed = 3, .shards = shards, .world = world});
+  const st::DataLoader loader(data, {.batch_size = 16,
+                                     .shuffle = true,
+                                     .num_workers = 1,
+                                     .drop_last = true,
+                                     .seed = 3,
+                                     .shards = shards,
+                                     .world = world});
   Net net;
   st::initialize(net, 5 + std::uint64_t(world.rank()));
   st::DataParallel parallel(net, world);
@@ -111,8 +118,9 @@ int train(const st::World& world, std::int64_t steps, int shards, const std::fil
   if (world.is_first()) {
     std::int64_t parameters = 0;
     st::for_each_tensor(net, [&](const std::string&, const auto& leaf) { parameters += leaf.shape().size(); });
-    std::printf("done: %d ranks, %d threads, %lld numbers, %lld messages, %lld bytes a step\n", world.size(), st::num_threads(),
-                static_cast<long long>(parameters), static_cast<long long>(messages), static_cast<long long>(bytes));
+    std::printf("done: %d ranks, %d threads, %lld numbers, %lld messages, %lld bytes a step\n", world.size(),
+                st::num_threads(), static_cast<long long>(parameters), static_cast<long long>(messages),
+                static_cast<long long>(bytes));
   }
   return 0;
 }
@@ -139,8 +147,9 @@ int main(int argc, char** argv) {
   try {
     const st::World world = st::World::from_environment({.timeout = timeout});
     return world.run("ranks_program", [&] {
-      return net == "dncnn" ? train<DnCnn>(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause)
-                            : train<WithDropout>(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause);
+      return net == "dncnn"
+                 ? train<DnCnn>(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause)
+                 : train<WithDropout>(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause);
     });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "ranks_program: %s\n", error.what());

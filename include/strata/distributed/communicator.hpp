@@ -3,7 +3,8 @@
 //
 //     struct MyEngine : st::Communicator { ... };          // distributed/mpi.hpp is one
 //
-// A process is a rank, 0 to size() - 1. All ranks call the same operations in the same order, so messages have no names.
+// A process is a rank, 0 to size() - 1. All ranks call the same operations in the same order, so messages have no
+// names.
 #pragma once
 
 #include <cstddef>
@@ -31,8 +32,9 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  /// Sends `out` to rank `to` and receives `in` from rank `from`, both at the same time; a rank of -1: that half is left
-  /// out. Throws RankError where another rank has failed, does not answer within timeout(), or sends another number of bytes.
+  /// Sends `out` to rank `to` and receives `in` from rank `from`, both at the same time; a rank of -1: that half is
+  /// left out. Throws RankError where another rank has failed, does not answer within timeout(), or sends another
+  /// number of bytes.
   void exchange(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) {
     if (to >= 0) {
       ++messages_sent_;
@@ -43,8 +45,9 @@ class Communicator {
   void send(int to, std::span<const std::byte> bytes) { exchange(to, bytes, -1, {}); }
   void receive(int from, std::span<std::byte> bytes) { exchange(-1, {}, from, bytes); }
 
-  /// Tells the other ranks that this one ends by an error: they throw RankError where they wait for anybody, or will wait.
-  /// True on the lowest of the ranks that fail at once, which is the one to say it to the user. Later calls do nothing.
+  /// Tells the other ranks that this one ends by an error: they throw RankError where they wait for anybody, or will
+  /// wait. True on the lowest of the ranks that fail at once, which is the one to say it to the user. Later calls do
+  /// nothing.
   virtual bool fail(const std::string& text) noexcept = 0;
 
   /// Seconds to wait for another rank before it counts as lost.

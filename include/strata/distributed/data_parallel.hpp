@@ -1,21 +1,22 @@
-// Several ranks that train one network: each computes the gradients of its part of the batch, and all take the same step.
+// Several ranks that train one network: each computes the gradients of its part of the batch, and all take the same
+// step.
 //
 //     const st::World world = st::World::from_environment();
-//     const st::DataLoader loader(data, {.batch_size = 128, .shuffle = true, .drop_last = true, .shards = 8, .world = world});
+//     const st::DataLoader loader(data, {.batch_size = 128, .drop_last = true, .shards = 8, .world = world});
 //     st::DataParallel parallel(net, world);                   // rank 0's weights to all
 //     st::Adam adam(net, {.lr = 1e-3});
 //     for (const auto& batch : loader.epoch(epoch)) {          // this rank's part of it
 //       adam.zero_grad();
-//       const double loss = parallel.step(batch, {.seed = seed, .step = step++}, [&](auto& pass, const auto& noisy, const auto& clean) {
-//         return mse(net(pass, noisy), clean);
-//       });
+//       const auto forward = [&](auto& pass, const auto& x, const auto& y) { return mse(net(pass, x), y); };
+//       const double loss = parallel.step(batch, {.seed = seed, .step = step++}, forward);
 //       adam.step();
 //     }
 //
-// The result depends on the number of shards alone, to the bit, and not on how many ranks share them. A shard is a batch of its
-// own: batch norm normalises by its statistics, dropout draws its numbers. Its loss is to be a mean over its samples, as
-// PyTorch's losses are; then the gradient is that of the whole batch's mean. The running statistics become the mean of what the
-// shards made of them. With one shard nothing differs from pass.backward(loss), and nothing is copied or sent.
+// The result depends on the number of shards alone, to the bit, and not on how many ranks share them. A shard is a
+// batch of its own: batch norm normalises by its statistics, dropout draws its numbers. Its loss is to be a mean over
+// its samples, as PyTorch's losses are; then the gradient is that of the whole batch's mean. The running statistics
+// become the mean of what the shards made of them. With one shard nothing differs from pass.backward(loss), and nothing
+// is copied or sent.
 //
 // Where step() does not fit, its loop can be written out:
 //
@@ -23,7 +24,7 @@
 //       st::Train pass(parallel.options_of_shard({.seed = seed, .step = step}));
 //       const auto loss = mse(net(pass, noisy), clean);
 //       pass.backward(loss);
-//       parallel.reduce_gradients(loss.item());              // after the last of the batch's shards all ranks hold the sum
+//       parallel.reduce_gradients(loss.item());              // after the last shard all ranks hold the sum
 //     }
 #pragma once
 
@@ -52,12 +53,13 @@
 
 namespace strata { inline namespace STRATA_ABI {
 
-/// One of `parts` parts of a batch's samples, as many in each, in memory of their own. For a batch type of your own, a function
-/// of this name beside it.
+/// One of `parts` parts of a batch's samples, as many in each, in memory of their own. For a batch type of your own, a
+/// function of this name beside it.
 template <class T>
 Tensor<T> samples_of(const Tensor<T>& batch, std::int64_t part, std::int64_t parts) {
   if (batch.shape().rank() == 0 || batch.shape()[0] % parts != 0)
-    throw ShapeError(concat("DataParallel: a batch of shape ", batch.shape().str(), " cannot be cut into ", parts, " shards"));
+    throw ShapeError(
+        concat("DataParallel: a batch of shape ", batch.shape().str(), " cannot be cut into ", parts, " shards"));
   Shape shape{batch.shape()[0] / parts};
   for (int axis = 1; axis < batch.shape().rank(); ++axis) shape.push_back(batch.shape()[axis]);
   Tensor<T> samples(shape, batch.pool());
@@ -71,22 +73,19 @@ Image<C, T> samples_of(const Image<C, T>& batch, std::int64_t part, std::int64_t
 }
 
 template <class... Ts>
-std::tuple<Ts...> samples_of(const std::tuple<Ts...>& batch, std::int64_t part, std::int64_t parts)
-  requires(requires(const Ts& one) { samples_of(one, part, parts); } && ...)
-{
+std::tuple<Ts...> samples_of(const std::tuple<Ts...>& batch, std::int64_t part, std::int64_t parts) {
   return std::apply([&](const auto&... one) { return std::tuple<Ts...>{samples_of(one, part, parts)...}; }, batch);
 }
 template <class A, class B>
-Pair<A, B> samples_of(const Pair<A, B>& batch, std::int64_t part, std::int64_t parts)
-  requires requires { samples_of(batch.input, part, parts), samples_of(batch.target, part, parts); }
-{
+Pair<A, B> samples_of(const Pair<A, B>& batch, std::int64_t part, std::int64_t parts) {
   auto input = samples_of(batch.input, part, parts);
   return {std::move(input), samples_of(batch.target, part, parts)};
 }
 
 class DataParallel {
  public:
-  /// Gives all ranks the weights of rank 0. Throws Error where a rank is another build of the program, or has another network.
+  /// Gives all ranks the weights of rank 0. Throws Error where a rank is another build of the program, or has another
+  /// network.
   template <class Net>
   DataParallel(Net& net, World world) : world_(std::move(world)) {
     static_assert(!std::is_const_v<Net>, "strata: DataParallel changes its network, so the network must not be const");
@@ -100,14 +99,18 @@ class DataParallel {
       else
         buffers_.push_back({who, name, leaf, leaf});
     });
-    if (parameters_.empty()) throw ValueError("DataParallel: the network has no parameters, so there is nothing to learn");
+    if (parameters_.empty())
+      throw ValueError("DataParallel: the network has no parameters, so there is nothing to learn");
     if (world_.size() == 1) return;
     const std::vector<std::string> all = detail::gather_texts(*world_.communicator(), listed);
     for (std::size_t rank = 1; rank < all.size(); ++rank)
       if (all[rank] != all[0])
-        throw Error(concat(world_.name(int(rank)), " runs another program than rank 0, has another network, or its processor other "
-                           "instructions (", all[rank].substr(0, all[rank].find(' ', all[rank].find(' ') + 1)), " and ",
-                           all[0].substr(0, all[0].find(' ', all[0].find(' ') + 1)), "): all ranks need the same build"));
+        throw Error(concat(world_.name(int(rank)),
+                           " runs another program than rank 0, has another network, or its processor other "
+                           "instructions (",
+                           all[rank].substr(0, all[rank].find(' ', all[rank].find(' ') + 1)), " and ",
+                           all[0].substr(0, all[0].find(' ', all[0].find(' ') + 1)),
+                           "): all ranks need the same build"));
     broadcast(world_, net);
     check_equal(world_, "after rank 0's weights were sent to all", net);
   }
@@ -116,11 +119,12 @@ class DataParallel {
 
   const World& world() const { return world_; }
 
-  /// Forward and backward for each shard of this rank's part of a batch, and the sum over all ranks: afterwards the parameters
-  /// hold the gradient of the mean over the whole batch's shards of loss = forward(pass, input, target), which is returned.
-  /// backward(pass, loss) may do more than pass.backward(loss).
+  /// Forward and backward for each shard of this rank's part of a batch, and the sum over all ranks: afterwards the
+  /// parameters hold the gradient of the mean over the whole batch's shards of loss = forward(pass, input, target),
+  /// which is returned. backward(pass, loss) may do more than pass.backward(loss).
   template <class Input, class Target, class Forward, class Backward>
-  double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Forward&& forward, Backward&& backward) {
+  double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Forward&& forward,
+              Backward&& backward) {
     for (const auto& [input, target] : shards(batch)) {
       Train pass(options_of_shard(options));
       const auto loss = forward(pass, input, target);
@@ -137,8 +141,8 @@ class DataParallel {
   template <class Input, class Target>
   class Shards;  // below
 
-  /// The shards of a batch that are this rank's: a range of {input, target}, to be gone through once. Throws Error where
-  /// parameters hold gradients already, with several shards: they would be counted in every one of them.
+  /// The shards of a batch that are this rank's: a range of {input, target}, to be gone through once. Throws Error
+  /// where parameters hold gradients already, with several shards: they would be counted in every one of them.
   template <class Input, class Target>
   Shards<Input, Target> shards(const LoadedBatch<Input, Target>& batch) {
     begin(batch.shards);
@@ -151,9 +155,9 @@ class DataParallel {
     return options;
   }
 
-  /// After backward() for a shard. False where more shards of this rank's part are to come. True after the last one: then the
-  /// parameters hold the mean of all shards' gradients of all ranks, and loss() that of the losses given. Where shards() was not
-  /// called, a rank's part is one shard.
+  /// After backward() for a shard. False where more shards of this rank's part are to come. True after the last one:
+  /// then the parameters hold the mean of all shards' gradients of all ranks, and loss() that of the losses given.
+  /// Where shards() was not called, a rank's part is one shard.
   bool reduce_gradients(double loss = 0) {
     if (!begun_) begin(1);
     if (own_shards_ == 1 && world_.size() == 1) {
@@ -184,7 +188,8 @@ class DataParallel {
     if (own_shards == 1 && world_.size() == 1) return;
     for (const auto& parameter : parameters_)
       if (parameter->has_grad())
-        throw Error(concat(who, ": '", parameter.name(), "' holds a gradient already: call the optimiser's zero_grad() before the "
+        throw Error(concat(who, ": '", parameter.name(),
+                           "' holds a gradient already: call the optimiser's zero_grad() before the "
                            "step, not within it"));
     if (doubles())
       begin_sum(sum64_);
@@ -216,9 +221,10 @@ class DataParallel {
     }
     row = sum.tree.over(world_.communicator());
     const T part = T(1) / T(own_shards_ * world_.size());
-    parallel_ranges(std::int64_t(row.size()), 1 << 15, [numbers = row.data(), part](std::int64_t first, std::int64_t last) {
-      for (std::int64_t i = first; i < last; ++i) numbers[i] *= part;
-    });
+    parallel_ranges(std::int64_t(row.size()), 1 << 15,
+                    [numbers = row.data(), part](std::int64_t first, std::int64_t last) {
+                      for (std::int64_t i = first; i < last; ++i) numbers[i] *= part;
+                    });
     unpack(row);
     sum.tree.give_spare(std::move(row));
     begun_ = false;
@@ -232,7 +238,8 @@ class DataParallel {
       if (auto* tensor = std::get_if<Tensor<T>>(&buffer->any_value())) f(*tensor);
   }
 
-  /// What a shard has left: gradients, running statistics, which parameters got a gradient, the loss. One row of numbers.
+  /// What a shard has left: gradients, running statistics, which parameters got a gradient, the loss. One row of
+  /// numbers.
   template <class T>
   void pack(std::vector<T>& row, double loss) {
     std::size_t count = parameters_.size() + 1;
@@ -285,7 +292,8 @@ class DataParallel {
     each_buffer<T>([&](const Tensor<T>& tensor) {
       const std::size_t at = kept.size();
       kept.resize(at + std::size_t(tensor.size()));
-      copy_bytes(kept.data() + at, Device::cpu(), tensor.data(), tensor.device(), std::size_t(tensor.size()) * sizeof(T));
+      copy_bytes(kept.data() + at, Device::cpu(), tensor.data(), tensor.device(),
+                 std::size_t(tensor.size()) * sizeof(T));
     });
   }
   template <class T>
@@ -344,8 +352,10 @@ class DataParallel::Shards {
         part_ = Pair<Input, Target>{samples_of(batch_.input, parallel_.done_, batch_.shards),
                                     samples_of(batch_.target, parallel_.done_, batch_.shards)};
       else
-        throw Error("DataParallel: a batch of this type cannot be cut into shards: write samples_of(batch, part, parts) for it, or "
-                    "give as many shards as ranks");
+        throw Error(
+            "DataParallel: a batch of this type cannot be cut into shards: write samples_of(batch, part, parts) for "
+            "it, or "
+            "give as many shards as ranks");
     }
     return *part_;
   }

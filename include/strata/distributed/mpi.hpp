@@ -1,13 +1,14 @@
-// Ranks that speak over MPI (Open MPI, MPICH, or another one of MPI 3). The target strata::mpi compiles it into a file of its
-// own, distributed/mpi.cpp; a program includes nothing of it:
+// Ranks that speak over MPI (Open MPI, MPICH, or another one of MPI 3). The target strata::mpi compiles it into a file
+// of its own, distributed/mpi.cpp; a program includes nothing of it:
 //
 //     target_link_libraries(program PRIVATE strata::strata strata::mpi)
 //     mpirun -n 4 program
 //
 // MPI is started when World::from_environment() finds that a launcher started several processes, and only then.
 //
-// Waiting costs no processor: after a short while a rank that waits sleeps between its looks, so that ranks that share a
-// processor do not keep each other from working. While it waits it hears of other ranks' errors, and counts the seconds.
+// Waiting costs no processor: after a short while a rank that waits sleeps between its looks, so that ranks that share
+// a processor do not keep each other from working. While it waits it hears of other ranks' errors, and counts the
+// seconds.
 #pragma once
 
 // C++ bindings that MPI dropped in 2012, and that need a library more.
@@ -66,8 +67,9 @@ class MpiCommunicator : public Communicator {
       MPI_Get_library_version(version, &length);
       const std::string first_line(version, std::strcspn(version, ",\n"));
       if (ours_) MPI_Finalize();
-      throw Error(concat("World: ", launch.by, " started ", launch.size, " processes, and the MPI that this program is linked to (",
-                         first_line, ") sees ", size_, ": start it with the mpirun of that MPI, or link the other one"));
+      throw Error(concat("World: ", launch.by, " started ", launch.size,
+                         " processes, and the MPI that this program is linked to (", first_line, ") sees ", size_,
+                         ": start it with the mpirun of that MPI, or link the other one"));
     }
     check(MPI_Comm_dup(MPI_COMM_WORLD, &numbers_), "MPI_Comm_dup");
     check(MPI_Comm_dup(MPI_COMM_WORLD, &errors_), "MPI_Comm_dup");
@@ -103,7 +105,8 @@ class MpiCommunicator : public Communicator {
       for (int other = 0; other < size_; ++other)
         if (other != rank_)
           MPI_Isend(text_.data(), int(text_.size()), MPI_CHAR, other, 0, errors_, &sends.emplace_back());
-      // A lower rank that fails at the same time says it instead. Those that still compute hear of it when they next wait.
+      // A lower rank that fails at the same time says it instead. Those that still compute hear of it when they next
+      // wait.
       const auto start = std::chrono::steady_clock::now();
       const std::chrono::duration<double> to_hear(rank_ == 0 ? 0 : 0.5), to_send(10);
       bool lower = false, sent = false;
@@ -115,7 +118,8 @@ class MpiCommunicator : public Communicator {
           lower = status.MPI_SOURCE < rank_;
         }
         int done = 0;
-        if (!sent && MPI_Testall(int(sends.size()), sends.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS) sent = done != 0;
+        if (!sent && MPI_Testall(int(sends.size()), sends.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS)
+          sent = done != 0;
         const auto waited = std::chrono::steady_clock::now() - start;
         if ((lower || waited >= to_hear) && (sent || waited >= to_send)) return !lower;
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -207,8 +211,7 @@ class MpiCommunicator : public Communicator {
         }
         hear();
         const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
-        if (waited.count() > timeout())
-          throw Lost{requests[0] != MPI_REQUEST_NULL ? from : to};
+        if (waited.count() > timeout()) throw Lost{requests[0] != MPI_REQUEST_NULL ? from : to};
         std::this_thread::sleep_for(sleep);
         sleep = std::min(sleep * 5 / 4, std::chrono::microseconds(1000));
       }
@@ -219,14 +222,17 @@ class MpiCommunicator : public Communicator {
       }
     } catch (const Lost& lost) {
       drop(requests);
-      const std::string text = concat(name(lost.rank), " has not answered for ", timeout(), " s: it has ended or hangs, or cannot be "
-                                      "reached; the run ends, and goes on from its last checkpoint with whatever ranks there are");
+      const std::string text =
+          concat(name(lost.rank), " has not answered for ", timeout(),
+                 " s: it has ended or hangs, or cannot be "
+                 "reached; the run ends, and goes on from its last checkpoint with whatever ranks there are");
       throw RankError(text, !fail(text));
     } catch (const RankError&) {
       drop(requests);
       throw;
     } catch (const Error& error) {  // MPI's own, after which it alone knows what became of the requests
-      const std::string text = concat("between ", name(rank_), " and ", name(from >= 0 ? from : to), ": ", error.what());
+      const std::string text =
+          concat("between ", name(rank_), " and ", name(from >= 0 ? from : to), ": ", error.what());
       throw RankError(text, !fail(text));
     }
   }
@@ -241,12 +247,13 @@ class MpiCommunicator : public Communicator {
     return kind == MPI_ERR_TRUNCATE;
   }
   [[noreturn]] void throw_elsewhere(int from) {
-    throw Error(concat("they are at different places of the program: ", name(from), " sent something else than this rank "
+    throw Error(concat("they are at different places of the program: ", name(from),
+                       " sent something else than this rank "
                        "waits for; all ranks must do the same steps, in the same order"));
   }
 
-  // Nothing may be written into memory that its owner is about to give back. What was to be sent stays with MPI, which reads it
-  // when the other asks for it: never.
+  // Nothing may be written into memory that its owner is about to give back. What was to be sent stays with MPI, which
+  // reads it when the other asks for it: never.
   static void drop(MPI_Request (&requests)[2]) {
     if (requests[0] == MPI_REQUEST_NULL) return;
     int done = 0;
@@ -275,8 +282,8 @@ inline std::vector<unsigned long> affinity_mask() {
   return mask;
 }
 
-/// Threads for one of several ranks on a machine: its part of the processors it shares with others (`masks` are of all ranks
-/// there, its own too), and of the quota of their cgroup.
+/// Threads for one of several ranks on a machine: its part of the processors it shares with others (`masks` are of all
+/// ranks there, its own too), and of the quota of their cgroup.
 inline int threads_of_rank(const std::vector<unsigned long>& own, const std::vector<std::vector<unsigned long>>& masks,
                            double quota) {
   double processors = 0;
@@ -300,8 +307,8 @@ inline Started start_mpi(const Launch& launch, const WorldOptions& options) {
   ranks->set_hosts(started.hosts);
 
   const std::vector<unsigned long> mask = affinity_mask();
-  const std::vector<std::string> texts =
-      gather_texts(*ranks, std::string(reinterpret_cast<const char*>(mask.data()), mask.size() * sizeof(unsigned long)));
+  const std::vector<std::string> texts = gather_texts(
+      *ranks, std::string(reinterpret_cast<const char*>(mask.data()), mask.size() * sizeof(unsigned long)));
   std::vector<std::vector<unsigned long>> masks;
   started.local_size = 0;
   for (int other = 0; other < ranks->size(); ++other) {

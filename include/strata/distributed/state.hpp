@@ -147,7 +147,8 @@ class Fingerprint {
 
  private:
   void add(const void* bytes, std::size_t count) {
-    value_ = value_ * 0x9e3779b97f4a7c15u + (std::uint64_t(count) << 32 | crc32c({static_cast<const std::byte*>(bytes), count}));
+    value_ = value_ * 0x9e3779b97f4a7c15u +
+             (std::uint64_t(count) << 32 | crc32c({static_cast<const std::byte*>(bytes), count}));
   }
   std::uint64_t value_ = 0;
 };
@@ -171,9 +172,10 @@ void check_equal(const World& world, const std::string& when, const Objects&... 
   const std::vector<std::uint64_t> all = world.gather(std::vector<std::uint64_t>{own.value()});
   for (std::size_t rank = 1; rank < all.size(); ++rank)
     if (all[rank] != all[0])
-      throw Error(concat(world.name(int(rank)), " holds other numbers than rank 0 ", when,
-                         ": something in the program depends on the rank, or a machine computes otherwise; all ranks need the same "
-                         "program and the same kind of processor"));
+      throw Error(concat(
+          world.name(int(rank)), " holds other numbers than rank 0 ", when,
+          ": something in the program depends on the rank, or a machine computes otherwise; all ranks need the same "
+          "program and the same kind of processor"));
 }
 
 }}  // namespace strata::STRATA_ABI

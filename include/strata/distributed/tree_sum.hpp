@@ -1,13 +1,13 @@
-// Sums of partial sums, added in an order that depends on their number alone: one fixed binary tree over the shards of a
-// batch, whoever computed which. So 1, 2, 4 and 8 ranks get the same bits.
+// Sums of partial sums, added in an order that depends on their number alone: one fixed binary tree over the shards of
+// a batch, whoever computed which. So 1, 2, 4 and 8 ranks get the same bits.
 //
 //     st::detail::TreeSum<float> sum;
 //     sum.begin(shards, first, last);                         // this rank's shards
 //     for (...) sum.add(numbers);                             // one shard after another
-//     std::vector<float> total = sum.over(&ranks);       // the same bits on all
+//     std::vector<float> total = sum.over(&ranks);            // the same bits on all
 //
-// The tree: neighbours first, 0 + 1, 2 + 3, ..., then the sums of neighbours, and so on; one without a neighbour goes up as
-// it is. A rank keeps no more partial sums than the tree has levels.
+// The tree: neighbours first, 0 + 1, 2 + 3, ..., then the sums of neighbours, and so on; one without a neighbour goes
+// up as it is. A rank keeps no more partial sums than the tree has levels.
 #pragma once
 
 #include <cstddef>
@@ -31,10 +31,10 @@ void add_numbers(std::span<T> to, std::span<const T> from) {
   });
 }
 
-/// The sum over all ranks' numbers, on all, in the order of the tree: rank r's are a whole subtree, and the number of ranks is
-/// a power of two. Each rank sends 2 (1 - 1 / ranks) times the numbers, the least there is; few numbers go whole, in half as
-/// many messages. The sum of two is the same for both who compute it, since a + b is b + a.
-/// `other` is memory to be used again.
+/// The sum over all ranks' numbers, on all, in the order of the tree: rank r's are a whole subtree, and the number of
+/// ranks is a power of two. Each rank sends 2 (1 - 1 / ranks) times the numbers, the least there is; few numbers go
+/// whole, in half as many messages. The sum of two is the same for both who compute it, since a + b is b + a. `other`
+/// is memory to be used again.
 template <class T>
 void butterfly_sum(Communicator& ranks, std::span<T> numbers, std::vector<T>& other) {
   constexpr std::size_t few = 16384 / sizeof(T);
@@ -60,7 +60,8 @@ void butterfly_sum(Communicator& ranks, std::span<T> numbers, std::vector<T>& ot
     const Part part = (rank & distance) == 0 ? lower : upper;
     const std::span<T> kept = numbers.subspan(part.kept, part.kept_count), in = std::span(other).first(part.kept_count);
     const int partner = rank ^ distance;
-    ranks.exchange(partner, std::as_bytes(numbers.subspan(part.given, part.given_count)), partner, std::as_writable_bytes(in));
+    ranks.exchange(partner, std::as_bytes(numbers.subspan(part.given, part.given_count)), partner,
+                   std::as_writable_bytes(in));
     add_numbers<T>(kept, in);
     parts.push_back(part);
     first = part.kept;
@@ -141,8 +142,8 @@ class TreeSum {
     }
   }
 
-  // For numbers of ranks that are no power of two, or whose shards are no whole subtree: the parts of the higher rank go to the
-  // lower, which adds those that are neighbours.
+  // For numbers of ranks that are no power of two, or whose shards are no whole subtree: the parts of the higher rank
+  // go to the lower, which adds those that are neighbours.
   void gather_on_first(Communicator& ranks) {
     const int rank = ranks.rank(), size = ranks.size();
     const std::size_t count = parts_.front().numbers.size();

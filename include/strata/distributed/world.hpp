@@ -6,8 +6,8 @@
 //     ...
 //     if (world.is_first()) st::save_weights("net.safetensors", net);
 //
-// A program that links strata::mpi has more than one rank where it was started so; another one says what is missing. With one
-// rank nothing is sent, started or waited for. A World is a handle: copies are of the same processes.
+// A program that links strata::mpi has more than one rank where it was started so; another one says what is missing.
+// With one rank nothing is sent, started or waited for. A World is a handle: copies are of the same processes.
 #pragma once
 
 #include <atomic>
@@ -35,7 +35,8 @@ struct WorldOptions {
   /// Seconds to wait for another rank before it counts as lost: longer than anything that one rank does alone, such as
   /// writing a checkpoint.
   double timeout = 300;
-  /// Divides the processors that a machine gives to the run among its ranks there: set_num_threads(), with several ranks only.
+  /// Divides the processors that a machine gives to the run among its ranks there: set_num_threads(), with several
+  /// ranks only.
   bool divide_processors = true;
 };
 
@@ -56,8 +57,8 @@ inline int environment_number(const char* name, int missing) {
   return failure == std::errc{} && end == digits.data() + digits.size() ? value : missing;
 }
 
-/// Open MPI, MPICH and others with its process manager, Slurm's srun, torchrun, in this order: an mpirun inside of a job of
-/// Slurm is what counts.
+/// Open MPI, MPICH and others with its process manager, Slurm's srun, torchrun, in this order: an mpirun inside of a
+/// job of Slurm is what counts.
 inline Launch launch_from_environment() {
   struct Names {
     const char *by, *rank, *size;
@@ -102,11 +103,14 @@ class World {
     if (launch.size == 1) return {};
     const detail::WorldProvider* provider = detail::world_provider.load(std::memory_order_acquire);
     if (provider == nullptr)
-      throw Error(concat("World: ", launch.by, " started ", launch.size, " processes, and this program was built without MPI: link "
+      throw Error(concat("World: ", launch.by, " started ", launch.size,
+                         " processes, and this program was built without MPI: link "
                          "strata::mpi, or start it alone"));
     if (launch.by == "torchrun")
-      throw Error(concat("World: torchrun started ", launch.size, " processes, and on CPUs they speak over MPI: start them with "
-                         "mpirun -n ", launch.size, ", or srun"));
+      throw Error(concat("World: torchrun started ", launch.size,
+                         " processes, and on CPUs they speak over MPI: start them with "
+                         "mpirun -n ",
+                         launch.size, ", or srun"));
     World world;
     world.started_ = std::make_shared<detail::Started>(provider->start(launch, options));
     if (options.divide_processors) set_num_threads(world.started_->threads);
@@ -119,7 +123,8 @@ class World {
     if (communicator->size() == 1) return world;
     const int rank = communicator->rank(), size = communicator->size();
     std::vector<std::string> hosts(std::size_t(size), host);
-    world.started_ = std::make_shared<detail::Started>(detail::Started{std::move(communicator), rank, size, std::move(hosts), 0});
+    world.started_ =
+        std::make_shared<detail::Started>(detail::Started{std::move(communicator), rank, size, std::move(hosts), 0});
     return world;
   }
 
@@ -144,8 +149,9 @@ class World {
     if (shards < 1 || shards > most_shards)
       throw ValueError(concat("World: got ", shards, " shards, wanted 1 to ", most_shards));
     if (shards % size() != 0)
-      throw ValueError(concat(size(), " ranks cannot share ", shards, shards == 1 ? " shard" : " shards",
-                              ": give .shards (--shards) as a multiple of the ranks, or start as many ranks as divide them"));
+      throw ValueError(
+          concat(size(), " ranks cannot share ", shards, shards == 1 ? " shard" : " shards",
+                 ": give .shards (--shards) as a multiple of the ranks, or start as many ranks as divide them"));
   }
 
   // ---- together: all ranks call these, in the same order
@@ -161,8 +167,8 @@ class World {
   std::vector<T> gather(const std::vector<T>& own) const {
     return started_ ? detail::gather(*communicator(), own) : own;
   }
-  /// f(i) for every i < count, each on one rank only, and all results on all, in the order of i: for validations. What is then
-  /// summed is the same, to the bit, for any number of ranks. T holds plain numbers.
+  /// f(i) for every i < count, each on one rank only, and all results on all, in the order of i: for validations. What
+  /// is then summed is the same, to the bit, for any number of ranks. T holds plain numbers.
   template <class F>
   auto each(std::size_t count, F&& f) const {
     using T = decltype(f(std::size_t{}));
@@ -178,8 +184,8 @@ class World {
     return ordered;
   }
 
-  /// Runs body(), which returns the program's exit status. An error on one rank reaches all, wherever they wait; it is said
-  /// once, with the program's name, its rank and host, and the status is 1 on all.
+  /// Runs body(), which returns the program's exit status. An error on one rank reaches all, wherever they wait; it is
+  /// said once, with the program's name, its rank and host, and the status is 1 on all.
   template <class Body>
   int run(const char* program, Body&& body) const {
     try {
