@@ -80,7 +80,7 @@ TEST_CASE("tiles of convolutions with a border of the image's own pixels have th
                              Conv2d<16, 1, KernelSize{3, 1}, Conv2dOptions{.padding_mode = PaddingMode::reflect}>>;
   static_assert(st::receptive_field<Net> == 11);
   Net net;
-  for (const auto [h, w] : {std::pair{90, 61}, {57, 130}}) {
+  for (const auto& [h, w] : {std::pair{90, 61}, {57, 130}}) {
     const auto image = random_image<1>(1, h, w, 7);
     st::Infer pass;
     const auto whole = st::as_var(std::as_const(net)(pass, image)).value();

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "strata/core/output_file.hpp"
 #include "strata/data/image_info.hpp"
 #include "strata/tensor/image.hpp"
 #include "strata/tensor/tensor.hpp"

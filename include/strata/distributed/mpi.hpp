@@ -225,8 +225,7 @@ class MpiCommunicator : public Communicator {
     } catch (const RankError&) {
       drop(requests);
       throw;
-    } catch (const Error& error) {  // MPI's own
-      drop(requests);
+    } catch (const Error& error) {  // MPI's own, after which it alone knows what became of the requests
       const std::string text = concat("between ", name(rank_), " and ", name(from >= 0 ? from : to), ": ", error.what());
       throw RankError(text, !fail(text));
     }

@@ -11,6 +11,7 @@
 
 #include "strata/core/error.hpp"
 #include "strata/core/file_descriptor.hpp"
+#include "strata/core/output_file.hpp"
 
 namespace strata::inline STRATA_ABI {
 

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "strata/autograd/parameter.hpp"
+#include "strata/io/crc32.hpp"
 #include "strata/io/file.hpp"
 #include "strata/io/safetensors_header.hpp"
 #include "strata/tensor/tensor.hpp"
