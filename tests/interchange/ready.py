@@ -164,10 +164,10 @@ def originals():
         "drunet": lambda: (DRUNet(in_nc=4, out_nc=3), 4, by_8, (24, 16), plain),
         "nafnet": lambda: (nafnet(32, [2, 2, 4, 8], 12, [2, 2, 2, 2]), 3, by_16, (48, 32), plain),
         "vgg19": lambda: (Features(models.vgg19().features), 3, large, (33, 47), plain),
-        "mobilenet_v2": lambda: (Classes(models.mobilenet_v2(dropout=0)), 3, large, (65, 33), bare),
+        "mobilenet_v2": lambda: (Classes(models.mobilenet_v2(dropout=0)), 3, large, (161, 129), bare),
         "unet": lambda: (UNet(3, 2, 32), 3, by_16, (48, 32), plain),
-        "resnet18": lambda: (Classes(models.resnet18()), 3, large, (65, 33), bare),
-        "resnet50": lambda: (Classes(models.resnet50()), 3, large, (65, 33), bare),
+        "resnet18": lambda: (Classes(models.resnet18()), 3, large, (129, 97), bare),
+        "resnet50": lambda: (Classes(models.resnet50()), 3, large, (129, 97), bare),
     }
     small = {
         "edsr": lambda: (EDSR(2, 8, 2), 3, (9, 7), plain),
