@@ -1,8 +1,9 @@
 // Trains a U-Net to find things in images: for each pixel whether it is part of one.
 //
-//     unet_train --images photos --masks masks --valid-images ... --valid-masks ... --epochs 20     # photos/cat.jpg,
-//     masks/cat.png unet_train --epochs 3                                                     # draws images and masks;
-//     no data needed
+//     unet_train --images photos --masks masks --valid-images more --valid-masks their_masks --epochs 20
+//     unet_train --epochs 3                                              # draws images and masks; no data needed
+//
+// Folders hold the same names: photos/cat.jpg, masks/cat.png.
 //
 // A mask is a grey picture of its image's size, white where the thing is. Leaves unet.safetensors, and unet.png, a
 // sheet with image, mask and what the network says.

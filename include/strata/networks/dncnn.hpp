@@ -1,9 +1,9 @@
 // DnCNN, a residual network that predicts the noise of an image (Zhang, Zuo, Chen, Meng and Zhang: "Beyond a Gaussian
 // Denoiser: Residual Learning of Deep CNN for Image Denoising", IEEE Transactions on Image Processing, 2017).
 //
-//     st::networks::DnCNN<1> net;                           // what examples/dncnn trains: batch norm in the middle
-//     layers st::networks::KairDnCNN<1> published;                 // dncnn_25.pth st::networks::KairDnCNN<3, 20> //
-//     dncnn_color_blind.pth
+//     st::networks::DnCNN<1> net;                  // what examples/dncnn trains: batch norm in the middle layers
+//     st::networks::KairDnCNN<1> published;        // dncnn_25.pth
+//     st::networks::KairDnCNN<3, 20>               // dncnn_color_blind.pth
 //
 // KairDnCNN has KAIR's names (model.0 ...), for published weights with batch norm folded into the convolutions. The
 // images are in [0, 1]. Grey, 17 layers: 556 096 parameters with batch norm, 555 137 as published, 0.55 million

@@ -1,11 +1,10 @@
 // ResNet-18, -34 and -50, classifiers (He, Zhang, Ren and Sun: "Deep Residual Learning for Image Recognition", CVPR
 // 2016), as torchvision has them: the stride of a bottleneck in its 3 x 3 convolution.
 //
-//     st::networks::ResNet18<> net;                                                // 1000 classes
+//     st::networks::ResNet18<> net;                                      // 1000 classes
 //     st::load_weights("resnet18-f37072fd.pth", net);
-//     st::networks::ResNet18<10, st::networks::SmallImageStem>                     // for images of 32 x 32, as
-//     CIFAR-10's const auto fast = st::fold(net);                                             // batch norms gone into
-//     the convolutions
+//     st::networks::ResNet18<10, st::networks::SmallImageStem>           // for images of 32 x 32, as CIFAR-10's
+//     const auto fast = st::fold(net);                                   // batch norms gone into the convolutions
 //
 // Names as in torchvision (conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc). Images are RGB, normalised as
 // ImageNet's are (networks/vgg.hpp); the result has one pixel. Parameters: 11 689 512, 21 797 672, 25 557 032;
