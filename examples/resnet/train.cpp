@@ -87,18 +87,22 @@ int train(const Options& options, st::Device device, const Data& images, const D
   Net net;
   st::initialize(net, options.seed);
   if (!options.weights.empty())
-    for (const std::string& note : st::load_weights(options.weights, net).notes) std::fprintf(stderr, "%s\n", note.c_str());
+    for (const std::string& note : st::load_weights(options.weights, net).notes)
+      std::fprintf(stderr, "%s\n", note.c_str());
   st::to(net, device);
   std::printf("%lld parameters, %lld multiply-adds an image; %zu images to train with, %zu to test with\n",
-              static_cast<long long>(st::parameter_count<Net>), static_cast<long long>(st::multiply_adds(net, 32, 32)), images.size(),
-              test_images.size());
+              static_cast<long long>(st::parameter_count<Net>), static_cast<long long>(st::multiply_adds(net, 32, 32)),
+              images.size(), test_images.size());
 
   const st::Map augmented(images, [](st::LabelledSample<3> sample, st::Rng& rng) {
     const auto moved = st::random_crop(sample.input, 32, rng, {.padding = 4});
     return st::LabelledSample<3>{st::normalize(st::random_horizontal_flip(moved, rng), mean, deviation), sample.target};
   });
-  const st::DataLoader loader(augmented, {.batch_size = options.batch_size, .shuffle = true, .num_workers = options.num_workers,
-                                          .drop_last = true, .seed = options.seed});
+  const st::DataLoader loader(augmented, {.batch_size = options.batch_size,
+                                          .shuffle = true,
+                                          .num_workers = options.num_workers,
+                                          .drop_last = true,
+                                          .seed = options.seed});
   const auto steps = std::int64_t(loader.size()) * options.epochs;
   st::SGD sgd(net, {.lr = options.lr, .momentum = 0.9, .weight_decay = 5e-4, .nesterov = true});
   st::OneCycleLR scheduler(sgd, {.max_lr = options.lr, .total_steps = std::max<std::int64_t>(steps, 1)});
@@ -125,7 +129,8 @@ int train(const Options& options, st::Device device, const Data& images, const D
     std::printf("epoch %d  loss %.4f  accuracy %.2f %%  %s\n", epoch + 1, loss_mean.mean(),
                 100 * test(net, test_images, options.batch_size), console::clock_text(watch.seconds()).c_str());
     std::fflush(stdout);
-    st::save_weights(options.output, net, {{"network", "ResNet-18 for images of 32 x 32"}, {"epoch", st::concat(epoch + 1)}});
+    st::save_weights(options.output, net,
+                     {{"network", "ResNet-18 for images of 32 x 32"}, {"epoch", st::concat(epoch + 1)}});
   }
   if (options.epochs == 0) std::printf("accuracy %.2f %%\n", 100 * test(net, test_images, options.batch_size));
   return interrupt.requested() ? interrupt.exit_status() : 0;
@@ -133,8 +138,10 @@ int train(const Options& options, st::Device device, const Data& images, const D
 
 int run(const Options& options, st::Device device) {
   if (options.data.empty())
-    return train(options, device, DrawnShapes{std::size_t(options.images), 1}, DrawnShapes{std::size_t(options.images / 5 + 1), 2});
-  return train(options, device, st::CIFAR10({.root = options.data}), st::CIFAR10({.root = options.data, .train = false}));
+    return train(options, device, DrawnShapes{std::size_t(options.images), 1},
+                 DrawnShapes{std::size_t(options.images / 5 + 1), 2});
+  return train(options, device, st::CIFAR10({.root = options.data}),
+               st::CIFAR10({.root = options.data, .train = false}));
 }
 
 }  // namespace

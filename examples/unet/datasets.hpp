@@ -33,7 +33,8 @@ struct DrawnThings {
     const float slope = rng.uniform(-0.4f, 0.4f), ground = rng.uniform(0.3f, 0.7f), side = float(extent);
     each_pixel([&](std::int64_t y, std::int64_t x) {
       sample.target(0, 0, y, x) = 0;
-      for (int c = 0; c < 3; ++c) sample.input(0, c, y, x) = ground + slope * float(c == 1 ? y : x) / side + 0.08f * rng.normal();
+      for (int c = 0; c < 3; ++c)
+        sample.input(0, c, y, x) = ground + slope * float(c == 1 ? y : x) / side + 0.08f * rng.normal();
     });
     for (int thing = 0; thing < 6; ++thing) {
       const bool round = thing % 2 == 0;
@@ -57,17 +58,20 @@ struct Folders {
 
   Folders(const fs::path& image_folder, const fs::path& mask_folder) : images(image_folder), masks(mask_folder) {
     if (images.size() != masks.size())
-      throw st::ValueError(st::concat("there are ", images.size(), " images and ", masks.size(), " masks: each image wants one mask of its name"));
+      throw st::ValueError(st::concat("there are ", images.size(), " images and ", masks.size(),
+                                      " masks: each image wants one mask of its name"));
     for (std::size_t i = 0; i < images.size(); ++i)
       if (images.path(i).stem() != masks.path(i).stem())
-        throw st::ValueError(st::concat(images.path(i).string(), " and ", masks.path(i).string(), " have different names: each image wants a mask of its name"));
+        throw st::ValueError(st::concat(images.path(i).string(), " and ", masks.path(i).string(),
+                                        " have different names: each image wants a mask of its name"));
   }
   std::size_t size() const { return images.size(); }
   Masked get(std::size_t index, st::Rng&) const {
     const auto image = images.image(index);
     const auto mask = masks.image(index);
     if (image.h() != mask.h() || image.w() != mask.w())
-      throw st::ShapeError(st::concat(masks.path(index).string(), ": has ", mask.h(), " x ", mask.w(), " pixels, its image ", image.h(), " x ", image.w()));
+      throw st::ShapeError(st::concat(masks.path(index).string(), ": has ", mask.h(), " x ", mask.w(),
+                                      " pixels, its image ", image.h(), " x ", image.w()));
     return {st::crop_to_multiple(image, 16), st::crop_to_multiple(mask, 16)};
   }
 };

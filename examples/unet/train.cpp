@@ -1,10 +1,12 @@
 // Trains a U-Net to find things in images: for each pixel whether it is part of one.
 //
-//     unet_train --images photos --masks masks --valid-images ... --valid-masks ... --epochs 20     # photos/cat.jpg, masks/cat.png
-//     unet_train --epochs 3                                                     # draws images and masks; no data needed
+//     unet_train --images photos --masks masks --valid-images more --valid-masks their_masks --epochs 20
+//     unet_train --epochs 3                                              # draws images and masks; no data needed
 //
-// A mask is a grey picture of its image's size, white where the thing is. Leaves unet.safetensors, and unet.png, a sheet with image,
-// mask and what the network says.
+// Folders hold the same names: photos/cat.jpg, masks/cat.png.
+//
+// A mask is a grey picture of its image's size, white where the thing is. Leaves unet.safetensors, and unet.png, a
+// sheet with image, mask and what the network says.
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -95,19 +97,24 @@ int train(const Options& options, st::Device device, const Data& data, const Dat
   Net net;
   st::initialize(net, options.seed);
   st::to(net, device);
-  std::printf("%lld parameters; %zu images to train with, %zu to validate with\n", static_cast<long long>(st::parameter_count<Net>),
-              data.size(), valid.size());
+  std::printf("%lld parameters; %zu images to train with, %zu to validate with\n",
+              static_cast<long long>(st::parameter_count<Net>), data.size(), valid.size());
   const st::Map patches(data, [size = options.patch_size](Masked sample, st::Rng& rng) {
     const std::int64_t h = std::min(size, sample.input.h()), w = std::min(size, sample.input.w());
     const auto y = std::int64_t(rng.below(std::uint32_t(sample.input.h() - h + 1)));
     const auto x = std::int64_t(rng.below(std::uint32_t(sample.input.w() - w + 1)));
     const int turn = h == w ? int(rng.below(8)) : 0;
-    return Masked{st::dihedral(st::crop(sample.input, y, x, h, w), turn), st::dihedral(st::crop(sample.target, y, x, h, w), turn)};
+    return Masked{st::dihedral(st::crop(sample.input, y, x, h, w), turn),
+                  st::dihedral(st::crop(sample.target, y, x, h, w), turn)};
   });
-  const st::DataLoader loader(patches, {.batch_size = options.batch_size, .shuffle = true, .num_workers = options.num_workers,
-                                        .drop_last = true, .seed = options.seed});
+  const st::DataLoader loader(patches, {.batch_size = options.batch_size,
+                                        .shuffle = true,
+                                        .num_workers = options.num_workers,
+                                        .drop_last = true,
+                                        .seed = options.seed});
   st::AdamW adam(net, {.lr = options.lr});
-  st::CosineAnnealingLR scheduler(adam, {.t_max = std::max<std::int64_t>(1, std::int64_t(loader.size()) * options.epochs)});
+  st::CosineAnnealingLR scheduler(adam,
+                                  {.t_max = std::max<std::int64_t>(1, std::int64_t(loader.size()) * options.epochs)});
   const st::BCEWithLogitsLoss bce;
   const console::Interrupt interrupt;
   for (int epoch = 0; epoch < options.epochs && !interrupt.requested(); ++epoch) {
@@ -126,7 +133,8 @@ int train(const Options& options, st::Device device, const Data& data, const Dat
       if (interrupt.requested()) break;
     }
     progress.finish();
-    std::printf("epoch %d  loss %.4f  IoU %.3f\n", epoch + 1, loss_mean.mean(), evaluate(net, valid, options.output / "unet.png"));
+    std::printf("epoch %d  loss %.4f  IoU %.3f\n", epoch + 1, loss_mean.mean(),
+                evaluate(net, valid, options.output / "unet.png"));
     std::fflush(stdout);
     st::save_weights(options.output / "unet.safetensors", net, {{"network", "U-Net, 3 channels, 1 class, width 16"}});
   }
@@ -134,8 +142,10 @@ int train(const Options& options, st::Device device, const Data& data, const Dat
 }
 
 int run(const Options& options, st::Device device) {
-  if (options.images.empty()) return train(options, device, unet::DrawnThings{std::size_t(options.count), 1}, unet::DrawnThings{32, 2});
-  return train(options, device, unet::Folders(options.images, options.masks), unet::Folders(options.valid_images, options.valid_masks));
+  if (options.images.empty())
+    return train(options, device, unet::DrawnThings{std::size_t(options.count), 1}, unet::DrawnThings{32, 2});
+  return train(options, device, unet::Folders(options.images, options.masks),
+               unet::Folders(options.valid_images, options.valid_masks));
 }
 
 }  // namespace
@@ -145,7 +155,8 @@ int main(int argc, char** argv) {
   CLI::App app("Trains a U-Net for segmentation.");
   app.option_defaults()->always_capture_default();
   const auto images = app.add_option("--images", options.images, "folder of pictures; without it they are drawn");
-  const auto masks = app.add_option("--masks", options.masks, "folder of their masks, by the same names")->needs(images);
+  const auto masks =
+      app.add_option("--masks", options.masks, "folder of their masks, by the same names")->needs(images);
   const auto valid = app.add_option("--valid-images", options.valid_images, "pictures to validate with");
   const auto valid_masks = app.add_option("--valid-masks", options.valid_masks, "and their masks")->needs(valid);
   images->needs(masks)->needs(valid)->needs(valid_masks);

@@ -1,4 +1,5 @@
-// What is asked of a ready network (strata/networks/): ready.py compares the answers with those of its PyTorch original.
+// What is asked of a ready network (strata/networks/): ready.py compares the answers with those of its PyTorch
+// original.
 #pragma once
 
 #include <algorithm>
@@ -34,7 +35,9 @@ st::Image<Net::io::out> infer(const Net& net, const st::Image<Net::io::in>& x) {
   return st::as_var(net(pass, x)).value();
 }
 
-[[noreturn]] inline void fail(const std::string& name, const std::string& what) { throw st::Error(st::concat(name, ": ", what)); }
+[[noreturn]] inline void fail(const std::string& name, const std::string& what) {
+  throw st::Error(st::concat(name, ": ", what));
+}
 
 /// The tiled run has the bits of the whole one, or is refused in a sentence that says why.
 template <class Net>
@@ -52,15 +55,18 @@ void check_tiles(const std::string& name, const Net& net, const Cut& cut) {
     }
     fail(name, "was cut into tiles, and looks at the whole image");
   }
-  const auto whole = infer(net, x), tiled = st::run_tiled(net, x, {.max_bytes = std::int64_t{4} << 30, .tile = cut.tile});
-  if (whole.shape() != tiled.shape() || std::memcmp(whole.data(), tiled.data(), std::size_t(whole.size()) * sizeof(float)) != 0)
+  const auto whole = infer(net, x),
+             tiled = st::run_tiled(net, x, {.max_bytes = std::int64_t{4} << 30, .tile = cut.tile});
+  if (whole.shape() != tiled.shape() ||
+      std::memcmp(whole.data(), tiled.data(), std::size_t(whole.size()) * sizeof(float)) != 0)
     fail(name, "tiles give other bits than the whole image");
-  std::printf("%s: tiles of %d of an image of %d x %d: the same bits\n", name.c_str(), int(cut.tile), int(cut.h), int(cut.w));
+  std::printf("%s: tiles of %d of an image of %d x %d: the same bits\n", name.c_str(), int(cut.tile), int(cut.h),
+              int(cut.w));
 }
 
-/// Reads NAME.safetensors and NAME.images.safetensors of the folder; writes NAME.onnx and NAME.answers.safetensors with the outputs,
-/// those of the folded network, and, of the image "train", the training pass's output and each parameter's gradient for the loss
-/// mean(output^2).
+/// Reads NAME.safetensors and NAME.images.safetensors of the folder; writes NAME.onnx and NAME.answers.safetensors with
+/// the outputs, those of the folded network, and, of the image "train", the training pass's output and each parameter's
+/// gradient for the loss mean(output^2).
 template <class Net>
 void check(const fs::path& folder, const std::string& name, const Cut& cut) {
   Net net;
@@ -68,7 +74,9 @@ void check(const fs::path& folder, const std::string& name, const Cut& cut) {
     fail(name, "the weights were not taken as they are: " + report.notes[0]);
   std::vector<std::pair<std::string, st::AnyTensor>> answers;
   const st::WeightsFile images(folder / (name + ".images.safetensors"));
-  const auto image = [&](const std::string& which) { return st::Image<Net::io::in>(images.read<float>(*images.find(which))); };
+  const auto image = [&](const std::string& which) {
+    return st::Image<Net::io::in>(images.read<float>(*images.find(which)));
+  };
   const auto folded = st::fold(net);
   for (int i = 0; i < 3; ++i) {
     const auto x = image(st::concat("input", i));
@@ -83,13 +91,16 @@ void check(const fs::path& folder, const std::string& name, const Cut& cut) {
   const auto loss = st::mean(st::square(y));
   answers.emplace_back("trained", y.value().tensor());
   pass.backward(loss);
-  st::for_each_parameter(net, [&](const std::string& parameter, st::Parameter& leaf) { answers.emplace_back("grad." + parameter, leaf.grad()); });
+  st::for_each_parameter(net, [&](const std::string& parameter, st::Parameter& leaf) {
+    answers.emplace_back("grad." + parameter, leaf.grad());
+  });
   std::vector<st::NamedTensor> named;
   for (const auto& [answer, tensor] : answers) named.push_back({answer, &tensor});
   st::write_safetensors(folder / (name + ".answers.safetensors"), named);
 
   const auto facts = st::facts(net, 224, 224);
-  const std::string field = facts.receptive_field == st::whole_image ? "the whole image" : std::to_string(facts.receptive_field);
+  const std::string field =
+      facts.receptive_field == st::whole_image ? "the whole image" : std::to_string(facts.receptive_field);
   std::printf("%s: parameters %lld, multiply-adds for 224 x 224 %lld, receptive field %s\n", name.c_str(),
               static_cast<long long>(facts.parameters), static_cast<long long>(facts.multiply_adds), field.c_str());
 }

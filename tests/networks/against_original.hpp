@@ -1,4 +1,5 @@
-// Compares a small ready network with what its PyTorch original gave: golden/networks.py, whose numbers it computes again.
+// Compares a small ready network with what its PyTorch original gave: golden/networks.py, whose numbers it computes
+// again.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -60,10 +61,13 @@ inline double project(std::string_view name, const st::Tensor<double>& x) {
 
 inline void start(const std::string& name, st::Tensor<float>& x) {
   const Numbers numbers(name);
-  const bool matrix = x.shape().rank() > 1, around_one = !matrix && (name.ends_with("running_var") || name.ends_with("weight"));
+  const bool matrix = x.shape().rank() > 1,
+             around_one = !matrix && (name.ends_with("running_var") || name.ends_with("weight"));
   const double scale = matrix ? std::sqrt(24.0 / (double(x.size()) / double(x.shape()[0]))) : around_one ? 0.5 : 0.4;
   float* const to = x.data();
-  each_place(x.shape(), [&](std::int64_t i, std::int64_t place) { to[place] = float((around_one ? 1 : 0) + scale * double(numbers(i))); });
+  each_place(x.shape(), [&](std::int64_t i, std::int64_t place) {
+    to[place] = float((around_one ? 1 : 0) + scale * double(numbers(i)));
+  });
 }
 
 template <class Net>

@@ -3,8 +3,9 @@
 //     Unrolled<Conv2d<1, 8>, ReLU, Repeat<2, Sequential<Conv2d<8, 8>, ReLU>>>        // 0.weight, 2.weight, 4.weight
 //     f("conv1", norm.layer<0>()), f("bn1", norm.layer<1>())      // is   list_as(f, norm, "conv1", "bn1")
 //
-// A network with batch norm is a template on Form, which every member's type goes through: `as_trained` leaves it as it is, and
-// `deploy_t` (deploy/fold.hpp) makes of it what folding does. So the folded network is the same class, with other members.
+// A network with batch norm is a template on Form, which every member's type goes through: `as_trained` leaves it as it
+// is, and `deploy_t` (deploy/fold.hpp) makes of it what folding does. So the folded network is the same class, with
+// other members.
 #pragma once
 
 #include <cstddef>
@@ -24,8 +25,8 @@ namespace strata { inline namespace STRATA_ABI { namespace networks {
 template <class M>
 using as_trained = M;
 
-/// Lists the layers of a chain that hold parameters under these names, as PyTorch's modules do that hold them side by side. A
-/// folded chain has lost its batch norms: then names are left over.
+/// Lists the layers of a chain that hold parameters under these names, as PyTorch's modules do that hold them side by
+/// side. A folded chain has lost its batch norms: then names are left over.
 template <class F, class Chain, class... Names>
 constexpr void list_as(F&& f, Chain& chain, const Names&... names) {
   std::size_t next = 0;
@@ -38,8 +39,9 @@ constexpr void list_as(F&& f, Chain& chain, const Names&... names) {
   });
 }
 
-/// A Sequential whose Repeats count in its names as if their modules stood in it one by one: nn.Sequential(*modules), filled in
-/// a loop. A Repeat<N, Sequential<...>> repeats several of its places; a Sequential that stands alone is one place.
+/// A Sequential whose Repeats count in its names as if their modules stood in it one by one: nn.Sequential(*modules),
+/// filled in a loop. A Repeat<N, Sequential<...>> repeats several of its places; a Sequential that stands alone is one
+/// place.
 template <class... Ms>
 class Unrolled : public Layer<Unrolled<Ms...>> {
  public:

@@ -1,4 +1,5 @@
-// What EDSR and RCAN share: the mean colour of their training images taken away and put back, and enlarging by pixel shuffles.
+// What EDSR and RCAN share: the mean colour of their training images taken away and put back, and enlarging by pixel
+// shuffles.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +14,8 @@
 
 namespace strata { inline namespace STRATA_ABI { namespace networks {
 
-/// y = weight x + bias, a 1 x 1 convolution with numbers that nobody trains. It starts as the authors have it: weight is the
-/// identity and bias Sign times the mean colour of DIV2K, of images from 0 to 255.
+/// y = weight x + bias, a 1 x 1 convolution with numbers that nobody trains. It starts as the authors have it: weight
+/// is the identity and bias Sign times the mean colour of DIV2K, of images from 0 to 255.
 template <int Sign>
 class MeanShift : public Layer<MeanShift<Sign>> {
   using Conv = Conv2d<3, 3, 1>;
@@ -45,21 +46,25 @@ class MeanShift : public Layer<MeanShift<Sign>> {
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, const Var<3, T>& x) {
     check_same_device(x.device(), self.weight.device(), name);
-    const T *weight = std::as_const(self.weight).template value<T>().data(), *bias = std::as_const(self.bias).template value<T>().data();
+    const T *weight = std::as_const(self.weight).template value<T>().data(),
+            *bias = std::as_const(self.bias).template value<T>().data();
     auto y = pass.output(Conv::convolve(x, weight, bias, Activation::none, pass.precision()));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [weights = std::as_const(self.weight).template value<T>(), x_id = x.id(), shape = x.shape(), id = y.id(),
-                                   device = x.device(), precision = pass.precision()](Tape& tape) {
-        const Conv2dProblem problem{.n = shape.n(), .h = shape.h(), .w = shape.w(), .in = 3, .out = 3, .kernel = 1, .padding = 0};
-        if (const auto dx = tape.target<T>(x_id))
-          backend::conv2d_backward_input<T>(device, problem, tape.gradient<T>(id), std::as_const(weights).data(), dx.data,
-                                            dx.accumulate, precision);
-      });
+      pass.tape()->record(
+          y.id(), [weights = std::as_const(self.weight).template value<T>(), x_id = x.id(), shape = x.shape(),
+                   id = y.id(), device = x.device(), precision = pass.precision()](Tape& tape) {
+            const Conv2dProblem problem{
+                .n = shape.n(), .h = shape.h(), .w = shape.w(), .in = 3, .out = 3, .kernel = 1, .padding = 0};
+            if (const auto dx = tape.target<T>(x_id))
+              backend::conv2d_backward_input<T>(device, problem, tape.gradient<T>(id), std::as_const(weights).data(),
+                                                dx.data, dx.accumulate, precision);
+          });
     return y;
   }
   /// For io/onnx_export.hpp.
   static auto onnx(auto& self, const auto& x) {
-    return x.template node<3>("Conv", {x.tensor(self.weight), x.tensor(self.bias)}, {{"kernel_shape", std::vector<std::int64_t>{1, 1}}});
+    return x.template node<3>("Conv", {x.tensor(self.weight), x.tensor(self.bias)},
+                              {{"kernel_shape", std::vector<std::int64_t>{1, 1}}});
   }
 };
 

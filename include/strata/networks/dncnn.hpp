@@ -1,13 +1,13 @@
-// DnCNN, a residual network that predicts the noise of an image (Zhang, Zuo, Chen, Meng and Zhang: "Beyond a Gaussian Denoiser:
-// Residual Learning of Deep CNN for Image Denoising", IEEE Transactions on Image Processing, 2017).
+// DnCNN, a residual network that predicts the noise of an image (Zhang, Zuo, Chen, Meng and Zhang: "Beyond a Gaussian
+// Denoiser: Residual Learning of Deep CNN for Image Denoising", IEEE Transactions on Image Processing, 2017).
 //
-//     st::networks::DnCNN<1> net;                           // what examples/dncnn trains: batch norm in the middle layers
-//     st::networks::KairDnCNN<1> published;                 // dncnn_25.pth
-//     st::networks::KairDnCNN<3, 20>                        // dncnn_color_blind.pth
+//     st::networks::DnCNN<1> net;                  // what examples/dncnn trains: batch norm in the middle layers
+//     st::networks::KairDnCNN<1> published;        // dncnn_25.pth
+//     st::networks::KairDnCNN<3, 20>               // dncnn_color_blind.pth
 //
-// KairDnCNN has KAIR's names (model.0 ...), for published weights with batch norm folded into the convolutions. The images are
-// in [0, 1]. Grey, 17 layers: 556 096 parameters with batch norm, 555 137 as published, 0.55 million multiply-adds for each pixel,
-// receptive field 35.
+// KairDnCNN has KAIR's names (model.0 ...), for published weights with batch norm folded into the convolutions. The
+// images are in [0, 1]. Grey, 17 layers: 556 096 parameters with batch norm, 555 137 as published, 0.55 million
+// multiply-adds for each pixel, receptive field 35.
 #pragma once
 
 #include <ratio>
@@ -29,17 +29,16 @@ using DnCNNBlock = Sequential<Conv2d<Width, Width, 3, no_bias>, BatchNorm2d<Widt
 
 /// The network that is trained: y = x - f(x), with batch norm in the middle layers.
 template <int Channels = 1, int Width = 64, int Depth = 17>
-using DnCNN = Residual<Sequential<                      //
-    Conv2d<Channels, Width>, ReLU,                      //
-    Repeat<Depth - 2, DnCNNBlock<Width>>,               //
+using DnCNN = Residual<Sequential<         //
+    Conv2d<Channels, Width>, ReLU,         //
+    Repeat<Depth - 2, DnCNNBlock<Width>>,  //
     Conv2d<Width, Channels, 3, no_bias>>>;
 
 /// The same without batch norm, for weights in which it is folded into the convolutions.
 template <int Channels = 1, int Width = 64, int Depth = 17>
-using FoldedDnCNN = Residual<Sequential<                //
-    Conv2d<Channels, Width>, ReLU,                      //
-    Repeat<Depth - 2, Sequential<Conv2d<Width, Width>, ReLU>>,
-    Conv2d<Width, Channels>>>;
+using FoldedDnCNN = Residual<Sequential<  //
+    Conv2d<Channels, Width>, ReLU,        //
+    Repeat<Depth - 2, Sequential<Conv2d<Width, Width>, ReLU>>, Conv2d<Width, Channels>>>;
 
 /// The latter with KAIR's names.
 template <int Channels = 1, int Depth = Channels == 1 ? 17 : 20, int Width = 64>
@@ -49,7 +48,9 @@ class KairDnCNN : public Layer<KairDnCNN<Channels, Depth, Width>> {
   using keeps_its_form = void;
   static constexpr bool has_state = true;
 
-  Unrolled<Conv2d<Channels, Width>, ReLU, Repeat<Depth - 2, Sequential<Conv2d<Width, Width>, ReLU>>, Conv2d<Width, Channels>> model;
+  Unrolled<Conv2d<Channels, Width>, ReLU, Repeat<Depth - 2, Sequential<Conv2d<Width, Width>, ReLU>>,
+           Conv2d<Width, Channels>>
+      model;
 
   static constexpr void visit(auto& self, auto&& f) { f("model", self.model); }
   template <Pass P>

@@ -5,9 +5,9 @@
 //     st::load_weights("edsr_baseline_x2.pt", net);
 //     st::networks::LargeEDSR<2>                                    // the paper's: 32 blocks of 256 channels
 //
-// Names as in EDSR-PyTorch (sub_mean, head, body, tail, add_mean). Images are RGB from 0 to 1; inside they are from 0 to 255, as
-// in the authors' training. Baseline, factor 2: 1 369 859 parameters, 1.37 million multiply-adds for each pixel it is given,
-// receptive field 72.
+// Names as in EDSR-PyTorch (sub_mean, head, body, tail, add_mean). Images are RGB from 0 to 1; inside they are from 0
+// to 255, as in the authors' training. Baseline, factor 2: 1 369 859 parameters, 1.37 million multiply-adds for each
+// pixel it is given, receptive field 72.
 #pragma once
 
 #include <ratio>

@@ -1,12 +1,13 @@
-// MobileNetV2, a classifier for small devices (Sandler, Howard, Zhu, Zhmoginov and Chen: "MobileNetV2: Inverted Residuals and
-// Linear Bottlenecks", CVPR 2018).
+// MobileNetV2, a classifier for small devices (Sandler, Howard, Zhu, Zhmoginov and Chen: "MobileNetV2: Inverted
+// Residuals and Linear Bottlenecks", CVPR 2018).
 //
 //     st::networks::MobileNetV2<> net;                                 // 1000 classes
 //     st::load_weights("mobilenet_v2-b0353104.pth", net);
 //     const auto fast = st::fold(net);                                 // batch norms gone into the convolutions
 //
-// Names as in torchvision (features.0.0, features.1.conv.0.0, classifier.1). Images are RGB of any size from 1 x 1 on, normalised
-// as ImageNet's are (networks/vgg.hpp); the result has one pixel. 3 504 872 parameters, 301 million multiply-adds for 224 x 224.
+// Names as in torchvision (features.0.0, features.1.conv.0.0, classifier.1). Images are RGB of any size from 1 x 1 on,
+// normalised as ImageNet's are (networks/vgg.hpp); the result has one pixel. 3 504 872 parameters, 301 million
+// multiply-adds for 224 x 224.
 #pragma once
 
 #include <ratio>
@@ -43,7 +44,8 @@ class InvertedResidual : public Layer<InvertedResidual<In, Out, Stride, Expand, 
   static constexpr bool has_state = true;
 
   Form<std::conditional_t<Expand == 1, Sequential<Filter, Narrow, BatchNorm2d<Out>>,
-                          Sequential<Widen, Filter, Narrow, BatchNorm2d<Out>>>> conv;
+                          Sequential<Widen, Filter, Narrow, BatchNorm2d<Out>>>>
+      conv;
 
   static constexpr void visit(auto& self, auto&& f) { f("conv", self.conv); }
   template <Pass P>
@@ -62,7 +64,6 @@ class InvertedResidual : public Layer<InvertedResidual<In, Out, Stride, Expand, 
 
 template <int Classes = 1000, class Drop = DropoutOf<std::ratio<1, 5>>, template <class> class Form = as_trained>
 class MobileNetV2 : public Layer<MobileNetV2<Classes, Drop, Form>> {
-
  public:
   using io = maps<3, Classes>;
   static constexpr bool has_state = true;
@@ -75,7 +76,8 @@ class MobileNetV2 : public Layer<MobileNetV2<Classes, Drop, Form>> {
                 InvertedResidual<64, 96>, Repeat<2, InvertedResidual<96, 96>>,        //
                 InvertedResidual<96, 160, 2>, Repeat<2, InvertedResidual<160, 160>>,  //
                 InvertedResidual<160, 320>,                                           //
-                ConvNormReLU6<Conv2d<320, 1280, 1, no_bias>>>> features;
+                ConvNormReLU6<Conv2d<320, 1280, 1, no_bias>>>>
+      features;
   Form<Sequential<Drop, Linear<1280, Classes>>> classifier;
 
   static constexpr void visit(auto& self, auto&& f) {

@@ -1,13 +1,14 @@
-// NAFNet, restoration without activation functions: denoising, deblurring (Chen, Chu, Zhang and Sun: "Simple Baselines for Image
-// Restoration", ECCV 2022).
+// NAFNet, restoration without activation functions: denoising, deblurring (Chen, Chu, Zhang and Sun: "Simple Baselines
+// for Image Restoration", ECCV 2022).
 //
 //     st::networks::NAFNet<32> net;                                             // NAFNet-SIDD-width32.pth
 //     st::load_weights("NAFNet-SIDD-width32.pth", net, {.key = "params"});
 //     st::networks::NAFNet<32, st::networks::nafnet_gopro>                      // NAFNet-GoPro-width32.pth
 //
-// Names as in the authors' code (intro, encoders.0.0.conv1, encoders.0.0.beta, downs.0, middle_blks.0, ups.0.0, ending). Images are
-// RGB from 0 to 1, height and width multiples of 16. Its attention looks at the whole image, so large images cannot be cut into
-// tiles. SIDD, width 32: 29 159 715 parameters, 0.25 million multiply-adds for each pixel.
+// Names as in the authors' code (intro, encoders.0.0.conv1, encoders.0.0.beta, downs.0, middle_blks.0, ups.0.0,
+// ending). Images are RGB from 0 to 1, height and width multiples of 16. Its attention looks at the whole image, so
+// large images cannot be cut into tiles. SIDD, width 32: 29 159 715 parameters, 0.25 million multiply-adds for each
+// pixel.
 #pragma once
 
 #include "strata/networks/building.hpp"
@@ -101,8 +102,12 @@ class NAFNet : public Layer<NAFNet<Width, Blocks>> {
 
   Conv2d<3, W> intro;
   Conv2d<W, 3> ending;
-  FourLevels<Level<Blocks.encoder[0], W>, Level<Blocks.encoder[1], 2 * W>, Level<Blocks.encoder[2], 4 * W>, Level<Blocks.encoder[3], 8 * W>> encoders;
-  FourLevels<Level<Blocks.decoder[0], 8 * W>, Level<Blocks.decoder[1], 4 * W>, Level<Blocks.decoder[2], 2 * W>, Level<Blocks.decoder[3], W>> decoders;
+  FourLevels<Level<Blocks.encoder[0], W>, Level<Blocks.encoder[1], 2 * W>, Level<Blocks.encoder[2], 4 * W>,
+             Level<Blocks.encoder[3], 8 * W>>
+      encoders;
+  FourLevels<Level<Blocks.decoder[0], 8 * W>, Level<Blocks.decoder[1], 4 * W>, Level<Blocks.decoder[2], 2 * W>,
+             Level<Blocks.decoder[3], W>>
+      decoders;
   Level<Blocks.middle, 16 * W> middle_blks;
   FourLevels<Up<16 * W>, Up<8 * W>, Up<4 * W>, Up<2 * W>> ups;
   FourLevels<Down<W>, Down<2 * W>, Down<4 * W>, Down<8 * W>> downs;

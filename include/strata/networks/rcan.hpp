@@ -1,12 +1,12 @@
-// RCAN, super-resolution by 2, 3 or 4 with channel attention (Zhang, Li, Li, Wang, Zhong and Fu: "Image Super-Resolution Using
-// Very Deep Residual Channel Attention Networks", ECCV 2018).
+// RCAN, super-resolution by 2, 3 or 4 with channel attention (Zhang, Li, Li, Wang, Zhong and Fu: "Image
+// Super-Resolution Using Very Deep Residual Channel Attention Networks", ECCV 2018).
 //
 //     st::networks::RCAN<4> net;
 //     st::load_weights("RCAN_BIX4.pt", net);
 //
-// Names as in the authors' code (sub_mean, head, body.0.body.0.body.3.conv_du.0, tail, add_mean). Images are RGB from 0 to 1;
-// inside they are from 0 to 255. Each attention looks at the whole image, so large images cannot be cut into tiles. Factor 4:
-// 15 592 355 parameters, 15.9 million multiply-adds for each pixel it is given.
+// Names as in the authors' code (sub_mean, head, body.0.body.0.body.3.conv_du.0, tail, add_mean). Images are RGB from 0
+// to 1; inside they are from 0 to 255. Each attention looks at the whole image, so large images cannot be cut into
+// tiles. Factor 4: 15 592 355 parameters, 15.9 million multiply-adds for each pixel it is given.
 #pragma once
 
 #include "strata/networks/building.hpp"
@@ -29,7 +29,8 @@ class ChannelAttention : public Layer<ChannelAttention<Features, Reduction>> {
   using keeps_its_form = void;
   static constexpr bool has_state = true;
 
-  Sequential<Conv2d<Features, Features / Reduction, 1>, ReLU, Conv2d<Features / Reduction, Features, 1>, Sigmoid> conv_du;
+  Sequential<Conv2d<Features, Features / Reduction, 1>, ReLU, Conv2d<Features / Reduction, Features, 1>, Sigmoid>
+      conv_du;
 
   static constexpr void visit(auto& self, auto&& f) { f("conv_du", self.conv_du); }
   template <Pass P>
@@ -40,7 +41,8 @@ class ChannelAttention : public Layer<ChannelAttention<Features, Reduction>> {
 };
 
 template <int Features, int Reduction>
-using RCAB = Add<Sequential<Conv2d<Features, Features>, ReLU, Conv2d<Features, Features>, ChannelAttention<Features, Reduction>>>;
+using RCAB = Add<
+    Sequential<Conv2d<Features, Features>, ReLU, Conv2d<Features, Features>, ChannelAttention<Features, Reduction>>>;
 template <int Features, int Blocks, int Reduction>
 using ResidualGroup = Add<Unrolled<Repeat<Blocks, RCAB<Features, Reduction>>, Conv2d<Features, Features>>>;
 

@@ -1,14 +1,15 @@
-// ResNet-18, -34 and -50, classifiers (He, Zhang, Ren and Sun: "Deep Residual Learning for Image Recognition", CVPR 2016), as
-// torchvision has them: the stride of a bottleneck in its 3 x 3 convolution.
+// ResNet-18, -34 and -50, classifiers (He, Zhang, Ren and Sun: "Deep Residual Learning for Image Recognition", CVPR
+// 2016), as torchvision has them: the stride of a bottleneck in its 3 x 3 convolution.
 //
-//     st::networks::ResNet18<> net;                                                // 1000 classes
+//     st::networks::ResNet18<> net;                                      // 1000 classes
 //     st::load_weights("resnet18-f37072fd.pth", net);
-//     st::networks::ResNet18<10, st::networks::SmallImageStem>                     // for images of 32 x 32, as CIFAR-10's
-//     const auto fast = st::fold(net);                                             // batch norms gone into the convolutions
+//     st::networks::ResNet18<10, st::networks::SmallImageStem>           // for images of 32 x 32, as CIFAR-10's
+//     const auto fast = st::fold(net);                                   // batch norms gone into the convolutions
 //
-// Names as in torchvision (conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc). Images are RGB, normalised as ImageNet's are
-// (networks/vgg.hpp); the result has one pixel. Parameters: 11 689 512, 21 797 672, 25 557 032; multiply-adds for 224 x 224: 1.81,
-// 3.66 and 4.09 billion. The last mean is over the whole image, so the image cannot be cut into tiles.
+// Names as in torchvision (conv1, bn1, layer1.0.conv1, layer2.0.downsample.0, fc). Images are RGB, normalised as
+// ImageNet's are (networks/vgg.hpp); the result has one pixel. Parameters: 11 689 512, 21 797 672, 25 557 032;
+// multiply-adds for 224 x 224: 1.81, 3.66 and 4.09 billion. The last mean is over the whole image, so the image cannot
+// be cut into tiles.
 #pragma once
 
 #include <type_traits>
@@ -28,8 +29,9 @@ namespace strata { inline namespace STRATA_ABI { namespace networks {
 
 /// What stands beside a block: nothing where it keeps the image's shape, else a 1 x 1 convolution that changes it.
 template <int In, int Out, int Stride>
-using Shortcut = std::conditional_t<In == Out && Stride == 1, Identity,
-                                    Sequential<Conv2d<In, Out, 1, Conv2dOptions{.stride = Stride, .bias = false}>, BatchNorm2d<Out>>>;
+using Shortcut = std::conditional_t<
+    In == Out && Stride == 1, Identity,
+    Sequential<Conv2d<In, Out, 1, Conv2dOptions{.stride = Stride, .bias = false}>, BatchNorm2d<Out>>>;
 
 /// y = relu(body(x) + shortcut(x)).
 template <int In, int Width, int Stride, template <class> class Form = as_trained>
@@ -39,8 +41,9 @@ class BasicBlock : public Layer<BasicBlock<In, Width, Stride, Form>> {
   using io = maps<In, out>;
   static constexpr bool has_state = true;
 
-  Form<Sequential<Conv2d<In, Width, 3, Conv2dOptions{.stride = Stride, .padding = 1, .bias = false}>, BatchNorm2d<Width>, ReLU,
-                  Conv2d<Width, Width, 3, no_bias>, BatchNorm2d<Width>>> body;
+  Form<Sequential<Conv2d<In, Width, 3, Conv2dOptions{.stride = Stride, .padding = 1, .bias = false}>,
+                  BatchNorm2d<Width>, ReLU, Conv2d<Width, Width, 3, no_bias>, BatchNorm2d<Width>>>
+      body;
   Form<Shortcut<In, out, Stride>> downsample;
 
   static constexpr void visit(auto& self, auto&& f) {
@@ -69,8 +72,9 @@ class Bottleneck : public Layer<Bottleneck<In, Width, Stride, Form>> {
   static constexpr bool has_state = true;
 
   Form<Sequential<Conv2d<In, Width, 1, no_bias>, BatchNorm2d<Width>, ReLU,
-                  Conv2d<Width, Width, 3, Conv2dOptions{.stride = Stride, .padding = 1, .bias = false}>, BatchNorm2d<Width>, ReLU,
-                  Conv2d<Width, out, 1, no_bias>, BatchNorm2d<out>>> body;
+                  Conv2d<Width, Width, 3, Conv2dOptions{.stride = Stride, .padding = 1, .bias = false}>,
+                  BatchNorm2d<Width>, ReLU, Conv2d<Width, out, 1, no_bias>, BatchNorm2d<out>>>
+      body;
   Form<Shortcut<In, out, Stride>> downsample;
 
   static constexpr void visit(auto& self, auto&& f) {
@@ -91,17 +95,19 @@ class Bottleneck : public Layer<Bottleneck<In, Width, Stride, Form>> {
 };
 
 /// How an image comes in: at a quarter of its size ...
-using ImageNetStem = Sequential<Conv2d<3, 64, 7, Conv2dOptions{.stride = 2, .padding = 3, .bias = false}>, BatchNorm2d<64>, ReLU, MaxPool2d<3, 2, 1>>;
+using ImageNetStem = Sequential<Conv2d<3, 64, 7, Conv2dOptions{.stride = 2, .padding = 3, .bias = false}>,
+                                BatchNorm2d<64>, ReLU, MaxPool2d<3, 2, 1>>;
 /// ... or at its own.
 using SmallImageStem = Sequential<Conv2d<3, 64, 3, no_bias>, BatchNorm2d<64>, ReLU>;
 
 /// Blocks of Block in four stages.
-template <template <int, int, int, template <class> class> class Block, int N1, int N2, int N3, int N4, int Classes, class Stem,
-          template <class> class Form = as_trained>
+template <template <int, int, int, template <class> class> class Block, int N1, int N2, int N3, int N4, int Classes,
+          class Stem, template <class> class Form = as_trained>
 class ResNet : public Layer<ResNet<Block, N1, N2, N3, N4, Classes, Stem, Form>> {
   static constexpr int wider = Block<64, 64, 1, as_trained>::out / 64;
   template <int In, int Width, int Stride, int N>
-  using Stage = Unrolled<Block<In, Width, Stride, as_trained>, Repeat<N - 1, Block<wider * Width, Width, 1, as_trained>>>;
+  using Stage =
+      Unrolled<Block<In, Width, Stride, as_trained>, Repeat<N - 1, Block<wider * Width, Width, 1, as_trained>>>;
 
  public:
   using io = maps<3, Classes>;

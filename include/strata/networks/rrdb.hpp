@@ -1,13 +1,15 @@
 // RRDBNet, the generator of ESRGAN and Real-ESRGAN: super-resolution by 4, 2 or 1 (Wang et al.: "ESRGAN: Enhanced
-// Super-Resolution Generative Adversarial Networks", ECCV Workshops 2018; Wang, Xie, Dong and Shan: "Real-ESRGAN", 2021).
+// Super-Resolution Generative Adversarial Networks", ECCV Workshops 2018; Wang, Xie, Dong and Shan: "Real-ESRGAN",
+// 2021).
 //
 //     st::networks::RRDBNet<4> net;
 //     st::load_weights("RealESRGAN_x4plus.pth", net, {.key = "params_ema"});
 //     st::networks::RRDBNet<4, 6>                          // RealESRGAN_x4plus_anime_6B
 //
-// Names as in BasicSR (conv_first, body.0.rdb1.conv1, conv_body, conv_up1, conv_up2, conv_hr, conv_last). Images are RGB from 0
-// to 1; for the factors 2 and 1 their height and width must be multiples of 2 and 4, since the network works at a quarter of the
-// result's size. Factor 4: 16 697 987 parameters, 17.9 million multiply-adds for each pixel it is given, receptive field 698.
+// Names as in BasicSR (conv_first, body.0.rdb1.conv1, conv_body, conv_up1, conv_up2, conv_hr, conv_last). Images are
+// RGB from 0 to 1; for the factors 2 and 1 their height and width must be multiples of 2 and 4, since the network works
+// at a quarter of the result's size. Factor 4: 16 697 987 parameters, 17.9 million multiply-adds for each pixel it is
+// given, receptive field 698.
 #pragma once
 
 #include <ratio>
@@ -75,7 +77,8 @@ class RRDB : public Layer<RRDB<Features, Growth>> {
 
 template <int Factor = 4, int Blocks = 23, int Features = 64, int Growth = 32>
 class RRDBNet : public Layer<RRDBNet<Factor, Blocks, Features, Growth>> {
-  static_assert(Factor == 1 || Factor == 2 || Factor == 4, "strata::networks::RRDBNet<Factor>: Factor must be 1, 2 or 4");
+  static_assert(Factor == 1 || Factor == 2 || Factor == 4,
+                "strata::networks::RRDBNet<Factor>: Factor must be 1, 2 or 4");
   static constexpr int shrink = 4 / Factor;
 
  public:

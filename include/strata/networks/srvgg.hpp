@@ -1,12 +1,12 @@
-// SRVGGNetCompact, the small networks of Real-ESRGAN ("Compact"): super-resolution by 2, 3 or 4 with all convolutions at the
-// small size (Wang, Xie, Dong and Shan: "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure Synthetic Data",
-// ICCV Workshops 2021).
+// SRVGGNetCompact, the small networks of Real-ESRGAN ("Compact"): super-resolution by 2, 3 or 4 with all convolutions
+// at the small size (Wang, Xie, Dong and Shan: "Real-ESRGAN: Training Real-World Blind Super-Resolution with Pure
+// Synthetic Data", ICCV Workshops 2021).
 //
 //     st::networks::SRVGGNetCompact<4> net;                              // realesr-animevideov3
 //     st::networks::SRVGGNetCompact<4, 32>                               // realesr-general-x4v3
 //
-// Names as in Real-ESRGAN (body.0 ...). Images are RGB from 0 to 1. Factor 4: 621 424 parameters with 16 convolutions in the
-// middle, 0.62 million multiply-adds for each pixel it is given, receptive field 37.
+// Names as in Real-ESRGAN (body.0 ...). Images are RGB from 0 to 1. Factor 4: 621 424 parameters with 16 convolutions
+// in the middle, 0.62 million multiply-adds for each pixel it is given, receptive field 37.
 #pragma once
 
 #include "strata/networks/building.hpp"
@@ -28,7 +28,8 @@ class SRVGGNetCompact : public Layer<SRVGGNetCompact<Factor, Convolutions, Featu
   static constexpr bool has_state = true;
 
   Unrolled<Conv2d<3, Features>, Act, Repeat<Convolutions, Sequential<Conv2d<Features, Features>, Act>>,
-           Conv2d<Features, 3 * Factor * Factor>> body;
+           Conv2d<Features, 3 * Factor * Factor>>
+      body;
 
   static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
   template <Pass P>
