@@ -27,12 +27,17 @@ struct Scaled {
     f("gain", self.gain);
   }
   static constexpr auto run(auto& self, const auto& x) {
-    return self.gain + (self.beta - x * self.gamma) * exp(x * 0.25) / self.gamma + self.gain * square(x - self.beta) + self.gain / (square(x) + 1.0);
+    return self.gain + (self.beta - x * self.gamma) * exp(x * 0.25) / self.gamma + self.gain * square(x - self.beta) +
+           self.gain / (square(x) + 1.0);
   }
   template <st::Pass P>
-  constexpr auto operator()(P& pass, const auto& x) { return st::as_var(pass, run(*this, x)); }
+  constexpr auto operator()(P& pass, const auto& x) {
+    return st::as_var(pass, run(*this, x));
+  }
   template <st::Pass P>
-  constexpr auto operator()(P& pass, const auto& x) const { return st::as_var(pass, run(*this, x)); }
+  constexpr auto operator()(P& pass, const auto& x) const {
+    return st::as_var(pass, run(*this, x));
+  }
 };
 
 template <int C>
@@ -73,7 +78,8 @@ TEST_CASE_TEMPLATE("learned numbers: values and sums over many pixels", T, float
     for (float& b : beta.value().span()) b = rng.uniform(-1, 1);
     beta.to<T>();
     gain.to<T>();
-    const auto x = random_image<C, T>(n, h, w, 3), y = random_image<C, T>(n, h, w, 4), weight = random_image<C, T>(n, h, w, 5);
+    const auto x = random_image<C, T>(n, h, w, 3), y = random_image<C, T>(n, h, w, 4),
+               weight = random_image<C, T>(n, h, w, 5);
     std::vector<std::vector<T>> bits;
     for (const int threads : {1, 2, 3}) {
       st::set_num_threads(threads);
@@ -91,11 +97,13 @@ TEST_CASE_TEMPLATE("learned numbers: values and sums over many pixels", T, float
         const double term = double(y.data()[i]) * double(weight.data()[i]);
         wanted[c] += 1.5 * term, magnitude[c] += std::abs(1.5 * term);
         all += b * term, all_magnitude += std::abs(b * term);
-        values &= std::abs(double(z.value().data()[i]) - (double(x.data()[i]) + 1.5 * double(y.data()[i]) * b)) <= 4 * double(std::numeric_limits<T>::epsilon());
+        values &= std::abs(double(z.value().data()[i]) - (double(x.data()[i]) + 1.5 * double(y.data()[i]) * b)) <=
+                  4 * double(std::numeric_limits<T>::epsilon());
       }
       CHECK(values);
       const double tolerance = 16 * double(std::numeric_limits<T>::epsilon());  // up to 32 numbers in T at a time
-      for (std::size_t c = 0; c < C; ++c) CHECK(std::abs(double(beta.template grad<T>().data()[c]) - wanted[c]) <= tolerance * magnitude[c]);
+      for (std::size_t c = 0; c < C; ++c)
+        CHECK(std::abs(double(beta.template grad<T>().data()[c]) - wanted[c]) <= tolerance * magnitude[c]);
       CHECK(std::abs(double(gain.template grad<T>().data()[0]) - all) <= tolerance * all_magnitude);
       const auto grad = beta.template grad<T>().span();
       bits.emplace_back(grad.begin(), grad.end());
@@ -148,7 +156,10 @@ TEST_CASE("scalars in expressions") {
 TEST_CASE("learned numbers: mistakes are told") {
   st::Parameter beta(st::Shape{1, 3, 1, 1}, 1.0f), vector(st::Shape{3}, 1.0f);
   const auto x = random_image<3>(1, 2, 2, 1);
-  CHECK_THROWS_WITH_AS((void)(x * vector), doctest::Contains("an image of 3 channels and a parameter of shape (3): wanted one number, (1), or one for each channel, (3, 1, 1) or (1, 3, 1, 1)"), st::ShapeError);
+  CHECK_THROWS_WITH_AS((void)(x * vector),
+                       doctest::Contains("an image of 3 channels and a parameter of shape (3): wanted one number, (1), "
+                                         "or one for each channel, (3, 1, 1) or (1, 3, 1, 1)"),
+                       st::ShapeError);
   CHECK_THROWS_AS((void)(random_image<4>(1, 2, 2, 1) + beta), st::ShapeError);
   CHECK_THROWS_WITH_AS((void)st::Var<3>(x * beta), doctest::Contains("st::as_var(pass, x * parameter)"), st::Error);
   CHECK_THROWS_AS((void)mean(x * beta), st::Error);
@@ -158,9 +169,11 @@ TEST_CASE("learned numbers: mistakes are told") {
   CHECK_NOTHROW((void)st::as_var(infer, x * beta));
   st::Train pass;
   const auto watched = pass.watch(x);
-  CHECK_THROWS_WITH_AS((void)(watched * std::as_const(beta)), doctest::Contains("a const parameter in a training pass"), st::Error);
+  CHECK_THROWS_WITH_AS((void)(watched * std::as_const(beta)), doctest::Contains("a const parameter in a training pass"),
+                       st::Error);
   const auto loss = mean(square(watched * beta));
   beta.value().fill(2.0f);
   CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("a parameter of shape 1x3x1x1 has changed"), st::Error);
-  CHECK_THROWS_WITH_AS((void)(random_image<3, double>(1, 2, 2, 1) * beta), doctest::Contains("holds float32"), st::Error);
+  CHECK_THROWS_WITH_AS((void)(random_image<3, double>(1, 2, 2, 1) * beta), doctest::Contains("holds float32"),
+                       st::Error);
 }

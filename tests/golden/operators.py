@@ -96,6 +96,24 @@ record("mean_over_channels", lambda x: x.mean(1, keepdim=True), (2, 5, 6, 5))
 record("sum_over_channels", lambda x: x.sum(1, keepdim=True), (2, 5, 6, 5))
 record("max_over_channels", lambda x: x.max(1, keepdim=True)[0], (2, 5, 6, 5))
 
+# Other sizes.
+for mode in ("nearest", "bilinear", "bicubic"):
+    for name, factor in {"": 1.5, "_down": 0.5, "_thirds": 2 / 3, "_twice": 2.0, "_less": 0.4}.items():
+        record(f"resize_{mode}{name}", nn.Upsample(scale_factor=factor, mode=mode), (1, 3, 6, 9))
+    record(f"resize_{mode}_like", lambda x, y: F.interpolate(x, size=y.shape[2:], mode=mode), (2, 3, 5, 4), (2, 2, 7, 3))
+    record(f"resize_{mode}_one", lambda x: F.interpolate(x, size=(3, 1), mode=mode), (1, 5, 1, 4))
+    if mode != "nearest":
+        record(f"resize_{mode}_corners", nn.Upsample(scale_factor=2, mode=mode, align_corners=True), (2, 3, 4, 5))
+        record(f"resize_{mode}_corners_like", lambda x, y: F.interpolate(x, size=y.shape[2:], mode=mode, align_corners=True),
+               (2, 3, 7, 4), (2, 2, 3, 1))
+
+# Over channels; vectors as images.
+record("softmax", nn.Softmax2d(), (2, 5, 3, 4))
+record("softmax_wide", lambda x: F.softmax(30 * x, dim=1), (1, 35, 2, 3))
+record("l2_normalize", F.normalize, (2, 5, 3, 4))
+record("l2_normalize_eps", lambda x: F.normalize(x, dim=1, eps=2.0), (2, 3, 3, 4))
+record("unflatten", nn.Sequential(nn.Flatten(), nn.Unflatten(1, (5, 2, 3))), (2, 30, 1, 1))
+
 path = pathlib.Path(__file__).with_suffix(".safetensors")
 save_file({key: tensor.contiguous().clone() for key, tensor in out.items()}, path, metadata={"torch": torch.__version__})
 print(path, path.stat().st_size, "bytes")

@@ -20,6 +20,9 @@
 #include "strata/nn/sequential.hpp"
 #include "strata/nn/summary.hpp"
 #include "strata/optim/adam.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 
 namespace st = strata;
 using strata_test::random_image;

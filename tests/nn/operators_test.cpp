@@ -18,7 +18,9 @@ struct Scaled {
     f("beta", self.beta);
     f("gain", self.gain);
   }
-  static constexpr auto run(auto& self, const auto& x) { return x * self.gain + self.beta / (square(x) + 1.0) - self.gain + square(x) * self.beta; }
+  static constexpr auto run(auto& self, const auto& x) {
+    return x * self.gain + self.beta / (square(x) + 1.0) - self.gain + square(x) * self.beta;
+  }
   constexpr auto operator()(auto& pass, const auto& x) { return st::as_var(pass, run(*this, x)); }
   constexpr auto operator()(auto& pass, const auto& x) const { return st::as_var(pass, run(*this, x)); }
 };
@@ -49,7 +51,9 @@ TEST_CASE("functions and learned numbers equal PyTorch's") {
 
 TEST_CASE("margins and parts equal PyTorch's") {
   check<3>("pad_zeros", [](auto& pass, const auto& x) { return st::pad(pass, x, {.left = 1, .right = 2, .top = 3}); });
-  check<3>("pad_negative", [](auto& pass, const auto& x) { return st::pad(pass, x, {.left = -1, .right = 2, .top = 1, .bottom = -2}); });
+  check<3>("pad_negative", [](auto& pass, const auto& x) {
+    return st::pad(pass, x, {.left = -1, .right = 2, .top = 1, .bottom = -2});
+  });
   check<3>("pad_reflect", [](auto& pass, const auto& x) {
     return st::pad(pass, x, {.left = 3, .right = 2, .top = 1, .bottom = 3}, st::PadMode::reflect);
   });
@@ -70,15 +74,20 @@ TEST_CASE("sums, means and maxima equal PyTorch's") {
 }
 
 TEST_CASE("operators: facts, and what does not fit") {
-  static_assert(st::output_extents<Bordered>(9, 8).h == 9 && st::output_extents<Bordered>(9, 8).w == 8 && st::output_extents<Bordered>(9, 8).c == 3);
+  static_assert(st::output_extents<Bordered>(9, 8).h == 9 && st::output_extents<Bordered>(9, 8).w == 8 &&
+                st::output_extents<Bordered>(9, 8).c == 3);
   static_assert(st::receptive_field<Bordered> == 3);
   CHECK_FALSE(st::output_extents<Bordered>(2, 8).valid);  // nothing to reflect
   st::Infer pass;
   const Bordered net;
   CHECK(net(pass, st::Image<1>::full(2, 9, 8, 1.0f)).value().shape() == st::Shape{2, 3, 9, 8});
   const auto x = st::Image<2>::full(1, 3, 4, 1.0f);
-  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.top = 3}, st::PadMode::reflect), doctest::Contains("reflected ones must be smaller than the image"), st::ShapeError);
-  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.left = -2, .right = -2}), doctest::Contains("no pixels are left"), st::ShapeError);
-  CHECK_THROWS_WITH_AS((void)st::crop(pass, x, 1, 0, 3, 4), doctest::Contains("crop: an image of 3 x 4 pixels has no 3 x 4 pixels from row 1"), st::ShapeError);
+  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.top = 3}, st::PadMode::reflect),
+                       doctest::Contains("reflected ones must be smaller than the image"), st::ShapeError);
+  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.left = -2, .right = -2}), doctest::Contains("no pixels are left"),
+                       st::ShapeError);
+  CHECK_THROWS_WITH_AS((void)st::crop(pass, x, 1, 0, 3, 4),
+                       doctest::Contains("crop: an image of 3 x 4 pixels has no 3 x 4 pixels from row 1"),
+                       st::ShapeError);
   CHECK_THROWS_AS((void)st::crop_like(pass, x, st::Image<1>(1, 4, 4)), st::ShapeError);
 }

@@ -31,7 +31,8 @@ TEST_CASE("adaptive pooling equals PyTorch's") {
 }
 
 TEST_CASE("pooling: facts, names and what does not fit") {
-  using Net = st::Sequential<st::Conv2d<3, 4, 1>, st::MaxPool2d<3, 2, 1>, st::AvgPool2d<3, 2, 0, st::AvgPool2dOptions{.ceil_mode = true}>>;
+  using Net = st::Sequential<st::Conv2d<3, 4, 1>, st::MaxPool2d<3, 2, 1>,
+                             st::AvgPool2d<3, 2, 0, st::AvgPool2dOptions{.ceil_mode = true}>>;
   static_assert(st::receptive_field<Net> == 7);
   static_assert(st::output_extents<Net>(13, 16).h == 3 && st::output_extents<Net>(13, 16).w == 4);  // 7 x 8 between
   static_assert(st::output_extents<st::AdaptiveAvgPool2d<3, 2>>(10, 1).w == 2);
@@ -43,9 +44,12 @@ TEST_CASE("pooling: facts, names and what does not fit") {
   CHECK(st::AvgPool2d<3, 2, 1, st::AvgPool2dOptions{.ceil_mode = true, .count_include_pad = false}>::name() ==
         "AvgPool2d(kernel_size=3, stride=2, padding=1, ceil_mode=True, count_include_pad=False)");
   CHECK(st::AdaptiveAvgPool2d<7, 5>::name() == "AdaptiveAvgPool2d(output_size=(7, 5))");
-  CHECK(st::MaxPool2d<3, 2, 1>::memory({1, 4, 7, 6}).kept == st::MemoryPool::block_bytes(4 * 4 * 3 * sizeof(std::int64_t)));
-  CHECK_THROWS_WITH_AS((void)(st::MaxPool2d<5, 1, 1>()(pass, st::Image<1>(1, 2, 4))),
-                       doctest::Contains("an image of 2 x 4 pixels is smaller than the window of 5 x 5 with its padding"), st::ShapeError);
+  CHECK(st::MaxPool2d<3, 2, 1>::memory({1, 4, 7, 6}).kept ==
+        st::MemoryPool::block_bytes(4 * 4 * 3 * sizeof(std::int64_t)));
+  CHECK_THROWS_WITH_AS(
+      (void)(st::MaxPool2d<5, 1, 1>()(pass, st::Image<1>(1, 2, 4))),
+      doctest::Contains("an image of 2 x 4 pixels is smaller than the window of 5 x 5 with its padding"),
+      st::ShapeError);
   CHECK_FALSE(st::output_extents<st::MaxPool2d<5, 1, 1>>(2, 4).valid);
   CHECK_THROWS_AS((void)(st::AdaptiveAvgPool2d<2>()(pass, st::Image<1>(1, 0, 4))), st::ShapeError);
 }

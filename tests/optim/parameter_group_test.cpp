@@ -24,6 +24,9 @@
 #include "strata/optim/lr_scheduler.hpp"
 #include "strata/optim/rmsprop.hpp"
 #include "strata/optim/sgd.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 #include "temporary_folder.hpp"
 
 namespace st = strata;

@@ -1,5 +1,5 @@
-// The nodes of expressions: each a type that remembers its operands. autograd/expression.hpp has the operators that make them,
-// and computes them.
+// The nodes of expressions: each a type that remembers its operands. autograd/expression.hpp has the operators that
+// make them, and computes them.
 #pragma once
 
 #include <algorithm>
@@ -35,9 +35,9 @@ template <class T, class F>
   for (; i < end; ++i) f.template operator()<T>(i);
 }
 // ---- the nodes. eval<V>(i) is the value at element i; bind(tape) asks where gradients go; backward<V>(i, g) hands g,
-// the gradient of this node at element i, down to the leaves, computing the values it needs again. keep(list, needed) names
-// the leaves whose values these are; `needed` says whether the gradient depends on this node's value. of_inference() says whether
-// an image was computed in an inference pass.
+// the gradient of this node at element i, down to the leaves, computing the values it needs again. keep(list, needed)
+// names the leaves whose values these are; `needed` says whether the gradient depends on this node's value.
+// of_inference() says whether an image was computed in an inference pass.
 
 /// Whether the gradient of Function does not depend on its arguments.
 template <class Function>
@@ -58,7 +58,9 @@ struct ConstantNode : ExpressionTag {
   void bind(Tape&) {}
   void keep(KeptList&, bool) const {}
   template <class V>
-  [[gnu::always_inline]] V eval(std::int64_t) const { return V{} + number; }
+  [[gnu::always_inline]] V eval(std::int64_t) const {
+    return V{} + number;
+  }
   template <class V>
   [[gnu::always_inline]] void backward(std::int64_t, V) const {}
 };
@@ -69,7 +71,7 @@ struct LeafNode : ExpressionTag {
   static constexpr int channels = C;
   Var<C, T> x;
   const T* values;
-  Tape::Target<T> target{};
+  GradientTarget<T> target{};
 
   explicit LeafNode(Var<C, T> variable) : x(std::move(variable)), values(x.data()) {}
   Tape* tape() const { return x.tape(); }
@@ -82,7 +84,9 @@ struct LeafNode : ExpressionTag {
     if (needed) keep_for_backward(list, x);
   }
   template <class V>
-  [[gnu::always_inline]] V eval(std::int64_t i) const { return simd::load<V>(values + i); }
+  [[gnu::always_inline]] V eval(std::int64_t i) const {
+    return simd::load<V>(values + i);
+  }
   template <class V>
   [[gnu::always_inline]] void backward(std::int64_t i, V g) const {
     if (!target) return;
@@ -141,7 +145,9 @@ struct UnaryNode : ExpressionBase<UnaryNode<Function, A>, A::channels, typename 
   void bind(Tape& tape) { a.bind(tape); }
   void keep(KeptList& list, bool needed) const { a.keep(list, needed || !is_linear<Function>); }
   template <class V>
-  [[gnu::always_inline]] V eval(std::int64_t i) const { return function.value(a.template eval<V>(i)); }
+  [[gnu::always_inline]] V eval(std::int64_t i) const {
+    return function.value(a.template eval<V>(i));
+  }
   template <class V>
   [[gnu::always_inline]] void backward(std::int64_t i, V g) const {
     const V value = a.template eval<V>(i);
@@ -150,26 +156,32 @@ struct UnaryNode : ExpressionBase<UnaryNode<Function, A>, A::channels, typename 
 };
 
 template <class Function, class A, class B>
-struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::channels, B::channels),
-                                   typename A::value_type> {
+struct BinaryNode
+    : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::channels, B::channels), typename A::value_type> {
   A a;
   B b;
 
   constexpr BinaryNode(A left, B right) : a(std::move(left)), b(std::move(right)) {
     const Shape *p = a.shape_or_null(), *q = b.shape_or_null();
     if (p != nullptr && q != nullptr && *p != *q)
-      throw ShapeError(concat("arithmetic on images of different shapes: ", p->str(), " and ", q->str(),
-                              " (N x C x H x W); nothing is repeated to fit by itself: st::expand_as(pass, a, b) repeats "
-                              "one pixel over an image"));
-    if (const MemoryPool *l = a.pool_or_null(), *r = b.pool_or_null(); l != nullptr && r != nullptr && l->device() != r->device())
-      throw DeviceError(concat("arithmetic on images of different devices: ", l->device().str(), " and ", r->device().str(),
-                               ": move one with x.to(device)"));
+      throw ShapeError(
+          concat("arithmetic on images of different shapes: ", p->str(), " and ", q->str(),
+                 " (N x C x H x W); nothing is repeated to fit by itself: st::expand_as(pass, a, b) repeats "
+                 "one pixel over an image"));
+    if (const MemoryPool *l = a.pool_or_null(), *r = b.pool_or_null();
+        l != nullptr && r != nullptr && l->device() != r->device())
+      throw DeviceError(concat("arithmetic on images of different devices: ", l->device().str(), " and ",
+                               r->device().str(), ": move one with x.to(device)"));
     common_tape(a, b);
   }
   constexpr Tape* tape() const { return a.tape() != nullptr ? a.tape() : b.tape(); }
   constexpr bool of_inference() const { return a.of_inference() || b.of_inference(); }
-  constexpr const Shape* shape_or_null() const { return a.shape_or_null() != nullptr ? a.shape_or_null() : b.shape_or_null(); }
-  constexpr MemoryPool* pool_or_null() const { return a.pool_or_null() != nullptr ? a.pool_or_null() : b.pool_or_null(); }
+  constexpr const Shape* shape_or_null() const {
+    return a.shape_or_null() != nullptr ? a.shape_or_null() : b.shape_or_null();
+  }
+  constexpr MemoryPool* pool_or_null() const {
+    return a.pool_or_null() != nullptr ? a.pool_or_null() : b.pool_or_null();
+  }
   void describe(DeviceExpression& e) const {
     a.describe(e);
     b.describe(e);
@@ -180,7 +192,8 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
     b.bind(tape);
   }
   void keep(KeptList& list, bool needed) const {
-    constexpr bool by_number = B::channels == 0 && (std::is_same_v<Function, math::Multiply> || std::is_same_v<Function, math::Divide>);
+    constexpr bool by_number =
+        B::channels == 0 && (std::is_same_v<Function, math::Multiply> || std::is_same_v<Function, math::Divide>);
     constexpr bool number_by = A::channels == 0 && std::is_same_v<Function, math::Multiply>;
     constexpr bool independent = is_linear<Function> || by_number || number_by;
     a.keep(list, needed || !independent);
@@ -203,8 +216,8 @@ struct BinaryNode : ExpressionBase<BinaryNode<Function, A, B>, std::max(A::chann
 // ---- operands: what stands in an expression becomes a node
 
 template <class X>
-concept variable_operand = is_expression<X> || IsVar<std::remove_cvref_t<X>>::value ||
-                           IsImage<std::remove_cvref_t<X>>::value;
+concept variable_operand =
+    is_expression<X> || IsVar<std::remove_cvref_t<X>>::value || IsImage<std::remove_cvref_t<X>>::value;
 template <class X>
 concept operand = variable_operand<X> || std::is_arithmetic_v<std::remove_cvref_t<X>>;
 
@@ -219,10 +232,14 @@ constexpr auto node(const X& x) {
 }
 
 template <class A, class B>
-struct CommonType { using type = typename A::value_type; };
+struct CommonType {
+  using type = typename A::value_type;
+};
 template <class A, class B>
   requires std::is_arithmetic_v<A>
-struct CommonType<A, B> { using type = typename B::value_type; };
+struct CommonType<A, B> {
+  using type = typename B::value_type;
+};
 
 template <class Function, class A>
 constexpr auto unary(const A& a, Function function = {}) {

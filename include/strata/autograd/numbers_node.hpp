@@ -1,8 +1,8 @@
 // Learned numbers, and scalars, as operands of expressions: one number, or one for each channel.
 //
 //     struct Block {
-//       st::Parameter beta{st::Shape{1, 64, 1, 1}, 0.0f};            // or {64, 1, 1}; one number for all: {1}. It starts with 0.
-//       auto operator()(auto& pass, const auto& x) { return x + body(pass, x) * beta; }
+//       st::Parameter beta{st::Shape{1, 64, 1, 1}, 0.0f};            // or {64, 1, 1}; one number for all: {1}. It
+//       starts with 0. auto operator()(auto& pass, const auto& x) { return x + body(pass, x) * beta; }
 //
 //     auto y = x * scalar;                                           // an st::Scalar, as mean(x) is
 //
@@ -55,7 +55,8 @@ struct NumbersNode : ExpressionTag {
   template <class Other>
   NumbersNode(const Parameter& parameter, Parameter* learns, const Other& image) : learned(learns) {
     check_shape(parameter.shape());
-    check_same_device(image.pool_or_null()->device(), parameter.device(), [] { return "arithmetic with learned numbers"; });
+    check_same_device(image.pool_or_null()->device(), parameter.device(),
+                      [] { return "arithmetic with learned numbers"; });
     const Tensor<T>& numbers = parameter.template value<T>();
     fill(numbers.data(), numbers.size() == 1, image);
   }
@@ -83,7 +84,8 @@ struct NumbersNode : ExpressionTag {
   void describe(DeviceExpression& e) const {
     if constexpr (std::is_same_v<T, float>) {
       if (takes_gradient())
-        e.push_leaf(repeated.data(), [node = *this](Tape& tape, const float* g) { node.take_gradient_of_device(tape, g); });
+        e.push_leaf(repeated.data(),
+                    [node = *this](Tape& tape, const float* g) { node.take_gradient_of_device(tape, g); });
       else
         e.push_leaf(repeated.data(), -1);
     } else {
@@ -91,7 +93,9 @@ struct NumbersNode : ExpressionTag {
     }
   }
   template <class V>
-  [[gnu::always_inline]] V eval(std::int64_t i) const { return simd::load<V>(values + std::uint64_t(i) % C); }
+  [[gnu::always_inline]] V eval(std::int64_t i) const {
+    return simd::load<V>(values + std::uint64_t(i) % C);
+  }
   template <class V>
   [[gnu::always_inline]] void backward(std::int64_t i, V g) const {
     if (runs == nullptr) return;
@@ -141,8 +145,10 @@ struct NumbersNode : ExpressionTag {
     const bool of_channels = (s.rank() == 3 && s[0] == C && s[1] == 1 && s[2] == 1) ||
                              (s.rank() == 4 && s[0] == 1 && s[1] == C && s[2] == 1 && s[3] == 1);
     if (s.size() != 1 && !of_channels)
-      throw ShapeError(concat("arithmetic of an image of ", C, " channels and a parameter of shape (", s.str(), "): wanted one number, (1), or one for "
-                              "each channel, (", C, ", 1, 1) or (1, ", C, ", 1, 1)"));
+      throw ShapeError(concat("arithmetic of an image of ", C, " channels and a parameter of shape (", s.str(),
+                              "): wanted one number, (1), or one for "
+                              "each channel, (",
+                              C, ", 1, 1) or (1, ", C, ", 1, 1)"));
   }
   template <class Other>
   void fill(const T* numbers, bool one, const Other& image) {
@@ -244,13 +250,16 @@ void check_nothing_is_lost(const E& expression) {
   bool lost = false;
   for_each_numbers(expression, [&](const auto& node) { lost = lost || node.learned != nullptr; });
   if (lost)
-    throw Error("arithmetic of a parameter and an image that no pass has made: the parameter would get no gradient from it: compute "
-                "it in the pass, as st::as_var(pass, x * parameter)");
+    throw Error(
+        "arithmetic of a parameter and an image that no pass has made: the parameter would get no gradient from it: "
+        "compute "
+        "it in the pass, as st::as_var(pass, x * parameter)");
 }
 
 template <class P, class E>
 void check_pass_of_expression(P& pass, const E& expression) {
-  if (expression.tape() != nullptr && expression.tape() != pass.tape()) throw_of_another_pass("arithmetic with a parameter");
+  if (expression.tape() != nullptr && expression.tape() != pass.tape())
+    throw_of_another_pass("arithmetic with a parameter");
 }
 
 template <class T, class N, class Other>
@@ -261,8 +270,10 @@ constexpr auto numbers_node(N&& numbers, const Other& image) {
   } else if constexpr (std::same_as<std::remove_cvref_t<N>, Parameter>) {
     if constexpr (std::is_const_v<std::remove_reference_t<N>>) {
       if (image.tape() != nullptr && numbers.requires_grad)
-        throw Error("arithmetic with a const parameter in a training pass, which could not learn it: give the module a call operator that "
-                    "is not const for st::Train, or set requires_grad to false");
+        throw Error(
+            "arithmetic with a const parameter in a training pass, which could not learn it: give the module a call "
+            "operator that "
+            "is not const for st::Train, or set requires_grad to false");
       return NumbersNode<C, T>(numbers, nullptr, image);
     } else {
       return NumbersNode<C, T>(numbers, numbers.requires_grad ? &numbers : nullptr, image);
@@ -290,20 +301,36 @@ constexpr auto binary_after(N&& numbers, const B& b) {
 }  // namespace detail
 
 template <detail::variable_operand A, detail::numbers_operand N>
-constexpr auto operator+(const A& a, N&& n) { return detail::binary_with<math::Add>(a, std::forward<N>(n)); }
+constexpr auto operator+(const A& a, N&& n) {
+  return detail::binary_with<math::Add>(a, std::forward<N>(n));
+}
 template <detail::variable_operand A, detail::numbers_operand N>
-constexpr auto operator-(const A& a, N&& n) { return detail::binary_with<math::Subtract>(a, std::forward<N>(n)); }
+constexpr auto operator-(const A& a, N&& n) {
+  return detail::binary_with<math::Subtract>(a, std::forward<N>(n));
+}
 template <detail::variable_operand A, detail::numbers_operand N>
-constexpr auto operator*(const A& a, N&& n) { return detail::binary_with<math::Multiply>(a, std::forward<N>(n)); }
+constexpr auto operator*(const A& a, N&& n) {
+  return detail::binary_with<math::Multiply>(a, std::forward<N>(n));
+}
 template <detail::variable_operand A, detail::numbers_operand N>
-constexpr auto operator/(const A& a, N&& n) { return detail::binary_with<math::Divide>(a, std::forward<N>(n)); }
+constexpr auto operator/(const A& a, N&& n) {
+  return detail::binary_with<math::Divide>(a, std::forward<N>(n));
+}
 template <detail::numbers_operand N, detail::variable_operand B>
-constexpr auto operator+(N&& n, const B& b) { return detail::binary_after<math::Add>(std::forward<N>(n), b); }
+constexpr auto operator+(N&& n, const B& b) {
+  return detail::binary_after<math::Add>(std::forward<N>(n), b);
+}
 template <detail::numbers_operand N, detail::variable_operand B>
-constexpr auto operator-(N&& n, const B& b) { return detail::binary_after<math::Subtract>(std::forward<N>(n), b); }
+constexpr auto operator-(N&& n, const B& b) {
+  return detail::binary_after<math::Subtract>(std::forward<N>(n), b);
+}
 template <detail::numbers_operand N, detail::variable_operand B>
-constexpr auto operator*(N&& n, const B& b) { return detail::binary_after<math::Multiply>(std::forward<N>(n), b); }
+constexpr auto operator*(N&& n, const B& b) {
+  return detail::binary_after<math::Multiply>(std::forward<N>(n), b);
+}
 template <detail::numbers_operand N, detail::variable_operand B>
-constexpr auto operator/(N&& n, const B& b) { return detail::binary_after<math::Divide>(std::forward<N>(n), b); }
+constexpr auto operator/(N&& n, const B& b) {
+  return detail::binary_after<math::Divide>(std::forward<N>(n), b);
+}
 
 }  // namespace strata::inline STRATA_ABI

@@ -5,8 +5,8 @@
 //       static constexpr bool keeps_input = false, keeps_output = false;       // whether backward reads x, y
 //       Shape result(const Shape& x) const;                                    // throws ShapeError
 //       template <class T> void forward(const Shape& x_shape, const T* x, T* y) const;
-//       template <class T> void backward(const Shape& x_shape, const T* x, const T* y, const T* dy, T* dx, bool accumulate) const;
-//       constexpr void trace(auto& t) const;                                   // nn/following.hpp
+//       template <class T> void backward(const Shape& x_shape, const T* x, const T* y, const T* dy, T* dx, bool
+//       accumulate) const; constexpr void trace(auto& t) const;                                   // nn/following.hpp
 //       template <int Out> auto onnx(const auto& x) const;                     // io/onnx_export.hpp
 //     };
 //     auto y = st::detail::apply_operator<C>(pass, Mirror{}, x);               // Var<C>
@@ -40,8 +40,9 @@ constexpr auto apply_operator(P& pass, const Op& op, const X& input) {
         const auto step = [op, from, x_id = x.id(), id = y.id(), kept_x = Op::keeps_input ? x : Var<C, T>(),
                            kept_y = Op::keeps_output ? y : Var<Out, T>()](Tape& tape) {
           if (const auto dx = tape.target<T>(x_id))
-            op.template backward<T>(from, Op::keeps_input ? kept_x.data() : nullptr, Op::keeps_output ? kept_y.data() : nullptr,
-                                    tape.gradient<T>(id), dx.data, dx.accumulate);
+            op.template backward<T>(from, Op::keeps_input ? kept_x.data() : nullptr,
+                                    Op::keeps_output ? kept_y.data() : nullptr, tape.gradient<T>(id), dx.data,
+                                    dx.accumulate);
         };
         if constexpr (Op::keeps_input && Op::keeps_output)
           pass.tape()->record(y.id(), step, x, y);

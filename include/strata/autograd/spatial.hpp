@@ -38,16 +38,19 @@ struct PadOperator {
     return mode != PadMode::reflect || (most_h < h && most_w < w);
   }
   std::string problem_text(std::int64_t h, std::int64_t w) const {
-    return concat("pad: an image of ", h, " x ", w, " pixels and margins of ", margins.left, " on the left, ", margins.right, " on the right, ",
-                  margins.top, " above and ", margins.bottom, " below",
-                  mode == PadMode::reflect ? ": reflected ones must be smaller than the image" : ": no pixels are left");
+    return concat(
+        "pad: an image of ", h, " x ", w, " pixels and margins of ", margins.left, " on the left, ", margins.right,
+        " on the right, ", margins.top, " above and ", margins.bottom, " below",
+        mode == PadMode::reflect ? ": reflected ones must be smaller than the image" : ": no pixels are left");
   }
   Shape result(const Shape& x) const {
     if (!fits(x.h(), x.w())) throw ShapeError(problem_text(x.h(), x.w()));
     return {x.n(), x.c(), problem(x).out_h(), problem(x).out_w()};
   }
   template <class T>
-  void forward(const Shape& from, const T* x, T* y) const { cpu::pad_forward(problem(from), x, y); }
+  void forward(const Shape& from, const T* x, T* y) const {
+    cpu::pad_forward(problem(from), x, y);
+  }
   template <class T>
   void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
     cpu::pad_backward(problem(from), dy, dx, accumulate);
@@ -56,9 +59,10 @@ struct PadOperator {
     const auto x = t.extents();
     if (!fits(x.h, x.w)) t.fails([&] { return problem_text(x.h, x.w); });
     t.shifted(x.h + margins.top + margins.bottom, x.w + margins.left + margins.right, margins.top, margins.left,
-              mode == PadMode::constant ? std::max<std::int64_t>({0, -margins.bottom, -margins.right})
-                                        : 2 * std::max({margins.top, margins.bottom, margins.left, margins.right, std::int64_t{0}}) +
-                                              std::max<std::int64_t>({0, -margins.bottom, -margins.right}));
+              mode == PadMode::constant
+                  ? std::max<std::int64_t>({0, -margins.bottom, -margins.right})
+                  : 2 * std::max({margins.top, margins.bottom, margins.left, margins.right, std::int64_t{0}}) +
+                        std::max<std::int64_t>({0, -margins.bottom, -margins.right}));
   }
   template <int Out>
   auto onnx(const auto& x) const {
@@ -79,11 +83,14 @@ struct CropOperator {
     return top >= 0 && left >= 0 && height > 0 && width > 0 && top + height <= h && left + width <= w;
   }
   std::string problem_text(std::int64_t h, std::int64_t w) const {
-    return concat("crop: an image of ", h, " x ", w, " pixels has no ", height, " x ", width, " pixels from row ", top, " and column ", left,
-                  " on");
+    return concat("crop: an image of ", h, " x ", w, " pixels has no ", height, " x ", width, " pixels from row ", top,
+                  " and column ", left, " on");
   }
   PadProblem problem(const Shape& x) const {
-    return {.n = x.n(), .h = x.h(), .w = x.w(), .channels = int(x.c()),
+    return {.n = x.n(),
+            .h = x.h(),
+            .w = x.w(),
+            .channels = int(x.c()),
             .margins = {.left = -left, .right = left + width - x.w(), .top = -top, .bottom = top + height - x.h()}};
   }
   Shape result(const Shape& x) const {
@@ -91,7 +98,9 @@ struct CropOperator {
     return {x.n(), x.c(), height, width};
   }
   template <class T>
-  void forward(const Shape& from, const T* x, T* y) const { cpu::pad_forward(problem(from), x, y); }
+  void forward(const Shape& from, const T* x, T* y) const {
+    cpu::pad_forward(problem(from), x, y);
+  }
   template <class T>
   void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
     cpu::pad_backward(problem(from), dy, dx, accumulate);
@@ -113,20 +122,26 @@ struct CropLikeOperator {
   static constexpr bool keeps_input = false, keeps_output = false;
   constexpr void trace(auto& t, const auto& like) const {
     if (t.extents().h < like.h || t.extents().w < like.w)
-      t.fails([&] { return concat("crop_like: an image of ", t.extents().h, " x ", t.extents().w, " pixels is no larger than ", like.h, " x ", like.w); });
+      t.fails([&] {
+        return concat("crop_like: an image of ", t.extents().h, " x ", t.extents().w, " pixels is no larger than ",
+                      like.h, " x ", like.w);
+      });
     t.shifted(like.h, like.w, 0, 0);
   }
   template <int Out>
   auto onnx(const auto& x, const auto& like) const {
     const auto pair = [&](std::int64_t a, std::int64_t b) { return x.constant({2}, std::vector<std::int64_t>{a, b}); };
-    const std::string extents = x.operation("Slice", {x.operation("Shape", {like.symbol().name}), x.constant({1}, std::vector<std::int64_t>{2}),
-                                                      x.constant({1}, std::vector<std::int64_t>{4})});
+    const std::string extents =
+        x.operation("Slice", {x.operation("Shape", {like.symbol().name}), x.constant({1}, std::vector<std::int64_t>{2}),
+                              x.constant({1}, std::vector<std::int64_t>{4})});
     return x.template node_of_other_size<Out>("Slice", {pair(0, 0), extents, pair(2, 3)});
   }
 };
 
 enum class Reduced { sum, mean, max };
-constexpr const char* reduced_text(Reduced how) { return how == Reduced::sum ? "Sum" : how == Reduced::mean ? "Mean" : "Max"; }
+constexpr const char* reduced_text(Reduced how) {
+  return how == Reduced::sum ? "Sum" : how == Reduced::mean ? "Mean" : "Max";
+}
 /// The ONNX node over these axes: sums take them as an input, the others as an attribute.
 template <int Out, Reduced How>
 auto onnx_reduced(const auto& x, const std::vector<std::int64_t>& axes) {
@@ -139,7 +154,9 @@ auto onnx_reduced(const auto& x, const std::vector<std::int64_t>& axes) {
 /// Over all pixels of an image, for each channel.
 template <Reduced How>
 struct OverPixels {
-  static std::string name() { return How == Reduced::sum ? "sum_over_pixels" : How == Reduced::mean ? "mean_over_pixels" : "max_over_pixels"; }
+  static std::string name() {
+    return How == Reduced::sum ? "sum_over_pixels" : How == Reduced::mean ? "mean_over_pixels" : "max_over_pixels";
+  }
   static constexpr bool keeps_input = How == Reduced::max, keeps_output = How == Reduced::max;
 
   static Shape result(const Shape& x) {
@@ -188,8 +205,10 @@ struct OverPixels {
           if constexpr (How == Reduced::max) {
             const T best = y[n * c + k];
             const bool it = open[std::size_t(k - begin)] && (x[at] == best || best != best);
-            if (it && !(best != best && x[at] == x[at])) open[std::size_t(k - begin)] = 0;
-            else g = 0;
+            if (it && !(best != best && x[at] == x[at]))
+              open[std::size_t(k - begin)] = 0;
+            else
+              g = 0;
           }
           dx[at] = accumulate ? dx[at] + g : g;
         }
@@ -197,13 +216,19 @@ struct OverPixels {
   }
   constexpr void trace(auto& t) const { t.whole_image(); }
   template <int Out>
-  auto onnx(const auto& x) const { return onnx_reduced<Out, How>(x, {2, 3}); }
+  auto onnx(const auto& x) const {
+    return onnx_reduced<Out, How>(x, {2, 3});
+  }
 };
 
 /// Over all channels, for each pixel.
 template <Reduced How>
 struct OverChannels {
-  static std::string name() { return How == Reduced::sum ? "sum_over_channels" : How == Reduced::mean ? "mean_over_channels" : "max_over_channels"; }
+  static std::string name() {
+    return How == Reduced::sum    ? "sum_over_channels"
+           : How == Reduced::mean ? "mean_over_channels"
+                                  : "max_over_channels";
+  }
   static constexpr bool keeps_input = How == Reduced::max, keeps_output = false;
 
   static Shape result(const Shape& x) { return {x.n(), 1, x.h(), x.w()}; }
@@ -259,25 +284,29 @@ struct OverChannels {
   }
   constexpr void trace(auto&) const {}
   template <int Out>
-  auto onnx(const auto& x) const { return onnx_reduced<Out, How>(x, {1}); }
+  auto onnx(const auto& x) const {
+    return onnx_reduced<Out, How>(x, {1});
+  }
 };
 
 }  // namespace detail
 
-/// x with new rows and columns around it, as torch.nn.functional.pad; negative margins take away. Throws ShapeError where nothing
-/// would be left, and for a reflected margin that is not smaller than the image.
+/// x with new rows and columns around it, as torch.nn.functional.pad; negative margins take away. Throws ShapeError
+/// where nothing would be left, and for a reflected margin that is not smaller than the image.
 template <Pass P, class X>
 constexpr auto pad(P& pass, const X& x, const Margins& margins, PadMode mode = PadMode::constant) {
   return detail::apply_operator<X::channels>(pass, detail::PadOperator{margins, mode}, x);
 }
 
-/// `height` rows and `width` columns from row `top` and column `left` on. Throws ShapeError where the image has them not.
+/// `height` rows and `width` columns from row `top` and column `left` on. Throws ShapeError where the image has them
+/// not.
 template <Pass P, class X>
 constexpr auto crop(P& pass, const X& x, std::int64_t top, std::int64_t left, std::int64_t height, std::int64_t width) {
   return detail::apply_operator<X::channels>(pass, detail::CropOperator{top, left, height, width}, x);
 }
 
-/// The upper left part of x, as large as `like`: x[:, :, :h, :w]. Throws ShapeError where x is smaller, or is another number of images.
+/// The upper left part of x, as large as `like`: x[:, :, :h, :w]. Throws ShapeError where x is smaller, or is another
+/// number of images.
 template <Pass P, class X, class L>
 constexpr auto crop_like(P& pass, const X& x, const L& like) {
   if constexpr (Symbolic<X>) {
@@ -287,8 +316,8 @@ constexpr auto crop_like(P& pass, const X& x, const L& like) {
   }
 }
 
-/// The mean, sum and maximum over the pixels of each image and channel: images of one pixel. The first of equals has a maximum's
-/// gradient.
+/// The mean, sum and maximum over the pixels of each image and channel: images of one pixel. The first of equals has a
+/// maximum's gradient.
 template <Pass P, class X>
 constexpr auto mean_over_pixels(P& pass, const X& x) {
   return detail::apply_operator<X::channels>(pass, detail::OverPixels<detail::Reduced::mean>{}, x);

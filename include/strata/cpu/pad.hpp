@@ -21,7 +21,8 @@ inline std::vector<PadRun> pad_runs(const PadProblem& p) {
   std::vector<PadRun> runs;
   for (std::int64_t j = 0; j < p.out_w(); ++j) {
     const std::int64_t from = p.column(j);
-    if (!runs.empty() && (from < 0 ? runs.back().from < 0 : runs.back().from >= 0 && from == runs.back().from + runs.back().count))
+    if (!runs.empty() &&
+        (from < 0 ? runs.back().from < 0 : runs.back().from >= 0 && from == runs.back().from + runs.back().count))
       ++runs.back().count;
     else
       runs.push_back({from, j, 1});

@@ -7,8 +7,8 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// What stands in the new pixels: zeros, the image mirrored at its outermost pixels (a b c d goes on as c b a), or the outermost
-/// pixel again. As torch.nn.functional.pad's mode.
+/// What stands in the new pixels: zeros, the image mirrored at its outermost pixels (a b c d goes on as c b a), or the
+/// outermost pixel again. As torch.nn.functional.pad's mode.
 enum class PadMode : unsigned char { constant, reflect, replicate };
 
 /// New rows and columns; below 0 so many are taken away. In torch.nn.functional.pad's order.

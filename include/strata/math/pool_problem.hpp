@@ -8,21 +8,21 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// The rows, or columns, of the image in a window: [begin, end). `count` is what a mean divides by along this side: padding may
-/// count where it is in the window.
+/// The rows, or columns, of the image in a window: [begin, end). `count` is what a mean divides by along this side:
+/// padding may count where it is in the window.
 struct PoolSpan {
   std::int64_t begin, end, count;
 };
 
-/// A window of kernel x kernel pixels, moved by stride over an image with `padding` pixels around it, as PyTorch's; or, where
-/// parts_h is positive, parts_h x parts_w windows that divide the image (adaptive pooling). Memory is N,H,W,C. padding must not
-/// exceed kernel / 2: every window then holds a pixel of the image.
+/// A window of kernel x kernel pixels, moved by stride over an image with `padding` pixels around it, as PyTorch's; or,
+/// where parts_h is positive, parts_h x parts_w windows that divide the image (adaptive pooling). Memory is N,H,W,C.
+/// padding must not exceed kernel / 2: every window then holds a pixel of the image.
 struct PoolProblem {
   std::int64_t n = 1, h = 1, w = 1;
   int channels = 1, kernel = 2, stride = 2;
   int padding = 0;
-  bool ceil = false;           ///< a last window may reach beyond the padding
-  bool count_padding = true;   ///< means divide by the pixels of the padding, too
+  bool ceil = false;          ///< a last window may reach beyond the padding
+  bool count_padding = true;  ///< means divide by the pixels of the padding, too
   int parts_h = 0, parts_w = 0;
 
   constexpr std::int64_t out_h() const { return parts_h > 0 ? parts_h : windows(h, kernel, stride, padding, ceil); }
@@ -30,9 +30,7 @@ struct PoolProblem {
   constexpr PoolSpan rows(std::int64_t i) const { return span(i, h, parts_h); }
   constexpr PoolSpan columns(std::int64_t j) const { return span(j, w, parts_w); }
   /// Whether two windows may share a pixel.
-  constexpr bool overlap() const {
-    return parts_h > 0 ? h % parts_h != 0 || w % parts_w != 0 : stride < kernel;
-  }
+  constexpr bool overlap() const { return parts_h > 0 ? h % parts_h != 0 || w % parts_w != 0 : stride < kernel; }
 
   /// Along a side of `size` pixels; below 1 where the window is too large.
   static constexpr std::int64_t windows(std::int64_t size, int kernel, int stride, int padding, bool ceil) {

@@ -188,11 +188,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
       if constexpr (P::training)
         pass.tape()->record(y.id(), [&self, &gpu, x, id = y.id(), numbers, pixels, activation](Tape& tape) mutable {
           float* const dy = tape.gradient<float>(id);
-          GradientTarget dx{dy, false};  // in place where nobody has written yet
-          if (!tape.move_gradient(id, x.id())) {
-            const auto target = tape.target<float>(x.id());
-            dx = {target.data, target.accumulate};
-          }
+          GradientTarget<> dx{dy, false};  // in place where nobody has written yet
+          if (!tape.move_gradient(id, x.id())) dx = tape.target<float>(x.id());
           gpu.batch_norm_backward(pixels, Channels, detail::normalisation_rows(numbers), activation, x.data(), dy, detail::gradient_target(self.weight),
                                   detail::gradient_target(self.bias), dx);
         }, x, self.weight, self.bias);

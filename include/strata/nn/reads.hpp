@@ -34,6 +34,7 @@ struct Reads {
   enum class Way : unsigned char {
     window,  ///< a kernel that moves over the image: row i of i * stride - padding, and so on
     spread,  ///< its adjoint: row i of the image adds to i * stride - padding, and so on, of the result
+    resampled,  ///< an image `dilation` / `stride` times as large: row i of `kernel` rows around its middle
     all      ///< of every row
   };
   Way way = Way::window;
@@ -54,6 +55,11 @@ struct Reads {
     }
     const std::int64_t more = rounding ? border : 0;
     if (way == Way::window) return {rows.first * stride - padding - more, rows.last * stride - padding + reach() - 1 + more};
+    if (way == Way::resampled) {
+      if (kernel == 1) return {floor_div(rows.first * stride, dilation), floor_div(rows.last * stride, dilation)};
+      const auto around = [&](std::int64_t i) { return floor_div((2 * i + 1) * stride - dilation, 2 * std::int64_t{dilation}); };
+      return {around(rows.first) - kernel / 2 + 1, around(rows.last) + kernel / 2};
+    }
     return {ceil_div(rows.first + padding - reach() + 1, stride), floor_div(rows.last + padding, stride)};
   }
 

@@ -175,7 +175,7 @@ class MadeOfOthers : public Layer<Self> {
 
 /// gradient[i] (+)= value, for a step that calls it once for each i.
 template <class T>
-void add_one(const Parameter::GradTarget<T>& to, std::int64_t i, double value) {
+void add_one(const GradientTarget<T>& to, std::int64_t i, double value) {
   to.data[i] = (to.accumulate ? to.data[i] : T(0)) + T(value);
 }
 
