@@ -241,7 +241,6 @@ void check_image_loss(const auto& loss, std::int64_t n, std::int64_t h, std::int
 
 /// Features that are the images themselves.
 struct Same {
-  static constexpr bool has_state = false;
   static constexpr void visit(auto&, auto&&) {}
   auto features(auto&, const auto& x) { return std::tuple(x); }
 };
