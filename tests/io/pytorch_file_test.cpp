@@ -9,6 +9,7 @@
 #include "io/pickle_words.hpp"
 #include "strata/core/random.hpp"
 #include "strata/io/detail/pickle.hpp"
+#include "strata/io/pytorch_file.hpp"
 #include "strata/io/weights.hpp"
 #include "test_data.hpp"
 

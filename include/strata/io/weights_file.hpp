@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "strata/autograd/parameter.hpp"
+#include "strata/io/pytorch_file.hpp"
+#include "strata/io/safetensors.hpp"
 #include "strata/io/tensor_info.hpp"
 #include "strata/tensor/tensor.hpp"
 
