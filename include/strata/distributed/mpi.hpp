@@ -41,6 +41,7 @@
 #include <utility>
 #include <vector>
 
+#include "strata/core/processor_counts.hpp"
 #include "strata/core/processors.hpp"
 #include "strata/distributed/world.hpp"
 

@@ -80,6 +80,15 @@ struct CheckpointInfo {
 
 namespace detail {
 
+/// Calls f(key, number) for the numbers of an info: the one list that saving, loading and
+/// sending it to other ranks follow.
+void each_number(auto& info, auto&& f) {
+  f("info.epoch", info.epoch);
+  f("info.batch", info.batch);
+  f("info.step", info.step);
+  f("info.seed", info.seed);
+}
+
 /// Gives each object its prefix: "state.sgd.", and "state.sgd2." for the second of the name.
 class StateNames {
  public:

@@ -74,13 +74,6 @@ STRATA_INLINE bool number_of_text(std::string_view text, std::uint64_t& value) {
 
 inline constexpr std::string_view checkpoint_version = "1";
 
-/// Calls f(key, number) for the numbers of an info: the one list that saving and loading follow.
-void each_number(auto& info, auto&& f) {
-  f("info.epoch", info.epoch);
-  f("info.batch", info.batch);
-  f("info.step", info.step);
-  f("info.seed", info.seed);
-}
 inline constexpr std::string_view extra_prefix = "extra.";
 
 }  // namespace detail

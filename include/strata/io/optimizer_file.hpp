@@ -27,6 +27,8 @@
 #include <utility>
 #include <vector>
 
+#include "strata/io/detail/mismatch.hpp"
+#include "strata/io/detail/weights_match.hpp"
 #include "strata/io/safetensors.hpp"
 #include "strata/io/weights.hpp"
 #include "strata/io/weights_file.hpp"
