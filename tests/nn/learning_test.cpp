@@ -21,6 +21,7 @@
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/facts.hpp"
+#include "strata/nn/init.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
 #include "strata/nn/losses/perceptual.hpp"
@@ -149,6 +150,7 @@ TEST_CASE("names, gradients and folding of layers whose weights are made of othe
 
   const auto x = random_image<3, float>(2, 7, 6, 1);
   const auto check = [&](auto& net) {
+    st::initialize(net, 3);
     for (int i = 0; i < 60; ++i) {  // the power method comes to rest
       st::Train pass;
       net(pass, x);
