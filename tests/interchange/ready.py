@@ -175,7 +175,8 @@ def originals():
         "rcan": lambda: (RCAN(scale=3, n_resgroups=1, n_resblocks=2, n_feats=16, reduction=4), 3, (9, 7), plain),
         "dncnn": lambda: (DnCNN(nc=8, nb=4, act_mode="R"), 1, (9, 7), plain),
         "ffdnet": lambda: (FFDNet(1, 8, 4), 2, (10, 6), plain),
-        "drunet": lambda: (DRUNet(in_nc=2, nc=[8, 16, 32, 64], nb=1), 2, (16, 8), plain),
+        "drunet": lambda: (DRUNet(in_nc=2, nc=[8, 16, 32, 64], nb=1), 2, (16, 8),
+                           lambda key: key.replace("m_body.res", "m_body.0.res")),  # of one block it makes no list
         "nafnet": lambda: (nafnet(8, [1, 1, 1, 2], 1, [1, 1, 1, 1]), 3, (32, 16), plain),
         "unet": lambda: (UNet(3, 2, 8), 3, (32, 16), plain),
         "resnet18": lambda: (Classes(models.resnet18(num_classes=5)), 3, (37, 21), bare),
