@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "strata/core/error.hpp"
+#include "strata/core/file_descriptor.hpp"
 #include "strata/core/output_file.hpp"
 
 namespace strata { inline namespace STRATA_ABI { namespace detail {
