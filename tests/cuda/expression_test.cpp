@@ -4,7 +4,7 @@
 #include "strata/math/functions.hpp"
 
 using namespace device_test;
-using strata::ExpressionProgram, strata::GradientTarget<>, strata::Operation, strata::UpstreamGradient;
+using strata::ExpressionProgram, strata::GradientTarget, strata::Operation, strata::UpstreamGradient;
 namespace math = strata::math;
 
 namespace {

@@ -40,11 +40,11 @@ struct NumbersNode : ExpressionTag {
   using value_type = T;
   static constexpr int channels = C;
   static constexpr int lanes = simd::lanes<simd::Vector<T>>;
-  static constexpr int slots = C + lanes - 1;  ///< the channels from any on, as long as a vector
+  static constexpr int row_length = C + lanes - 1;  ///< the channels from any on, as long as a vector
 
   Parameter* learned = nullptr;  ///< where the gradient goes,
   Scalar<T> scalar;              ///< or to whom
-  Tensor<T> row;                 ///< on the CPU: the numbers of `slots` channels, the first ones again in the end
+  Tensor<T> row;                 ///< on the CPU: the numbers of `row_length` channels, the first ones again in the end
   Image<C, T> repeated;          ///< on an accelerator: of every pixel
   const T* values = nullptr;
   // On the way back, for each task: sums of its last run of elements, and, in double, of all before.
@@ -99,7 +99,7 @@ struct NumbersNode : ExpressionTag {
   template <class V>
   [[gnu::always_inline]] void backward(std::int64_t i, V g) const {
     if (runs == nullptr) return;
-    T* const sum = runs + std::uint64_t(i) / expression_grain * slots + std::uint64_t(i) % C;
+    T* const sum = runs + std::uint64_t(i) / expression_grain * row_length + std::uint64_t(i) % C;
     simd::store<V>(sum, simd::load<V>(sum) + g);
   }
 
@@ -107,20 +107,20 @@ struct NumbersNode : ExpressionTag {
 
   void begin_sums(std::int64_t tasks) {
     if (!takes_gradient()) return;
-    run_storage = cpu_pool().take(std::size_t(tasks * slots) * sizeof(T));
+    run_storage = cpu_pool().take(std::size_t(tasks * row_length) * sizeof(T));
     sum_storage = cpu_pool().take(std::size_t(tasks * C) * sizeof(double));
     runs = static_cast<T*>(run_storage.data());
     sums = static_cast<double*>(sum_storage.data());
-    std::fill_n(runs, tasks * slots, T(0));
+    std::fill_n(runs, tasks * row_length, T(0));
     std::fill_n(sums, tasks * C, 0.0);
   }
   void end_run(std::int64_t task) const {
     if (runs == nullptr) return;
-    T* const run = runs + task * slots;
+    T* const run = runs + task * row_length;
     double* const sum = sums + task * C;
     for (int c = 0; c < C; ++c) sum[c] += double(run[c]);
-    for (int k = C; k < slots; ++k) sum[k % C] += double(run[k]);
-    std::fill_n(run, slots, T(0));
+    for (int k = C; k < row_length; ++k) sum[k % C] += double(run[k]);
+    std::fill_n(run, row_length, T(0));
   }
   void end_sums(Tape& tape, std::int64_t tasks) {
     if (runs == nullptr) return;
@@ -154,9 +154,9 @@ struct NumbersNode : ExpressionTag {
   void fill(const T* numbers, bool one, const Other& image) {
     MemoryPool& pool = *image.pool_or_null();
     if (!on_accelerator(pool.device())) {
-      row = Tensor<T>(Shape{slots});
+      row = Tensor<T>(Shape{row_length});
       T* const to = row.data();
-      for (int k = 0; k < slots; ++k) to[k] = numbers[one ? 0 : k % C];
+      for (int k = 0; k < row_length; ++k) to[k] = numbers[one ? 0 : k % C];
       values = to;
       return;
     }

@@ -43,13 +43,13 @@ struct ResizeAxis {
     if (mode == InterpolateMode::bilinear) return {2, {inside(first), inside(first + 1)}, {1 - t, t}};
     return {4,
             {inside(first - 1), inside(first), inside(first + 1), inside(first + 2)},
-            {far(t + 1), near(t), near(1 - t), far(2 - t)}};
+            {within_two(t + 1), within_one(t), within_one(1 - t), within_two(2 - t)}};
   }
 
  private:
   static constexpr double a = -0.75;
-  static constexpr double near(double x) { return ((a + 2) * x - (a + 3)) * x * x + 1; }
-  static constexpr double far(double x) { return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a; }
+  static constexpr double within_one(double x) { return ((a + 2) * x - (a + 3)) * x * x + 1; }
+  static constexpr double within_two(double x) { return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a; }
 };
 
 struct ResizeProblem {

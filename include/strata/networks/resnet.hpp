@@ -130,8 +130,8 @@ class ResNet : public Layer<ResNet<Block, N1, N2, N3, N4, Classes, Stem, Form>> 
   }
   template <Pass P>
   static constexpr auto forward(auto& self, P& pass, const auto& x) {
-    const auto small = self.layer2(pass, self.layer1(pass, self.stem(pass, x)));
-    return self.fc(pass, GlobalAvgPool2d()(pass, self.layer4(pass, self.layer3(pass, small))));
+    const auto stage2 = self.layer2(pass, self.layer1(pass, self.stem(pass, x)));
+    return self.fc(pass, GlobalAvgPool2d()(pass, self.layer4(pass, self.layer3(pass, stage2))));
   }
   auto fold() const {
     ResNet<Block, N1, N2, N3, N4, Classes, Stem, deploy_t> folded;

@@ -186,9 +186,9 @@ class Run {
       }
       row[what] = value;
       if (board_) board_->scalar("metrics/" + what, value, at.step);
-      text += concat(" ", what, " ", detail::number(value, "%.4f"),
+      text += concat(" ", what, " ", detail::formatted(value, "%.4f"),
                      better ? std::string(" (best)")
-                            : concat(" (best ", detail::number(*best.value, "%.4f"), " at iter ",
+                            : concat(" (best ", detail::formatted(*best.value, "%.4f"), " at iter ",
                                      detail::grouped(*best.step), ")"));
     }
     add_row(at, row);
@@ -235,7 +235,7 @@ class Run {
     if (!saved_as(at)) save(at, net, objects...);
     for (const Best& best : best_)
       if (best.value)
-        say(concat("best ", best.name, ": ", detail::number(*best.value, "%.4f"), " at iter ",
+        say(concat("best ", best.name, ": ", detail::formatted(*best.value, "%.4f"), " at iter ",
                    detail::grouped(*best.step)));
     if (stopping())
       say(concat("stopped after ", detail::grouped(at.step), " steps; it goes on with the option resume"));
@@ -349,12 +349,12 @@ class Run {
   void line(const CheckpointInfo& at, const StepRecord& record, double now) {
     const double per_step = (now - last_line_) / double(steps_), data = data_ / double(steps_);
     std::string text = concat("[", name(), "][epoch ", at.epoch + 1, ", iter ", detail::grouped(at.step), ", lr ",
-                              detail::number(record.lr, "%.1e"), "] [eta ", eta_text(at.step, now), ", time (data) ",
-                              detail::number(per_step, "%.3f"), " (", detail::number(data, "%.3f"), ")]");
+                              detail::formatted(record.lr, "%.1e"), "] [eta ", eta_text(at.step, now), ", time (data) ",
+                              detail::formatted(per_step, "%.3f"), " (", detail::formatted(data, "%.3f"), ")]");
     std::map<std::string, double> row{{"lr", record.lr}, {"time", per_step}, {"data", data}};
     for (std::size_t i = 0; i < sums_.size(); ++i) {
       const double mean = sums_[i] / double(steps_);
-      text += concat(" ", options_.losses[i], " ", detail::number(mean, "%.1e"));
+      text += concat(" ", options_.losses[i], " ", detail::formatted(mean, "%.1e"));
       row[options_.losses[i]] = mean;
       if (board_) board_->scalar("losses/" + options_.losses[i], mean, at.step);
       sums_[i] = 0;

@@ -32,7 +32,7 @@
 namespace strata { inline namespace STRATA_ABI { namespace detail {
 
 /// A number as printf writes it.
-inline std::string number(double value, const char* format) {
+inline std::string formatted(double value, const char* format) {
   char text[64];
   std::snprintf(text, sizeof text, format, value);
   return text;
@@ -230,7 +230,7 @@ class RunFiles {
       if (static_cast<unsigned char>(letter) < 0x20 || letter == '/' || letter == '\\' || letter == ':') letter = '_';
     if (safe.empty() || safe[0] == '.' || safe.size() > 120)
       throw ValueError(concat("Run::picture: '", what, "' cannot be a picture's name"));
-    const std::string start = concat(safe, "_", number(double(step), "%08.0f"));
+    const std::string start = concat(safe, "_", formatted(double(step), "%08.0f"));
     write_file(path_ / "visualization" / (start + "_before.png"), before);
     write_file(path_ / "visualization" / (start + "_after.png"), after);
   }
