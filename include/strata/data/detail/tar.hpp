@@ -97,7 +97,8 @@ std::vector<TarEntry> read_tar(std::uint64_t size, Read&& read) {
   constexpr std::uint64_t longest_extra = std::uint64_t{1} << 20;  // of a long name or a pax header
   std::vector<TarEntry> entries;
   std::string long_name;  // of the next file, where there is one
-  std::optional<std::uint64_t> long_size;
+  bool has_size = false;  // and its size
+  std::uint64_t long_size = 0;
   bool has_name = false;
   for (std::uint64_t at = 0;;) {
     TarBlock block;
@@ -116,7 +117,7 @@ std::vector<TarEntry> read_tar(std::uint64_t size, Read&& read) {
     const bool without_bytes = type >= '1' && type <= '6';
     std::uint64_t count = without_bytes ? 0 : told.value_or(~std::uint64_t{0});
     const bool extra = type == 'L' || type == 'K' || type == 'x' || type == 'g';
-    if (long_size && !extra && !without_bytes) count = *long_size;
+    if (has_size && !extra && !without_bytes) count = long_size;
     if (count > size - at)
       throw BadTar(concat("the file at byte ", at - block.size(), " says that it has more bytes than the archive"));
     const std::uint64_t rest = (block.size() - count % block.size()) % block.size();
@@ -142,7 +143,7 @@ std::vector<TarEntry> read_tar(std::uint64_t size, Read&& read) {
               number = 10 * number + std::uint64_t(digit - '0');
             }
             if (value.empty()) throw BadTar("a pax header's size is no number");
-            long_size = number;
+            has_size = true, long_size = number;
           } else if (key.starts_with("GNU.sparse.")) {
             throw BadTar("it has sparse files, which are not read");
           }
@@ -161,7 +162,7 @@ std::vector<TarEntry> read_tar(std::uint64_t size, Read&& read) {
           entries.push_back({std::move(name), at, count});  // with a slash: a folder of an old archive
       }
       long_name.clear();
-      long_size.reset();
+      has_size = false;
       has_name = false;
     }
     if (rest > size - at - count) throw BadTar(concat("it ends at byte ", size, ", inside a file: it was cut short"));
