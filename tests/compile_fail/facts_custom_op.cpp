@@ -1,5 +1,6 @@
 // expect: a module that uses custom_op cannot be followed
 // expect-context: Block
+#include "strata/autograd/custom_op.hpp"
 #include "strata/nn/facts.hpp"
 
 namespace st = strata;
