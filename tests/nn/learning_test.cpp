@@ -151,7 +151,7 @@ TEST_CASE("names, gradients and folding of layers whose weights are made of othe
   const auto x = random_image<3, float>(2, 7, 6, 1);
   const auto check = [&](auto& net) {
     st::initialize(net, 3);
-    for (int i = 0; i < 60; ++i) {  // the power method comes to rest
+    for (int i = 0; i < 400; ++i) {  // the power method comes to rest
       st::Train pass;
       net(pass, x);
     }

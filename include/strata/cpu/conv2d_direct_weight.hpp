@@ -165,7 +165,7 @@ void outer_sums(const OuterSumsPlan<T>& plan, const Images<const T>& x, const Im
                              : strip == 5  ? outer_block<V, 5, vectors, T>
                                            : outer_block<V, 6, vectors, T>;
           block(tile, patches.corner, patches.row, patches.column, places + k, rows + column, rows_row, plan.stride,
-                to + k * plan.stride + column, plan.stride, depth - k, index > begin);
+                to + k * plan.stride + column, plan.stride, std::min<std::int64_t>(strip, depth - k), index > begin);
           k += strip;
         }
         if (row_sums != nullptr && chunk == 0)
