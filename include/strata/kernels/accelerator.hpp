@@ -38,10 +38,10 @@
 #include "strata/tensor/storage.hpp"
 
 /// Outside of the inline namespace, so that files compiled for different instruction sets see each other here.
-namespace strata::any_build {
+namespace strata_any_build {
 /// What the CUDA code in the program was compiled for; null where there is none.
 inline std::atomic<const char*> cuda_instruction_set{nullptr};
-}  // namespace strata::any_build
+}  // namespace strata_any_build
 
 namespace strata::inline STRATA_ABI {
 
@@ -291,7 +291,7 @@ inline std::atomic<const AcceleratorProvider*> cuda_provider{nullptr};
 /// Makes CUDA devices known. `provider` must live as long as the program.
 inline void register_cuda(const AcceleratorProvider& provider) {
   detail::cuda_provider.store(&provider, std::memory_order_release);
-  any_build::cuda_instruction_set.store(STRATA_ISA, std::memory_order_release);
+  strata_any_build::cuda_instruction_set.store(STRATA_ISA, std::memory_order_release);
 }
 
 /// Why `device` cannot be used: a sentence that says whether build, library, driver or device is missing. Empty where it can.
@@ -299,7 +299,7 @@ inline std::string missing_reason(Device device) {
   if (device.kind == DeviceKind::cpu) return {};
   const AcceleratorProvider* provider = detail::cuda_provider.load(std::memory_order_acquire);
   if (provider == nullptr) {
-    if (const char* const other = any_build::cuda_instruction_set.load(std::memory_order_acquire))
+    if (const char* const other = strata_any_build::cuda_instruction_set.load(std::memory_order_acquire))
       return concat(device.str(), ": nvcc compiled this program's CUDA code for the instruction set ", other,
                     ", and the file that asks is compiled for " STRATA_ISA
                     ": give both the same -march (CMAKE_CUDA_FLAGS, or nvcc's -Xcompiler)");
