@@ -310,6 +310,13 @@ TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float
   }
 }
 
+TEST_CASE_TEMPLATE("large kernels to few channels match their definition", T, float, double) {
+  for (const int in : {16, 32, 64})  // one vector to four
+    for (const int out : {1, 2, 3})
+      for (const int h : {5, 9})
+        check_problem<T>({.n = 2, .h = h, .w = h + 3, .in = in, .out = out, .kernel = 5, .padding = 2});
+}
+
 TEST_CASE("direct convolution matches its definition where images are cut into tiles") {
   for (const st::Conv2dProblem& p :
        {st::Conv2dProblem{.n = 2, .h = 37, .w = 130, .in = 1, .out = 20},

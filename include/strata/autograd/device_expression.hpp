@@ -89,7 +89,7 @@ class DeviceExpression {
     const auto leaf = std::size_t(program.push_leaf(data));
     ids_[leaf] = -1;
     sources_[leaf] = data;
-    sinks_[leaf] = std::move(sink);
+    sinks_[leaf].take = std::move(sink);
   }
   template <class Function>
   void push(const Function&) {
@@ -104,19 +104,22 @@ class DeviceExpression {
     std::vector<Storage> sums;
     for (std::size_t leaf = 0; leaf < std::size_t(program.leaves()); ++leaf) {
       targets[leaf] = tape.target<float>(ids_[leaf]);
-      if (sinks_[leaf] == nullptr) continue;
+      if (sinks_[leaf].take == nullptr) continue;
       sums.push_back(gpu->pool().take(std::size_t(size) * sizeof(float)));
       targets[leaf] = {static_cast<float*>(sums.back().data()), false};
     }
     gpu->expression_backward(program, size, upstream, std::span(targets.data(), std::size_t(program.leaves())));
     for (std::size_t leaf = 0; leaf < std::size_t(program.leaves()); ++leaf)
-      if (sinks_[leaf] != nullptr) sinks_[leaf](tape, targets[leaf].data);
+      if (sinks_[leaf].take != nullptr) sinks_[leaf].take(tape, targets[leaf].data);
   }
 
  private:
   std::array<std::int64_t, ExpressionProgram::max_leaves> ids_{};
   std::array<const float*, ExpressionProgram::max_leaves> sources_{};
-  std::array<std::function<void(Tape&, const float*)>, ExpressionProgram::max_leaves> sinks_;
+  struct Sink {  // a struct, so that no symbol of a deployed program, which has none of them, names the tape
+    std::function<void(Tape&, const float*)> take;
+  };
+  std::array<Sink, ExpressionProgram::max_leaves> sinks_;
   std::vector<Storage> copies_;
 };
 

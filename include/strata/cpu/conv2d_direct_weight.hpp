@@ -164,8 +164,10 @@ void outer_sums(const OuterSumsPlan<T>& plan, const Images<const T>& x, const Im
                              : strip == 4  ? outer_block<V, 4, vectors, T>
                              : strip == 5  ? outer_block<V, 5, vectors, T>
                                            : outer_block<V, 6, vectors, T>;
+          // It writes its own strip and no more: what the next one adds to must not be of this tile.
+          const auto count = std::min<std::int64_t>(strip, depth - k);
           block(tile, patches.corner, patches.row, patches.column, places + k, rows + column, rows_row, plan.stride,
-                to + k * plan.stride + column, plan.stride, std::min<std::int64_t>(strip, depth - k), index > begin);
+                to + k * plan.stride + column, plan.stride, count, index > begin);
           k += strip;
         }
         if (row_sums != nullptr && chunk == 0)
