@@ -150,9 +150,9 @@ inline void spread_visible_colours(RawImage& image) {
     }
 }
 
-/// Writes a .png as it is, or a .bmp or .jpg (8 bits of 1 or 3 channels: ValueError for others). Of the metadata it writes what
-/// the format can hold. The file appears whole or not at all. An image that is moved here (std::move) gives its memory to the
-/// work. Throws FileError.
+/// Writes a .png as it is, or a .bmp or .jpg (8 bits of 1 or 3 channels: ValueError for others; a grey .jpg has three channels
+/// in the file). Of the metadata it writes what the format can hold. The file appears whole or not at all. An image that is moved
+/// here (std::move) gives its memory to the work. Throws FileError.
 inline void save_raw_image(const std::filesystem::path& path, RawImage image, int quality = 95) {
   const ImageFormat format = detail::format_of_name(path);
   if (format != ImageFormat::png && (image.bits != 8 || image.has_alpha()))
