@@ -310,11 +310,15 @@ TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float
   }
 }
 
-TEST_CASE_TEMPLATE("large kernels to few channels match their definition", T, float, double) {
-  for (const int in : {16, 32, 64})  // one vector to four
-    for (const int out : {1, 2, 3})
-      for (const int h : {5, 9})
-        check_problem<T>({.n = 2, .h = h, .w = h + 3, .in = in, .out = out, .kernel = 5, .padding = 2});
+TEST_CASE_TEMPLATE("conv2d matches its definition for every number of rows and vectors that a block of sums may have", T, float, double) {
+  constexpr int lanes = int(st::simd::lanes<st::simd::Vector<T>>);
+  for (int vectors = 1; vectors <= 4; ++vectors) {
+    for (int rows = 1; rows <= 24; ++rows)
+      check_problem<T>({.n = 2, .h = 9, .w = 12, .in = rows, .out = vectors * lanes, .kernel = 1, .padding = 0});
+    for (const int out : {1, 2, 3})  // where the rows are those of the result: 25, 50 and 75
+      check_problem<T>({.n = 2, .h = 9, .w = 12, .in = vectors * lanes, .out = out, .kernel = 5, .padding = 2});
+    check_problem<T>({.n = 2, .h = 9, .w = 12, .in = 1, .out = vectors * lanes, .kernel = 5, .padding = 2});
+  }
 }
 
 TEST_CASE("direct convolution matches its definition where images are cut into tiles") {

@@ -40,6 +40,7 @@ class MemoryBound {
   std::int64_t limit_;
 };
 
+/// The largest block that was asked for since it was made. One at a time.
 class LargestAllocation {
  public:
   LargestAllocation() {

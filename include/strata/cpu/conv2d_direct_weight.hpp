@@ -92,6 +92,13 @@ constexpr int next_strip(std::int64_t depth) {
   return part > 6 ? Rows : part < 4 ? 4 : int(part);
 }
 
+/// outer_block for a strip of next_strip<Rows>(), at the place strip - 4. A table, because of a chain of conditions g++ 12 makes
+/// a conditional move whose flags an addition has overwritten: every strip of 4 then got the block of 5.
+template <class V, int Rows, int Vectors, class T>
+inline constexpr std::array outer_blocks{&outer_block<V, 4, Vectors, T>, &outer_block<V, 5, Vectors, T>,
+                                         &outer_block<V, 6, Vectors, T>, &outer_block<V, Rows, Vectors, T>,
+                                         &outer_block<V, Rows, Vectors, T>};
+
 /// sums[j] = or += the sum of a tile's rows, Vectors vectors of them.
 template <class V, int Vectors, class T>
 void sum_rows(const GridTile& tile, const T* rows, std::int64_t rows_row, std::int64_t width, T* sums, bool add) {
@@ -160,14 +167,9 @@ void outer_sums(const OuterSumsPlan<T>& plan, const Images<const T>& x, const Im
         constexpr int most = direct_rows(vectors);
         for (std::int64_t k = 0; k < depth;) {
           const int strip = next_strip<most>(depth - k);
-          const auto block = strip == most ? outer_block<V, most, vectors, T>
-                             : strip == 4  ? outer_block<V, 4, vectors, T>
-                             : strip == 5  ? outer_block<V, 5, vectors, T>
-                                           : outer_block<V, 6, vectors, T>;
-          // It writes its own strip and no more: what the next one adds to must not be of this tile.
-          const auto count = std::min<std::int64_t>(strip, depth - k);
+          const auto block = outer_blocks<V, most, vectors, T>[std::size_t(strip - 4)];
           block(tile, patches.corner, patches.row, patches.column, places + k, rows + column, rows_row, plan.stride,
-                to + k * plan.stride + column, plan.stride, count, index > begin);
+                to + k * plan.stride + column, plan.stride, depth - k, index > begin);
           k += strip;
         }
         if (row_sums != nullptr && chunk == 0)

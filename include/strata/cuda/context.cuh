@@ -108,13 +108,14 @@ class Context {
     check_runtime(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeRelaxed), "beginning a recording");
     recording_ = std::move(recording);
     pool_.take_from(&recording_->pool);  // layers take their results from the pool of their input
-    std::erase_if(ended_, [](const auto& ended) { return ended->pool.live_bytes() == 0; });
   }
   std::unique_ptr<RecordedWork> end_recording() {
     if (recording_ == nullptr) throw Error(concat(device().str(), ": end_recording without begin_recording"));
     const std::shared_ptr<Recording> recording = std::exchange(recording_, nullptr);
     pool_.take_from(nullptr);
     recording->pool.take_from(&pool_);  // its free blocks are what replays write to
+    forget_recordings();
+    recordings_.push_back(recording);  // also where the next lines throw: somebody may hold a result
     cudaGraph_t graph = nullptr;
     check_runtime(cudaStreamEndCapture(stream(), &graph), "ending a recording");
     const cudaError_t status = cudaGraphInstantiate(&recording->graph, graph, 0);
@@ -138,7 +139,8 @@ class Context {
     Replay(Context& context, std::shared_ptr<Recording> recording) : context_(context), recording_(std::move(recording)) {}
     ~Replay() override {
       (void)cudaStreamSynchronize(context_.stream_);
-      if (recording_->pool.live_bytes() > 0) context_.ended_.push_back(std::move(recording_));  // somebody holds a result
+      recording_ = nullptr;
+      context_.forget_recordings();
     }
     void replay() override { check_runtime(cudaGraphLaunch(recording_->graph, context_.stream()), "replaying recorded work"); }
 
@@ -147,6 +149,10 @@ class Context {
     std::shared_ptr<Recording> recording_;
   };
 
+  void forget_recordings() {
+    std::erase_if(recordings_, [](const auto& one) { return one.use_count() == 1 && one->pool.live_bytes() == 0; });
+  }
+
   int index_;
   DeviceMemory source_;
   MemoryPool pool_;
@@ -154,7 +160,7 @@ class Context {
   cudaDeviceProp properties_{};
   std::unique_ptr<Uploader> uploader_;
   std::shared_ptr<Recording> recording_;
-  std::vector<std::shared_ptr<Recording>> ended_;  // whose results are still held
+  std::vector<std::shared_ptr<Recording>> recordings_;  // that can be replayed, or of which somebody holds a result
 };
 
 }}}  // namespace strata::STRATA_ABI::cuda

@@ -121,8 +121,9 @@ class Accelerator {
   /// Waits until all work is done. Throws DeviceError for what went wrong in it.
   virtual void synchronize() = 0;
 
-  /// From now on work is written down instead of done, until end_recording. pool() is meanwhile a pool of the recording's own:
-  /// what is taken from it stays as long as the recording, so that a replay writes over nobody's memory. Numbers that are
+  /// From now on work is written down instead of done, until end_recording. What is taken meanwhile from the
+  /// device's pool, also by layers from the pool of their input, is the recording's own and stays as long as the recording or
+  /// its results, so that a replay writes over nobody's memory. Numbers that are
   /// arguments (a learning rate, a place in a random stream) are recorded as they are. Whatever waits or reads host memory
   /// (upload, download, synchronize, sum_of_squares, noisy_patches) throws Error in between. Run the same work once before,
   /// so that nothing has to be prepared.
