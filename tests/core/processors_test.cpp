@@ -161,7 +161,11 @@ TEST_CASE("masks of any length") {
     return st::detail::affinity_processors([=](std::size_t bytes, unsigned long* mask) {
       if (bytes < needed) return errno = EINVAL, false;
       std::memset(mask, 0, bytes);
-      for (int i = 0; i < set; ++i) reinterpret_cast<unsigned char*>(mask)[needed - 1 - std::size_t(i / 8)] |= 1u << (i % 8);
+      const auto bits = reinterpret_cast<unsigned char*>(mask);
+      for (int i = 0; i < set; ++i) {
+        unsigned char& byte = bits[needed - 1 - std::size_t(i / 8)];
+        byte = static_cast<unsigned char>(byte | (1u << (i % 8)));
+      }
       return true;
     });
   };
