@@ -7,8 +7,10 @@
 //     g++ -std=c++20 -O3 -march=native -I include -DSTRATA_COMPILED_KERNELS program.cpp kernels.o -pthread
 //
 // The target strata::compiled has these and all else that can be compiled once: see compiled.cpp. Such a program carries all
-// kernels, those of training too. One that is to be shipped does better without. Programs that
-// check gradients do the same with those of float64: double_kernels.cpp, STRATA_COMPILED_DOUBLE_KERNELS.
+// kernels, those of training too. One that is to be shipped does better without. Programs that check gradients do the same with
+// those of float64: double_kernels.cpp, STRATA_COMPILED_DOUBLE_KERNELS. Groups with 2, 4 or 8 channels (ResNeXt's) have kernels
+// of their own, which take longer to compile than all others together: a program with such a layer compiles the one it has, and
+// several programs share grouped_kernels.cpp with STRATA_COMPILED_GROUPED_KERNELS.
 #pragma once
 
 #include "strata/cpu/batch_norm.hpp"
@@ -32,6 +34,17 @@
 #define STRATA_T double
 #include "strata/cpu/compiled_kernels.inc"
 #undef STRATA_T
+#endif
+#ifdef STRATA_COMPILED_GROUPED_KERNELS
+#define STRATA_CHANNELS 2
+#include "strata/cpu/compiled_grouped_kernels.inc"
+#undef STRATA_CHANNELS
+#define STRATA_CHANNELS 4
+#include "strata/cpu/compiled_grouped_kernels.inc"
+#undef STRATA_CHANNELS
+#define STRATA_CHANNELS 8
+#include "strata/cpu/compiled_grouped_kernels.inc"
+#undef STRATA_CHANNELS
 #endif
 #undef STRATA_KERNEL
 #endif
