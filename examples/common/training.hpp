@@ -4,9 +4,8 @@
 //     training::Options options;                     // from the command line: training::add_options(app, options)
 //     training::Recipe recipe = training::recipe_of(options);
 //     recipe.add("channels", channels, training::Change::refused);                  // the program's own options
-//     training::RunFolder folder = training::open(options, recipe, app, world);     // from here on the options are
-//     settled return training::run(options, recipe, folder, net, patches, loss, images, [&](const auto& net) { return
-//     score; });
+//     training::RunFolder folder = training::open(options, recipe, app, world);     // the options are settled now
+//     return training::run(options, recipe, folder, net, patches, loss, images, [&](const auto& net) { return score; });
 #pragma once
 
 #include <CLI/CLI.hpp>

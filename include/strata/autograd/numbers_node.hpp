@@ -1,8 +1,8 @@
 // Learned numbers, and scalars, as operands of expressions: one number, or one for each channel.
 //
 //     struct Block {
-//       st::Parameter beta{st::Shape{1, 64, 1, 1}, 0.0f};            // or {64, 1, 1}; one number for all: {1}. It
-//       starts with 0. auto operator()(auto& pass, const auto& x) { return x + body(pass, x) * beta; }
+//       st::Parameter beta{st::Shape{1, 64, 1, 1}, 0.0f};      // starts with 0; or {64, 1, 1}; one for all: {1}
+//       auto operator()(auto& pass, const auto& x) { return x + body(pass, x) * beta; }
 //
 //     auto y = x * scalar;                                           // an st::Scalar, as mean(x) is
 //

@@ -5,8 +5,9 @@
 //       static constexpr bool keeps_input = false, keeps_output = false;       // whether backward reads x, y
 //       Shape result(const Shape& x) const;                                    // throws ShapeError
 //       template <class T> void forward(const Shape& x_shape, const T* x, T* y) const;
-//       template <class T> void backward(const Shape& x_shape, const T* x, const T* y, const T* dy, T* dx, bool
-//       accumulate) const; constexpr void trace(auto& t) const;                                   // nn/following.hpp
+//       template <class T> void backward(const Shape& x_shape, const T* x, const T* y, const T* dy, T* dx,
+//                                        bool accumulate) const;
+//       constexpr void trace(auto& t) const;                                   // nn/following.hpp
 //       template <int Out> auto onnx(const auto& x) const;                     // io/onnx_export.hpp
 //     };
 //     auto y = st::detail::apply_operator<C>(pass, Mirror{}, x);               // Var<C>

@@ -2,15 +2,14 @@
 //
 //     st::Conv2dProblem problem{.n = 16, .h = 40, .w = 40, .in = 128, .out = 128, .groups = 32};
 //     st::cpu::general_forward<st::cpu::group_form<float>(128, 128, 32)>(problem, x, weight, bias, y,
-//     st::Activation::none);
+//                                                                        st::Activation::none);
 //
 // The form of the groups chooses the kernel, and is known where the layer's type is, so that a program compiles what it
 // uses:
 //
 //     1, 2, 4, 8    so many channels on both sides of a group, where vectors hold whole groups: cpu/conv2d_grouped.hpp
 //     multiplied    one channel becomes several (a depthwise convolution with a multiplier): each channel of x is
-//     written as many
-//                   times, and the rest is depthwise
+//                   written as many times, and the rest is depthwise
 //     apart         others, and no groups: each by itself, by the kernels of cpu/conv2d.hpp on copies of its channels
 //
 // In double, which checks gradients, 2, 4 and 8 are computed apart as well.

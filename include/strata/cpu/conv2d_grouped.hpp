@@ -1,8 +1,8 @@
 // Convolution with many small groups on the CPU: forward and the gradient for the input, for groups of Width channels
 // on both sides, where Width divides a vector. With a Width of 1 it is a depthwise convolution. float and double.
 //
-//     st::Conv2dProblem problem{.n = 16, .h = 40, .w = 40, .in = 64, .out = 64, .groups = 64};         // 3 x 3,
-//     padding 1 st::cpu::grouped_forward<1>(problem, x, weight, bias, y, st::Activation::relu);
+//     st::Conv2dProblem problem{.n = 16, .h = 40, .w = 40, .in = 64, .out = 64, .groups = 64};  // 3 x 3, padding 1
+//     st::cpu::grouped_forward<1>(problem, x, weight, bias, y, st::Activation::relu);
 //
 // Layouts: x and y are N,H,W,C; weight is C,KH,KW,Width; bias is C. The result does not depend on the number of
 // threads.

@@ -4,11 +4,12 @@
 //     st::Map seen(photos, [](st::LabelledSample<3> sample, st::Rng& rng) {
 //       sample.input = st::random_resized_crop(sample.input, 224, rng);
 //       sample.input = st::random_horizontal_flip(sample.input, rng);
-//       sample.input = st::color_jitter(sample.input, rng, {.brightness = 0.4f, .contrast = 0.4f, .saturation = 0.4f,
-//       .hue = 0.1f}); sample.input = st::random_erasing(sample.input, rng, {.p = 0.25f}); return sample;
+//       sample.input = st::color_jitter(sample.input, rng,
+//                                       {.brightness = 0.4f, .contrast = 0.4f, .saturation = 0.4f, .hue = 0.1f});
+//       sample.input = st::random_erasing(sample.input, rng, {.p = 0.25f});
+//       return sample;
 //     });
-//     st::Map pairs(masks, [](auto pair, st::Rng& rng) { return st::random_resized_crop(pair, 256, rng); });   // both
-//     alike
+//     st::Map pairs(masks, [](auto pair, st::Rng& rng) { return st::random_resized_crop(pair, 256, rng); });  // both alike
 //
 // What is drawn comes from the sample's own generator, keyed by (seed, epoch, index): the same for any number of
 // workers. Every function returns a new image and leaves its argument alone. Of a Pair the input is interpolated and

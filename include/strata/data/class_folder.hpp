@@ -2,9 +2,8 @@
 //
 //     #include <strata/data/class_folder.hpp>          // not part of strata.hpp
 //     const st::ClassFolder<3> photos("train");        // train/cat/1.jpg, train/dog/breeds/7.png, ...
-//     photos.classes()[1];                             // "dog": classes are sorted by name, as torchvision's
-//     ImageFolder const st::MaskFolder<3> cells("images", "masks");        // images/a.jpg with masks/a.png, of the
-//     same size
+//     photos.classes()[1];                             // "dog": sorted by name, as torchvision's ImageFolder
+//     const st::MaskFolder<3> cells("images", "masks");   // images/a.jpg with masks/a.png, of the same size
 #pragma once
 
 #include <algorithm>

@@ -2,10 +2,11 @@
 // each sample with the one before it in the batch, the first with the last, all in the same proportion.
 //
 //     #include <strata/data/mixup.hpp>                 // not part of strata.hpp
-//     st::Rng rng(seed, std::uint32_t(epoch), std::uint32_t(batch));            // the batch's own: the same when it is
-//     resumed const auto mixed = st::mixup(input, labels, rng, {.alpha = 0.2f}); const auto y = net(pass, mixed.input);
-//     const auto loss = mixed.first_share * cross_entropy(y, mixed.first) + (1 - mixed.first_share) * cross_entropy(y,
-//     mixed.second);
+//     st::Rng rng(seed, std::uint32_t(epoch), std::uint32_t(batch));    // the batch's own: a resumed run draws it again
+//     const auto mixed = st::mixup(input, labels, rng, {.alpha = 0.2f});
+//     const auto y = net(pass, mixed.input);
+//     const auto loss = mixed.first_share * cross_entropy(y, mixed.first) +
+//                       (1 - mixed.first_share) * cross_entropy(y, mixed.second);
 //
 // H. Zhang et al., mixup: Beyond empirical risk minimization, 2018. S. Yun et al., CutMix, 2019.
 #pragma once

@@ -2,9 +2,9 @@
 // Segmentation", MICCAI 2015), with batch norm and padding as in the PyTorch version that most people load, milesial's
 // Pytorch-UNet.
 //
-//     st::networks::UNet<3, 2> net;                                    // RGB in, two classes out, a logit for each
-//     pixel st::load_weights("unet_carvana_scale0.5_epoch2.pth", net, {.ignore = {"mask_values"}});
-//     st::networks::UNet<1, 1, 16>                                     // a quarter of the width
+//     st::networks::UNet<3, 2> net;                    // RGB in, two classes out, a logit of each for every pixel
+//     st::load_weights("unet_carvana_scale0.5_epoch2.pth", net, {.ignore = {"mask_values"}});
+//     st::networks::UNet<1, 1, 16>                     // a quarter of the width
 //     const auto fast = st::fold(net);                                 // batch norms gone into the convolutions
 //
 // Names as there with bilinear=False (inc.double_conv.0, down1.maxpool_conv.1.double_conv.0, up1.up, outc.conv). Height

@@ -8,10 +8,11 @@
 //                      tb/               TensorBoard's events
 //                      report.html       all of it on one page
 //
-//     st::Run run({.name = "dncnn-s25", .resume = resume, .total_steps = epochs * loader.size(), .metrics =
-//     {{"Set12/psnr"}}}); run.config({{"lr", 1e-3}, {"epochs", 50}}); st::CheckpointInfo at = run.start(net, adam,
-//     scheduler);         // of the latest checkpoint, if the run is resumed while (at.epoch < epochs &&
-//     !run.stopping()) {
+//     st::Run run({.name = "dncnn-s25", .resume = resume, .total_steps = epochs * loader.size(),
+//                  .metrics = {{"Set12/psnr"}}});
+//     run.config({{"lr", 1e-3}, {"epochs", 50}});
+//     st::CheckpointInfo at = run.start(net, adam, scheduler);         // the latest checkpoint's, if it is resumed
+//     while (at.epoch < epochs && !run.stopping()) {
 //       for (const auto& [noisy, clean] : loader.epoch(at.epoch, at.batch)) {
 //         ...
 //         ++at.step, ++at.batch;
@@ -23,8 +24,7 @@
 //       ++at.epoch, at.batch = 0;
 //       run.save(at, net, adam, scheduler);
 //     }
-//     run.finish(at, net, adam, scheduler);                            // saves where the run was stopped, and says
-//     what is best
+//     run.finish(at, net, adam, scheduler);            // saves where the run was stopped, and says what is best
 //
 // It decides nothing of the training: the loop is the program's. A run that is stopped, or killed, and resumed has one
 // log, one file of events and one report, as if it had never stopped: what was written for steps after the checkpoint
