@@ -1,7 +1,7 @@
-// Convolution kernels: time, GFLOP/s, the fraction of the processor's fused multiply-add peak, and the bytes of the images
-// per second as a fraction of a copy; peak and copy are measured in the same run on the same threads. Operations are
-// counted as the definition has them, 2 per multiply-add, so that Winograd's algorithm, which needs fewer, can exceed the
-// peak.
+// Convolution kernels: time, GFLOP/s, the fraction of the processor's fused multiply-add peak, and the bytes of the
+// images per second as a fraction of a copy; peak and copy are measured in the same run on the same threads. Operations
+// are counted as the definition has them, 2 per multiply-add, so that Winograd's algorithm, which needs fewer, can
+// exceed the peak.
 //
 //     bench_conv2d --benchmark_filter=forward_winograd
 //
@@ -90,17 +90,23 @@ void strided_shapes(benchmark::internal::Benchmark* b) {
   for (const int n : {64, 16})
     for (const auto& [size, in, out] : {std::array{64, 3, 64}, {32, 64, 128}, {16, 128, 256}, {8, 256, 512}})
       b->Args({in, out, n, size, 4, 2, 1});
-  for (const auto& [size, in, out, kernel] :
-       {std::array{128, 64, 128, 2}, {32, 256, 512, 2}, {56, 64, 128, 3}, {14, 256, 512, 3}, {56, 64, 128, 1}, {64, 64, 64, 5},
-        {224, 3, 64, 7}})
+  for (const auto& [size, in, out, kernel] : {std::array{128, 64, 128, 2},
+                                              {32, 256, 512, 2},
+                                              {56, 64, 128, 3},
+                                              {14, 256, 512, 3},
+                                              {56, 64, 128, 1},
+                                              {64, 64, 64, 5},
+                                              {224, 3, 64, 7}})
     b->Args({in, out, 8, size, kernel, 2, 1});
 }
 
 }  // namespace
 
 BENCHMARK_CAPTURE(convolution, forward_strided, Kernel::forward, Method::automatic)->Apply(strided_shapes);
-BENCHMARK_CAPTURE(convolution, backward_input_strided, Kernel::backward_input, Method::automatic)->Apply(strided_shapes);
-BENCHMARK_CAPTURE(convolution, backward_weight_strided, Kernel::backward_weight, Method::automatic)->Apply(strided_shapes);
+BENCHMARK_CAPTURE(convolution, backward_input_strided, Kernel::backward_input, Method::automatic)
+    ->Apply(strided_shapes);
+BENCHMARK_CAPTURE(convolution, backward_weight_strided, Kernel::backward_weight, Method::automatic)
+    ->Apply(strided_shapes);
 BENCHMARK_CAPTURE(convolution, forward_winograd, Kernel::forward, Method::winograd)->Apply(equal_channels);
 BENCHMARK_CAPTURE(convolution, forward_direct, Kernel::forward, Method::direct)->Apply(equal_channels);
 BENCHMARK_CAPTURE(convolution, backward_input_winograd, Kernel::backward_input, Method::winograd)

@@ -1,5 +1,5 @@
-// Each network on one image, batch norm folded: milliseconds, effective GFLOP/s (those of a direct convolution) and their
-// share of the processor's peak of fused multiply-adds, measured in the same run.
+// Each network on one image, batch norm folded: milliseconds, effective GFLOP/s (those of a direct convolution) and
+// their share of the processor's peak of fused multiply-adds, measured in the same run.
 //
 //     build/release/bin/bench_inference --benchmark_filter=dncnn17/
 #include <benchmark/benchmark.h>

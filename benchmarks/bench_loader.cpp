@@ -1,6 +1,6 @@
 // Samples per second of the data loader on noisy patches of 40 x 40 in batches, orientations and noise included.
 //
-//     bench_loader FOLDER files|memory WORKERS SAMPLES BATCH      # files: every image is decoded whenever it is asked for
+//     bench_loader FOLDER files|memory WORKERS SAMPLES BATCH   # files: every image is decoded whenever it is asked for
 //
 // For each line on standard input one epoch is gone through and its samples per second are printed; the first batch,
 // which waits for the workers to start, does not count. benchmarks/peers/loader.py runs it beside PyTorch's DataLoader.

@@ -1,6 +1,6 @@
 // Kernels that memory sets the pace of: activations, losses, expressions, pooling, pixel shuffle, optimisers. Bytes per
-// second are those the kernel must move at least; of_copy is the fraction of a copy of as many bytes, measured in the same
-// run.
+// second are those the kernel must move at least; of_copy is the fraction of a copy of as many bytes, measured in the
+// same run.
 //
 //     bench_pointwise --benchmark_filter=relu        the argument: elements of one tensor, in 1024
 #include <benchmark/benchmark.h>
@@ -83,7 +83,8 @@ void expression(benchmark::State& state) {
 void sgd(benchmark::State& state) {
   Tensors t(state);
   measured::run(state, 0, t.bytes(5), [&] {
-    st::cpu::sgd_update(t.size, t.a.data(), t.b.data(), t.c.data(), {.lr = 1e-9, .momentum = 0.9, .weight_decay = 1e-4});
+    st::cpu::sgd_update(t.size, t.a.data(), t.b.data(), t.c.data(),
+                        {.lr = 1e-9, .momentum = 0.9, .weight_decay = 1e-4});
   });
 }
 void adam(benchmark::State& state) {
@@ -153,7 +154,10 @@ void sizes_and_channels(benchmark::internal::Benchmark* b) {
 }
 void shuffles(benchmark::internal::Benchmark* b) {
   for (const std::int64_t inverse : {0, 1})
-    b->Args({1024, 64, 2, inverse})->Args({1024, 1, 2, inverse})->Args({1024, 3, 2, inverse})->Args({1024, 1, 3, inverse});
+    b->Args({1024, 64, 2, inverse})
+        ->Args({1024, 1, 2, inverse})
+        ->Args({1024, 3, 2, inverse})
+        ->Args({1024, 1, 3, inverse});
   b->UseRealTime()->Unit(benchmark::kMicrosecond);
 }
 

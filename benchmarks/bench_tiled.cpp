@@ -1,5 +1,5 @@
-// A network on an image by bands of rows in bounded memory, against the same network on the whole image: milliseconds per
-// megapixel, in turns, and the most memory that the pool handed out. The result has the same bits.
+// A network on an image by bands of rows in bounded memory, against the same network on the whole image: milliseconds
+// per megapixel, in turns, and the most memory that the pool handed out. The result has the same bits.
 //
 //     build/release/bin/bench_tiled [ROUNDS]
 #include <algorithm>
@@ -52,9 +52,10 @@ void compare(const char* name, std::int64_t h, std::int64_t w, std::int64_t max_
       peaks[way] = std::max(peaks[way], st::cpu_pool().peak_bytes() - live);
     }
   const bool same = std::memcmp(whole.data(), tiled.data(), std::size_t(whole.size()) * sizeof(float)) == 0;
-  std::printf("%-12s %5ldx%-5ld  whole %6.1f ms/MP %5.0f MB   bands of %4ld MB %6.1f ms/MP %5.0f MB   ratio %.3f   %s\n", name, long(w),
-              long(h), median(times[0]), double(peaks[0]) / (1 << 20), long(max_bytes >> 20), median(times[1]),
-              double(peaks[1]) / (1 << 20), median(times[1]) / median(times[0]), same ? "same bits" : "OTHER BITS");
+  std::printf(
+      "%-12s %5ldx%-5ld  whole %6.1f ms/MP %5.0f MB   bands of %4ld MB %6.1f ms/MP %5.0f MB   ratio %.3f   %s\n", name,
+      long(w), long(h), median(times[0]), double(peaks[0]) / (1 << 20), long(max_bytes >> 20), median(times[1]),
+      double(peaks[1]) / (1 << 20), median(times[1]) / median(times[0]), same ? "same bits" : "OTHER BITS");
 }
 
 }  // namespace

@@ -1,12 +1,14 @@
-// Times of the CUDA kernels on the machine's device, by CUDA events: Strata's own, and for convolutions cuDNN's beside them.
+// Times of the CUDA kernels on the machine's device, by CUDA events: Strata's own, and for convolutions cuDNN's beside
+// them.
 //
 //     cuda_kernels [--quick]      --quick: a small batch, a few runs: whether all of it works
 //
-// Medians of 30 runs after 5 that are not counted, of layers of DnCNN on 128 images of 40 x 40. Convolutions: TFLOP/s of the
-// formula's operations (2 for a multiply-add, whatever the algorithm needs), and cuDNN's time over the native one: above 1 the
-// native kernel is faster. cuDNN runs the fastest of the plans that it suggests, as with torch.backends.cudnn.benchmark. It has
-// no column in fp16 and bf16, since numbers lie in memory as float32 here. All else: the bytes that have to be moved, every
-// operand once, in a second, as a part of what a copy on this device moves; native unless cuDNN is named.
+// Medians of 30 runs after 5 that are not counted, of layers of DnCNN on 128 images of 40 x 40. Convolutions: TFLOP/s
+// of the formula's operations (2 for a multiply-add, whatever the algorithm needs), and cuDNN's time over the native
+// one: above 1 the native kernel is faster. cuDNN runs the fastest of the plans that it suggests, as with
+// torch.backends.cudnn.benchmark. It has no column in fp16 and bf16, since numbers lie in memory as float32 here. All
+// else: the bytes that have to be moved, every operand once, in a second, as a part of what a copy on this device
+// moves; native unless cuDNN is named.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -49,7 +51,8 @@ double time_of(cudaStream_t stream, const std::function<void()>& work) {
 /// cuDNN, or nothing and the reason.
 std::unique_ptr<st::cuda::Cudnn> open_cudnn(cudaStream_t stream) {
   try {
-    return std::make_unique<st::cuda::Cudnn>(stream, st::cuda::CudnnOptions{.deterministic = false, .plans_to_time = 8});
+    return std::make_unique<st::cuda::Cudnn>(stream,
+                                             st::cuda::CudnnOptions{.deterministic = false, .plans_to_time = 8});
   } catch (const st::Error& error) {
     std::printf("no cuDNN, so its column is empty: %s\n", error.what());
     return nullptr;
@@ -63,8 +66,8 @@ void measure() {
   const std::int64_t images = quick ? 2 : 128, side = 40, pixels = images * side * side;
   constexpr int channels = 64;
   const std::int64_t size = pixels * channels;
-  std::printf("on %s; %lld images of %lld x %lld, medians of %d runs\n\n", gpu.name().c_str(), static_cast<long long>(images),
-              static_cast<long long>(side), static_cast<long long>(side), runs);
+  std::printf("on %s; %lld images of %lld x %lld, medians of %d runs\n\n", gpu.name().c_str(),
+              static_cast<long long>(images), static_cast<long long>(side), static_cast<long long>(side), runs);
 
   std::vector<st::Storage> held;
   const auto array = [&](std::int64_t count) {
@@ -74,7 +77,8 @@ void measure() {
     return data;
   };
   float *const a = array(size), *const b = array(size), *const c = array(size), *const d = array(size);
-  float *const weight = array(25 * channels * channels), *const dweight = array(25 * channels * channels), *const rows = array(16 * channels);
+  float *const weight = array(25 * channels * channels), *const dweight = array(25 * channels * channels),
+               *const rows = array(16 * channels);
   const auto timed = [&](const std::function<void()>& work) { return time_of(gpu.stream(), work); };
 
 #if defined(STRATA_CUDA_LIBRARIES)
@@ -83,11 +87,13 @@ void measure() {
 #endif
   std::printf("%-34s %10s %9s %10s %8s\n", "convolution", "native ms", "TFLOP/s", "cuDNN ms", "ratio");
   const auto convolution = [&](const char* name, int in, int out, int kernel, Precision precision, const char* suffix) {
-    const Conv2dProblem p{.n = images, .h = side, .w = side, .in = in, .out = out, .kernel = kernel, .padding = kernel / 2};
+    const Conv2dProblem p{
+        .n = images, .h = side, .w = side, .in = in, .out = out, .kernel = kernel, .padding = kernel / 2};
     const double operations = 2 * double(p.multiply_adds());
     const auto line = [&](const char* pass, const std::function<void()>& native, const std::function<void()>& library) {
       const double own = timed(native);
-      std::printf("%-34s %10.4f %9.2f", st::concat(name, " ", suffix, ", ", pass).c_str(), own, operations / own * 1e-9);
+      std::printf("%-34s %10.4f %9.2f", st::concat(name, " ", suffix, ", ", pass).c_str(), own,
+                  operations / own * 1e-9);
       try {
         if (!library) throw st::Error("no library");
         const double other = timed(library);
@@ -101,7 +107,11 @@ void measure() {
 #if defined(STRATA_CUDA_LIBRARIES)
     if (cudnn != nullptr && (precision == Precision::fp32 || precision == Precision::tf32)) {
       forward = [&] {
-        cudnn->run({.problem = p, .pass = ConvolutionPass::forward, .precision = precision, .bias = true, .activation = Activation::relu},
+        cudnn->run({.problem = p,
+                    .pass = ConvolutionPass::forward,
+                    .precision = precision,
+                    .bias = true,
+                    .activation = Activation::relu},
                    {{Role::x, a}, {Role::weight, weight}, {Role::bias, rows}, {Role::y, b}});
       };
       input = [&] {
@@ -136,7 +146,8 @@ void measure() {
   std::printf("\n%-34s %10s %9s %10s\n", "pass over memory", "native ms", "GB/s", "of a copy");
   const auto pass = [&](const char* name, double bytes, const std::function<void()>& work) {
     const double milliseconds = timed(work);
-    std::printf("%-34s %10.4f %9.1f %9.0f%%\n", name, milliseconds, bytes / milliseconds * 1e-6, 100 * bytes / milliseconds / copy);
+    std::printf("%-34s %10.4f %9.1f %9.0f%%\n", name, milliseconds, bytes / milliseconds * 1e-6,
+                100 * bytes / milliseconds / copy);
   };
   const st::NormalisationRows norm{rows, rows + channels, rows + 2 * channels, rows + 3 * channels};
   float *const mean = rows + 4 * channels, *const variance = rows + 5 * channels, *const gamma = rows + 6 * channels,
@@ -172,8 +183,14 @@ void measure() {
   st::cuda::CudnnBatchNorm back = whole;
   back.pass = st::cuda::CudnnBatchNorm::Pass::backward;
   library_pass("cuDNN: batch norm backward", 5 * element, [&] {
-    cudnn->run(back, {{Role::x, a}, {Role::dy, b}, {Role::weight, gamma}, {Role::mean, norm.mean}, {Role::inverse_std, norm.inverse_std},
-                      {Role::dweight, new_mean}, {Role::dbias, new_variance}, {Role::dx, c}});
+    cudnn->run(back, {{Role::x, a},
+                      {Role::dy, b},
+                      {Role::weight, gamma},
+                      {Role::mean, norm.mean},
+                      {Role::inverse_std, norm.inverse_std},
+                      {Role::dweight, new_mean},
+                      {Role::dbias, new_variance},
+                      {Role::dx, c}});
   });
 #endif
   st::ExpressionProgram squared_difference;
@@ -181,10 +198,15 @@ void measure() {
   squared_difference.push(st::Operation::subtract), squared_difference.push(st::Operation::square);
   const st::GradientTarget gradients[] = {{c, false}, {}};
   pass("mse forward", 2 * element, [&] { gpu.expression_sum(squared_difference, size, 1 / double(size), one); });
-  pass("mse backward", 3 * element, [&] { gpu.expression_backward(squared_difference, size, {.factor = 0.5f}, gradients); });
+  pass("mse backward", 3 * element,
+       [&] { gpu.expression_backward(squared_difference, size, {.factor = 0.5f}, gradients); });
   const st::TensorUpdate tensor{.size = size, .value = a, .gradient = b, .state1 = c, .state2 = d, .step = 2};
-  pass("sgd, momentum", 5 * element, [&] { gpu.sgd_update({&tensor, 1}, {.lr = 1e-6, .momentum = 0.9, .weight_decay = 1e-4}); });
-  pass("adam", 7 * element, [&] { gpu.adam_update({&tensor, 1}, {.lr = 1e-6, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8}); });
+  pass("sgd, momentum", 5 * element, [&] {
+    gpu.sgd_update({&tensor, 1}, {.lr = 1e-6, .momentum = 0.9, .weight_decay = 1e-4});
+  });
+  pass("adam", 7 * element, [&] {
+    gpu.adam_update({&tensor, 1}, {.lr = 1e-6, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8});
+  });
   gpu.synchronize();
 }
 

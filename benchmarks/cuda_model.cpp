@@ -14,13 +14,15 @@
 // shared memory over those without bank conflicts, warp accesses in which a lane did not take part, and the share of a
 // multiprocessor's threads that registers and shared memory leave room for.
 //
-// For Winograd's F(4x4, 3x3) the time counts the operations that remain, a quarter. Its planes go between kernels in chunks of
-// 24 MiB, which level-2 caches of 40 MB (A100), 50 MB (H100) and 72 MB (RTX 4090) can hold; here they count as DRAM all the same.
+// For Winograd's F(4x4, 3x3) the time counts the operations that remain, a quarter. Its planes go between kernels in
+// chunks of 24 MiB, which level-2 caches of 40 MB (A100), 50 MB (H100) and 72 MB (RTX 4090) can hold; here they count
+// as DRAM all the same.
 //
-// --check holds: 1. operations that only pass over memory (elementwise, batch norm, losses, optimisers) move at most 1.15 times
-// the bytes that they have to, and their kernels ask for at most 1.15 times the least number of sectors; 2. no kernel of a
-// convolution has bank conflicts; 3. a convolution of 64 channels in fp32 does more of the formula's operations for each byte of
-// DRAM than the A100's and the H100's ridge; 4. every kernel that ran has its registers in the table.
+// --check holds: 1. operations that only pass over memory (elementwise, batch norm, losses, optimisers) move at most
+// 1.15 times the bytes that they have to, and their kernels ask for at most 1.15 times the least number of sectors; 2.
+// no kernel of a convolution has bank conflicts; 3. a convolution of 64 channels in fp32 does more of the formula's
+// operations for each byte of DRAM than the A100's and the H100's ridge; 4. every kernel that ran has its registers in
+// the table.
 #include <algorithm>
 #include <cctype>
 #include <cstdio>
@@ -212,9 +214,13 @@ int main(int argc, char** argv) {
       {"prelu forward", 2 * element, double(size), Rate::fp32, Bound::traffic,
        [&] { gpu.prelu_forward(pixels, channels, a.data(), row5.data(), channels, b.data()); }},
       {"prelu backward of x", 3 * element, double(size), Rate::fp32, Bound::traffic,
-       [&] { gpu.prelu_backward(pixels, channels, a.data(), row5.data(), channels, b.data(), {c.data(), false}, {}); }},
+       [&] {
+         gpu.prelu_backward(pixels, channels, a.data(), row5.data(), channels, b.data(), {c.data(), false}, {});
+       }},
       {"prelu backward of slopes", 2 * element, 2.0 * size, Rate::fp32, Bound::traffic,
-       [&] { gpu.prelu_backward(pixels, channels, a.data(), row5.data(), channels, b.data(), {}, {row6.data(), false}); }},
+       [&] {
+         gpu.prelu_backward(pixels, channels, a.data(), row5.data(), channels, b.data(), {}, {row6.data(), false});
+       }},
       {"normal noise", 2 * element, 40.0 * size, Rate::fp32, Bound::traffic,
        [&] { gpu.add_normal({}, 0.1f, size, a.data(), b.data()); }},
       {"noisy patches", 3 * patch_bytes, 40.0 * patch_bytes / 4, Rate::fp32, Bound::none,
@@ -250,14 +256,29 @@ int main(int argc, char** argv) {
                                  {row6.data(), false}, {c.data(), false});
        }},
       {"sgd, momentum", 5 * element, 6.0 * size, Rate::fp32, Bound::traffic,
-       [&] { gpu.sgd_update({&tensor, 1}, {.lr = 0.1, .momentum = 0.9, .weight_decay = 1e-4}); }},
+       [&] {
+         gpu.sgd_update({&tensor, 1}, {.lr = 0.1, .momentum = 0.9, .weight_decay = 1e-4});
+       }},
       {"adam", 7 * element, 12.0 * size, Rate::fp32, Bound::traffic,
-       [&] { gpu.adam_update({&tensor, 1}, {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8}); }},
+       [&] {
+         gpu.adam_update({&tensor, 1}, {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8});
+       }},
       {"moving average of weights", 3 * element, 3.0 * size, Rate::fp32, Bound::traffic,
-       [&] { gpu.average_update({&tensor, 1}, 0.999); }},
-      {"gradients scaled", 2 * element, double(size), Rate::fp32, Bound::traffic, [&] { gpu.scale({&span, 1}, 0.5); }},
-      {"gradients clamped", 2 * element, 2.0 * size, Rate::fp32, Bound::traffic, [&] { gpu.clamp({&span, 1}, 0.4); }},
-      {"sum of squares", element, 2.0 * size, Rate::fp32, Bound::traffic, [&] { (void)gpu.sum_of_squares({&span, 1}); }},
+       [&] {
+         gpu.average_update({&tensor, 1}, 0.999);
+       }},
+      {"gradients scaled", 2 * element, double(size), Rate::fp32, Bound::traffic,
+       [&] {
+         gpu.scale({&span, 1}, 0.5);
+       }},
+      {"gradients clamped", 2 * element, 2.0 * size, Rate::fp32, Bound::traffic,
+       [&] {
+         gpu.clamp({&span, 1}, 0.4);
+       }},
+      {"sum of squares", element, 2.0 * size, Rate::fp32, Bound::traffic,
+       [&] {
+         (void)gpu.sum_of_squares({&span, 1});
+       }},
       {"conv 64-64 fp32 (Winograd)", needed(middle), operations(middle), Rate::fp32, Bound::convolution,
        forward(middle, Precision::fp32), 0.25},
       {"conv 64-64 tf32", needed(middle), operations(middle), Rate::tf32, Bound::convolution,
@@ -304,7 +325,8 @@ int main(int argc, char** argv) {
       if (row.bound == Bound::convolution && kernel.shared_wavefronts > kernel.shared_ideal_wavefronts)
         broken.push_back(std::string(row.name) + ": bank conflicts in " + kernel.kernel);
       const double sectors = double(kernel.load_sectors + kernel.store_sectors);
-      if (row.bound == Bound::traffic && sectors > 1.15 * double(kernel.load_ideal_sectors + kernel.store_ideal_sectors))
+      if (row.bound == Bound::traffic &&
+          sectors > 1.15 * double(kernel.load_ideal_sectors + kernel.store_ideal_sectors))
         broken.push_back(std::string(row.name) + ": accesses that are not coalesced in " + kernel.kernel);
       kernels[kernel.kernel] = kernel;
     }
@@ -320,8 +342,10 @@ int main(int argc, char** argv) {
     if (row.bound == Bound::traffic && moved > 1.15 * row.bytes)
       broken.push_back(std::string(row.name) + ": moves more than 1.15 times what it has to");
     for (const Gpu& device : {gpus[0], gpus[1]})
-      if (row.bound == Bound::convolution && row.rate == Rate::fp32 && row.operations / moved < device.fp32 / device.bandwidth)
-        broken.push_back(std::string(row.name) + ": fewer operations for each byte than the ridge of the " + device.name);
+      if (row.bound == Bound::convolution && row.rate == Rate::fp32 &&
+          row.operations / moved < device.fp32 / device.bandwidth)
+        broken.push_back(std::string(row.name) + ": fewer operations for each byte than the ridge of the " +
+                         device.name);
   }
 
   std::printf("\n%-64s %7s %6s %9s %9s %9s %8s  occupancy\n", "kernel", "threads", "regs", "shared", "sectors", "banks",

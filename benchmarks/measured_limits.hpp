@@ -1,5 +1,5 @@
-// What the processor itself can do, measured in the run that quotes it: multiply-adds per second, and bytes per second of a
-// copy. All threads of parallel_for together.
+// What the processor itself can do, measured in the run that quotes it: multiply-adds per second, and bytes per second
+// of a copy. All threads of parallel_for together.
 #pragma once
 
 #include <benchmark/benchmark.h>
@@ -85,7 +85,8 @@ inline double copy_gbytes(std::int64_t bytes) {
   return speed;
 }
 
-/// Runs `f` as the benchmark and writes its counters: operations and bytes are those of one call, 0 where they mean nothing.
+/// Runs `f` as the benchmark and writes its counters: operations and bytes are those of one call, 0 where they mean
+/// nothing.
 template <class F>
 void run(benchmark::State& state, double operations, std::int64_t bytes, F&& f) {
   const double peak = operations > 0 ? peak_gflops() : 0, copy = copy_gbytes(bytes);

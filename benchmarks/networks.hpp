@@ -19,9 +19,10 @@ using DnCNN = st::Residual<st::Sequential<
     st::Conv2d<Width, Channels>>>;
 
 template <int Channels, int Width, int Depth>
-using FoldedDnCNN = st::Residual<
-    st::Sequential<st::Conv2d<Channels, Width>, st::ReLU,
-                   st::Repeat<Depth - 2, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>, st::Conv2d<Width, Channels>>>;
+using FoldedDnCNN =
+    st::Residual<st::Sequential<st::Conv2d<Channels, Width>, st::ReLU,
+                                st::Repeat<Depth - 2, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>,
+                                st::Conv2d<Width, Channels>>>;
 
 /// Kim, Lee, Lee: "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", CVPR 2016: y = x + f(x).
 struct VDSR {

@@ -1,4 +1,5 @@
-// A classifier: which of four shapes is drawn in a 16x16 image? Trains in seconds and prints its accuracy on new images.
+// A classifier: which of four shapes is drawn in a 16x16 image? Trains in seconds and prints its accuracy on new
+// images.
 //
 //     classifier
 //     classifier --device cuda        # where the program was built with strata::cuda

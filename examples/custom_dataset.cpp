@@ -1,5 +1,5 @@
-// A data set of your own, and what the loader makes of it: batches from worker threads, in an order and with contents that
-// depend on the seed and the epoch alone.
+// A data set of your own, and what the loader makes of it: batches from worker threads, in an order and with contents
+// that depend on the seed and the epoch alone.
 #include <algorithm>
 #include <cstdio>
 

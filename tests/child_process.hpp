@@ -27,8 +27,8 @@ constexpr bool children_may_have_threads = false;
 constexpr bool children_may_have_threads = true;
 #endif
 
-/// The exit code of a child that returns work(), an int; 101 when it throws, 1000 and more when a signal ends it: 1014 after
-/// `seconds`, when it hangs.
+/// The exit code of a child that returns work(), an int; 101 when it throws, 1000 and more when a signal ends it: 1014
+/// after `seconds`, when it hangs.
 template <class Work>
 int in_child(Work work, unsigned seconds = 60) {
   std::fflush(stdout);

@@ -8,9 +8,9 @@
 //
 //     const strata_test::CountBytes counted;                                     // and how much is asked for in all
 //
-// For test programs that have failing_allocator.cpp among their sources. One at a time; allocations of all threads count. Where
-// the C library is glibc all of malloc's family fail, which operator new, pools and C libraries ask; elsewhere, and under
-// sanitizers, which have a malloc of their own, operator new does.
+// For test programs that have failing_allocator.cpp among their sources. One at a time; allocations of all threads
+// count. Where the C library is glibc all of malloc's family fail, which operator new, pools and C libraries ask;
+// elsewhere, and under sanitizers, which have a malloc of their own, operator new does.
 #pragma once
 
 namespace strata_test {

@@ -1,5 +1,5 @@
-// The files tests read. Golden files are part of the repository; the research data is not, and a test that wants it where
-// it is absent ends as skipped, which CTest shows, and never as passed:
+// The files tests read. Golden files are part of the repository; the research data is not, and a test that wants it
+// where it is absent ends as skipped, which CTest shows, and never as passed:
 //
 //     const auto folder = strata_test::research_data("data/Set12");   // tests/<folder>/<name>_data_test.cpp
 //     if (!folder) return;

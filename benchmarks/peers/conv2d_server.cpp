@@ -36,7 +36,8 @@ int main() {
   while (std::cin >> kind >> p.n >> p.h >> p.in >> p.out >> p.kernel >> p.stride >> p.padding >>
          p.dilation >> repetitions) {
     p.w = p.h;
-    auto x = random_numbers(p.input_size()), y = random_numbers(p.output_size()), weight = random_numbers(p.weight_size());
+    auto x = random_numbers(p.input_size()), y = random_numbers(p.output_size()),
+         weight = random_numbers(p.weight_size());
     auto bias = random_numbers(p.out);
     for (int r = 0; r < repetitions; ++r) {
       const auto start = std::chrono::steady_clock::now();

@@ -1,6 +1,6 @@
-// dlib's side: a training step of DnCNN-17 with 64 channels. It learns the noise itself, which costs the same as learning
-// the image through the subtraction. Answers the lines that network_server.cpp describes. The BLAS it is linked with does
-// the work; OPENBLAS_NUM_THREADS sets its threads.
+// dlib's side: a training step of DnCNN-17 with 64 channels. It learns the noise itself, which costs the same as
+// learning the image through the subtraction. Answers the lines that network_server.cpp describes. The BLAS it is
+// linked with does the work; OPENBLAS_NUM_THREADS sets its threads.
 #include <dlib/dnn.h>
 
 #include <chrono>
@@ -14,8 +14,8 @@ namespace {
 
 template <class Below>
 using Block = dlib::relu<dlib::bn_con<dlib::con<64, 3, 3, 1, 1, Below>>>;
-using Net = dlib::loss_mean_squared_per_pixel<
-    dlib::con<1, 3, 3, 1, 1, dlib::repeat<15, Block, dlib::relu<dlib::con<64, 3, 3, 1, 1, dlib::input<dlib::matrix<float>>>>>>>;
+using Net = dlib::loss_mean_squared_per_pixel<dlib::con<
+    1, 3, 3, 1, 1, dlib::repeat<15, Block, dlib::relu<dlib::con<64, 3, 3, 1, 1, dlib::input<dlib::matrix<float>>>>>>>;
 
 class TrainingStep {
  public:

@@ -51,10 +51,12 @@ inline bool find_precision(const std::string& name, st::Precision& precision) {
 }
 
 inline void add_precision(CLI::App& app, st::Precision& precision) {
-  app.add_option("--precision", precision, "what convolutions multiply in; the cpu knows fp32 and, with AVX512-BF16, bf16")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, st::Precision>{
-          {"fp32", st::Precision::fp32}, {"tf32", st::Precision::tf32}, {"bf16", st::Precision::bf16},
-          {"fp16", st::Precision::fp16}}))
+  app.add_option("--precision", precision,
+                 "what convolutions multiply in; the cpu knows fp32 and, with AVX512-BF16, bf16")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, st::Precision>{{"fp32", st::Precision::fp32},
+                                                                               {"tf32", st::Precision::tf32},
+                                                                               {"bf16", st::Precision::bf16},
+                                                                               {"fp16", st::Precision::fp16}}))
       ->default_str("fp32");
 }
 

@@ -1,5 +1,5 @@
-// Where a program that makes pictures of pictures writes: checked as a whole, before any work. Nothing it reads is written
-// over, whatever the name: another spelling, a link, a folder given twice; and no two results get one name.
+// Where a program that makes pictures of pictures writes: checked as a whole, before any work. Nothing it reads is
+// written over, whatever the name: another spelling, a link, a folder given twice; and no two results get one name.
 //
 //     outputs::check_apart({"a.jpg", "b.jpg", "net.safetensors"}, {{"a.jpg", "out/a.png"}, {"b.jpg", "out/b.png"}});
 //     outputs::check_place("out/a.png", overwrite);
@@ -41,7 +41,8 @@ inline std::string identity(const fs::path& path) {
   return st::concat(status.st_dev, ":", status.st_ino, "/", path.filename().string());
 }
 
-/// Throws FileError unless a picture can be written there: the name's ending and length, its folder, what is there already.
+/// Throws FileError unless a picture can be written there: the name's ending and length, its folder, what is there
+/// already.
 inline void check_place(const fs::path& path, bool overwrite) {
   (void)st::detail::format_of_name(path);
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
@@ -51,8 +52,8 @@ inline void check_place(const fs::path& path, bool overwrite) {
   const long longest = ::pathconf(folder.c_str(), _PC_NAME_MAX);
   const std::size_t length = path.filename().string().size();
   if (longest > 0 && length > std::size_t(longest))
-    throw st::FileError(st::concat(path.string(), ": the name has ", length, " bytes, the folder ", folder.string(), " allows ",
-                                   longest, "; choose a shorter one"));
+    throw st::FileError(st::concat(path.string(), ": the name has ", length, " bytes, the folder ", folder.string(),
+                                   " allows ", longest, "; choose a shorter one"));
   if (is_folder(path)) throw st::FileError(st::concat(path.string(), ": is a folder, wanted a picture"));
   std::error_code none;
   if (!overwrite && fs::exists(fs::symlink_status(path, none)))
@@ -73,7 +74,8 @@ inline void check_apart(const std::vector<fs::path>& read, const std::vector<Out
       if (same != files.end() && same->second == output.input)
         throw st::FileError(st::concat(name, ": is the input itself; choose another output"));
       if (same != files.end())
-        throw st::FileError(st::concat(name, ": is ", same->second.string(), ", which is read too; choose another output"));
+        throw st::FileError(
+            st::concat(name, ": is ", same->second.string(), ", which is read too; choose another output"));
     }
     const auto [other, is_new] = written.emplace(identity(output.path), output);
     if (is_new) continue;
@@ -84,8 +86,8 @@ inline void check_apart(const std::vector<fs::path>& read, const std::vector<Out
   }
 }
 
-/// Throws FileError when the folder that a training run writes to is one that it reads images from: its pictures would become
-/// images of the next run, or write over one.
+/// Throws FileError when the folder that a training run writes to is one that it reads images from: its pictures would
+/// become images of the next run, or write over one.
 inline void check_run_folder(const fs::path& folder, const std::vector<std::string>& image_folders) {
   std::error_code none;
   for (const std::string& images : image_folders)
@@ -94,7 +96,8 @@ inline void check_run_folder(const fs::path& folder, const std::vector<std::stri
                                      "; choose another"));
 }
 
-/// Makes a folder for outputs. Throws FileError when it cannot be one, and when it is a folder that pictures are read from.
+/// Makes a folder for outputs. Throws FileError when it cannot be one, and when it is a folder that pictures are read
+/// from.
 inline void make_folder(const fs::path& folder, const std::vector<fs::path>& input_folders) {
   std::error_code failure;
   for (const fs::path& input : input_folders)

@@ -46,7 +46,8 @@ inline Score mean(const std::vector<Score>& scores) {
 
 struct Options {
   std::string train_dir = "dead-leaves", valid_dir = "dead-leaves";
-  std::int64_t steps = 20000, report_interval = 500, save_interval = 100, batch_size = 16, patch_size = 64, images = 800;
+  std::int64_t steps = 20000, report_interval = 500, save_interval = 100, batch_size = 16, patch_size = 64,
+               images = 800;
   double lr = 1e-3, clip = 1;
   int num_workers = 1, threads = 0;
   std::uint64_t seed = 0;
@@ -64,7 +65,8 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--images", options.images, "dead-leaves images to draw")->check(CLI::Range(1, 1000000));
   app.add_option("--steps", options.steps, "of the optimiser; the learning rate falls to 0 over them")
       ->check(CLI::Range(1, 100000000));
-  app.add_option("--report-interval", options.report_interval, "steps between validations")->check(CLI::Range(1, 10000000));
+  app.add_option("--report-interval", options.report_interval, "steps between validations")
+      ->check(CLI::Range(1, 10000000));
   app.add_option("--save-interval", options.save_interval, "steps between checkpoints")->check(CLI::Range(1, 10000000));
   app.add_option("--batch-size", options.batch_size)->check(CLI::Range(1, 65536));
   app.add_option("--patch-size", options.patch_size)->check(CLI::Range(16, 4096));
@@ -109,9 +111,9 @@ inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& ap
 
 /// Trains, on the device where the network is, until options.steps are done, the run is asked to stop, or the minutes
 /// are over, and returns the program's exit status. `data` gives (input, target) for any index; loss(prediction,
-/// target) is a scalar expression; evaluate(const net&) a Score over `valid_images` images, the same on all ranks. Leaves in the folder:
-/// latest.safetensors to go on from, best.safetensors with the averaged weights that validated best (and nothing else),
-/// log.csv, curve.svg.
+/// target) is a scalar expression; evaluate(const net&) a Score over `valid_images` images, the same on all ranks.
+/// Leaves in the folder: latest.safetensors to go on from, best.safetensors with the averaged weights that validated
+/// best (and nothing else), log.csv, curve.svg.
 template <class Net, class Data, class Loss, class Evaluate>
 int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data,
         const Loss& loss_of, std::size_t valid_images, const Evaluate& evaluate) {

@@ -17,8 +17,8 @@ struct Score {
   std::size_t images = 0;
 };
 
-/// Denoises every image of `data`, shared among the ranks of `world`. The network is not changed. PSNR without rounding,
-/// over all pixels. Once stop() says so the rest is left out, and the score means nothing.
+/// Denoises every image of `data`, shared among the ranks of `world`. The network is not changed. PSNR without
+/// rounding, over all pixels. Once stop() says so the rest is left out, and the score means nothing.
 template <class Net, int Channels>
 Score evaluate(const Net& net, const st::NoisyImages<Channels>& data, const std::function<bool()>& stop = {},
                const st::World& world = {}) {

@@ -50,7 +50,8 @@ st::Image<C> colours_of(const st::RawImage& picture) {
   for (std::int64_t y = 0; y < picture.h; ++y) {
     picture.read_row(y, row.data());
     for (std::int64_t x = 0; x < picture.w; ++x)
-      for (int c = 0; c < C; ++c) image(0, c, y, x) = row[std::size_t(x * picture.channels + (picture.channels >= 3 ? c : 0))];
+      for (int c = 0; c < C; ++c)
+        image(0, c, y, x) = row[std::size_t(x * picture.channels + (picture.channels >= 3 ? c : 0))];
   }
   return image;
 }
@@ -95,7 +96,8 @@ void denoise(const Net& net, const fs::path& input, const fs::path& output, cons
       put_colours(picture, run(net, colours_of<3>(picture), options), grey);
     }
   } catch (const st::NumericError&) {
-    throw st::FileError(st::concat(input.string(), ": the network makes values of it that are not finite; wanted other weights"));
+    throw st::FileError(
+        st::concat(input.string(), ": the network makes values of it that are not finite; wanted other weights"));
   }
   st::save_raw_image(output, std::move(picture));
   std::printf("%s -> %s%s\n", input.c_str(), output.c_str(), how.c_str());

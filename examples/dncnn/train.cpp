@@ -3,7 +3,7 @@
 //     dncnn_train --train-dir dead-leaves --valid-dir dead-leaves --checkpoint-dir out --epochs 10
 //     dncnn_train --train-dir Train400 --valid-dir Set12 --sigma 25 --depth 17 --epochs 50 --checkpoint-dir out
 //     dncnn_train --checkpoint-dir out --resume           # goes on from out/latest.safetensors, bit for bit
-//     mpirun -n 4 dncnn_train ... --shards 8              # several processes; the shards decide the bits, not their number
+//     mpirun -n 4 dncnn_train ... --shards 8          # several processes; the shards decide the bits, not their number
 //     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales
 //     the loss
 #include <CLI/CLI.hpp>
@@ -198,8 +198,8 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
     folder.write_log();
     std::printf("epoch %3lld  lr %.2e  loss %.6f  PSNR %.3f dB (noisy %.2f, gain %.2f)  SSIM %.4f  %s%s\n",
                 static_cast<long long>(at.epoch), lr, mean_loss, score.psnr, score.noisy_psnr,
-                score.psnr - score.noisy_psnr, score.ssim, console::clock_text(seconds_before + total.seconds()).c_str(),
-                is_best ? "  best" : "");
+                score.psnr - score.noisy_psnr, score.ssim,
+                console::clock_text(seconds_before + total.seconds()).c_str(), is_best ? "  best" : "");
     std::fflush(stdout);
   }
   if (stop.interrupted()) {
@@ -246,8 +246,9 @@ int run(Options& options, const CLI::App& app, st::Device device, const st::Worl
       [&](const st::CheckpointInfo& at, const fs::path& file) { recipe.go_on_from(at.extra, file, app); }, world);
   world.check_shards(options.ranks.shards);
   if (options.precision == st::Precision::fp16 && options.ranks.shards > 1)
-    throw st::ValueError("--precision fp16 scales the loss by what the step before found, which shards cannot share: use bf16 "
-                         "or tf32, or --shards 1");
+    throw st::ValueError(
+        "--precision fp16 scales the loss by what the step before found, which shards cannot share: use bf16 "
+        "or tf32, or --shards 1");
   if (options.depth == 8)
     return options.width == 32 ? run<32, 8>(options, recipe, folder, device)
                                : run<64, 8>(options, recipe, folder, device);

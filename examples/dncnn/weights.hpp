@@ -16,7 +16,8 @@ struct Architecture {
   bool batch_norm = false;
 
   std::string str() const {
-    return st::concat("DnCNN of depth ", depth, ", width ", width, ", ", channels, channels == 1 ? " channel, " : " channels, ",
+    return st::concat("DnCNN of depth ", depth, ", width ", width, ", ", channels,
+                      channels == 1 ? " channel, " : " channels, ",
                       batch_norm ? "with batch norm" : "without batch norm");
   }
 };
@@ -37,8 +38,8 @@ inline Architecture architecture_of(const std::filesystem::path& path) {
   return found;
 }
 
-/// Loads the file into a network of its kind, on a device, and calls use(const net&). Throws FileError for a kind that is
-/// not compiled in.
+/// Loads the file into a network of its kind, on a device, and calls use(const net&). Throws FileError for a kind that
+/// is not compiled in.
 template <class Use>
 auto with_network(const std::filesystem::path& path, st::Device device, Use&& use) {
   const Architecture found = architecture_of(path);

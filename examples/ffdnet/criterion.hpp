@@ -13,8 +13,8 @@
 
 namespace ffdnet {
 
-/// What the network, on whatever device, makes of an image under noise of `sigma` (of 255); odd extents are filled up by the
-/// last row or column.
+/// What the network, on whatever device, makes of an image under noise of `sigma` (of 255); odd extents are filled up
+/// by the last row or column.
 template <class Net, int Channels>
 st::Image<Channels> denoise(const Net& net, const st::Image<Channels>& noisy, float sigma) {
   const std::int64_t h = noisy.h(), w = noisy.w();
@@ -29,11 +29,12 @@ st::Image<Channels> denoise(const Net& net, const st::Image<Channels>& noisy, fl
   return out.h() == h && out.w() == w ? out : st::crop(out, 0, 0, h, w);
 }
 
-/// Means over the set of run(noisy image) against the clean ones, shared among the ranks of `world`; `each(index, psnr, ssim)`
-/// hears of every image.
+/// Means over the set of run(noisy image) against the clean ones, shared among the ranks of `world`; `each(index, psnr,
+/// ssim)` hears of every image.
 template <int Channels, class Run>
 training::Score evaluate(const Run& run, const st::NoisyImages<Channels>& data, const st::MetricOptions& protocol = {},
-                         const std::function<void(std::size_t, double, double)>& each = {}, const st::World& world = {}) {
+                         const std::function<void(std::size_t, double, double)>& each = {},
+                         const st::World& world = {}) {
   const std::vector<training::Score> images = world.each(data.size(), [&](std::size_t i) {
     const auto [input, target] = data.get(i);
     const st::Image<Channels> output = run(input);

@@ -1,7 +1,7 @@
 // A denoiser for every noise level in one network: it gets the image and a map of the noise's standard deviation as one
 // more channel, and works at half the resolution, which costs a quarter. After FFDNet (Zhang, Zuo and Zhang, "FFDNet:
-// Toward a Fast and Flexible Solution for CNN-based Image Denoising", IEEE Transactions on Image Processing, 2018), with
-// residual blocks in place of its chain of convolutions with batch norm, and the noise as what is predicted.
+// Toward a Fast and Flexible Solution for CNN-based Image Denoising", IEEE Transactions on Image Processing, 2018),
+// with residual blocks in place of its chain of convolutions with batch norm, and the noise as what is predicted.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,9 @@ struct NoiseMapDenoiser : st::Layer<NoiseMapDenoiser<Channels, Body>> {
 
   static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
 
-  static constexpr auto join(auto& pass, const auto& x, const auto& noise) { return st::narrow<0, Channels>(pass, x) - noise; }
+  static constexpr auto join(auto& pass, const auto& x, const auto& noise) {
+    return st::narrow<0, Channels>(pass, x) - noise;
+  }
   static constexpr auto forward(auto& self, auto& pass, const auto& x) { return join(pass, x, self.body(pass, x)); }
 };
 

@@ -27,7 +27,8 @@ int train(const training::Options& options, const training::Recipe& recipe, trai
   st::to(net, device);
   std::printf("FFDNet of %d channel(s): %lld parameters, receptive field %lld; %s, %d threads, %s\n", Channels,
               static_cast<long long>(st::parameter_count<decltype(net)>),
-              static_cast<long long>(st::receptive_field<decltype(net)>), device.str().c_str(), st::num_threads(), STRATA_ISA);
+              static_cast<long long>(st::receptive_field<decltype(net)>), device.str().c_str(), st::num_threads(),
+              STRATA_ISA);
   const ffdnet::NoiseMapPatches<Channels> patches(
       sources::at_least(sources::clean_images<Channels>(options.train_dir, std::size_t(options.images), /*seed=*/1),
                         options.patch_size, "a patch (--patch-size)"),
@@ -38,8 +39,9 @@ int train(const training::Options& options, const training::Recipe& recipe, trai
       options, recipe, folder, net, patches,
       [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); }, valid.size(),
       [&](const auto& trained) {
-        return ffdnet::evaluate<Channels>([&](const auto& noisy) { return ffdnet::denoise(trained, noisy, valid_sigma); }, valid,
-                                          {}, {}, folder.world());
+        return ffdnet::evaluate<Channels>(
+            [&](const auto& noisy) { return ffdnet::denoise(trained, noisy, valid_sigma); }, valid, {}, {},
+            folder.world());
       });
 }
 
@@ -52,7 +54,8 @@ int main(int argc, char** argv) {
   CLI::App app("Trains a denoiser for all noise levels.");
   training::add_options(app, options);
   app.add_option("--channels", channels, "1 for grey, 3 for colour")->check(CLI::IsMember({1, 3}));
-  app.add_option("--sigma-max", sigma_max, "largest noise level, on the scale of 0 to 255")->check(CLI::Range(0.0, 255.0));
+  app.add_option("--sigma-max", sigma_max, "largest noise level, on the scale of 0 to 255")
+      ->check(CLI::Range(0.0, 255.0));
   app.add_option("--valid-sigma", valid_sigma, "noise level of the validation")->check(CLI::Range(0.0, 255.0));
   CLI11_PARSE(app, argc, argv);
   return ranks::with("ffdnet_train", options.ranks, options.threads, [&](const st::World& world) {

@@ -1,6 +1,6 @@
 // What stands between the program, which runs on every processor, and the networks, which are compiled once for each
-// instruction set. Nothing but plain types crosses: an inline function compiled for AVX-512 must never be the one that the
-// rest of the program calls.
+// instruction set. Nothing but plain types crosses: an inline function compiled for AVX-512 must never be the one that
+// the rest of the program calls.
 #pragma once
 
 #include <cstddef>
@@ -32,8 +32,8 @@ struct Request {
   Rows* rows;
 };
 
-/// Runs a network over an image, each row read once and before the row of the result at its place is written. Returns the
-/// least max_bytes that does; with less nothing is run. Throws what derives from std::exception.
+/// Runs a network over an image, each row read once and before the row of the result at its place is written. Returns
+/// the least max_bytes that does; with less nothing is run. Throws what derives from std::exception.
 std::int64_t run_avx512(const Request&);
 std::int64_t run_avx2(const Request&);
 std::int64_t run_baseline(const Request&);

@@ -47,11 +47,14 @@ struct InstructionSet {
 std::vector<InstructionSet> instruction_sets() {
   return {
 #if defined(__x86_64__)
-      {"avx512", __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                     __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"), restore::run_avx512},
-      {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"), restore::run_avx2},
+    {"avx512",
+     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"),
+     restore::run_avx512},
+        {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"),
+         restore::run_avx2},
 #endif
-      {"baseline", true, restore::run_baseline},
+        {"baseline", true, restore::run_baseline},
   };
 }
 InstructionSet chosen(const std::string& name) {
@@ -89,7 +92,8 @@ class Program {
       if (!path.empty()) outputs::check_place(path, options_.overwrite);
     const st::ImageInfo info = st::read_image_info(input);
     for (const fs::path& path : {output, compare})
-      if (!path.empty() && st::detail::format_of_name(path) != st::ImageFormat::png && (info.bits != 8 || info.has_alpha()))
+      if (!path.empty() && st::detail::format_of_name(path) != st::ImageFormat::png &&
+          (info.bits != 8 || info.has_alpha()))
         throw st::ValueError(st::concat(path.string(), ": the picture has ", info.bits, " bits and ", info.channels,
                                         " channels, which only a .png holds"));
     const bool upscaling = options_.task == "upscale";
@@ -97,8 +101,9 @@ class Program {
     const restore::Memory memory = restore::memory_for(info, std::int64_t(fs::file_size(input)), task, set_.run,
                                                        options_.ensemble, !compare.empty());
     if (memory.least() > max_bytes_)
-      throw st::ValueError(st::concat("--max-memory ", options_.max_memory, " is too little for ", input.string(), ", ", info.w, "x",
-                                      info.h, " pixels: it takes ", (memory.least() + (1 << 20) - 1) >> 20, "M at least"));
+      throw st::ValueError(st::concat("--max-memory ", options_.max_memory, " is too little for ", input.string(), ", ",
+                                      info.w, "x", info.h, " pixels: it takes ", (memory.least() + (1 << 20) - 1) >> 20,
+                                      "M at least"));
     if (!upscaling && !sigma_ && std::min(info.h, info.w) < 16)
       throw st::ValueError(st::concat(input.string(), ": has ", info.w, "x", info.h,
                                       " pixels, too small to find its noise level: give it, as --sigma 15"));
@@ -109,7 +114,8 @@ class Program {
     if (may_be_grey && grey_in_rgb) task = Task::denoise_grey;
     const std::vector<float>& numbers = weights(task, input);
     const char* const kind = grey_in_rgb ? " grey in RGB" : picture.channels >= 3 ? " colour" : " grey";
-    std::string how = st::concat(picture.w, "x", picture.h, kind, picture.has_alpha() ? " with alpha, " : ", ", picture.bits, " bit");
+    std::string how =
+        st::concat(picture.w, "x", picture.h, kind, picture.has_alpha() ? " with alpha, " : ", ", picture.bits, " bit");
     if (picture.orientation != 1) how += st::concat(", turned upright (EXIF orientation ", picture.orientation, ")");
     float sigma = 0;
     if (!upscaling) {
@@ -129,9 +135,11 @@ class Program {
     if (!compare.empty()) before = picture;
     st::RawImage result;
     try {
-      result = upscaling ? restore::upscale(std::move(picture), settings) : restore::denoise(std::move(picture), sigma, task, settings);
+      result = upscaling ? restore::upscale(std::move(picture), settings)
+                         : restore::denoise(std::move(picture), sigma, task, settings);
     } catch (const st::NumericError&) {
-      throw st::NumericError(st::concat(input.string(), ": the model ", options_.model.empty() ? model_name(task) : options_.model,
+      throw st::NumericError(st::concat(input.string(), ": the model ",
+                                        options_.model.empty() ? model_name(task) : options_.model,
                                         " makes values of it that are not finite; choose another model"));
     }
     bar.finish();
@@ -160,12 +168,13 @@ class Program {
       std::vector<float> numbers = weights_of_file(task);
       for (const float number : numbers)
         if (!std::isfinite(number))
-          throw st::FileError(st::concat(input.string(), ": --model ", options_.model,
-                                         " holds numbers that are not finite (NaN or infinity), and so would the result; choose another"));
+          throw st::FileError(st::concat(
+              input.string(), ": --model ", options_.model,
+              " holds numbers that are not finite (NaN or infinity), and so would the result; choose another"));
       kept = std::move(numbers);
     } else if (!options_.model.empty() && options_.model != model_name(task)) {
-      throw st::ValueError(st::concat(input.string(), ": --model ", options_.model, " is not for this picture and task; that is ",
-                                      model_name(task)));
+      throw st::ValueError(st::concat(input.string(), ": --model ", options_.model,
+                                      " is not for this picture and task; that is ", model_name(task)));
     } else {
       kept = restore::load_built_in(task, restore::built_in(task));
     }
@@ -177,8 +186,9 @@ class Program {
       return restore::load(task, options_.model);
     } catch (const st::Error& error) {  // its first line: a list of tensors is for those who train
       const std::string text = error.what();
-      throw st::FileError(st::concat("--model ", text.substr(0, text.find('\n')), " (wanted: grey, colour, x2, or weights of the ",
-                                     task == Task::upscale ? "upscaler, as super_resolution_train"
+      throw st::FileError(st::concat("--model ", text.substr(0, text.find('\n')),
+                                     " (wanted: grey, colour, x2, or weights of the ",
+                                     task == Task::upscale        ? "upscaler, as super_resolution_train"
                                      : task == Task::denoise_grey ? "grey denoiser, as ffdnet_train --channels 1"
                                                                   : "colour denoiser, as ffdnet_train --channels 3",
                                      " writes them)"));
@@ -193,7 +203,8 @@ class Program {
 };
 
 int run(const Options& options) {
-  if (options.task == "upscale" && options.sigma != "auto") throw st::ValueError("--sigma is for denoise; upscale takes none");
+  if (options.task == "upscale" && options.sigma != "auto")
+    throw st::ValueError("--sigma is for denoise; upscale takes none");
   Program program(options);
   std::vector<fs::path> files, folders;
   bool many = options.inputs.size() > 1 || outputs::is_folder(options.output);
@@ -209,7 +220,8 @@ int run(const Options& options) {
   std::vector<Job> jobs;
   if (!many) {
     if (!options.compare.empty() && outputs::identity(options.compare) == outputs::identity(options.output))
-      throw st::ValueError(st::concat("--compare ", options.compare.string(), ": is the output itself; choose another name"));
+      throw st::ValueError(
+          st::concat("--compare ", options.compare.string(), ": is the output itself; choose another name"));
     jobs.push_back({files.front(), options.output, options.compare});
   } else {
     for (const fs::path& folder : {options.output, options.compare})

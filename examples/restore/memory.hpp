@@ -20,8 +20,8 @@ struct Memory {
 };
 
 /// `run` is the engine's function, `file` the input file's size.
-inline Memory memory_for(const strata::ImageInfo& info, std::int64_t file, Task task, std::int64_t (*run)(const Request&),
-                         bool ensemble, bool compare) {
+inline Memory memory_for(const strata::ImageInfo& info, std::int64_t file, Task task,
+                         std::int64_t (*run)(const Request&), bool ensemble, bool compare) {
   Memory memory;
   if (info.h > (std::int64_t{1} << 40) / info.w) {  // more than there is anywhere
     memory.reading = std::int64_t{1} << 60;
@@ -44,12 +44,20 @@ inline Memory memory_for(const strata::ImageInfo& info, std::int64_t file, Task 
 
   const auto needed = [&](std::int64_t h, std::int64_t w) {
     const auto even = [&](std::int64_t size) { return upscaling ? size : (size + 1) / 2 * 2; };
-    return run({.task = task, .weights = nullptr, .weight_count = 0, .h = even(h), .w = even(w), .max_bytes = 0, .threads = 0, .rows = nullptr});
+    return run({.task = task,
+                .weights = nullptr,
+                .weight_count = 0,
+                .h = even(h),
+                .w = even(w),
+                .max_bytes = 0,
+                .threads = 0,
+                .rows = nullptr});
   };
   memory.network = needed(info.h, info.w);
   if (ensemble)
     memory.network = std::max(memory.network, needed(info.w, info.h));
-  const std::int64_t sum = ensemble ? pixels * scale * scale * (!upscaling && info.channels >= 3 ? 3 : 1) * std::int64_t(sizeof(float)) : 0;
+  const std::int64_t sum =
+      ensemble ? pixels * scale * scale * (!upscaling && info.channels >= 3 ? 3 : 1) * std::int64_t(sizeof(float)) : 0;
   const std::int64_t bicubic = upscaling ? bicubic_bytes(info.h, info.w, info.channels) : 0;
   memory.running = program + before + result + sum + memory.network + bicubic;
   return memory;

@@ -24,17 +24,20 @@ struct Options {
 };
 
 inline void add_options(CLI::App& app, Options& options) {
-  const CLI::Validator given([](const std::string& path) { return path.empty() ? std::string("wanted a path, got an empty word") : ""; }, "");
+  const CLI::Validator given(
+      [](const std::string& path) { return path.empty() ? std::string("wanted a path, got an empty word") : ""; }, "");
   app.option_defaults()->always_capture_default();
   app.add_option("task", options.task, "denoise or upscale")->required()->check(CLI::IsMember({"denoise", "upscale"}));
   app.add_option("input", options.inputs, "pictures (.png, .jpg, .bmp) or folders of them")->required()->check(given);
   app.add_option("-o,--output", options.output, "picture, or folder (which gets .png files)")->required()->check(given);
   app.add_flag("--overwrite", options.overwrite, "replace outputs that are there already");
   app.add_option("--sigma", options.sigma, "noise level from 0 to 55 on the scale of 0 to 255, or auto");
-  app.add_option("--model", options.model, "grey, colour, x2, or a safetensors file [what the picture and task ask for]");
+  app.add_option("--model", options.model,
+                 "grey, colour, x2, or a safetensors file [what the picture and task ask for]");
   app.add_option("--max-memory", options.max_memory, "limit, as 512M or 2G");
   app.add_flag("--ensemble", options.ensemble, "mean of eight orientations: slower, a little better");
-  app.add_option("--compare", options.compare, "also write before and after side by side (picture, or folder for many)");
+  app.add_option("--compare", options.compare,
+                 "also write before and after side by side (picture, or folder for many)");
   app.add_option("--threads", options.threads, "[all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--isa", options.isa, "instruction set: best, avx512, avx2 or baseline");
 }

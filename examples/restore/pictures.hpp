@@ -33,8 +33,8 @@ inline float sample(const st::RawImage& image, std::int64_t y, std::int64_t x, i
 /// The number of channels without alpha.
 inline int colours(const st::RawImage& image) { return image.channels >= 3 ? 3 : 1; }
 
-/// Runs a network on a picture, in one or all eight orientations. The network gets pixels from `value(y, x, float*)`, and
-/// `finish(y, const float*)` gets the rows of the result, `channels` values a pixel, from the top or in the end.
+/// Runs a network on a picture, in one or all eight orientations. The network gets pixels from `value(y, x, float*)`,
+/// and `finish(y, const float*)` gets the rows of the result, `channels` values a pixel, from the top or in the end.
 class Passage : public Rows {
  public:
   std::int64_t h, w;         // of the picture
@@ -95,8 +95,8 @@ class Passage : public Rows {
   std::vector<float> sum_;
 };
 
-/// The picture without noise of `sigma` (of 255), in the same memory, by the grey or the colour network. One whose colours are
-/// shades of grey keeps them so.
+/// The picture without noise of `sigma` (of 255), in the same memory, by the grey or the colour network. One whose
+/// colours are shades of grey keeps them so.
 inline st::RawImage denoise(st::RawImage picture, float sigma, Task task, const Settings& settings) {
   const int colour = colours(picture), network = task == Task::denoise_grey ? 1 : 3;
   const bool grey = is_grey(picture);
@@ -133,12 +133,15 @@ inline std::int64_t bicubic_rows_at_once(std::int64_t w, int channels) {
   return std::clamp<std::int64_t>((std::int64_t{1} << 18) / (w * channels), 2, 32);
 }
 inline std::int64_t bicubic_bytes(std::int64_t h, std::int64_t w, int channels) {
-  const std::int64_t rows = std::min(h, bicubic_rows_at_once(w, channels) + 7), row = w * channels * std::int64_t(sizeof(float));
-  return 5 * rows * row + 200 * w + 2 * row * st::num_threads();  // both sizes, weights, and a row of doubles for each thread
+  const std::int64_t rows = std::min(h, bicubic_rows_at_once(w, channels) + 7),
+                     row = w * channels * std::int64_t(sizeof(float));
+  // both sizes, weights, and a row of doubles for each thread
+  return 5 * rows * row + 200 * w + 2 * row * st::num_threads();
 }
 
 /// Rows [first, first + count) of the picture at `scale` times its size by bicubic interpolation: all channels.
-inline std::vector<float> bicubic_rows(const st::RawImage& picture, std::int64_t scale, std::int64_t first, std::int64_t count) {
+inline std::vector<float> bicubic_rows(const st::RawImage& picture, std::int64_t scale, std::int64_t first,
+                                       std::int64_t count) {
   constexpr std::int64_t reach = 3;  // a cubic looks two pixels around
   const std::int64_t top = std::max<std::int64_t>(first / scale - reach, 0);
   const std::int64_t bottom = std::min(picture.h, (first + count + scale - 1) / scale + reach);

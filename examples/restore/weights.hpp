@@ -45,8 +45,9 @@ inline std::vector<float> load_built_in(Task task, std::span<const char> file) {
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, file.data(), sizeof header_bytes);
   const std::size_t begin = sizeof header_bytes + std::size_t(header_bytes);
-  const auto header = st::parse_safetensors_header(std::string_view(file.data() + sizeof header_bytes, std::size_t(header_bytes)),
-                                                   file.size() - begin, "built-in weights");
+  const auto header =
+      st::parse_safetensors_header(std::string_view(file.data() + sizeof header_bytes, std::size_t(header_bytes)),
+                                   file.size() - begin, "built-in weights");
   return with_network(task, [&]<class Net>(Net*) {
     Net net;
     st::for_each_parameter(net, [&](const std::string& name, st::Parameter& parameter) {

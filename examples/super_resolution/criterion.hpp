@@ -32,14 +32,16 @@ st::Image<3> upscale_picture(const Run& run, const st::Image<3>& small) {
   return out;
 }
 
-/// The protocol of super-resolution's papers: both pictures rounded to 8 bits, a border as wide as the factor left out, of
-/// colour ones BT.601's Y, 16 to 235, compared.
+/// The protocol of super-resolution's papers: both pictures rounded to 8 bits, a border as wide as the factor left out,
+/// of colour ones BT.601's Y, 16 to 235, compared.
 inline st::MetricOptions protocol(bool colour, std::int64_t factor) {
-  return {.rounding = st::Rounding::to_8bit, .border = factor, .channels = colour ? st::ColorSpace::bt601_y : st::ColorSpace::rgb};
+  return {.rounding = st::Rounding::to_8bit,
+          .border = factor,
+          .channels = colour ? st::ColorSpace::bt601_y : st::ColorSpace::rgb};
 }
 
-/// Means over the set of what run(luma of the small picture) makes, against the large ones, shared among the ranks of `world`;
-/// `each(index, psnr, ssim, bicubic)` hears of every picture.
+/// Means over the set of what run(luma of the small picture) makes, against the large ones, shared among the ranks of
+/// `world`; `each(index, psnr, ssim, bicubic)` hears of every picture.
 template <class Run>
 training::Score evaluate(const Run& run, const TestPairs& data, std::int64_t factor,
                          const std::function<void(std::size_t, double, double, double)>& each = {},

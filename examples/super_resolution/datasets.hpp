@@ -37,8 +37,9 @@ class Pairs {
   std::vector<std::string> names_;
 };
 
-/// Whole pictures to measure with, grey or colour as their files are, and their halves as a file would hold them: in 8 bits.
-/// Extents are cut to multiples of the factor. Throws ShapeError, naming it, for a picture too small for SSIM's window.
+/// Whole pictures to measure with, grey or colour as their files are, and their halves as a file would hold them: in 8
+/// bits. Extents are cut to multiples of the factor. Throws ShapeError, naming it, for a picture too small for SSIM's
+/// window.
 class TestPairs {
  public:
   TestPairs(const std::string& source, std::int64_t factor) : factor_(factor) {
@@ -68,8 +69,9 @@ class TestPairs {
   void add(const std::string& name, const st::Image<C>& image) {
     const std::int64_t least = (11 + 2 * factor_ + factor_ - 1) / factor_ * factor_;
     if (image.h() < least || image.w() < least)
-      throw st::ShapeError(st::concat(name, ": the image has ", image.w(), "x", image.h(), " pixels; SSIM's window wants ", least,
-                                      "x", least, " at least. Remove it, or choose another folder"));
+      throw st::ShapeError(st::concat(name, ": the image has ", image.w(), "x", image.h(),
+                                      " pixels; SSIM's window wants ", least, "x", least,
+                                      " at least. Remove it, or choose another folder"));
     const st::Image<C> large = st::crop_to_multiple(image, factor_);
     st::Image<C> small = st::resize_bicubic(large, large.h() / factor_, large.w() / factor_);
     for (float& value : small.span()) value = std::nearbyint(std::clamp(value, 0.0f, 1.0f) * 255) / 255;

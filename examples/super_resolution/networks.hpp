@@ -1,6 +1,6 @@
-// Super-resolution by a factor of 2: everything happens at the small size, and the last layer's channels become pixels, as
-// in ESPCN (Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional
-// Neural Network", CVPR 2016), with residual blocks as in EDSR.
+// Super-resolution by a factor of 2: everything happens at the small size, and the last layer's channels become pixels,
+// as in ESPCN (Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
+// Convolutional Neural Network", CVPR 2016), with residual blocks as in EDSR.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ struct AddToPixels : st::Layer<AddToPixels<Body>> {
   static constexpr auto forward(auto& self, auto& pass, const auto& x) { return join(pass, x, self.body(pass, x)); }
 };
 
-/// One channel: the luma. The other two planes of a colour image are resized by a cubic, since the eye sees little detail
-/// in them.
+/// One channel: the luma. The other two planes of a colour image are resized by a cubic, since the eye sees little
+/// detail in them.
 template <int Width = 48, int Blocks = 4>
 using SuperResolution = st::Sequential<AddToPixels<st::Sequential<                                 //
                                            st::Conv2d<1, Width>, st::ReLU,                         //

@@ -22,7 +22,8 @@ int train(training::Options& options, const CLI::App& app, st::Device device, co
   training::Recipe recipe = training::recipe_of(options);
   training::RunFolder folder = training::open(options, recipe, app, world);
   if (options.patch_size % factor != 0)
-    throw st::ValueError(st::concat("--patch-size counts pixels of the large image and must be a multiple of ", factor));
+    throw st::ValueError(
+        st::concat("--patch-size counts pixels of the large image and must be a multiple of ", factor));
   Net net;
   super_resolution::start(net, options.seed);
   st::to(net, device);
@@ -39,8 +40,8 @@ int train(training::Options& options, const CLI::App& app, st::Device device, co
       options, recipe, folder, net, patches,
       [](const auto& prediction, const auto& target) { return mean(abs(prediction - target)); }, valid.size(),
       [&](const auto& trained) {
-        return super_resolution::evaluate([&](const auto& small) { return super_resolution::upscale(trained, small); }, valid,
-                                          factor, {}, world);
+        return super_resolution::evaluate([&](const auto& small) { return super_resolution::upscale(trained, small); },
+                                          valid, factor, {}, world);
       });
 }
 

@@ -1,5 +1,5 @@
-// What a program asks about CUDA. No CUDA header is behind it: a program that links strata::strata instead of strata::cuda
-// compiles as well, and is told why there is no device.
+// What a program asks about CUDA. No CUDA header is behind it: a program that links strata::strata instead of
+// strata::cuda compiles as well, and is told why there is no device.
 //
 //     if (!st::cuda_available()) std::cerr << st::cuda_missing() << '\n';
 //
@@ -22,8 +22,8 @@ inline int cuda_device_count() {
 
 inline bool cuda_available() { return cuda_device_count() > 0; }
 
-/// Why CUDA device `index` cannot be used: a sentence that says whether build, driver or device is missing. Empty where it
-/// can.
+/// Why CUDA device `index` cannot be used: a sentence that says whether build, driver or device is missing. Empty where
+/// it can.
 inline std::string cuda_missing(int index = 0) { return missing_reason(Device::cuda(index)); }
 
 }}  // namespace strata::STRATA_ABI

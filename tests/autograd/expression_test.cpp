@@ -19,11 +19,13 @@ namespace {
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-/// f(pass, a, b) at random positive a and at random b, away from kinks: values against `scalar`, gradients by differences.
+/// f(pass, a, b) at random positive a and at random b, away from kinks: values against `scalar`, gradients by
+/// differences.
 template <class F, class S>
 void check(const char* name, F f, S scalar) {
   CAPTURE(name);
-  const auto a = random_image<3>(2, 3, 5, 1, 0.5f, 2.0f), b = random_image<3>(2, 3, 5, 2, 0.6f, 1.9f);  // 90 elements: no whole vectors
+  // 90 elements: no whole vectors
+  const auto a = random_image<3>(2, 3, 5, 1, 0.5f, 2.0f), b = random_image<3>(2, 3, 5, 2, 0.6f, 1.9f);
   st::Infer infer;
   const st::Var<3> y = f(infer, st::Var<3>(a), st::Var<3>(b));
   for (std::int64_t i = 0; i < a.size(); ++i)
@@ -57,28 +59,49 @@ TEST_CASE("operators of two images") {
   check("-", [](auto&, const auto& a, const auto& b) { return a - b; }, [](double a, double b) { return a - b; });
   check("*", [](auto&, const auto& a, const auto& b) { return a * b; }, [](double a, double b) { return a * b; });
   check("/", [](auto&, const auto& a, const auto& b) { return a / b; }, [](double a, double b) { return a / b; });
-  check("maximum", [](auto&, const auto& a, const auto& b) { return maximum(a, b); }, [](double a, double b) { return std::max(a, b); });
-  check("minimum", [](auto&, const auto& a, const auto& b) { return minimum(a, b); }, [](double a, double b) { return std::min(a, b); });
+  check(
+      "maximum", [](auto&, const auto& a, const auto& b) { return maximum(a, b); },
+      [](double a, double b) { return std::max(a, b); });
+  check(
+      "minimum", [](auto&, const auto& a, const auto& b) { return minimum(a, b); },
+      [](double a, double b) { return std::min(a, b); });
 }
 
 TEST_CASE("operators of one image") {
-  check("negate", [](auto&, const auto& a, const auto& b) { return -a * b; }, [](double a, double b) { return -a * b; });
-  check("square", [](auto&, const auto& a, const auto& b) { return square(a - b); }, [](double a, double b) { return (a - b) * (a - b); });
-  check("sqrt", [](auto&, const auto& a, const auto& b) { return sqrt(a * b); }, [](double a, double b) { return std::sqrt(a * b); });
-  check("abs", [](auto&, const auto& a, const auto& b) { return abs(a - 2 * b); }, [](double a, double b) { return std::abs(a - 2 * b); });
-  check("exp", [](auto&, const auto& a, const auto& b) { return exp(a - b); }, [](double a, double b) { return std::exp(a - b); });
+  check(
+      "negate", [](auto&, const auto& a, const auto& b) { return -a * b; }, [](double a, double b) { return -a * b; });
+  check(
+      "square", [](auto&, const auto& a, const auto& b) { return square(a - b); },
+      [](double a, double b) { return (a - b) * (a - b); });
+  check(
+      "sqrt", [](auto&, const auto& a, const auto& b) { return sqrt(a * b); },
+      [](double a, double b) { return std::sqrt(a * b); });
+  check(
+      "abs", [](auto&, const auto& a, const auto& b) { return abs(a - 2 * b); },
+      [](double a, double b) { return std::abs(a - 2 * b); });
+  check(
+      "exp", [](auto&, const auto& a, const auto& b) { return exp(a - b); },
+      [](double a, double b) { return std::exp(a - b); });
   check("sigmoid", [](auto&, const auto& a, const auto& b) { return sigmoid(a * b); },
         [](double a, double b) { return 1 / (1 + std::exp(-a * b)); });
-  check("tanh", [](auto&, const auto& a, const auto& b) { return tanh(a - b); }, [](double a, double b) { return std::tanh(a - b); });
-  check("erf", [](auto&, const auto& a, const auto& b) { return erf(a - b); }, [](double a, double b) { return std::erf(a - b); });
-  check("log", [](auto&, const auto& a, const auto& b) { return log(a) * b; }, [](double a, double b) { return std::log(a) * b; });
+  check(
+      "tanh", [](auto&, const auto& a, const auto& b) { return tanh(a - b); },
+      [](double a, double b) { return std::tanh(a - b); });
+  check(
+      "erf", [](auto&, const auto& a, const auto& b) { return erf(a - b); },
+      [](double a, double b) { return std::erf(a - b); });
+  check(
+      "log", [](auto&, const auto& a, const auto& b) { return log(a) * b; },
+      [](double a, double b) { return std::log(a) * b; });
   check("clamp", [](auto&, const auto& a, const auto& b) { return clamp(a, 0.9, 1.4) * b; },
         [](double a, double b) { return std::clamp(a, 0.9, 1.4) * b; });
 }
 
 TEST_CASE("numbers of any type on either side") {
-  check("numbers", [](auto&, const auto& a, const auto& b) { return (2 * a + 1) / (b + 0.5) - 3.0f * (1 - a) * 2 + 1 / b - b / 4; },
-        [](double a, double b) { return (2 * a + 1) / (b + 0.5) - 3 * (1 - a) * 2 + 1 / b - b / 4; });
+  check(
+      "numbers",
+      [](auto&, const auto& a, const auto& b) { return (2 * a + 1) / (b + 0.5) - 3.0f * (1 - a) * 2 + 1 / b - b / 4; },
+      [](double a, double b) { return (2 * a + 1) / (b + 0.5) - 3 * (1 - a) * 2 + 1 / b - b / 4; });
   check("maximum with a number", [](auto&, const auto& a, const auto& b) { return maximum(a, 1) + minimum(0.9, b); },
         [](double a, double b) { return std::max(a, 1.0) + std::min(0.9, b); });
 }
@@ -119,12 +142,16 @@ TEST_CASE("sums and means") {
 TEST_CASE("gradients at kinks are PyTorch's") {
   const auto zero = [](const auto& a, const auto& b) { return 0 * a * b; };
   CHECK(gradients(zero, {1}, {2}) == Rows{{0}, {0}});
-  CHECK(gradients([](const auto& a, const auto& b) { return abs(a) + 0 * b; }, {-1, 0, 2}, {1, 1, 1})[0] == Rows{{-1, 0, 1}}[0]);
-  CHECK(gradients([](const auto& a, const auto& b) { return clamp(a, -1, 1) + 0 * b; }, {-2, -1, 0, 1, 2}, {0, 0, 0, 0, 0})[0] ==
-        std::vector<double>{0, 1, 1, 1, 0});
-  CHECK(gradients([](const auto& a, const auto& b) { return maximum(a, b); }, {1, 2, 3}, {2, 2, 2}) == Rows{{0, 0.5, 1}, {1, 0.5, 0}});
-  CHECK(gradients([](const auto& a, const auto& b) { return minimum(a, b); }, {1, 2, 3}, {2, 2, 2}) == Rows{{1, 0.5, 0}, {0, 0.5, 1}});
-  CHECK(gradients([](const auto& a, const auto&) { return sqrt(a); }, {0, 4}, {0, 0})[0] == std::vector<double>{infinity, 0.25});
+  CHECK(gradients([](const auto& a, const auto& b) { return abs(a) + 0 * b; }, {-1, 0, 2}, {1, 1, 1})[0] ==
+        Rows{{-1, 0, 1}}[0]);
+  CHECK(gradients([](const auto& a, const auto& b) { return clamp(a, -1, 1) + 0 * b; }, {-2, -1, 0, 1, 2},
+                  {0, 0, 0, 0, 0})[0] == std::vector<double>{0, 1, 1, 1, 0});
+  CHECK(gradients([](const auto& a, const auto& b) { return maximum(a, b); }, {1, 2, 3}, {2, 2, 2}) ==
+        Rows{{0, 0.5, 1}, {1, 0.5, 0}});
+  CHECK(gradients([](const auto& a, const auto& b) { return minimum(a, b); }, {1, 2, 3}, {2, 2, 2}) ==
+        Rows{{1, 0.5, 0}, {0, 0.5, 1}});
+  CHECK(gradients([](const auto& a, const auto&) { return sqrt(a); }, {0, 4}, {0, 0})[0] ==
+        std::vector<double>{infinity, 0.25});
   CHECK(gradients([](const auto& a, const auto&) { return sqrt(a + 1e-6); }, {0}, {0})[0][0] == doctest::Approx(500));
 }
 
@@ -162,8 +189,8 @@ TEST_CASE("arithmetic on scalars") {
   };
   const double a = 1.0, b = 1.25, h = 1e-6;  // the means
   const auto plain = [](double p, double q) {
-    return std::sqrt(p * q) + (p - q) * (p - q) / (q + 2) - 3 * std::abs(p - 2 * q) + std::exp(-p) * 0.5 - std::log(q) / 4 +
-           (1 - p) + 2 / q;
+    return std::sqrt(p * q) + (p - q) * (p - q) / (q + 2) - 3 * std::abs(p - 2 * q) + std::exp(-p) * 0.5 -
+           std::log(q) / 4 + (1 - p) + 2 / q;
   };
   const auto loss = f(mean(x), mean(y));
   CHECK(loss.item() == doctest::Approx(plain(a, b)).epsilon(1e-12));
@@ -187,7 +214,8 @@ TEST_CASE("an expression's value") {
   CHECK(y.data()[5] == 2 * a.data()[5] + 1);
 }
 
-TEST_CASE("exp, log, sigmoid, tanh and erf of floats: nearly exact, right at the ends, the same alone and in a vector") {
+TEST_CASE(
+    "exp, log, sigmoid, tanh and erf of floats: nearly exact, right at the ends, the same alone and in a vector") {
   using V = st::simd::Vector<float>;
   const auto check = [](auto function, auto exact, float low, float high, double ulps) {
     for (int i = 0; i <= 100000; ++i) {
@@ -218,5 +246,7 @@ TEST_CASE("exp, log, sigmoid, tanh and erf of floats: nearly exact, right at the
     CHECK(st::math::Tanh::value(-large) == -1);
   }
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  for (const float y : {st::math::Exp::value(nan), st::math::Sigmoid::value(nan), st::math::Tanh::value(nan), st::math::Log::value(nan), st::math::Erf::value(nan)}) CHECK(std::isnan(y));
+  for (const float y : {st::math::Exp::value(nan), st::math::Sigmoid::value(nan), st::math::Tanh::value(nan),
+                        st::math::Log::value(nan), st::math::Erf::value(nan)})
+    CHECK(std::isnan(y));
 }

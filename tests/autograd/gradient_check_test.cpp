@@ -87,8 +87,9 @@ TEST_CASE("gradient_check of a function of images") {
 }
 
 TEST_CASE("gradient_check of a function with two inputs and a scalar result") {
-  const auto report = st::gradient_check(
-      [](auto&, const auto& a, const auto& b) { return mean(square(a * b - a)) + 0.5f * sum(b); }, some_image(), some_image());
+  const auto report =
+      st::gradient_check([](auto&, const auto& a, const auto& b) { return mean(square(a * b - a)) + 0.5f * sum(b); },
+                         some_image(), some_image());
   CHECK_MESSAGE(report.ok(), report.str());
   CHECK(report.checked == 96);
 }
@@ -101,7 +102,8 @@ TEST_CASE("gradient_check of a module covers its parameters and leaves the modul
   CHECK(block.body.layer<0>().weight.value().size() == 54);  // still float
   CHECK_FALSE(block.body.layer<0>().weight.has_grad());
 
-  const auto with_loss = st::gradient_check(block, [](const auto& y) { return st::MSELoss{}(y, square(y)); }, some_image());
+  const auto with_loss = st::gradient_check(
+      block, [](const auto& y) { return st::MSELoss{}(y, square(y)); }, some_image());
   CHECK_MESSAGE(with_loss.ok(), with_loss.str());
 
   block.body.layer<0>().weight.requires_grad = false;

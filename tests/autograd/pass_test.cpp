@@ -201,7 +201,8 @@ TEST_CASE("cat joins channels and takes gradients apart") {
   const auto report = st::gradient_check(
       [](auto& pass, const auto& p, const auto& q) { return square(st::cat(pass, p, q * q, p)); }, a, b);
   CHECK_MESSAGE(report.ok(), report.str());
-  CHECK_THROWS_WITH_AS(st::cat(infer, a, random_image<1>(2, 3, 5, 1)), doctest::Contains("2x1x3x4 and 2x1x3x5"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(st::cat(infer, a, random_image<1>(2, 3, 5, 1)), doctest::Contains("2x1x3x4 and 2x1x3x5"),
+                       st::ShapeError);
 }
 
 TEST_CASE("narrow and chunk take channels out and put their gradients back") {
@@ -244,9 +245,11 @@ TEST_CASE("custom_op: gradients for each input, checked shapes") {
   Scale scale;
   st::Train pass;
   const auto x = scale(pass, st::Var<1>(ones));
-  const auto y = st::custom_op(pass, [](const st::Image<1>& image) { return image; },
-                               [](const auto&, const auto&, const auto&) { return st::Image<1>::full(1, 1, 2, 0.0f); }, x);
-  CHECK_THROWS_WITH_AS(pass.backward(sum(y)), doctest::Contains("gradient of shape 1x1x1x2 for an input of shape 1x1x2x2"), st::ShapeError);
+  const auto y = st::custom_op(
+      pass, [](const st::Image<1>& image) { return image; },
+      [](const auto&, const auto&, const auto&) { return st::Image<1>::full(1, 1, 2, 0.0f); }, x);
+  CHECK_THROWS_WITH_AS(pass.backward(sum(y)),
+                       doctest::Contains("gradient of shape 1x1x1x2 for an input of shape 1x1x2x2"), st::ShapeError);
   CHECK_FALSE(scale.factor.has_grad());
   pass.backward(sum(scale(pass, st::Var<1>(ones))));  // the pass drops what failed
   CHECK(scale.factor.grad().data()[0] == 4.0f);
@@ -258,7 +261,8 @@ TEST_CASE("a step that keeps too much by value is an error") {
   };
   st::Train pass;
   const auto y = pass.output(ones.clone());
-  CHECK_THROWS_WITH_AS(pass.tape()->record(y.id(), [big = Big{}](st::Tape&) { (void)big; }), doctest::Contains("64 KiB"), st::Error);
+  CHECK_THROWS_WITH_AS(pass.tape()->record(y.id(), [big = Big{}](st::Tape&) { (void)big; }),
+                       doctest::Contains("64 KiB"), st::Error);
 }
 
 TEST_CASE("random numbers of a pass are named by its step") {
@@ -329,7 +333,8 @@ TEST_CASE("what a pass has read must not change before it goes back") {
     if (which == 1) target.data()[4] = 7;
     if (which == 2) handle.span()[1] = 7;
     if (which == 3) st::Image<1>(in).tensor().fill(7);
-    CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("have changed in place since the forward pass read them"), st::Error);
+    CHECK_THROWS_WITH_AS(pass.backward(loss),
+                         doctest::Contains("have changed in place since the forward pass read them"), st::Error);
   }
 }
 
@@ -350,7 +355,8 @@ TEST_CASE("to look at numbers is not to change them, and what no gradient depend
   CHECK(dropped.shape() == offset.shape());
   pass.backward(loss);
   plain.backward(sum(square(same(plain, x) + random_image<2>(2, 6, 5, 2))));
-  for (std::int64_t i = 0; i < net.weight.size(); ++i) CHECK(net.weight.grad().data()[i] == same.weight.grad().data()[i]);
+  for (std::int64_t i = 0; i < net.weight.size(); ++i)
+    CHECK(net.weight.grad().data()[i] == same.weight.grad().data()[i]);
 }
 
 TEST_CASE("two passes over one network: the change between them is the first one's error") {
@@ -386,7 +392,8 @@ TEST_CASE("a network that is moved or destroyed before its pass goes back is an 
     st::Train pass;
     const auto loss = sum(square(nets[0](pass, x)));
     nets.resize(9);
-    CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("between the forward pass that used it and backward()"), st::Error);
+    CHECK_THROWS_WITH_AS(pass.backward(loss), doctest::Contains("between the forward pass that used it and backward()"),
+                         st::Error);
     st::Train second;
     const auto other = sum(square(nets[0](second, x)));
     std::swap(nets[0], nets[1]);

@@ -137,8 +137,10 @@ struct Many {  // more members than the compiler compares
   st::Parameter last{st::Shape{7}};
   bool complete = false;
   static constexpr void visit(auto& s, auto&& f) {
-    f("p0", s.p0), f("p1", s.p1), f("p2", s.p2), f("p3", s.p3), f("p4", s.p4), f("p5", s.p5), f("p6", s.p6), f("p7", s.p7);
-    f("p8", s.p8), f("p9", s.p9), f("q0", s.q0), f("q1", s.q1), f("q2", s.q2), f("q3", s.q3), f("q4", s.q4), f("q5", s.q5);
+    f("p0", s.p0), f("p1", s.p1), f("p2", s.p2), f("p3", s.p3), f("p4", s.p4), f("p5", s.p5), f("p6", s.p6),
+        f("p7", s.p7);
+    f("p8", s.p8), f("p9", s.p9), f("q0", s.q0), f("q1", s.q1), f("q2", s.q2), f("q3", s.q3), f("q4", s.q4),
+        f("q5", s.q5);
     f("q6", s.q6), f("q7", s.q7), f("q8", s.q8), f("q9", s.q9);
     if (s.complete) f("last", s.last);
   }
@@ -200,8 +202,8 @@ TEST_CASE("names join with dots, in the order of the lists") {
   Everything module;
   module.list.resize(1);
   module.maybe.emplace();
-  CHECK(names_of(module) == Names{"pair.a", "pair.b", "array.0.a", "array.0.b", "array.1.a", "array.1.b", "list.0.a", "list.0.b",
-                                  "maybe.a", "maybe.b", "tuple.0.a", "tuple.0.b", "tuple.1", "count"});
+  CHECK(names_of(module) == Names{"pair.a", "pair.b", "array.0.a", "array.0.b", "array.1.a", "array.1.b", "list.0.a",
+                                  "list.0.b", "maybe.a", "maybe.b", "tuple.0.a", "tuple.0.b", "tuple.1", "count"});
   const Everything& fixed = module;
   CHECK(names_of(fixed).size() == 14);
   int parameters = 0, buffers = 0;
@@ -256,9 +258,11 @@ TEST_CASE("memory in which a parameter has lain is not taken for one") {
 
 TEST_CASE("a member listed twice, or two under one name, are found when the list runs") {
   Twice twice;
-  CHECK_THROWS_WITH_AS(st::zero_grad(twice), doctest::Contains("Twice lists one member twice, as 'first' and as 'second'"), st::Error);
+  CHECK_THROWS_WITH_AS(st::zero_grad(twice),
+                       doctest::Contains("Twice lists one member twice, as 'first' and as 'second'"), st::Error);
   Inside inside;
-  CHECK_THROWS_WITH_AS(st::zero_grad(inside), doctest::Contains("Inside lists one member twice, as 'first' and as 'again'"), st::Error);
+  CHECK_THROWS_WITH_AS(st::zero_grad(inside),
+                       doctest::Contains("Inside lists one member twice, as 'first' and as 'again'"), st::Error);
   InsideAsWell as_well;
   CHECK_THROWS_WITH_AS(st::zero_grad(as_well), doctest::Contains("InsideAsWell lists one member twice"), st::Error);
   ByParts parts;
@@ -269,8 +273,8 @@ TEST_CASE("a member listed twice, or two under one name, are found when the list
 
 TEST_CASE("modules in sequences, pairs and pointers") {
   Holders module;
-  const Names names{"owned.0.a", "owned.0.b", "queue.0.a", "queue.0.b", "queue.1.a", "queue.1.b", "list.0.a", "list.0.b",
-                    "plain.0.a", "plain.0.b", "plain.1.a", "plain.1.b", "pair.0.a",  "pair.0.b"};
+  const Names names{"owned.0.a", "owned.0.b", "queue.0.a", "queue.0.b", "queue.1.a", "queue.1.b", "list.0.a",
+                    "list.0.b",  "plain.0.a", "plain.0.b", "plain.1.a", "plain.1.b", "pair.0.a",  "pair.0.b"};
   CHECK(names_of(module) == names);
   CHECK(names_of(std::as_const(module)) == names);
 }

@@ -13,7 +13,8 @@ struct Block {
 #endif
   auto operator()(auto& pass, const auto& x) const {
     return st::custom_op(
-        pass, [](const st::Image<2>& y) { return y.clone(); }, [](const auto& gy, const auto&, const auto&) { return gy.clone(); }, x);
+        pass, [](const st::Image<2>& y) { return y.clone(); },
+        [](const auto& gy, const auto&, const auto&) { return gy.clone(); }, x);
   }
 };
 

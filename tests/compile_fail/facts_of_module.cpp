@@ -1,5 +1,5 @@
-// expect: this module cannot be followed, neither for its facts nor for ONNX: its call operator must take images of any type
-// expect-context: Block
+// expect: this module cannot be followed, neither for its facts nor for ONNX: its call operator must take images of any
+// type expect-context: Block
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/sequential.hpp"
 #include "strata/nn/summary.hpp"

@@ -173,7 +173,8 @@ TEST_CASE("the number of threads may be set inside of a task, for the loops afte
     }
 }
 
-TEST_CASE("scratch memory has a place for each worker, though another thread sets another number of threads meanwhile") {
+TEST_CASE(
+    "scratch memory has a place for each worker, though another thread sets another number of threads meanwhile") {
   const KeepThreads keep;
   for (const int threads : {1, 2}) {
     st::set_num_threads(threads);
@@ -292,7 +293,8 @@ TEST_CASE("a child of a task may loop inside of it; its copy of the loop around 
     });
   };
   CHECK(leaves_its_task(0) == 0);
-#if !defined(__SANITIZE_ADDRESS__)  // its leak checker, run by the child's last thread, misses what the parent's others held
+#if !defined( \
+    __SANITIZE_ADDRESS__)  // its leak checker, run by the child's last thread, misses what the parent's others held
   CHECK(leaves_its_task(1) == 0);
 #endif
 }

@@ -74,8 +74,11 @@ TEST_CASE("version 1: the group of the cpu controller, and those above it") {
 TEST_CASE("inside of containers: a mount of a part, names of the host, both versions, odd names") {
   const std::string part = "36 25 0:33 /docker/ab /sys/fs/cgroup rw - cgroup2 cgroup rw\n";
   const auto quota_at_mount = [&](const std::string& group, const std::string& mounts) {
-    return System({{"proc/self/cgroup", group}, {"proc/self/mountinfo", mounts}, {"sys/fs/cgroup/cpu.max", "50000 100000"},
-                   {"sys/fs/cgroup/in/cpu.max", "20000 100000"}}).quota();
+    return System({{"proc/self/cgroup", group},
+                   {"proc/self/mountinfo", mounts},
+                   {"sys/fs/cgroup/cpu.max", "50000 100000"},
+                   {"sys/fs/cgroup/in/cpu.max", "20000 100000"}})
+        .quota();
   };
   CHECK(quota_at_mount("0::/docker/ab\n", part) == 0.5);
   CHECK(quota_at_mount("0::/docker/ab/in\n", part) == 0.2);
@@ -90,9 +93,12 @@ TEST_CASE("inside of containers: a mount of a part, names of the host, both vers
                        {"proc/self/mountinfo", "3 2 0:1 / /my\\040groups\\134 rw - cgroup2 none rw\n"},
                        {"my groups\\/my job/cpu.max", "300000 100000"}});
   CHECK(blanks.quota() == 3);
-  const System both({{"proc/self/cgroup", "3:cpu:/a\n0::/b\n"},
-                     {"proc/self/mountinfo", "1 1 0:1 / /one rw - cgroup none rw,cpu\n2 1 0:2 / /two rw - cgroup2 none rw\n"},
-                     {"one/a/cpu.cfs_quota_us", "600"}, {"one/a/cpu.cfs_period_us", "100"}, {"two/b/cpu.max", "500 100"}});
+  const System both(
+      {{"proc/self/cgroup", "3:cpu:/a\n0::/b\n"},
+       {"proc/self/mountinfo", "1 1 0:1 / /one rw - cgroup none rw,cpu\n2 1 0:2 / /two rw - cgroup2 none rw\n"},
+       {"one/a/cpu.cfs_quota_us", "600"},
+       {"one/a/cpu.cfs_period_us", "100"},
+       {"two/b/cpu.max", "500 100"}});
   CHECK(both.quota() == 5);
 }
 
@@ -104,8 +110,9 @@ TEST_CASE("what makes no sense in those files is no quota") {
   };
   CHECK(v2_quota("150000 100000") == 1.5);
   CHECK(v2_quota("150000\n") == 1.5);  // the period's default
-  for (const char* text : {"", "\n", " ", "max", "max 100000\n", "0 100000\n", "-5 100000\n", "100000 0\n", "100000 -1\n",
-                           "max 0\n", "abc def\n", "1e3 100\n", "0x10 100000\n", "100000 max\n", "\n100 100\n"})
+  for (const char* text :
+       {"", "\n", " ", "max", "max 100000\n", "0 100000\n", "-5 100000\n", "100000 0\n", "100000 -1\n", "max 0\n",
+        "abc def\n", "1e3 100\n", "0x10 100000\n", "100000 max\n", "\n100 100\n"})
     CHECK_MESSAGE(v2_quota(text) == none, text);
   CHECK(v2_quota("99999999999999999999999999 100000\n") == none);
   CHECK(v2_quota("9223372036854775807 1\n") > 1e18);
@@ -120,8 +127,13 @@ TEST_CASE("what makes no sense in those files is no quota") {
     return v1.quota();
   };
   CHECK(v1_quota("400000\n", "100000\n") == 4);
-  for (const auto& [quota, period] : {std::pair<const char*, const char*>{"-1\n", "100000\n"}, {"0", "100000"}, {"", ""},
-                                      {"100000", ""}, {"100000", "0"}, {"100000", "-100000"}, {"max", "100000"}})
+  for (const auto& [quota, period] : {std::pair<const char*, const char*>{"-1\n", "100000\n"},
+                                      {"0", "100000"},
+                                      {"", ""},
+                                      {"100000", ""},
+                                      {"100000", "0"},
+                                      {"100000", "-100000"},
+                                      {"max", "100000"}})
     CHECK_MESSAGE(v1_quota(quota, period) == none, quota);
 }
 
@@ -189,6 +201,7 @@ TEST_CASE("threads for a mask and a quota") {
 
 #if defined(__linux__)
 TEST_CASE("a process that may use one processor") {
-  CHECK(strata_test::in_child([] { return strata_test::allow_one_processor() && st::usable_processors() == 1 ? 0 : 1; }) == 0);
+  CHECK(strata_test::in_child(
+            [] { return strata_test::allow_one_processor() && st::usable_processors() == 1 ? 0 : 1; }) == 0);
 }
 #endif

@@ -23,7 +23,8 @@ TEST_CASE("philox4x32 gives the known answers of Random123") {  // its file kat_
 TEST_CASE("an Rng is the philox stream of its names") {
   st::Rng rng(0x0123456789abcdefu, 7, 9);
   for (std::uint32_t block = 0; block < 3; ++block)
-    for (const std::uint32_t word : st::philox4x32({block, 0, 7, 9}, {0x89abcdef, 0x01234567})) CHECK(rng.bits() == word);
+    for (const std::uint32_t word : st::philox4x32({block, 0, 7, 9}, {0x89abcdef, 0x01234567}))
+      CHECK(rng.bits() == word);
 
   std::set<std::uint32_t> first;  // other names, other streams
   for (const auto& other : {st::Rng(1), st::Rng(2), st::Rng(1, 1), st::Rng(1, 0, 1), st::Rng(std::uint64_t{1} << 32)}) {
@@ -122,7 +123,8 @@ TEST_CASE("normal numbers are those of exact arithmetic, with the same bits on e
   int different = 0;
   std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a of the bits
   for (std::size_t i = 0; i < values.size(); i += 2) {
-    const double u = (double(words.bits()) + 1) * 0x1p-32, angle = 2 * std::numbers::pi * double(words.bits()) * 0x1p-32;
+    const double u = (double(words.bits()) + 1) * 0x1p-32,
+                 angle = 2 * std::numbers::pi * double(words.bits()) * 0x1p-32;
     const double radius = std::sqrt(-2 * std::log(u));
     different += values[i] != float(radius * std::cos(angle));
     different += values[i + 1] != float(radius * std::sin(angle));

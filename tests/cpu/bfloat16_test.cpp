@@ -1,6 +1,6 @@
-// Winograd's convolution with factors of bfloat16, against the same algorithm in double precision. Two factors rounded to 8
-// bits make an error of up to 2u + u^2 of each product, u = 2^-8, and one whose square is 2/3 u^2 of the product's at most in
-// the mean; what both become in the result follows from the algorithm's matrices.
+// Winograd's convolution with factors of bfloat16, against the same algorithm in double precision. Two factors rounded
+// to 8 bits make an error of up to 2u + u^2 of each product, u = 2^-8, and one whose square is 2/3 u^2 of the product's
+// at most in the mean; what both become in the result follows from the algorithm's matrices.
 #include "strata/cpu/bfloat16.hpp"
 
 #include <doctest/doctest.h>
@@ -102,7 +102,8 @@ Reference reference(const st::Conv2dProblem& p, const Floats& x, const Floats& w
           magnitude[i] += std::abs(product);
           variance[i] += product * product;
         }
-      const auto y = both_ways<6>(to_output, sum), m = both_ways<6>(magnitudes, magnitude), s = both_ways<6>(squares, variance);
+      const auto y = both_ways<6>(to_output, sum), m = both_ways<6>(magnitudes, magnitude),
+                 s = both_ways<6>(squares, variance);
       for (std::int64_t i = 0; i < 16; ++i) {
         const std::int64_t h = place.h + d * (i / 4), w = place.w + d * (i % 4);
         if (h >= p.out_h() || w >= p.out_w()) continue;
@@ -191,8 +192,8 @@ TEST_CASE("convolution in bfloat16 has the errors of its factors' rounding") {
     st::cpu::PackedWeights cache;
     Floats kept(y.size()), single(y.size()), wanted_single(y.size());
     const auto forward = [&]<class Factor>(Floats& to, Factor) {
-      st::cpu::conv2d_forward_cached<float, Factor>(p, x.data(), cache, 5, [&] { return weight.data(); }, bias.data(), to.data(),
-                                                    st::Activation::relu);
+      st::cpu::conv2d_forward_cached<float, Factor>(
+          p, x.data(), cache, 5, [&] { return weight.data(); }, bias.data(), to.data(), st::Activation::relu);
     };
     for (int i = 0; i < 2; ++i) {  // with one key and another factor in between
       forward(kept, Bfloat16{});
@@ -234,14 +235,18 @@ TEST_CASE("the gradient for the input in bfloat16 has the errors of its factors'
 
 TEST_CASE("convolution in bfloat16 reads through a batch norm and gathers statistics") {
   const st::Conv2dProblem p{.n = 2, .h = 21, .w = 18, .in = 24, .out = 19};
-  const Floats x = normal(p.input_size(), 1), weight = normal(p.weight_size(), 2), scale = normal(p.in, 5), shift = normal(p.in, 6);
+  const Floats x = normal(p.input_size(), 1), weight = normal(p.weight_size(), 2), scale = normal(p.in, 5),
+               shift = normal(p.in, 6);
   const st::ChannelAffine<float> affine{scale.data(), shift.data(), st::Activation::relu};
   Floats applied(x.size()), y(std::size_t(p.output_size())), same(y.size());
-  st::cpu::batch_norm_apply(p.n * p.h * p.w, p.in, x.data(), scale.data(), shift.data(), applied.data(), st::Activation::relu);
-  std::vector<double> mean(std::size_t(p.out)), variance(mean.size()), wanted_mean(mean.size()), wanted_variance(mean.size());
+  st::cpu::batch_norm_apply(p.n * p.h * p.w, p.in, x.data(), scale.data(), shift.data(), applied.data(),
+                            st::Activation::relu);
+  std::vector<double> mean(std::size_t(p.out)), variance(mean.size()), wanted_mean(mean.size()),
+      wanted_variance(mean.size());
   st::cpu::conv2d_forward<float, Bfloat16>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::none,
                                            {affine, {mean.data(), variance.data()}});
-  st::cpu::conv2d_forward<float, Bfloat16>(p, applied.data(), weight.data(), nullptr, same.data(), st::Activation::none);
+  st::cpu::conv2d_forward<float, Bfloat16>(p, applied.data(), weight.data(), nullptr, same.data(),
+                                           st::Activation::none);
   CHECK(y == same);
   st::cpu::batch_norm_statistics(p.n * p.h * p.w, int(p.out), y.data(), wanted_mean.data(), wanted_variance.data());
   for (std::size_t c = 0; c < mean.size(); ++c) {

@@ -1,6 +1,6 @@
-// What a convolution does besides: normalising its input where it reads it, statistics of what it writes, and both on the
-// way back. Each against the same in double precision by separate passes. Errors are measured against the largest sum of
-// magnitudes of the convolution that made the result.
+// What a convolution does besides: normalising its input where it reads it, statistics of what it writes, and both on
+// the way back. Each against the same in double precision by separate passes. Errors are measured against the largest
+// sum of magnitudes of the convolution that made the result.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -18,8 +18,8 @@ namespace {
 namespace st = strata;
 
 std::string describe(const st::Conv2dProblem& p) {
-  return st::concat(p.n, "x", p.in, "x", p.h, "x", p.w, " -> ", p.out, ", kernel ", p.kernel, ", padding ", p.padding, ", dilation ",
-                    p.dilation);
+  return st::concat(p.n, "x", p.in, "x", p.h, "x", p.w, " -> ", p.out, ", kernel ", p.kernel, ", padding ", p.padding,
+                    ", dilation ", p.dilation);
 }
 
 const std::vector<st::Conv2dProblem>& problems() {
@@ -90,7 +90,8 @@ void check_forward(const st::Conv2dProblem& p, st::Activation activation) {
   st::cpu::batch_norm_apply(p.n * p.h * p.w, p.in, normalised.data(), exact.scale.data(), exact.shift.data(),
                             normalised.data(), activation);
   const std::vector<double> w(weight.begin(), weight.end()), b(bias.begin(), bias.end());
-  std::vector<double> wanted(std::size_t(p.output_size())), magnitude = wanted, mean(std::size_t(p.out)), variance = mean;
+  std::vector<double> wanted(std::size_t(p.output_size())), magnitude = wanted, mean(std::size_t(p.out)),
+                                                            variance = mean;
   st::cpu::conv2d_forward<double>(p, normalised.data(), w.data(), b.data(), wanted.data(), activation);
   st::cpu::conv2d_forward<double>(p, magnitudes(normalised).data(), magnitudes(w).data(), magnitudes(b).data(),
                                   magnitude.data());
@@ -152,7 +153,8 @@ void check_backward(const st::Conv2dProblem& p, st::Activation activation, bool 
   st::cpu::conv2d_backward_input<double>(p, dz.data(), w.data(), dx.data(), false);
   st::cpu::conv2d_backward_input<double>(p, magnitudes(dz).data(), magnitudes(w).data(), magnitude.data(), false);
   st::cpu::batch_norm_backward_sums(p.n * p.h * p.w, p.in, exact_x.data(), dx.data(), exact_in.scale.data(),
-                                    exact_in.shift.data(), exact_in.mean.data(), activation, sum_g.data(), sum_gx.data());
+                                    exact_in.shift.data(), exact_in.mean.data(), activation, sum_g.data(),
+                                    sum_gx.data());
   auto got_dx = unwritten<T>(p.input_size());
   std::vector<double> got_g(std::size_t(p.in), NAN), got_gx = got_g;
   st::cpu::conv2d_backward_input<T>(p, gradient.data(), weight.data(), got_dx.data(), false,
@@ -172,7 +174,8 @@ void check_backward(const st::Conv2dProblem& p, st::Activation activation, bool 
   std::vector<T> more = normal<T>(p.input_size(), 9);
   for (std::size_t i = 0; i < dx.size(); ++i) dx[i] += double(more[i]);
   st::cpu::batch_norm_backward_sums(p.n * p.h * p.w, p.in, exact_x.data(), dx.data(), exact_in.scale.data(),
-                                    exact_in.shift.data(), exact_in.mean.data(), activation, sum_g.data(), sum_gx.data());
+                                    exact_in.shift.data(), exact_in.mean.data(), activation, sum_g.data(),
+                                    sum_gx.data());
   st::cpu::conv2d_backward_input<T>(p, gradient.data(), weight.data(), more.data(), true,
                                     {x.data(), in.affine(activation), in.mean.data(), got_g.data(), got_gx.data()});
   check_close(more, dx, tolerance);
@@ -205,11 +208,12 @@ TEST_CASE("statistics and sums have the same bits for any number of threads") {
     all.resize(std::size_t(4 * p.out));
     auto y = unwritten<float>(p.output_size());
     const st::ChannelStatistics statistics{all.data(), all.data() + p.out};
-    st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::relu, {{}, statistics});
+    st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), nullptr, y.data(), st::Activation::relu,
+                                   {{}, statistics});
     auto dx = unwritten<float>(p.input_size());
-    st::cpu::conv2d_backward_input<float>(
-        p, x.data(), weight.data(), dx.data(), false,
-        {x.data(), numbers.affine(st::Activation::relu), numbers.mean.data(), all.data() + 2 * p.out, all.data() + 3 * p.out});
+    st::cpu::conv2d_backward_input<float>(p, x.data(), weight.data(), dx.data(), false,
+                                          {x.data(), numbers.affine(st::Activation::relu), numbers.mean.data(),
+                                           all.data() + 2 * p.out, all.data() + 3 * p.out});
   }
   for (int i = 1; i < 3; ++i)
     CHECK(std::memcmp(results[0].data(), results[i].data(), results[0].size() * sizeof(double)) == 0);

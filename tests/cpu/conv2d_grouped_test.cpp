@@ -1,5 +1,5 @@
-// Convolution with groups and with padding made of the image against its definition in double, over odd shapes, and the same
-// bits for any number of threads.
+// Convolution with groups and with padding made of the image against its definition in double, over odd shapes, and the
+// same bits for any number of threads.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -136,7 +136,8 @@ Wanted by_definition(const Problem& p, const Inputs<T>& in) {
 /// Whether all numbers are right but for rounding; NaN is not. `before` is what was there.
 template <class T>
 bool close(const std::vector<T>& got, const std::vector<Sum>& wanted, double before = 0) {
-  const double unit = 8 * double(std::numeric_limits<T>::epsilon());  // sums are of vectors, rows and tasks: few roundings each
+  // sums are of vectors, rows and tasks: few roundings each
+  const double unit = 8 * double(std::numeric_limits<T>::epsilon());
   for (std::size_t i = 0; i < got.size(); ++i)
     if (!(std::abs(double(got[i]) - before - wanted[i].value) <= unit * (wanted[i].magnitude + before))) return false;
   return true;
@@ -149,14 +150,16 @@ bool right(const Problem& p) {
   // Winograd's rounding is of all that its tiles read, and about ten times as large.
   Problem one = p.padding_mode == PaddingMode::zeros ? p : st::cpu::padded_problem(p);
   one.in = p.group_in(), one.out = p.group_out(), one.groups = 1;
-  if (std::is_same_v<T, float> && st::cpu::group_form<T>(p.in, p.out, p.groups) == st::cpu::groups_apart && st::cpu::detail::use_winograd(one))
+  if (std::is_same_v<T, float> && st::cpu::group_form<T>(p.in, p.out, p.groups) == st::cpu::groups_apart &&
+      st::cpu::detail::use_winograd(one))
     for (auto* sums : {&wanted.y, &wanted.dx, &wanted.dweight}) {
       double largest = 0;
       for (const Sum& sum : *sums) largest = std::max(largest, sum.magnitude);
       for (Sum& sum : *sums) sum.magnitude = largest;
     }
   Results<T> got = computed(p, in);
-  bool good = close(got.y, wanted.y) && close(got.dx, wanted.dx) && close(got.dweight, wanted.dweight) && close(got.dbias, wanted.dbias);
+  bool good = close(got.y, wanted.y) && close(got.dx, wanted.dx) && close(got.dweight, wanted.dweight) &&
+              close(got.dbias, wanted.dbias);
   for (std::size_t i = 0; i < got.y.size(); ++i) good = good && got.rectified[i] == std::max(got.y[i], T(0));
 
   // Added to what is there, without a bias.
@@ -186,12 +189,20 @@ TEST_CASE_TEMPLATE("depthwise convolution and its gradients match their definiti
           for (const int padding : {0, 1, dilation * (kernel - 1) / 2, dilation * (kernel - 1) + 2})
             for (const std::pair<int, int>& size : {std::pair{1, 1}, {5, 9}, {12, 23}}) {
               const int h = size.first, w = size.second;
-              const Problem p{.n = 2, .h = h, .w = w, .in = channels, .out = channels, .kernel = kernel, .stride = stride, .padding = padding,
-                              .dilation = dilation, .groups = channels};
+              const Problem p{.n = 2,
+                              .h = h,
+                              .w = w,
+                              .in = channels,
+                              .out = channels,
+                              .kernel = kernel,
+                              .stride = stride,
+                              .padding = padding,
+                              .dilation = dilation,
+                              .groups = channels};
               const int reach = dilation * (kernel - 1) + 1;
               if (std::min(h, w) + 2 * padding < reach) continue;
-              INFO("channels ", channels, ", kernel ", kernel, ", stride ", stride, ", dilation ", dilation, ", padding ", padding,
-                   ", ", h, " x ", w);
+              INFO("channels ", channels, ", kernel ", kernel, ", stride ", stride, ", dilation ", dilation,
+                   ", padding ", padding, ", ", h, " x ", w);
               CHECK(right<T>(p));
               ++problems;
             }
@@ -203,10 +214,19 @@ TEST_CASE_TEMPLATE("depthwise convolution of images that are cut into strips and
     for (const int stride : {1, 2}) {
       CAPTURE(kernel);
       CAPTURE(stride);
-      CHECK(right<T>({.n = 3, .h = 37, .w = 61, .in = 64, .out = 64, .kernel = kernel, .stride = stride, .padding = kernel / 2, .groups = 64}));
+      CHECK(right<T>({.n = 3,
+                      .h = 37,
+                      .w = 61,
+                      .in = 64,
+                      .out = 64,
+                      .kernel = kernel,
+                      .stride = stride,
+                      .padding = kernel / 2,
+                      .groups = 64}));
     }
   CHECK(right<T>({.n = 1, .h = 9, .w = 300, .in = 129, .out = 129, .groups = 129}));
-  CHECK(right<T>({.n = 1, .h = 18, .w = 130, .in = 160, .out = 160, .kernel = 5, .stride = 2, .padding = 2, .groups = 160}));
+  CHECK(right<T>(
+      {.n = 1, .h = 18, .w = 130, .in = 160, .out = 160, .kernel = 5, .stride = 2, .padding = 2, .groups = 160}));
   CHECK(right<T>({.n = 20, .h = 6, .w = 5, .in = 9, .out = 9, .groups = 9}));
 }
 
@@ -214,7 +234,15 @@ TEST_CASE_TEMPLATE("a depthwise convolution has the same bits for any number of 
   const int before = st::num_threads();
   for (const int kernel : {3, 7, 9})
     for (const int stride : {1, 2}) {
-      const Problem p{.n = 2, .h = 45, .w = 51, .in = 19, .out = 19, .kernel = kernel, .stride = stride, .padding = kernel / 2, .groups = 19};
+      const Problem p{.n = 2,
+                      .h = 45,
+                      .w = 51,
+                      .in = 19,
+                      .out = 19,
+                      .kernel = kernel,
+                      .stride = stride,
+                      .padding = kernel / 2,
+                      .groups = 19};
       const Inputs<T> in(p);
       std::vector<Results<T>> results;
       for (const int threads : {1, 2, 3}) {
@@ -241,14 +269,36 @@ TEST_CASE_TEMPLATE("convolutions with groups match their definition", T, float, 
   struct Channels {
     int in, out, groups;
   };
-  for (const Channels& c : {Channels{12, 12, 6}, {40, 40, 20}, {8, 8, 2}, {20, 20, 5}, {72, 72, 18}, {24, 24, 3}, {40, 40, 5}, {5, 15, 5},
-                            {3, 6, 3}, {6, 9, 3}, {9, 6, 3}, {2, 2, 2}, {32, 64, 2}, {48, 16, 2}, {20, 4, 4}})
+  for (const Channels& c : {Channels{12, 12, 6},
+                            {40, 40, 20},
+                            {8, 8, 2},
+                            {20, 20, 5},
+                            {72, 72, 18},
+                            {24, 24, 3},
+                            {40, 40, 5},
+                            {5, 15, 5},
+                            {3, 6, 3},
+                            {6, 9, 3},
+                            {9, 6, 3},
+                            {2, 2, 2},
+                            {32, 64, 2},
+                            {48, 16, 2},
+                            {20, 4, 4}})
     for (const int kernel : {1, 3, 4})
       for (const int stride : {1, 2})
         for (const std::pair<int, int>& size : {std::pair{1, 1}, {6, 7}, {9, 21}}) {
-          const Problem p{.n = 2, .h = size.first, .w = size.second, .in = c.in, .out = c.out, .kernel = kernel, .stride = stride,
-                          .padding = 2, .dilation = kernel == 3 && stride == 2 ? 2 : 1, .groups = c.groups};
-          INFO(c.in, " to ", c.out, " channels in ", c.groups, " groups, kernel ", kernel, ", stride ", stride, ", ", p.h, " x ", p.w);
+          const Problem p{.n = 2,
+                          .h = size.first,
+                          .w = size.second,
+                          .in = c.in,
+                          .out = c.out,
+                          .kernel = kernel,
+                          .stride = stride,
+                          .padding = 2,
+                          .dilation = kernel == 3 && stride == 2 ? 2 : 1,
+                          .groups = c.groups};
+          INFO(c.in, " to ", c.out, " channels in ", c.groups, " groups, kernel ", kernel, ", stride ", stride, ", ",
+               p.h, " x ", p.w);
           CHECK(right<T>(p));
         }
 }
@@ -257,16 +307,25 @@ TEST_CASE_TEMPLATE("padding made of the image matches its definition", T, float,
   struct Layer {
     int in, out, groups;
   };
-  for (const PaddingMode mode : {PaddingMode::zeros, PaddingMode::reflect, PaddingMode::replicate, PaddingMode::circular})
+  for (const PaddingMode mode :
+       {PaddingMode::zeros, PaddingMode::reflect, PaddingMode::replicate, PaddingMode::circular})
     for (const Layer& c : {Layer{1, 1, 1}, {16, 24, 1}, {3, 17, 1}, {32, 2, 1}, {9, 9, 9}, {8, 8, 2}, {32, 32, 1}})
       for (const int stride : {1, 2})
         for (const int padding : {1, 2, 4})
           for (const std::pair<int, int>& size : {std::pair{5, 5}, {6, 11}}) {
-            Problem p{.n = 2, .h = size.first, .w = size.second, .in = c.in, .out = c.out, .kernel = padding == 2 ? 5 : 3,
-                      .stride = stride, .padding = padding, .groups = c.groups, .padding_mode = mode};
+            Problem p{.n = 2,
+                      .h = size.first,
+                      .w = size.second,
+                      .in = c.in,
+                      .out = c.out,
+                      .kernel = padding == 2 ? 5 : 3,
+                      .stride = stride,
+                      .padding = padding,
+                      .groups = c.groups,
+                      .padding_mode = mode};
             if (padding == 1) p.kernel = 1, p.kernel_w = 4, p.padding_w = 3;
-            INFO(std::string(st::padding_mode_text(mode)), ": ", c.in, " to ", c.out, " channels in ", c.groups, " groups, padding ", padding,
-                 ", stride ", stride, ", ", p.h, " x ", p.w);
+            INFO(std::string(st::padding_mode_text(mode)), ": ", c.in, " to ", c.out, " channels in ", c.groups,
+                 " groups, padding ", padding, ", stride ", stride, ", ", p.h, " x ", p.w);
             CHECK(right<T>(p));
           }
 }
@@ -277,18 +336,30 @@ TEST_CASE_TEMPLATE("kernels that are not square match their definition", T, floa
       for (const int groups : {1, c.first})
         for (const int stride : {1, 2}) {
           if (c.second % groups != 0) continue;
-          const Problem p{.n = 2, .h = 8, .w = 13, .in = c.first, .out = c.second, .kernel = kernel.first, .stride = stride,
-                          .padding = kernel.first / 2, .dilation = kernel.second == 3 ? 2 : 1, .groups = groups,
-                          .kernel_w = kernel.second, .padding_w = kernel.second / 2};
-          INFO(c.first, " to ", c.second, " channels in ", groups, " groups, kernel ", kernel.first, " x ", kernel.second, ", stride ", stride);
+          const Problem p{.n = 2,
+                          .h = 8,
+                          .w = 13,
+                          .in = c.first,
+                          .out = c.second,
+                          .kernel = kernel.first,
+                          .stride = stride,
+                          .padding = kernel.first / 2,
+                          .dilation = kernel.second == 3 ? 2 : 1,
+                          .groups = groups,
+                          .kernel_w = kernel.second,
+                          .padding_w = kernel.second / 2};
+          INFO(c.first, " to ", c.second, " channels in ", groups, " groups, kernel ", kernel.first, " x ",
+               kernel.second, ", stride ", stride);
           CHECK(right<T>(p));
         }
 }
 
 TEST_CASE("convolutions with groups have the same bits for any number of threads") {
   const int before = st::num_threads();
-  for (Problem p : {Problem{.n = 3, .h = 25, .w = 31, .in = 48, .out = 48, .groups = 12}, {.n = 2, .h = 20, .w = 20, .in = 64, .out = 64, .groups = 2},
-                    {.n = 2, .h = 20, .w = 20, .in = 6, .out = 12, .groups = 6, .padding_mode = PaddingMode::reflect}}) {
+  for (Problem p :
+       {Problem{.n = 3, .h = 25, .w = 31, .in = 48, .out = 48, .groups = 12},
+        {.n = 2, .h = 20, .w = 20, .in = 64, .out = 64, .groups = 2},
+        {.n = 2, .h = 20, .w = 20, .in = 6, .out = 12, .groups = 6, .padding_mode = PaddingMode::reflect}}) {
     const Inputs<float> in(p);
     std::vector<Results<float>> results;
     for (const int threads : {1, 2, 3}) {
@@ -313,8 +384,8 @@ TEST_CASE("large results of grouped convolutions, which are written past the cac
     std::vector<float> usual = unwritten<float>(large.output_size());
     run.forward(large, in.x.data(), in.weight.data(), in.bias.data(), y.data(), st::Activation::relu);
     for (std::int64_t n = 0; n < large.n; ++n)
-      run.forward(small, in.x.data() + n * small.input_size(), in.weight.data(), in.bias.data(), usual.data() + n * small.output_size(),
-                  st::Activation::relu);
+      run.forward(small, in.x.data() + n * small.input_size(), in.weight.data(), in.bias.data(),
+                  usual.data() + n * small.output_size(), st::Activation::relu);
     CHECK(std::equal(usual.begin(), usual.end(), y.begin()));
   }
 }
@@ -325,14 +396,17 @@ TEST_CASE("a convolution of impossible groups or padding is refused") {
   const auto run = [&](const Problem& p) {
     st::cpu::general_forward<1, float>(p, numbers.data(), numbers.data(), nullptr, y.data(), st::Activation::none);
   };
-  CHECK_THROWS_WITH_AS(run({.h = 2, .w = 4, .padding = 0}), doctest::Contains("does not fit an image of 2x4"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(run({.h = 2, .w = 4, .padding = 0}), doctest::Contains("does not fit an image of 2x4"),
+                       st::ShapeError);
   CHECK_THROWS_AS(run({.h = 0, .w = 4}), st::ShapeError);
   CHECK_THROWS_AS(run({.h = 4, .w = 4, .stride = 0}), st::ShapeError);
-  CHECK_THROWS_WITH_AS(run({.h = 4, .w = 4, .in = 6, .out = 4, .groups = 4}), doctest::Contains("4 groups of 6 input and 4 output channels"),
-                       st::ShapeError);
-  CHECK_THROWS_WITH_AS(run({.h = 4, .w = 3, .kernel = 5, .padding = 3, .padding_mode = PaddingMode::reflect}),
-                       doctest::Contains("padding_mode=reflect with a padding of 3 on an image of 4x3 pixels; the padding must be smaller"),
-                       st::ShapeError);
+  CHECK_THROWS_WITH_AS(run({.h = 4, .w = 4, .in = 6, .out = 4, .groups = 4}),
+                       doctest::Contains("4 groups of 6 input and 4 output channels"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(
+      run({.h = 4, .w = 3, .kernel = 5, .padding = 3, .padding_mode = PaddingMode::reflect}),
+      doctest::Contains(
+          "padding_mode=reflect with a padding of 3 on an image of 4x3 pixels; the padding must be smaller"),
+      st::ShapeError);
   CHECK_THROWS_WITH_AS(run({.h = 2, .w = 3, .kernel = 5, .padding = 3, .padding_mode = PaddingMode::circular}),
                        doctest::Contains("must not be larger than the image"), st::ShapeError);
 }

@@ -190,7 +190,8 @@ TEST_CASE("conv2d matches its definition where a kernel is cut into parts or tak
         st::Conv2dProblem{.n = 2, .h = 11, .w = 14, .in = 33, .out = 12, .kernel = 7, .padding = 3},
         st::Conv2dProblem{.h = 14, .w = 8, .in = 15, .out = 20, .kernel = 9, .padding = 4},
         st::Conv2dProblem{.h = 19, .w = 15, .in = 16, .out = 16, .kernel = 11, .padding = 3},
-        st::Conv2dProblem{.n = 2, .h = 21, .w = 18, .in = 1, .out = 17, .kernel = 9, .padding = 4},  // narrow: in one vector
+        // narrow: in one vector
+        st::Conv2dProblem{.n = 2, .h = 21, .w = 18, .in = 1, .out = 17, .kernel = 9, .padding = 4},
         st::Conv2dProblem{.h = 19, .w = 22, .in = 3, .out = 32, .kernel = 11, .padding = 0},
         st::Conv2dProblem{.h = 13, .w = 17, .in = 8, .out = 9, .kernel = 5, .padding = 2},
         st::Conv2dProblem{.n = 2, .h = 17, .w = 16, .in = 16, .out = 24, .padding = 2, .dilation = 2},
@@ -214,7 +215,8 @@ TEST_CASE_TEMPLATE("conv2d matches its definition where pixels of any images mak
         st::Conv2dProblem{.n = 2, .h = 9, .w = 12, .in = 40, .out = 16, .kernel = 2, .stride = 2, .padding = 0},
         st::Conv2dProblem{.n = 2, .h = 17, .w = 11, .in = 16, .out = 65, .kernel = 5, .stride = 2, .padding = 2},
         st::Conv2dProblem{.h = 19, .w = 18, .in = 18, .out = 17, .kernel = 7, .stride = 2, .padding = 3},
-        st::Conv2dProblem{.h = 13, .w = 10, .in = 23, .out = 20, .kernel = 2, .stride = 3, .padding = 2},  // some see padding alone
+        // some see padding alone
+        st::Conv2dProblem{.h = 13, .w = 10, .in = 23, .out = 20, .kernel = 2, .stride = 3, .padding = 2},
         st::Conv2dProblem{.n = 2, .h = 3, .w = 2, .in = 16, .out = 16, .kernel = 5, .stride = 4, .padding = 2},
         st::Conv2dProblem{.h = 18, .w = 21, .in = 16, .out = 19, .stride = 2, .padding = 3, .dilation = 3},
         st::Conv2dProblem{.h = 14, .w = 14, .in = 17, .out = 16, .stride = 2, .padding = 2, .dilation = 2}})
@@ -228,7 +230,8 @@ TEST_CASE("conv2d matches its definition where Winograd's algorithm computes 4 x
         st::Conv2dProblem{.h = 10, .w = 7, .in = 32, .out = 144, .kernel = 4, .stride = 2, .padding = 0},
         st::Conv2dProblem{.n = 2, .h = 5, .w = 6, .in = 112, .out = 32, .kernel = 4, .stride = 2, .padding = 2},
         st::Conv2dProblem{.h = 7, .w = 8, .in = 32, .out = 64, .kernel = 4, .stride = 2, .padding = 3},
-        st::Conv2dProblem{.n = 3, .h = 1, .w = 2, .in = 32, .out = 32, .kernel = 4, .stride = 2, .padding = 5},  // padding alone
+        // padding alone
+        st::Conv2dProblem{.n = 3, .h = 1, .w = 2, .in = 32, .out = 32, .kernel = 4, .stride = 2, .padding = 5},
         st::Conv2dProblem{.n = 5, .h = 22, .w = 30, .in = 64, .out = 48, .kernel = 4, .stride = 2}}) {
     CHECK(st::cpu::detail::use_strided_winograd(p));
     check_problem<float>(p);
@@ -258,8 +261,8 @@ TEST_CASE("prepared weights of direct convolutions give the same bits, also wher
     const auto x = normal<float>(p.input_size(), 1);
     std::vector<float> once(std::size_t(p.output_size())), kept = once;
     st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), bias.data(), once.data(), st::Activation::relu);
-    st::cpu::conv2d_forward_cached<float>(p, x.data(), cache, 7, [&] { return weight.data(); }, bias.data(), kept.data(),
-                                          st::Activation::relu);
+    st::cpu::conv2d_forward_cached<float>(
+        p, x.data(), cache, 7, [&] { return weight.data(); }, bias.data(), kept.data(), st::Activation::relu);
     CHECK(same(once, kept));
   }
   const auto transposed_weight = normal<float>(48 * 16 * 32, 4);
@@ -273,8 +276,9 @@ TEST_CASE("prepared weights of direct convolutions give the same bits, also wher
     std::vector<float> y(std::size_t(p.output_size())), z = y;
     st::cpu::conv2d_forward<float>(p, x.data(), transposed_weight.data(), forward_bias.data(), y.data());
     for (int call = 0; call < 2; ++call) {
-      st::cpu::conv2d_forward_cached<float>(p, x.data(), forward, 7, [&] { return transposed_weight.data(); }, forward_bias.data(),
-                                            z.data(), st::Activation::none);
+      st::cpu::conv2d_forward_cached<float>(
+          p, x.data(), forward, 7, [&] { return transposed_weight.data(); }, forward_bias.data(), z.data(),
+          st::Activation::none);
       CHECK(same(y, z));
     }
     std::vector<float> once(std::size_t(p.input_size())), kept = once, without = once;
@@ -287,7 +291,8 @@ TEST_CASE("prepared weights of direct convolutions give the same bits, also wher
     CHECK(packed[which] == 1);
     st::cpu::conv2d_backward_input<float>(p, x.data(), w, without.data(), false);
     float largest = 0;
-    for (std::size_t i = 0; i < once.size(); ++i) largest = std::max(largest, std::abs(once[i] - without[i] - bias[i % 32]));
+    for (std::size_t i = 0; i < once.size(); ++i)
+      largest = std::max(largest, std::abs(once[i] - without[i] - bias[i % 32]));
     CHECK(largest < 1e-4f);
   }
 }
@@ -310,7 +315,8 @@ TEST_CASE_TEMPLATE("conv2d matches its definition for random problems", T, float
   }
 }
 
-TEST_CASE_TEMPLATE("conv2d matches its definition for every number of rows and vectors that a block of sums may have", T, float, double) {
+TEST_CASE_TEMPLATE("conv2d matches its definition for every number of rows and vectors that a block of sums may have",
+                   T, float, double) {
   constexpr int lanes = int(st::simd::lanes<st::simd::Vector<T>>);
   for (int vectors = 1; vectors <= 4; ++vectors) {
     for (int rows = 1; rows <= 24; ++rows)
@@ -341,7 +347,8 @@ TEST_CASE("a pixel of a direct convolution has the same bits in any image and at
     CAPTURE(in);
     CAPTURE(out);
     const int padding = kernel / 2;
-    const st::Conv2dProblem whole{.n = 2, .h = 44, .w = 150, .in = in, .out = out, .kernel = kernel, .padding = padding};
+    const st::Conv2dProblem whole{
+        .n = 2, .h = 44, .w = 150, .in = in, .out = out, .kernel = kernel, .padding = padding};
     const st::Conv2dProblem part{.h = 19, .w = 23, .in = in, .out = out, .kernel = kernel, .padding = padding};
     const std::int64_t top = 17, left = 71;
     const auto x = normal<float>(whole.input_size(), 1), weight = normal<float>(whole.weight_size(), 2);
@@ -362,24 +369,33 @@ TEST_CASE("a pixel of a direct convolution has the same bits in any image and at
 }
 
 TEST_CASE("a pixel of a strided or transposed convolution has the same bits in any batch and at any place") {
-  for (const auto& [in, out, kernel, stride] :
-       {std::array{20, 24, 4, 2}, {16, 70, 3, 2}, {40, 17, 2, 2}, {33, 20, 5, 3}, {32, 48, 4, 2}, {3, 40, 7, 2}, {40, 3, 4, 2}}) {
+  for (const auto& [in, out, kernel, stride] : {std::array{20, 24, 4, 2},
+                                                {16, 70, 3, 2},
+                                                {40, 17, 2, 2},
+                                                {33, 20, 5, 3},
+                                                {32, 48, 4, 2},
+                                                {3, 40, 7, 2},
+                                                {40, 3, 4, 2}}) {
     CAPTURE(in);
     CAPTURE(kernel);
     const int padding = (kernel - stride + 1) / 2;
-    const st::Conv2dProblem whole{.n = 3, .h = 30, .w = 60, .in = in, .out = out, .kernel = kernel, .stride = stride, .padding = padding};
+    const st::Conv2dProblem whole{
+        .n = 3, .h = 30, .w = 60, .in = in, .out = out, .kernel = kernel, .stride = stride, .padding = padding};
     st::Conv2dProblem part = whole;
     part.n = 1, part.h = 18, part.w = 24;
-    const std::int64_t top = 12, left = 36, steps = 3;  // of the last image; Winograd's tiles begin at multiples of four
+    // of the last image; Winograd's tiles begin at multiples of four
+    const std::int64_t top = 12, left = 36, steps = 3;
     const auto weight = normal<float>(whole.weight_size(), 2), bias = normal<float>(std::max(in, out), 3);
     // Crops what lies `f` as dense as the large image, computes both, and compares but for `margin` pixels.
-    const auto check = [&](std::int64_t from_step, std::int64_t to_step, int from_c, int to_c, std::int64_t from_h, std::int64_t from_w,
-                           std::int64_t part_from_h, std::int64_t part_from_w, std::int64_t to_h, std::int64_t to_w,
-                           std::int64_t part_to_h, std::int64_t part_to_w, auto compute) {
+    const auto check = [&](std::int64_t from_step, std::int64_t to_step, int from_c, int to_c, std::int64_t from_h,
+                           std::int64_t from_w, std::int64_t part_from_h, std::int64_t part_from_w, std::int64_t to_h,
+                           std::int64_t to_w, std::int64_t part_to_h, std::int64_t part_to_w, auto compute) {
       const auto x = normal<float>(whole.n * from_h * from_w * from_c, 1);
-      std::vector<float> crop, y(std::size_t(whole.n * to_h * to_w * to_c)), z(std::size_t(part_to_h * part_to_w * to_c));
+      std::vector<float> crop, y(std::size_t(whole.n * to_h * to_w * to_c)),
+          z(std::size_t(part_to_h * part_to_w * to_c));
       for (std::int64_t h = 0; h < part_from_h; ++h) {
-        const auto row = x.begin() + std::ptrdiff_t(((2 * from_h + top / from_step + h) * from_w + left / from_step) * from_c);
+        const auto row =
+            x.begin() + std::ptrdiff_t(((2 * from_h + top / from_step + h) * from_w + left / from_step) * from_c);
         crop.insert(crop.end(), row, row + std::ptrdiff_t(part_from_w * from_c));
       }
       compute(whole, x.data(), y.data());
@@ -392,12 +408,12 @@ TEST_CASE("a pixel of a strided or transposed convolution has the same bits in a
                               z.data() + (h * part_to_w + w) * to_c, std::size_t(to_c) * sizeof(float)) == 0;
       CHECK(same);
     };
-    check(1, stride, in, out, whole.h, whole.w, part.h, part.w, whole.out_h(), whole.out_w(), part.out_h(), part.out_w(),
-          [&](const st::Conv2dProblem& p, const float* x, float* y) {
+    check(1, stride, in, out, whole.h, whole.w, part.h, part.w, whole.out_h(), whole.out_w(), part.out_h(),
+          part.out_w(), [&](const st::Conv2dProblem& p, const float* x, float* y) {
             st::cpu::conv2d_forward<float>(p, x, weight.data(), bias.data(), y);
           });
-    check(stride, 1, out, in, whole.out_h(), whole.out_w(), part.out_h(), part.out_w(), whole.h, whole.w, part.h, part.w,
-          [&](const st::Conv2dProblem& p, const float* x, float* y) {
+    check(stride, 1, out, in, whole.out_h(), whole.out_w(), part.out_h(), part.out_w(), whole.h, whole.w, part.h,
+          part.w, [&](const st::Conv2dProblem& p, const float* x, float* y) {
             st::cpu::conv2d_backward_input<float>(p, x, weight.data(), y, false, {}, bias.data());
           });
   }
@@ -407,7 +423,8 @@ TEST_CASE("a thin convolution gives the same bits past the caches and into them"
   for (const st::Conv2dProblem& p : {st::Conv2dProblem{.n = 2, .h = 217, .w = 240, .in = 1, .out = 64},
                                      st::Conv2dProblem{.h = 340, .w = 333, .in = 3, .out = 64}}) {
     REQUIRE(p.output_size() * 4 >= st::cpu::detail::streamed_bytes);
-    const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2), bias = normal<float>(p.out, 3);
+    const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2),
+               bias = normal<float>(p.out, 3);
     const auto size = std::size_t(p.output_size());
     st::Scratch<float> memory(size + 1);  // whole vectors begin at its start, and not an element later
     std::vector<float> results[2];

@@ -20,16 +20,24 @@ namespace st = strata;
 
 TEST_CASE_TEMPLATE("PReLU and its gradients match their definition", T, float, double) {
   constexpr double epsilon = double(std::numeric_limits<T>::epsilon());
-  for (const auto& [pixels, channels, slopes] :
-       {std::array{1, 1, 1}, {7, 3, 3}, {7, 3, 1}, {1000, 5, 5}, {33, 64, 64}, {5000, 16, 16}, {40000, 1, 1}, {9, 70, 70}}) {
+  for (const auto& [pixels, channels, slopes] : {std::array{1, 1, 1},
+                                                 {7, 3, 3},
+                                                 {7, 3, 1},
+                                                 {1000, 5, 5},
+                                                 {33, 64, 64},
+                                                 {5000, 16, 16},
+                                                 {40000, 1, 1},
+                                                 {9, 70, 70}}) {
     CAPTURE(channels);
     const std::int64_t size = std::int64_t{pixels} * channels;
     const std::vector<T> x = normal<T>(size, 1), dy = normal<T>(size, 2), slope = normal<T>(slopes, 3);
     std::vector<T> y(std::size_t(size), std::numeric_limits<T>::quiet_NaN()), dx = y;
     std::vector<T> dslope(std::size_t(slopes), T(1)), alone = dslope;
     st::cpu::prelu_forward(pixels, channels, x.data(), slope.data(), slopes, y.data());
-    st::cpu::prelu_backward(pixels, channels, x.data(), slope.data(), slopes, dy.data(), dx.data(), false, dslope.data());
-    st::cpu::prelu_backward<T>(pixels, channels, x.data(), slope.data(), slopes, dy.data(), nullptr, false, alone.data());
+    st::cpu::prelu_backward(pixels, channels, x.data(), slope.data(), slopes, dy.data(), dx.data(), false,
+                            dslope.data());
+    st::cpu::prelu_backward<T>(pixels, channels, x.data(), slope.data(), slopes, dy.data(), nullptr, false,
+                               alone.data());
     CHECK(dslope == alone);
     std::vector<double> sums(std::size_t(slopes), 1.0), magnitudes(std::size_t(slopes), 1.0);
     bool right = true;
@@ -44,7 +52,8 @@ TEST_CASE_TEMPLATE("PReLU and its gradients match their definition", T, float, d
     for (std::size_t s = 0; s < sums.size(); ++s)  // at most 64 additions in T, one rounding at the end
       CHECK(std::abs(double(dslope[s]) - sums[s]) <= 66 * epsilon * magnitudes[s]);
     const std::vector<T> before = dx;
-    st::cpu::prelu_backward(pixels, channels, x.data(), slope.data(), slopes, dy.data(), dx.data(), true, dslope.data());
+    st::cpu::prelu_backward(pixels, channels, x.data(), slope.data(), slopes, dy.data(), dx.data(), true,
+                            dslope.data());
     for (std::size_t i = 0; i < dx.size(); ++i) CHECK(dx[i] == before[i] + before[i]);
   }
 }
@@ -58,7 +67,8 @@ TEST_CASE("sums over elements have the same bits for any number of threads") {
     st::set_num_threads(threads);
     squares.push_back(st::cpu::sum_of_squares(std::int64_t(x.size()), x.data()));
     slopes.emplace_back(7, 0.0f);
-    st::cpu::prelu_backward<float>(100003 / 7, 7, x.data(), dy.data(), 7, dy.data(), nullptr, false, slopes.back().data());
+    st::cpu::prelu_backward<float>(100003 / 7, 7, x.data(), dy.data(), 7, dy.data(), nullptr, false,
+                                   slopes.back().data());
   }
   st::set_num_threads(threads_before);
   CHECK(squares[0] == squares[1]);

@@ -26,7 +26,15 @@ const std::vector<st::cpu::PoolProblem>& problems() {
       {.n = 1, .h = 1, .w = 1, .channels = 17, .kernel = 3, .stride = 2, .padding = 1},
       {.n = 2, .h = 9, .w = 6, .channels = 19, .kernel = 3, .stride = 2, .padding = 1},
       {.n = 1, .h = 5, .w = 8, .channels = 33, .kernel = 4, .stride = 3, .padding = 2, .ceil = true},
-      {.n = 2, .h = 6, .w = 7, .channels = 16, .kernel = 3, .stride = 2, .padding = 1, .ceil = true, .count_padding = false},
+      {.n = 2,
+       .h = 6,
+       .w = 7,
+       .channels = 16,
+       .kernel = 3,
+       .stride = 2,
+       .padding = 1,
+       .ceil = true,
+       .count_padding = false},
   };
   return all;
 }
@@ -40,7 +48,8 @@ void for_each_element(const st::cpu::PoolProblem& p, F f) {
         for (std::int64_t c = 0; c < p.channels; ++c)
           for (std::int64_t q = 0; q < p.kernel; ++q)
             for (std::int64_t r = 0; r < p.kernel; ++r)
-              if (const std::int64_t y = i * p.stride + q - p.padding, x = j * p.stride + r - p.padding; y >= 0 && y < p.h && x >= 0 && x < p.w)
+              if (const std::int64_t y = i * p.stride + q - p.padding, x = j * p.stride + r - p.padding;
+                  y >= 0 && y < p.h && x >= 0 && x < p.w)
                 f(((n * p.out_h() + i) * p.out_w() + j) * p.channels + c, ((n * p.h + y) * p.w + x) * p.channels + c);
 }
 /// What the mean at an element of y divides by.
@@ -56,7 +65,8 @@ std::vector<double> counts_of(const st::cpu::PoolProblem& p) {
   };
   for (std::int64_t n = 0; n < p.n; ++n)
     for (std::int64_t i = 0; i < p.out_h(); ++i)
-      for (std::int64_t j = 0; j < p.out_w(); ++j) counts.insert(counts.end(), std::size_t(p.channels), double(along(i, p.h) * along(j, p.w)));
+      for (std::int64_t j = 0; j < p.out_w(); ++j)
+        counts.insert(counts.end(), std::size_t(p.channels), double(along(i, p.h) * along(j, p.w)));
   return counts;
 }
 
@@ -154,9 +164,18 @@ TEST_CASE_TEMPLATE("global average pooling and its gradient match their definiti
 }
 
 TEST_CASE_TEMPLATE("pixel shuffle moves every element to its place and back", T, float, double) {
-  for (const auto& [n, h, w, channels, r] :
-       {std::array{1, 1, 1, 1, 1}, {1, 2, 3, 1, 2}, {2, 3, 37, 1, 2}, {1, 2, 5, 3, 2}, {1, 3, 4, 16, 2}, {2, 2, 3, 64, 2},
-        {1, 2, 3, 24, 2}, {1, 3, 5, 1, 3}, {2, 2, 2, 3, 3}, {1, 2, 3, 5, 3}, {1, 2, 3, 1, 4}, {1, 1, 2, 3, 4}}) {
+  for (const auto& [n, h, w, channels, r] : {std::array{1, 1, 1, 1, 1},
+                                             {1, 2, 3, 1, 2},
+                                             {2, 3, 37, 1, 2},
+                                             {1, 2, 5, 3, 2},
+                                             {1, 3, 4, 16, 2},
+                                             {2, 2, 3, 64, 2},
+                                             {1, 2, 3, 24, 2},
+                                             {1, 3, 5, 1, 3},
+                                             {2, 2, 2, 3, 3},
+                                             {1, 2, 3, 5, 3},
+                                             {1, 2, 3, 1, 4},
+                                             {1, 1, 2, 3, 4}}) {
     CAPTURE(channels);
     CAPTURE(r);
     const std::int64_t size = std::int64_t{n} * h * w * channels * r * r;

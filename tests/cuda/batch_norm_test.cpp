@@ -27,12 +27,14 @@ void check(std::int64_t pixels, int channels, float mean, Activation activation)
   const std::size_t c_count = std::size_t(channels), count = std::size_t(size);
   Numbers x = numbers(size, 1);
   for (float& v : x) v += mean;
-  const Numbers weight = numbers(channels, 2), bias = numbers(channels, 3), dy = numbers(size, 4), old = numbers(size, 5);
+  const Numbers weight = numbers(channels, 2), bias = numbers(channels, 3), dy = numbers(size, 4),
+                old = numbers(size, 5);
   const Numbers old_mean = numbers(channels, 6), old_var(c_count, 2.0f), old_dweight = numbers(channels, 7);
   const double eps = 1e-5, momentum = 0.1;
 
   std::vector<double> m(c_count), v(c_count), inverse(c_count), y(count), g(count), sum_g(c_count), sum_gx(c_count);
-  std::vector<double> running_mean(c_count), running_var(c_count), dx(count), dx_added = doubles(old), dweight = doubles(old_dweight);
+  std::vector<double> running_mean(c_count), running_var(c_count), dx(count), dx_added = doubles(old),
+                                                                              dweight = doubles(old_dweight);
   for (std::size_t i = 0; i < count; ++i) m[i % c_count] += double(x[i]) / double(pixels);
   for (std::size_t i = 0; i < count; ++i) v[i % c_count] += std::pow(double(x[i]) - m[i % c_count], 2) / double(pixels);
   for (std::size_t c = 0; c < c_count; ++c) {
@@ -41,7 +43,8 @@ void check(std::int64_t pixels, int channels, float mean, Activation activation)
     running_var[c] = (1 - momentum) * 2.0 + momentum * v[c] * double(pixels) / double(pixels - 1);
   }
   const double margin = 1e-4 * (1 + std::abs(double(mean)));
-  std::vector<bool> near(count);  // to the corner of the ReLU: either side is right, so these pixels are given no gradient
+  // to the corner of the ReLU: either side is right, so these pixels are given no gradient
+  std::vector<bool> near(count);
   Numbers masked_dy = dy;
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t c = i % c_count;
@@ -59,22 +62,26 @@ void check(std::int64_t pixels, int channels, float mean, Activation activation)
   }
   for (std::size_t c = 0; c < c_count; ++c) dweight[c] += sum_gx[c];
 
-  // What a mean far from 0 costs, in units. A channel's mean passes some thirteen roundings of its own size (a thread's sum of
-  // eight, the threads' merges): of either sign, so four in all. As a part of the standard deviation that is how far xhat is
-  // off, `centre`. The variance is a sum of squared distances between means of parts, each off by that much: it is off by
-  // 2 * distance * error, averaged over some hundred parts whose distances are a third of the deviation, in each of eight rounds
-  // of merges: a third of |mean| / deviation in the mean; three times that, `spread`, as a part of the variance.
-  const double deviation = std::sqrt(*std::min_element(v.begin(), v.end()) + eps), size_of_mean = std::abs(double(mean));
-  const double mean_error = 4 * (1 + size_of_mean), centre = mean_error / deviation, spread = 10 + size_of_mean / deviation;
+  // What a mean far from 0 costs, in units. A channel's mean passes some thirteen roundings of its own size (a thread's
+  // sum of eight, the threads' merges): of either sign, so four in all. As a part of the standard deviation that is how
+  // far xhat is off, `centre`. The variance is a sum of squared distances between means of parts, each off by that
+  // much: it is off by 2 * distance * error, averaged over some hundred parts whose distances are a third of the
+  // deviation, in each of eight rounds of merges: a third of |mean| / deviation in the mean; three times that,
+  // `spread`, as a part of the variance.
+  const double deviation = std::sqrt(*std::min_element(v.begin(), v.end()) + eps),
+               size_of_mean = std::abs(double(mean));
+  const double mean_error = 4 * (1 + size_of_mean), centre = mean_error / deviation,
+               spread = 10 + size_of_mean / deviation;
   const Rows norm(channels);
   const DeviceArray<float> dev_x(x), dev_weight(weight), dev_bias(bias), dev_dy(masked_dy), dev_y(count);
-  const DeviceArray<float> dev_mean(old_mean), dev_var(old_var), dev_dweight(old_dweight), dev_dbias(c_count), dev_added(old);
+  const DeviceArray<float> dev_mean(old_mean), dev_var(old_var), dev_dweight(old_dweight), dev_dbias(c_count),
+      dev_added(old);
   const DeviceArray<std::int64_t> batches(std::vector<std::int64_t>{41});
-  gpu().batch_norm_statistics(pixels, channels, dev_x.data(), dev_weight.data(), dev_bias.data(), eps, momentum, dev_mean.data(),
-                              dev_var.data(), batches.data(), norm.rows());
+  gpu().batch_norm_statistics(pixels, channels, dev_x.data(), dev_weight.data(), dev_bias.data(), eps, momentum,
+                              dev_mean.data(), dev_var.data(), batches.data(), norm.rows());
   gpu().batch_norm_apply(pixels, channels, dev_x.data(), norm.rows(), dev_y.data(), activation);
-  gpu().batch_norm_backward(pixels, channels, norm.rows(), activation, dev_x.data(), dev_dy.data(), {dev_dweight.data(), true},
-                            {dev_dbias.data(), false}, {dev_added.data(), true});
+  gpu().batch_norm_backward(pixels, channels, norm.rows(), activation, dev_x.data(), dev_dy.data(),
+                            {dev_dweight.data(), true}, {dev_dbias.data(), false}, {dev_added.data(), true});
   gpu().batch_norm_backward(pixels, channels, norm.rows(), activation, dev_x.data(), dev_dy.data(), {}, {},
                             {dev_dy.data(), false});  // in place
   CHECK(batches.download()[0] == 42);
@@ -85,7 +92,8 @@ void check(std::int64_t pixels, int channels, float mean, Activation activation)
     // The running averages take a tenth of that, and three roundings of what they add up.
     const double parts_of_mean = (1 - momentum) * std::abs(double(old_mean[c])) + momentum * std::abs(m[c]);
     CHECK(std::abs(double(got_mean[c]) - running_mean[c]) <= unit * (momentum * mean_error + 3 * parts_of_mean));
-    CHECK(std::abs(double(got_var[c]) - running_var[c]) <= unit * (spread * (running_var[c] - (1 - momentum) * 2.0) + 3 * running_var[c]));
+    CHECK(std::abs(double(got_var[c]) - running_var[c]) <=
+          unit * (spread * (running_var[c] - (1 - momentum) * 2.0) + 3 * running_var[c]));
   }
   // y is off by xhat's error, by two roundings of mean * scale in `shift` (half of `centre`), and by the scale's.
   CHECK(largest_error(dev_y, y) <= unit * (10 + 1.5 * centre + spread));
@@ -134,7 +142,8 @@ TEST_CASE("inference rows, and a normalisation folded into a convolution") {
     }
     in_random_order([&] {
       const Rows norm(channels);
-      const DeviceArray<float> w(weight), b(bias), m(mean), v(var), k(conv), kb(conv_bias), out(conv.size()), out_bias(count);
+      const DeviceArray<float> w(weight), b(bias), m(mean), v(var), k(conv), kb(conv_bias), out(conv.size()),
+          out_bias(count);
       gpu().batch_norm_inference(channels, w.data(), b.data(), m.data(), v.data(), 1e-5, norm.rows());
       CHECK(largest_error(norm.numbers, rows) <= 4 * unit);
       gpu().batch_norm_fold(channels, taps, k.data(), kb.data(), norm.rows(), out.data(), out_bias.data());
@@ -148,6 +157,7 @@ TEST_CASE("inference rows, and a normalisation folded into a convolution") {
 
 TEST_CASE("one value per channel has no variance: an error") {
   const DeviceArray<float> x(8);
-  CHECK_THROWS_AS(gpu().batch_norm_statistics(1, 2, x.data(), x.data(), x.data(), 1e-5, 0.1, x.data(), x.data(), nullptr, {}),
-                  strata::ShapeError);
+  CHECK_THROWS_AS(
+      gpu().batch_norm_statistics(1, 2, x.data(), x.data(), x.data(), 1e-5, 0.1, x.data(), x.data(), nullptr, {}),
+      strata::ShapeError);
 }

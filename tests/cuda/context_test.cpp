@@ -5,7 +5,8 @@ using namespace device_test;
 using strata::Device, strata::DeviceError;
 
 TEST_CASE("uploads of any size arrive, in order with the kernels around them") {
-  for (const std::size_t count : {std::size_t{1}, std::size_t{1000}, std::size_t{3} << 20}) {  // the last: several pieces
+  // the last: several pieces
+  for (const std::size_t count : {std::size_t{1}, std::size_t{1000}, std::size_t{3} << 20}) {
     const Numbers first = numbers(std::int64_t(count), 1), second = numbers(std::int64_t(count), 2);
     const DeviceArray<float> x(count), y(count);
     Numbers host = first;
@@ -40,9 +41,11 @@ TEST_CASE("no memory left: an error that says how much there was") {
 
 TEST_CASE("a recording does the work again, on memory that nobody else gets") {
   const strata::Conv2dProblem p{.n = 1, .h = 4, .w = 4, .in = 8, .out = 8};
-  const DeviceArray<float> x(numbers(p.input_size(), 1)), w(numbers(p.weight_size(), 2)), y(std::size_t(p.output_size()));
+  const DeviceArray<float> x(numbers(p.input_size(), 1)), w(numbers(p.weight_size(), 2)),
+      y(std::size_t(p.output_size()));
   const auto work = [&] {  // takes workspaces from the pool
-    gpu().conv2d_forward(p, x.data(), w.data(), nullptr, y.data(), strata::Activation::relu, false, strata::Precision::fp32);
+    gpu().conv2d_forward(p, x.data(), w.data(), nullptr, y.data(), strata::Activation::relu, false,
+                         strata::Precision::fp32);
     gpu().relu_forward(p.output_size(), y.data(), y.data());
   };
   work();
@@ -76,9 +79,12 @@ TEST_CASE("a recording does the work again, on memory that nobody else gets") {
   CHECK_THROWS_AS(gpu().end_recording(), strata::Error);
 }
 
-TEST_CASE("what is taken from an input's pool while work is recorded is the recording's, and outlives it where it is held") {
+TEST_CASE(
+    "what is taken from an input's pool while work is recorded is the recording's, and outlives it where it is held") {
   constexpr std::size_t count = 1000;
-  const auto fill = [](const strata::Storage& block, float value) { gpu().fill(static_cast<float*>(block.data()), count, value); };
+  const auto fill = [](const strata::Storage& block, float value) {
+    gpu().fill(static_cast<float*>(block.data()), count, value);
+  };
   const auto holds = [](const strata::Storage& block, float value) {
     Numbers got(count);
     gpu().download(got.data(), block.data(), count * sizeof(float));

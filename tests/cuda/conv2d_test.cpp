@@ -1,6 +1,6 @@
-// Convolutions of the CUDA backend against the definition in double. Errors are compared with the sum of magnitudes that went
-// into a result. A sum of k products is off by at most k units of it, and by a few where they are added in parts, as here;
-// Winograd's transforms multiply that by about ten, and spread it over the 4 x 4 tile.
+// Convolutions of the CUDA backend against the definition in double. Errors are compared with the sum of magnitudes
+// that went into a result. A sum of k products is off by at most k units of it, and by a few where they are added in
+// parts, as here; Winograd's transforms multiply that by about ten, and spread it over the 4 x 4 tile.
 #include <algorithm>
 #include <bit>
 
@@ -45,8 +45,10 @@ void for_each_product(const Conv2dProblem& p, F&& f) {
       for (std::int64_t j = 0; j < p.out_w(); ++j)
         for (int q = 0; q < p.kernel; ++q)
           for (int r = 0; r < p.kernel_columns(); ++r) {
-            const std::int64_t h = strata::padded_source(p.padding_mode, i * p.stride + q * p.dilation - p.padding, p.h);
-            const std::int64_t w = strata::padded_source(p.padding_mode, j * p.stride + r * p.dilation - p.padding_columns(), p.w);
+            const std::int64_t h =
+                strata::padded_source(p.padding_mode, i * p.stride + q * p.dilation - p.padding, p.h);
+            const std::int64_t w =
+                strata::padded_source(p.padding_mode, j * p.stride + r * p.dilation - p.padding_columns(), p.w);
             if (h < 0 || w < 0) continue;
             for (int o = 0; o < p.out; ++o)
               for (int c = 0; c < p.group_in(); ++c)
@@ -75,13 +77,14 @@ void share_magnitudes(Reference& reference, std::int64_t n, std::int64_t h, std:
 bool thin(const Conv2dProblem& p) { return p.in <= 4 || p.out <= 4 || p.general(); }
 
 void check(const Conv2dProblem& p, Precision precision = Precision::fp32) {
-  const std::string shape = strata::concat(p.n, "x", p.in, "x", p.h, "x", p.w, " to ", p.out, ", kernel ", p.kernel, ", stride ",
-                                           p.stride, ", padding ", p.padding, ", dilation ", p.dilation);
+  const std::string shape = strata::concat(p.n, "x", p.in, "x", p.h, "x", p.w, " to ", p.out, ", kernel ", p.kernel,
+                                           ", stride ", p.stride, ", padding ", p.padding, ", dilation ", p.dilation);
   CAPTURE(shape);
   CAPTURE(int(precision));
   const Precision used = thin(p) ? Precision::fp32 : precision;
   const Numbers x = factors(p.input_size(), 1), weight = factors(p.weight_size(), 2), bias = numbers(p.out, 3);
-  const Numbers dy = factors(p.output_size(), 4), old_dx = numbers(p.input_size(), 5), old_dw = numbers(p.weight_size(), 6);
+  const Numbers dy = factors(p.output_size(), 4), old_dx = numbers(p.input_size(), 5),
+                old_dw = numbers(p.weight_size(), 6);
   const Numbers xf = as_factors(x, used), wf = as_factors(weight, used), gf = as_factors(dy, used);
   Reference y(p.output_size()), dx(p.input_size()), dw(p.weight_size()), db(p.out);
   for_each_product(p, [&](std::int64_t iy, std::int64_t ix, std::int64_t iw) {
@@ -96,11 +99,13 @@ void check(const Conv2dProblem& p, Precision precision = Precision::fp32) {
   const DeviceArray<float> device_x(x), device_weight(weight), device_bias(bias), device_dy(dy);
   {
     const DeviceArray<float> result(y.value.size());
-    gpu().conv2d_forward(p, device_x.data(), device_weight.data(), nullptr, result.data(), Activation::none, false, precision);
+    gpu().conv2d_forward(p, device_x.data(), device_weight.data(), nullptr, result.data(), Activation::none, false,
+                         precision);
     CHECK(largest_error(result, y) <= tolerance);
     Reference sum = y;
     sum.add(result.download());
-    gpu().conv2d_forward(p, device_x.data(), device_weight.data(), nullptr, result.data(), Activation::none, true, precision);
+    gpu().conv2d_forward(p, device_x.data(), device_weight.data(), nullptr, result.data(), Activation::none, true,
+                         precision);
     CHECK(largest_error(result, sum) <= tolerance);
   }
   {
@@ -110,8 +115,8 @@ void check(const Conv2dProblem& p, Precision precision = Precision::fp32) {
       activated.value[std::size_t(i)] = std::max(activated.value[std::size_t(i)], 0.0);
     }
     const DeviceArray<float> result(y.value.size());
-    gpu().conv2d_forward(p, device_x.data(), device_weight.data(), device_bias.data(), result.data(), Activation::relu, false,
-                         precision);
+    gpu().conv2d_forward(p, device_x.data(), device_weight.data(), device_bias.data(), result.data(), Activation::relu,
+                         false, precision);
     CHECK(largest_error(result, activated) <= tolerance);
   }
   {
@@ -126,8 +131,8 @@ void check(const Conv2dProblem& p, Precision precision = Precision::fp32) {
   }
   {
     const DeviceArray<float> result(dw.value.size()), bias_result(db.value.size());
-    gpu().conv2d_backward_weight(p, device_x.data(), device_dy.data(), {result.data(), false}, {bias_result.data(), false},
-                                 precision);
+    gpu().conv2d_backward_weight(p, device_x.data(), device_dy.data(), {result.data(), false},
+                                 {bias_result.data(), false}, precision);
     CHECK(largest_error(result, dw) <= tolerance);
     CHECK(largest_error(bias_result, db) <= tolerance);
     Reference sum = dw;
@@ -142,14 +147,17 @@ void check(const Conv2dProblem& p, Precision precision = Precision::fp32) {
 
 TEST_CASE("matrix products: every kernel size, stride, padding and dilation, odd extents") {
   in_random_order([] {
-    check({.n = 1, .h = 1, .w = 1, .in = 5, .out = 6});                                        // one pixel, mostly padding
+    // one pixel, mostly padding
+    check({.n = 1, .h = 1, .w = 1, .in = 5, .out = 6});
     check({.n = 2, .h = 5, .w = 3, .in = 7, .out = 9});                                        // channels in no fours
     check({.n = 1, .h = 20, .w = 15, .in = 5, .out = 6});                                      // weights in two ranges
-    check({.n = 1, .h = 6, .w = 5, .in = 8, .out = 36, .kernel = 1, .padding = 0});            // two column blocks of 32
+    // two column blocks of 32
+    check({.n = 1, .h = 6, .w = 5, .in = 8, .out = 36, .kernel = 1, .padding = 0});
     check({.n = 1, .h = 7, .w = 6, .in = 20, .out = 8, .kernel = 5, .stride = 2, .padding = 2});
     check({.n = 1, .h = 8, .w = 7, .in = 8, .out = 12, .kernel = 3, .stride = 3, .padding = 1, .dilation = 2});
     check({.n = 1, .h = 6, .w = 6, .in = 8, .out = 8, .kernel = 2, .stride = 2, .padding = 0});
-    check({.n = 1, .h = 5, .w = 6, .in = 8, .out = 8, .kernel = 1, .stride = 2, .padding = 0});  // pixels no tap reaches
+    // pixels no tap reaches
+    check({.n = 1, .h = 5, .w = 6, .in = 8, .out = 8, .kernel = 1, .stride = 2, .padding = 0});
   });
 }
 
@@ -199,21 +207,53 @@ TEST_CASE("groups, padding made of the image, kernels that are not square") {
   using strata::PaddingMode;
   in_random_order([] {
     check({.n = 2, .h = 5, .w = 7, .in = 6, .out = 6, .groups = 6});
-    check({.n = 1, .h = 9, .w = 6, .in = 8, .out = 16, .kernel = 5, .stride = 2, .padding = 1, .groups = 4}, Precision::fp16);
+    check({.n = 1, .h = 9, .w = 6, .in = 8, .out = 16, .kernel = 5, .stride = 2, .padding = 1, .groups = 4},
+          Precision::fp16);
     check({.n = 1, .h = 1, .w = 1, .in = 3, .out = 9, .groups = 3});
     check({.n = 2, .h = 7, .w = 6, .in = 20, .out = 12, .kernel = 1, .stride = 2, .padding = 0, .groups = 2});
     check({.n = 1, .h = 8, .w = 9, .in = 5, .out = 7, .kernel = 1, .padding = 0, .kernel_w = 7, .padding_w = 3});
-    check({.n = 1, .h = 8, .w = 9, .in = 18, .out = 20, .kernel = 3, .stride = 2, .padding = 2, .dilation = 2, .kernel_w = 1, .padding_w = 0});
+    check({.n = 1,
+           .h = 8,
+           .w = 9,
+           .in = 18,
+           .out = 20,
+           .kernel = 3,
+           .stride = 2,
+           .padding = 2,
+           .dilation = 2,
+           .kernel_w = 1,
+           .padding_w = 0});
     for (const PaddingMode mode : {PaddingMode::reflect, PaddingMode::replicate, PaddingMode::circular}) {
       check({.n = 2, .h = 4, .w = 5, .in = 3, .out = 5, .padding_mode = mode});
-      check({.n = 1, .h = 5, .w = 7, .in = 4, .out = 8, .kernel = 5, .stride = 2, .padding = 4, .groups = 2, .padding_mode = mode});
-      check({.n = 1, .h = 4, .w = 7, .in = 4, .out = 4, .kernel = 2, .padding = 0, .groups = 4, .padding_mode = mode, .kernel_w = 5, .padding_w = 6});
+      check({.n = 1,
+             .h = 5,
+             .w = 7,
+             .in = 4,
+             .out = 8,
+             .kernel = 5,
+             .stride = 2,
+             .padding = 4,
+             .groups = 2,
+             .padding_mode = mode});
+      check({.n = 1,
+             .h = 4,
+             .w = 7,
+             .in = 4,
+             .out = 4,
+             .kernel = 2,
+             .padding = 0,
+             .groups = 4,
+             .padding_mode = mode,
+             .kernel_w = 5,
+             .padding_w = 6});
     }
   });
   in_every_order([] {
-    const Conv2dProblem p{.n = 2, .h = 12, .w = 12, .in = 4, .out = 4, .groups = 4, .padding_mode = PaddingMode::reflect};
+    const Conv2dProblem p{
+        .n = 2, .h = 12, .w = 12, .in = 4, .out = 4, .groups = 4, .padding_mode = PaddingMode::reflect};
     static Numbers first;
-    const DeviceArray<float> x(numbers(p.input_size(), 1)), dy(numbers(p.output_size(), 2)), dw(std::size_t(p.weight_size()));
+    const DeviceArray<float> x(numbers(p.input_size(), 1)), dy(numbers(p.output_size(), 2)),
+        dw(std::size_t(p.weight_size()));
     gpu().conv2d_backward_weight(p, x.data(), dy.data(), {dw.data(), false}, {}, Precision::fp32);
     const Numbers got = dw.download();
     if (first.empty()) first = got;
@@ -241,11 +281,11 @@ TEST_CASE("a gradient does not depend on the order in which blocks run") {
 TEST_CASE("what makes no convolution is an error") {
   const DeviceArray<float> x(16);
   float* const any = x.data();
-  CHECK_THROWS_AS(gpu().conv2d_forward({.h = 1, .w = 1, .kernel = 3, .padding = 0}, any, any, nullptr, any, Activation::none,
-                                       false, Precision::fp32),
+  CHECK_THROWS_AS(gpu().conv2d_forward({.h = 1, .w = 1, .kernel = 3, .padding = 0}, any, any, nullptr, any,
+                                       Activation::none, false, Precision::fp32),
                   strata::ShapeError);
-  CHECK_THROWS_AS(gpu().conv2d_forward({.n = 1 << 20, .h = 64, .w = 64}, any, any, nullptr, any, Activation::none, false,
-                                       Precision::fp32),
+  CHECK_THROWS_AS(gpu().conv2d_forward({.n = 1 << 20, .h = 64, .w = 64}, any, any, nullptr, any, Activation::none,
+                                       false, Precision::fp32),
                   strata::ShapeError);
   CHECK_THROWS_AS(gpu().conv2d_forward({.h = 2, .w = 2}, any, any, any, any, Activation::none, true, Precision::fp32),
                   strata::ValueError);

@@ -1,6 +1,7 @@
-// What the tests of the CUDA backend share: a device, arrays of exact size, references in double with the sum of magnitudes
-// behind each element, and the orders in which threads and blocks run. The device is the host execution of kernels, or, where
-// STRATA_TEST_ON_DEVICE is defined (tests/cuda_device), one of NVIDIA's, which has an order of its own.
+// What the tests of the CUDA backend share: a device, arrays of exact size, references in double with the sum of
+// magnitudes behind each element, and the orders in which threads and blocks run. The device is the host execution of
+// kernels, or, where STRATA_TEST_ON_DEVICE is defined (tests/cuda_device), one of NVIDIA's, which has an order of its
+// own.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -30,7 +31,8 @@ namespace memory = cuda_on_host;
 /// The backend, which the program holds once.
 inline strata::Accelerator& gpu() { return strata::accelerator(strata::Device::cuda()); }
 
-/// An array on the device, exactly as large as it says; NaN where nothing is given. download() waits for the backend's work.
+/// An array on the device, exactly as large as it says; NaN where nothing is given. download() waits for the backend's
+/// work.
 template <class T>
 class DeviceArray : public memory::DeviceArray<T> {
  public:
@@ -93,7 +95,8 @@ struct Reference {
   std::vector<double> value, magnitude;
 };
 
-/// The largest error as a fraction of the sum of magnitudes; infinite where an element is NaN, as one that was not written.
+/// The largest error as a fraction of the sum of magnitudes; infinite where an element is NaN, as one that was not
+/// written.
 inline double largest_error(const Numbers& got, const Reference& wanted) {
   REQUIRE(got.size() == wanted.value.size());
   double largest = 0;

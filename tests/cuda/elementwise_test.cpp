@@ -67,18 +67,20 @@ TEST_CASE("PReLU: one slope for all channels, or one for each") {
         const Numbers x = numbers(size, 1), slope = numbers(slopes, 2), dy = numbers(size, 3);
         const Numbers old_dx = numbers(size, 4), old_slope = numbers(slopes, 5);
         std::vector<double> y(x.size()), dx = doubles(old_dx), dslope = doubles(old_slope);
-        strata::cpu::prelu_forward<double>(pixels, channels, doubles(x).data(), doubles(slope).data(), slopes, y.data());
+        strata::cpu::prelu_forward<double>(pixels, channels, doubles(x).data(), doubles(slope).data(), slopes,
+                                           y.data());
         strata::cpu::prelu_backward<double>(pixels, channels, doubles(x).data(), doubles(slope).data(), slopes,
                                             doubles(dy).data(), dx.data(), true, dslope.data());
         const DeviceArray<float> dev_x(x), dev_slope(slope), dev_dy(dy), dev_y(x.size());
         const DeviceArray<float> dev_dx(old_dx), dev_dslope(old_slope), only_dx(x.size());
         gpu().prelu_forward(pixels, channels, dev_x.data(), dev_slope.data(), slopes, dev_y.data());
-        gpu().prelu_backward(pixels, channels, dev_x.data(), dev_slope.data(), slopes, dev_dy.data(), {dev_dx.data(), true},
-                             {dev_dslope.data(), true});
+        gpu().prelu_backward(pixels, channels, dev_x.data(), dev_slope.data(), slopes, dev_dy.data(),
+                             {dev_dx.data(), true}, {dev_dslope.data(), true});
         CHECK(largest_error(dev_y, y) <= unit);
         CHECK(largest_error(dev_dx, dx) <= 2 * unit);
         CHECK(largest_error(dev_dslope, dslope, double(size)) <= 10 * unit);
-        gpu().prelu_backward(pixels, channels, dev_x.data(), dev_slope.data(), slopes, dev_dy.data(), {only_dx.data(), false}, {});
+        gpu().prelu_backward(pixels, channels, dev_x.data(), dev_slope.data(), slopes, dev_dy.data(),
+                             {only_dx.data(), false}, {});
         for (std::size_t i = 0; i < dx.size(); ++i) dx[i] -= double(old_dx[i]);
         CHECK(largest_error(only_dx, dx) <= unit);
       });

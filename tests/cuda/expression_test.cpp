@@ -1,5 +1,5 @@
-// Expressions of the CUDA backend against math/functions.hpp in double: each operation, deep and long programs, repeated
-// images, gradients that are added to, sums.
+// Expressions of the CUDA backend against math/functions.hpp in double: each operation, deep and long programs,
+// repeated images, gradients that are added to, sums.
 #include "device_test.hpp"
 #include "strata/math/functions.hpp"
 
@@ -83,7 +83,8 @@ const Case cases[] = {
     {"the greatest length: b + a * 0.9 * 0.9 ...",
      [](ExpressionProgram& p, const float* a, const float* b) {
        p.push_leaf(b), p.push_leaf(a);
-       for (int i = 0; i < (ExpressionProgram::max_length - 3) / 2; ++i) p.push_constant(0.9f), p.push(Operation::multiply);
+       for (int i = 0; i < (ExpressionProgram::max_length - 3) / 2; ++i)
+         p.push_constant(0.9f), p.push(Operation::multiply);
        p.push(Operation::add);
      },
      [](double a, double b) { return b + a * std::pow(double(0.9f), (ExpressionProgram::max_length - 3) / 2); },
@@ -120,8 +121,8 @@ TEST_CASE("every operation, forward and backward") {
           sum[i] += ga[i];
           c.gradient(double(a[i]), double(b[i]), 0.5 * double(gy[0]), uniform[i], unused);
         }
-        const DeviceArray<float> dev_a(a), dev_b(b), dev_gy(gy), dev_y(count), dev_ga(count), dev_gb(count), dev_sum(old),
-            dev_uniform(count);
+        const DeviceArray<float> dev_a(a), dev_b(b), dev_gy(gy), dev_y(count), dev_ga(count), dev_gb(count),
+            dev_sum(old), dev_uniform(count);
         ExpressionProgram program;
         c.write(program, dev_a.data(), dev_b.data());
         REQUIRE(program.complete());
@@ -166,7 +167,8 @@ TEST_CASE("sums, at any alignment, in the same bits for every order") {
   CAPTURE(shift);
       const Numbers a = numbers(size + shift, 1), b = numbers(size + shift, 2);
       double wanted = 0;
-      for (std::size_t i = std::size_t(shift); i < a.size(); ++i) wanted += (double(a[i]) - double(b[i])) * (double(a[i]) - double(b[i])) + 0.25;
+      for (std::size_t i = std::size_t(shift); i < a.size(); ++i)
+        wanted += (double(a[i]) - double(b[i])) * (double(a[i]) - double(b[i])) + 0.25;
       const DeviceArray<float> dev_a(a), dev_b(b);
       ExpressionProgram program;
       write_binary<Operation::subtract>(program, dev_a.data() + shift, dev_b.data() + shift);

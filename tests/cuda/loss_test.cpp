@@ -41,10 +41,11 @@ void check(std::int64_t rows, int classes, float size_of_logits) {
   gpu().cross_entropy_forward(rows, classes, dev_x.data(), dev_labels.data(), factor, result.data());
   // logits of size s are subtracted from each other with an error of s units
   CHECK(std::abs(double(result.download()[0]) - loss) <= (20 + 2 * double(size_of_logits)) * unit * (1 + loss));
-  gpu().cross_entropy_backward(rows, classes, dev_x.data(), dev_labels.data(), factor, {.values = upstream.data(), .uniform = true},
-                               dev_dx.data(), false);
+  gpu().cross_entropy_backward(rows, classes, dev_x.data(), dev_labels.data(), factor,
+                               {.values = upstream.data(), .uniform = true}, dev_dx.data(), false);
   CHECK(largest_error(dev_dx, dx, factor) <= (20 + 2 * double(size_of_logits)) * unit);
-  gpu().cross_entropy_backward(rows, classes, dev_x.data(), dev_labels.data(), factor, {.factor = 0.5f}, dev_added.data(), true);
+  gpu().cross_entropy_backward(rows, classes, dev_x.data(), dev_labels.data(), factor, {.factor = 0.5f},
+                               dev_added.data(), true);
   CHECK(largest_error(dev_added, added) <= (20 + 2 * double(size_of_logits)) * unit);
 }
 

@@ -30,8 +30,8 @@ TEST_CASE("a device too old for a precision says so") {
   strata::cuda::Backend turing(0);
   const DeviceArray<float> x(16);
   for (const auto precision : {strata::Precision::tf32, strata::Precision::bf16})
-    CHECK_THROWS_WITH_AS(turing.conv2d_forward({.h = 2, .w = 2}, x.data(), x.data(), nullptr, x.data(), strata::Activation::none,
-                                               false, precision),
+    CHECK_THROWS_WITH_AS(turing.conv2d_forward({.h = 2, .w = 2}, x.data(), x.data(), nullptr, x.data(),
+                                               strata::Activation::none, false, precision),
                          doctest::Contains("8.0"), strata::ValueError);
   cuda_on_host::options() = options;
 }

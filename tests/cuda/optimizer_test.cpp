@@ -1,4 +1,5 @@
-// The updates of the optimisers on the CUDA backend, against the CPU's in double: many tensors of all sizes in one call.
+// The updates of the optimisers on the CUDA backend, against the CPU's in double: many tensors of all sizes in one
+// call.
 #include <memory>
 
 #include "device_test.hpp"
@@ -28,7 +29,10 @@ struct Tensors {
   std::vector<TensorUpdate> updates(bool state1, bool state2) const {
     std::vector<TensorUpdate> list;
     for (std::size_t i = 0; i < lengths.size(); ++i)
-      list.push_back({.size = lengths[i], .value = at(0, i), .gradient = at(1, i), .state1 = state1 ? at(2, i) : nullptr,
+      list.push_back({.size = lengths[i],
+                      .value = at(0, i),
+                      .gradient = at(1, i),
+                      .state1 = state1 ? at(2, i) : nullptr,
                       .state2 = state2 ? at(3, i) : nullptr});
     return list;
   }
@@ -70,7 +74,8 @@ TEST_CASE("SGD: momentum, decay, Nesterov, first steps; more tensors than one la
       for (std::size_t i = 0; i < list.size(); ++i) {
         std::vector<double> w = tensors.reference(0, i), v = tensors.reference(2, i);
         update.first = list[i].first;
-        strata::cpu::sgd_update<double>(list[i].size, w.data(), tensors.reference(1, i).data(), form > 0 ? v.data() : nullptr, update);
+        strata::cpu::sgd_update<double>(list[i].size, w.data(), tensors.reference(1, i).data(),
+                                        form > 0 ? v.data() : nullptr, update);
         CHECK(tensors.error(0, i, w) <= 4 * unit);
         CHECK(tensors.error(2, i, v) <= 4 * unit);
       }
@@ -82,14 +87,16 @@ TEST_CASE("Adam and AdamW, each tensor at its own step") {
   for (const bool decoupled : {false, true}) {
     in_random_order([&] {
       const Tensors tensors(9);
-      strata::AdamUpdate update{.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .decoupled = decoupled};
+      strata::AdamUpdate update{
+          .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .decoupled = decoupled};
       std::vector<TensorUpdate> list = tensors.updates(true, true);
       for (std::size_t i = 0; i < list.size(); ++i) list[i].step = std::int64_t(1 + 3 * i);
       gpu().adam_update(list, update);
       for (std::size_t i = 0; i < list.size(); ++i) {
         std::vector<double> w = tensors.reference(0, i), m = tensors.reference(2, i), v = tensors.reference(3, i);
         update.step = list[i].step;
-        strata::cpu::adam_update<double>(list[i].size, w.data(), tensors.reference(1, i).data(), m.data(), v.data(), update);
+        strata::cpu::adam_update<double>(list[i].size, w.data(), tensors.reference(1, i).data(), m.data(), v.data(),
+                                         update);
         CHECK(tensors.error(0, i, w) <= 8 * unit);
         CHECK(tensors.error(2, i, m) <= 4 * unit);
         CHECK(tensors.error(3, i, v) <= 4 * unit);

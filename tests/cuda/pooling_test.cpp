@@ -29,8 +29,8 @@ void check_means(const PoolProblem& p) {
 }
 
 void check_windows(const PoolProblem& p) {
-  const std::string shape = strata::concat(p.n, "x", p.channels, "x", p.h, "x", p.w, ", kernel ", p.kernel, ", stride ", p.stride,
-                                           ", padding ", p.padding);
+  const std::string shape = strata::concat(p.n, "x", p.channels, "x", p.h, "x", p.w, ", kernel ", p.kernel, ", stride ",
+                                           p.stride, ", padding ", p.padding);
   CAPTURE(shape);
   const std::int64_t in = p.n * p.h * p.w * p.channels, out = p.n * p.out_h() * p.out_w() * p.channels;
   Numbers x = numbers(in, 1);
@@ -65,9 +65,11 @@ TEST_CASE("maximum and mean of windows, which may overlap or leave pixels out") 
     check_windows({.n = 3, .h = 7, .w = 4, .channels = 5, .kernel = 2, .stride = 3});
     check_windows({.n = 1, .h = 6, .w = 5, .channels = 2, .kernel = 3, .stride = 1});
     check_windows({.n = 2, .h = 7, .w = 6, .channels = 3, .kernel = 3, .stride = 2, .padding = 1});
-    check_windows({.n = 1, .h = 1, .w = 4, .channels = 2, .kernel = 2, .stride = 1, .padding = 1, .count_padding = false});
+    check_windows(
+        {.n = 1, .h = 1, .w = 4, .channels = 2, .kernel = 2, .stride = 1, .padding = 1, .count_padding = false});
     check_windows({.n = 1, .h = 5, .w = 9, .channels = 5, .kernel = 4, .stride = 3, .padding = 2, .ceil = true});
-    check_windows({.n = 1, .h = 6, .w = 8, .channels = 2, .kernel = 3, .stride = 2, .ceil = true, .count_padding = false});
+    check_windows(
+        {.n = 1, .h = 6, .w = 8, .channels = 2, .kernel = 3, .stride = 2, .ceil = true, .count_padding = false});
     check_means({.n = 2, .h = 7, .w = 6, .channels = 3, .parts_h = 3, .parts_w = 2});
     check_means({.n = 1, .h = 3, .w = 2, .channels = 2, .parts_h = 5, .parts_w = 7});
     check_means({.n = 1, .h = 6, .w = 4, .channels = 1, .parts_h = 2, .parts_w = 4});
@@ -158,8 +160,10 @@ TEST_CASE("channels of one image into another leave the others alone") {
       }
     in_random_order([&] {
       const DeviceArray<float> dev_x(x), dev_y(old), dev_added(old);
-      gpu().copy_channels(pixels, c.count, dev_x.data(), c.from_channels, c.from_first, dev_y.data(), c.to_channels, c.to_first, false);
-      gpu().copy_channels(pixels, c.count, dev_x.data(), c.from_channels, c.from_first, dev_added.data(), c.to_channels, c.to_first, true);
+      gpu().copy_channels(pixels, c.count, dev_x.data(), c.from_channels, c.from_first, dev_y.data(), c.to_channels,
+                          c.to_first, false);
+      gpu().copy_channels(pixels, c.count, dev_x.data(), c.from_channels, c.from_first, dev_added.data(), c.to_channels,
+                          c.to_first, true);
       CHECK(largest_error(dev_y, y) == 0);
       CHECK(largest_error(dev_added, added) <= unit);
     });

@@ -1,5 +1,6 @@
-// Random numbers of the CUDA backend: the same words as core/random.hpp, hence the same dropout, noise and patches as on the
-// CPU. Normal numbers go through another logarithm and sine in double, so they may differ in float32's last bit, seldom.
+// Random numbers of the CUDA backend: the same words as core/random.hpp, hence the same dropout, noise and patches as
+// on the CPU. Normal numbers go through another logarithm and sine in double, so they may differ in float32's last bit,
+// seldom.
 #include "device_test.hpp"
 #include "strata/data/transforms.hpp"
 
@@ -86,13 +87,20 @@ TEST_CASE("patches: places, the eight orientations and noise as the CPU makes th
     for (std::uint32_t s = 0; s < 11; ++s) {
       Rng rng(3, 0, s);
       Rng places = rng;  // random_crop draws the row, then the column
-      const std::int64_t y = places.below(std::uint32_t(image.h() - patch + 1)), x = places.below(std::uint32_t(image.w() - patch + 1));
+      const std::int64_t y = places.below(std::uint32_t(image.h() - patch + 1)),
+                         x = places.below(std::uint32_t(image.w() - patch + 1));
       const Image<C> cut = strata::random_crop(image, patch, rng);
       const int orientation = s < 8 ? int(s) : int(rng.below(8));
       const Image<C> turned = strata::dihedral(cut, orientation);
       const float sigma = 0.05f * float(s);
-      sources.push_back({.image = on_device.data(), .h = image.h(), .w = image.w(), .y = y, .x = x, .orientation = orientation,
-                         .sigma = sigma, .random = place(rng)});
+      sources.push_back({.image = on_device.data(),
+                         .h = image.h(),
+                         .w = image.w(),
+                         .y = y,
+                         .x = x,
+                         .orientation = orientation,
+                         .sigma = sigma,
+                         .random = place(rng)});
       const Image<C> with_noise = strata::add_gaussian_noise(turned, sigma, rng);
       clean.insert(clean.end(), turned.data(), turned.data() + turned.size());
       noisy.insert(noisy.end(), with_noise.data(), with_noise.data() + with_noise.size());

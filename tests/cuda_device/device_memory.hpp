@@ -1,4 +1,5 @@
-// Memory of an NVIDIA device for the tests of the CUDA backend: what cuda_on_host_control.hpp has for the host execution.
+// Memory of an NVIDIA device for the tests of the CUDA backend: what cuda_on_host_control.hpp has for the host
+// execution.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,8 +17,8 @@ inline void check(cudaError_t status) {
   if (status != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(status));
 }
 
-/// One allocation of `size` elements, NaN where nothing is given. The backend's stream does not wait for the default one, so
-/// everything here has happened when it returns.
+/// One allocation of `size` elements, NaN where nothing is given. The backend's stream does not wait for the default
+/// one, so everything here has happened when it returns.
 template <class T>
 class DeviceArray {
  public:
@@ -29,7 +30,8 @@ class DeviceArray {
   }
   explicit DeviceArray(std::span<const T> values) : DeviceArray(values.size()) { upload(values); }
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(std::span<const T>(values)) {}
-  DeviceArray(DeviceArray&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  DeviceArray(DeviceArray&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   DeviceArray& operator=(DeviceArray&& other) noexcept {
     std::swap(data_, other.data_), std::swap(size_, other.size_);
     return *this;

@@ -40,11 +40,12 @@ TEST_CASE("cuda: training equals the CPU's") {
 
 namespace {
 
-/// A step in half precision on the device where the network is; the loss times `factor`, which is taken out of the gradients
-/// again. Whether it was done.
+/// A step in half precision on the device where the network is; the loss times `factor`, which is taken out of the
+/// gradients again. Whether it was done.
 bool half_step(SmallNet& net, st::SGD& sgd, st::GradScaler& scaler, std::uint32_t number, float factor = 1) {
   st::Train pass({.precision = st::Precision::fp16});
-  const auto loss = mean(square(net(pass, random_image<1>(2, 9, 8, 2 * number).to(cuda)) - random_image<1>(2, 9, 8, 2 * number + 1).to(cuda)));
+  const auto loss = mean(square(net(pass, random_image<1>(2, 9, 8, 2 * number).to(cuda)) -
+                                random_image<1>(2, 9, 8, 2 * number + 1).to(cuda)));
   sgd.zero_grad();
   pass.backward(scaler.scale(loss * factor));
   scaler.unscale_(sgd);
@@ -62,7 +63,8 @@ void check_weights(SmallNet& given, SmallNet& wanted, double part) {
   std::vector<st::Tensor<>> values;
   st::for_each_parameter(wanted, [&](const std::string&, st::Parameter& p) { values.push_back(p.value()); });
   std::size_t i = 0;
-  st::for_each_parameter(given, [&](const std::string& name, st::Parameter& p) { check_close(p.value(), values[i++], name, part); });
+  st::for_each_parameter(
+      given, [&](const std::string& name, st::Parameter& p) { check_close(p.value(), values[i++], name, part); });
 }
 
 }  // namespace
@@ -74,9 +76,10 @@ TEST_CASE("cuda: half precision, with the loss scaled by itself") {
   st::to(there, cuda);
   const SmallNet start = there;
   const st::SGDOptions options{.lr = 0.05, .momentum = 0.9};
-  // Factors are rounded to 11 bits, by a part of up to 2^-11, in two convolutions forward and back; a batch norm's gradient, in
-  // which most cancels, makes ten times that of it. From the second step on ReLUs that lie so near to 0 are open on one side
-  // alone, which changes gradients by the share of a pixel, and weights by a twentieth of that (the learning rate).
+  // Factors are rounded to 11 bits, by a part of up to 2^-11, in two convolutions forward and back; a batch norm's
+  // gradient, in which most cancels, makes ten times that of it. From the second step on ReLUs that lie so near to 0
+  // are open on one side alone, which changes gradients by the share of a pixel, and weights by a twentieth of that
+  // (the learning rate).
   constexpr double part = 0.02;
 
   SUBCASE("training is float32's, to fp16's rounding") {

@@ -261,7 +261,8 @@ TEST_CASE("a child forked in the middle of an epoch is told, and begins epochs o
     ++batch;
     CHECK(strata_test::in_child([&] {
             const std::string told = reason([&] { ++batch; });
-            const bool refused = told.find("begin one in the child, with loader.epoch(epoch, first_batch)") != std::string::npos;
+            const bool refused =
+                told.find("begin one in the child, with loader.epoch(epoch, first_batch)") != std::string::npos;
             if (refused != (workers > 0)) return 1;
             if (refused && batch != epoch->end()) return 2;
             epoch.reset();

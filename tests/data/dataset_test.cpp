@@ -110,7 +110,8 @@ TEST_CASE("random_split into several parts") {
   CHECK(labels(st::random_split(numbers, {0.8, 0.1, 0.1}, 5)[2]) != labels(test));
 
   const auto by_length = st::random_split(numbers, {83, 10, 10}, 4);
-  for (std::size_t i = 0; i < 3; ++i) CHECK(labels(by_length[i]) == labels(i == 0 ? train : i == 1 ? validation : test));
+  for (std::size_t i = 0; i < 3; ++i)
+    CHECK(labels(by_length[i]) == labels(i == 0 ? train : i == 1 ? validation : test));
   CHECK(labels(st::random_split(Numbers{0, 100}, {0.71, 0.29}, 4)[1]) ==  // 0.29 * 100 is below 29
         labels(st::random_split(Numbers{0, 100}, 0.71, 4).second));
   const auto thirds = st::random_split(Numbers{0, 5}, {1.0 / 3, 1.0 / 3, 1.0 / 3}, 1);
@@ -118,12 +119,13 @@ TEST_CASE("random_split into several parts") {
   CHECK(thirds[1].size() == 2);
   CHECK(thirds[2].size() == 1);
 
-  CHECK_THROWS_WITH_AS(st::random_split(numbers, {100, 2}, 4), "random_split: the lengths add up to 102, and there are 103 samples",
-                       st::ValueError);
+  CHECK_THROWS_WITH_AS(st::random_split(numbers, {100, 2}, 4),
+                       "random_split: the lengths add up to 102, and there are 103 samples", st::ValueError);
   CHECK_THROWS_AS(st::random_split(numbers, {100, 4}, 4), st::ValueError);
   CHECK_THROWS_AS(st::random_split(numbers, {104, -1}, 4), st::ValueError);
   CHECK_THROWS_AS(st::random_split(numbers, {103, 0}, 4), st::ValueError);
-  CHECK_THROWS_WITH_AS(st::random_split(numbers, {0.5, 0.4}, 4), "random_split: the fractions add up to 0.9, wanted 1", st::ValueError);
+  CHECK_THROWS_WITH_AS(st::random_split(numbers, {0.5, 0.4}, 4), "random_split: the fractions add up to 0.9, wanted 1",
+                       st::ValueError);
   CHECK_THROWS_AS(st::random_split(numbers, {1.5, -0.5}, 4), st::ValueError);
   CHECK_THROWS_AS(st::random_split(numbers, {0.5, std::nan("")}, 4), st::ValueError);
   CHECK_THROWS_AS(st::random_split(Numbers{0, 1}, {0.5, 0.5}, 4), st::ValueError);

@@ -74,7 +74,8 @@ TEST_CASE("dead leaves look like photographs: few strong edges between much that
 }
 
 TEST_CASE("without texture leaves are flat") {
-  const auto image = st::DeadLeaves<1>({.size = 1, .h = 64, .w = 64, .oversampling = 1, .texture = 0, .blur = 0}).image(0);
+  const auto image =
+      st::DeadLeaves<1>({.size = 1, .h = 64, .w = 64, .oversampling = 1, .texture = 0, .blur = 0}).image(0);
   std::int64_t equal = 0;
   for (std::int64_t y = 0; y < 64; ++y)
     for (std::int64_t x = 1; x < 64; ++x) equal += image(0, 0, y, x) == image(0, 0, y, x - 1);

@@ -140,10 +140,12 @@ TEST_CASE("every kind of PNG pixel: 1 to 16 bits, palettes, transparent colours,
   const auto grey = load.operator()<1>({.w = 5, .h = 2, .depth = 2, .rows = rows});
   const auto keyed = load.operator()<2>({.w = 5, .h = 2, .depth = 2, .rows = rows, .before = chunk("tRNS", {0, 2})});
   const Bytes colours{10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120};
-  const auto palette = load.operator()<3>({.w = 5, .h = 2, .depth = 2, .colour = 3, .rows = rows, .before = chunk("PLTE", colours)});
+  const auto palette =
+      load.operator()<3>({.w = 5, .h = 2, .depth = 2, .colour = 3, .rows = rows, .before = chunk("PLTE", colours)});
   Bytes half_transparent = chunk("PLTE", colours);
   strata_test::append(half_transparent, chunk("tRNS", {7, 8}));
-  const auto alpha = load.operator()<4>({.w = 5, .h = 2, .depth = 2, .colour = 3, .rows = rows, .before = half_transparent});
+  const auto alpha =
+      load.operator()<4>({.w = 5, .h = 2, .depth = 2, .colour = 3, .rows = rows, .before = half_transparent});
   for (int i = 0; i < 10; ++i) {
     CHECK(grey.data()[i] == float(85 * values[i]) / 255);
     CHECK(keyed.data()[2 * i] == grey.data()[i]);
@@ -156,7 +158,8 @@ TEST_CASE("every kind of PNG pixel: 1 to 16 bits, palettes, transparent colours,
   }
   // 16 bits with a transparent colour, of which one of three samples alone is not it.
   const Bytes deep{0, 1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 7};
-  const auto key = load.operator()<4>({.w = 2, .depth = 16, .colour = 2, .rows = deep, .before = chunk("tRNS", {1, 2, 3, 4, 5, 6})});
+  const auto key =
+      load.operator()<4>({.w = 2, .depth = 16, .colour = 2, .rows = deep, .before = chunk("tRNS", {1, 2, 3, 4, 5, 6})});
   CHECK(key(0, 3, 0, 0) == 0);
   CHECK(key(0, 3, 0, 1) == 1);
   CHECK(key(0, 2, 0, 1) == float(0x0507) / 65535);
@@ -191,18 +194,22 @@ TEST_CASE("JPEG's channels: grey, YCbCr, RGB, CMYK with and without Adobe's mark
   const strata_test::TemporaryFolder folder;
   using strata_test::FlatJpeg;
   const Bytes jfif = strata_test::segment(0xE0, {'J', 'F', 'I', 'F', 0, 1, 1, 0, 0, 1, 0, 1, 0, 0});
-  const auto adobe = [](unsigned char transform) { return strata_test::segment(0xEE, {'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, transform}); };
+  const auto adobe = [](unsigned char transform) {
+    return strata_test::segment(0xEE, {'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, transform});
+  };
   const auto load = [&](const FlatJpeg& jpeg) {
     write_file(folder / "a.jpg", strata_test::file_of(jpeg));
     const auto image = st::load_image<3>(folder / "a.jpg");
-    return std::vector<long>{std::lround(image(0, 0, 0, 0) * 255), std::lround(image(0, 1, 0, 0) * 255), std::lround(image(0, 2, 0, 0) * 255)};
+    return std::vector<long>{std::lround(image(0, 0, 0, 0) * 255), std::lround(image(0, 1, 0, 0) * 255),
+                             std::lround(image(0, 2, 0, 0) * 255)};
   };
   CHECK(load({.levels = {77}}) == std::vector<long>{77, 77, 77});
   CHECK(load({.levels = {77, 128, 128}}) == std::vector<long>{77, 77, 77});
   CHECK(load({.levels = {10, 200, 30}, .ids = {'R', 'G', 'B'}}) == std::vector<long>{10, 200, 30});
   CHECK(load({.levels = {10, 200, 30}, .before = adobe(0)}) == std::vector<long>{10, 200, 30});
   // Inverted, as every program writes it: ink times black.
-  const std::vector<long> inks{std::lround(200 * 100 / 255.0), std::lround(50 * 100 / 255.0), std::lround(255 * 100 / 255.0)};
+  const std::vector<long> inks{std::lround(200 * 100 / 255.0), std::lround(50 * 100 / 255.0),
+                               std::lround(255 * 100 / 255.0)};
   CHECK(load({.levels = {200, 50, 255, 100}}) == inks);
   CHECK(load({.levels = {200, 50, 255, 100}, .before = adobe(0)}) == inks);
   CHECK(load({.levels = {200, 50, 255, 100}, .before = jfif}) == inks);
@@ -378,7 +385,8 @@ TEST_CASE("PNG files that are not understood, or contradict themselves, are refu
   strata_test::append(parted, chunk("IDAT", {1}));
   CHECK(has(why({.rows = rows, .behind = parted}), "in two places"));
   // An animation's further pictures are passed over.
-  CHECK(why({.rows = rows, .before = chunk("acTL", Bytes(8)), .behind = chunk("fdAT", Bytes(12))}) == "nothing was thrown");
+  CHECK(why({.rows = rows, .before = chunk("acTL", Bytes(8)), .behind = chunk("fdAT", Bytes(12))}) ==
+        "nothing was thrown");
   Bytes apple(st::detail::png_signature.begin(), st::detail::png_signature.end());
   const Bytes usual = strata_test::file_of(strata_test::Png{.rows = rows});
   strata_test::append(apple, chunk("CgBI", {0x50, 0, 0x20, 2}));
@@ -488,7 +496,8 @@ TEST_CASE("images larger than the limit are refused before they take memory") {
 
   // A PNG of 4x4 pixels whose compressed data is a gigabyte of zeros would be a few hundred kilobytes large; 64 MiB do.
   const strata_test::TemporaryFolder folder;
-  write_file(folder / "bomb.png", strata_test::file_of(strata_test::Png{.w = 4, .h = 4, .rows = Bytes(std::size_t{1} << 26)}));
+  write_file(folder / "bomb.png",
+             strata_test::file_of(strata_test::Png{.w = 4, .h = 4, .rows = Bytes(std::size_t{1} << 26)}));
   CHECK(has(reason([&] { st::load_image<1>(folder / "bomb.png"); }), "it is damaged"));
 }
 

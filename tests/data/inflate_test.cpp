@@ -56,7 +56,8 @@ Buffer stream_of(const std::string& name) {
   for (std::size_t at = 8; at + 12 <= file.size();) {
     const std::size_t length = detail::big_endian(detail::Bytes(file).subspan(at, 4));
     if (std::string(file.begin() + std::ptrdiff_t(at) + 4, file.begin() + std::ptrdiff_t(at) + 8) == "IDAT")
-      stream.insert(stream.end(), file.begin() + std::ptrdiff_t(at) + 8, file.begin() + std::ptrdiff_t(at + 8 + length));
+      stream.insert(stream.end(), file.begin() + std::ptrdiff_t(at) + 8,
+                    file.begin() + std::ptrdiff_t(at + 8 + length));
     at += 12 + length;
   }
   return stream;
@@ -64,8 +65,8 @@ Buffer stream_of(const std::string& name) {
 
 Buffer by_stb(const Buffer& stream, std::size_t size) {
   Buffer output(size);
-  const int written = stbi_zlib_decode_buffer(
-      reinterpret_cast<char*>(output.data()), int(size), reinterpret_cast<const char*>(stream.data()), int(stream.size()));
+  const int written = stbi_zlib_decode_buffer(reinterpret_cast<char*>(output.data()), int(size),
+                                              reinterpret_cast<const char*>(stream.data()), int(stream.size()));
   output.resize(written < 0 ? 0 : std::size_t(written));
   return output;
 }
@@ -85,7 +86,8 @@ TEST_CASE("inflate gives back what was compressed, all of it or its beginning") 
 }
 
 TEST_CASE("inflate equals stb on codes that zlib made") {
-  for (const auto& [name, size] : {std::pair{"photo_grey.png", 71u * 46u}, std::pair{"photo_rgb.png", (50u * 3 + 1) * 37u}}) {
+  for (const auto& [name, size] :
+       {std::pair{"photo_grey.png", 71u * 46u}, std::pair{"photo_rgb.png", (50u * 3 + 1) * 37u}}) {
     const Buffer stream = stream_of(name);
     REQUIRE((stream[2] >> 1 & 3) == 2);  // a block with codes of its own
     CHECK(inflated(stream, size) == by_stb(stream, size));
@@ -96,10 +98,12 @@ TEST_CASE("inflate survives any input") {
   const std::size_t size = 71 * 46;
   st::Rng rng(5);
   int refused = 0, both = 0;
-  for (const Buffer& stream : {stream_of("photo_grey.png"), compressed(bytes_of(2, size)), compressed(bytes_of(1, size))}) {
+  for (const Buffer& stream :
+       {stream_of("photo_grey.png"), compressed(bytes_of(2, size)), compressed(bytes_of(1, size))}) {
     for (std::size_t length = 0; length < stream.size(); length += 1 + length / 20) {
       Buffer cut(stream.begin(), stream.begin() + std::ptrdiff_t(length));
-      if (length + 5 < stream.size()) CHECK_THROWS_AS(inflated(cut, size), detail::BadImage);  // the last four: its checksum
+      // the last four: its checksum
+      if (length + 5 < stream.size()) CHECK_THROWS_AS(inflated(cut, size), detail::BadImage);
     }
     for (int i = 0; i < 2000; ++i) {
       Buffer damaged = stream;
@@ -130,7 +134,8 @@ TEST_CASE("inflate survives any input") {
 }
 
 TEST_CASE("PNG files decode as stb decodes them, whole and in parts") {
-  for (const char* name : {"photo_grey.png", "photo_rgb.png", "grey.png", "rgb.png", "grey_alpha.png", "rgb_alpha.png"}) {
+  for (const char* name :
+       {"photo_grey.png", "photo_rgb.png", "grey.png", "rgb.png", "grey_alpha.png", "rgb_alpha.png"}) {
     const std::string path = std::string(STRATA_TESTS_FOLDER "/golden/images/") + name;
     const auto file = detail::read_bytes(path, 1 << 24);
     const st::ImageInfo info = st::read_image_info(path);
@@ -152,7 +157,9 @@ TEST_CASE("PNG files decode as stb decodes them, whole and in parts") {
       }
   }
   for (const char* name : {"grey_palette.png", "black_white.png"})
-    CHECK_FALSE(detail::read_png_structure(detail::read_bytes(std::string(STRATA_TESTS_FOLDER "/golden/images/") + name, 1 << 24), true).usual());
+    CHECK_FALSE(detail::read_png_structure(
+                    detail::read_bytes(std::string(STRATA_TESTS_FOLDER "/golden/images/") + name, 1 << 24), true)
+                    .usual());
   const std::string path = STRATA_TESTS_FOLDER "/golden/images/photo_rgb.png";
   const auto whole = st::load_image<3>(path);
   const auto part = st::load_image_part<3>(path, 5, 7, 20, 11);
@@ -171,11 +178,12 @@ TEST_CASE("PNG files of 16 bits decode as stb decodes them") {
       Buffer samples(std::size_t(2 * channels * size * (size + 1)));
       for (std::size_t i = 0; i < samples.size(); ++i) samples[i] = static_cast<unsigned char>(i / 7 + rng.below(5));
       Buffer file;
-      detail::encode_image(st::ImageFormat::png,
-                           {.samples = samples, .w = size, .h = size + 1, .channels = channels, .bits = 16, .metadata = {}},
-                           [&](std::span<const detail::Bytes> parts) {
-                             for (const detail::Bytes bytes : parts) file.insert(file.end(), bytes.begin(), bytes.end());
-                           });
+      detail::encode_image(
+          st::ImageFormat::png,
+          {.samples = samples, .w = size, .h = size + 1, .channels = channels, .bits = 16, .metadata = {}},
+          [&](std::span<const detail::Bytes> parts) {
+            for (const detail::Bytes bytes : parts) file.insert(file.end(), bytes.begin(), bytes.end());
+          });
       const detail::PngStructure png = detail::read_png_structure(file, true);
       const st::ImageInfo info = png.info;
       REQUIRE(png.usual());

@@ -1,5 +1,5 @@
-// What the readers and writers of pictures do when memory is short: small files cost little, and each allocation that fails is
-// an error like others, which leaves nothing half-written.
+// What the readers and writers of pictures do when memory is short: small files cost little, and each allocation that
+// fails is an error like others, which leaves nothing half-written.
 #include <doctest/doctest.h>
 
 #include <cstdint>
@@ -56,10 +56,12 @@ TEST_CASE("a small file costs little memory, however large it says its picture i
     const strata_test::CountBytes counted;
     CHECK_THROWS_AS(st::load_raw_image(folder / name, any), st::FileError);
     CHECK_THROWS_AS(st::load_image<3>(folder / name, {.drop_alpha = true, .max_pixels = any}), st::FileError);
-    CHECK_THROWS_AS(st::load_image_part<3>(folder / name, 0, 0, 1, 1, {.drop_alpha = true, .max_pixels = any}), st::FileError);
+    CHECK_THROWS_AS(st::load_image_part<3>(folder / name, 0, 0, 1, 1, {.drop_alpha = true, .max_pixels = any}),
+                    st::FileError);
     CHECK(counted.so_far() < (4 << 20));
   };
-  for (const auto& [w, h] : {std::pair{0x4000u, 0x4000u}, {0x7FFFFFFFu, 0x7FFFFFFFu}, {1u, 0x7FFFFFFFu}, {0x7FFFFFFFu, 1u}})
+  for (const auto& [w, h] :
+       {std::pair{0x4000u, 0x4000u}, {0x7FFFFFFFu, 0x7FFFFFFFu}, {1u, 0x7FFFFFFFu}, {0x7FFFFFFFu, 1u}})
     for (const int colour : {0, 2, 3, 4, 6})
       for (const bool interlaced : {false, true}) {
         const strata_test::Buffer palette = colour == 3 ? strata_test::chunk("PLTE", {1, 2, 3}) : strata_test::Buffer();
@@ -68,8 +70,10 @@ TEST_CASE("a small file costs little memory, however large it says its picture i
       }
   for (const int frame : {0xC0, 0xC2})
     for (const std::vector<int>& levels : {std::vector<int>{128}, {128, 128, 128}, {128, 128, 128, 128}}) {
-      check("a.jpg", strata_test::file_of(FlatJpeg{.w = 65535, .h = 65535, .levels = levels, .frame = frame, .units = 100}));
-      check("a.jpg", strata_test::file_of(FlatJpeg{.w = 65535, .h = 1, .levels = levels, .frame = frame, .factors = 0x44, .units = 1}));
+      check("a.jpg",
+            strata_test::file_of(FlatJpeg{.w = 65535, .h = 65535, .levels = levels, .frame = frame, .units = 100}));
+      check("a.jpg", strata_test::file_of(
+                         FlatJpeg{.w = 65535, .h = 1, .levels = levels, .frame = frame, .factors = 0x44, .units = 1}));
     }
   strata_test::Buffer bmp = strata_test::read_file(golden("rgb_32.bmp"));
   for (const std::size_t at : {18u, 22u}) bmp[at + 3] = 0x7F;  // 2^31 pixels in each direction
@@ -80,7 +84,8 @@ TEST_CASE("a small file costs little memory, however large it says its picture i
 
 TEST_CASE("the limit on pixels is Pillow's unless another is given") {
   const strata_test::TemporaryFolder folder;
-  strata_test::write_file(folder / "a.png", strata_test::file_of(Png{.w = 16384, .h = 16384, .rows = strata_test::Buffer(100)}));
+  strata_test::write_file(folder / "a.png",
+                          strata_test::file_of(Png{.w = 16384, .h = 16384, .rows = strata_test::Buffer(100)}));
   CHECK_THROWS_WITH_AS(st::load_image<1>(folder / "a.png"), doctest::Contains("limit is 178956970"), st::FileError);
   CHECK_THROWS_WITH_AS(st::load_raw_image(folder / "a.png"), doctest::Contains("limit is 178956970"), st::FileError);
   CHECK(st::ImageFolderOptions().max_pixels == 178956970);
@@ -97,9 +102,10 @@ TEST_CASE("each reader ends in an error when any allocation fails") {
                                                    .rows = {0, 0, 0, 0x80, 0, 0xC0},
                                                    .before = strata_test::chunk("PLTE", {1, 2, 3, 4, 5, 6})}));
   strata_test::write_file(folder / "cmyk.jpg", strata_test::file_of(FlatJpeg{.levels = {1, 2, 3, 4}}));
-  for (const std::string& file : {golden("rgb.png"), golden("grey_16.png"), golden("grey_palette.png"), golden("rgb.jpg"),
-                                  golden("progressive.jpg"), golden("rgb.bmp"), golden("black_white.bmp"),
-                                  (folder / "interlaced.png").string(), (folder / "cmyk.jpg").string()})
+  for (const std::string& file :
+       {golden("rgb.png"), golden("grey_16.png"), golden("grey_palette.png"), golden("rgb.jpg"),
+        golden("progressive.jpg"), golden("rgb.bmp"), golden("black_white.bmp"), (folder / "interlaced.png").string(),
+        (folder / "cmyk.jpg").string()})
     for (const bool and_all_after : {false, true}) {
       CAPTURE(file);
       const auto nothing = [](bool) {};
@@ -109,7 +115,8 @@ TEST_CASE("each reader ends in an error when any allocation fails") {
       CHECK(with_each_failing(and_all_after, [&] { st::read_image_info(file); }, nothing) > 0);
     }
   for (const bool in_memory : {true, false})
-    CHECK(with_each_failing(false, [&] { st::ImageFolder<1>(pictures, {.in_memory = in_memory}).image(1); }, [](bool) {}) > 5);
+    CHECK(with_each_failing(
+              false, [&] { st::ImageFolder<1>(pictures, {.in_memory = in_memory}).image(1); }, [](bool) {}) > 5);
   CHECK(with_each_failing(false, [&] { st::PairedFolder<1>(pictures, pictures); }, [](bool) {}) > 5);
   // The error is the file's, with its path.
   bool named = true;
@@ -138,7 +145,8 @@ TEST_CASE("each writer leaves the old file or the new one when any allocation fa
     CAPTURE(name);
     const std::filesystem::path path = folder / name;
     const strata_test::Buffer old = strata_test::letters("the old file");
-    for (const auto& work : {std::function<void()>([&] { st::save_image(path, grey); }), std::function<void()>([&] { st::save_raw_image(path, raw); })}) {
+    for (const auto& work : {std::function<void()>([&] { st::save_image(path, grey); }),
+                             std::function<void()>([&] { st::save_raw_image(path, raw); })}) {
       work();
       const strata_test::Buffer wanted = strata_test::read_file(path);
       strata_test::write_file(path, old);

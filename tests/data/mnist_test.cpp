@@ -33,7 +33,8 @@ namespace {
 
 void write(const std::filesystem::path& path, const Buffer& bytes) {
   std::filesystem::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
 }
 
 void append(Buffer& to, const Buffer& bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); }
@@ -133,8 +134,10 @@ TEST_CASE("MNIST and FashionMNIST from plain and compressed files, in the folder
     CHECK(labels.data()[3] == 1);
   }
   const st::Map moved(test, [](const st::LabelledSample<1>& sample, st::Rng& random) {
-    const auto part = st::random_crop(sample.input, 3, random, {.padding = 1, .padding_mode = st::CropPadding::reflect});
-    return st::LabelledSample<1>{st::normalize(st::random_horizontal_flip(part, random), {0.5f}, {0.25f}), sample.target};
+    const auto part =
+        st::random_crop(sample.input, 3, random, {.padding = 1, .padding_mode = st::CropPadding::reflect});
+    return st::LabelledSample<1>{st::normalize(st::random_horizontal_flip(part, random), {0.5f}, {0.25f}),
+                                 sample.target};
   });
   const auto [train, validation] = st::random_split(moved, {0.6, 0.4}, 1);
   const st::DataLoader shuffled(train, {.batch_size = 3, .shuffle = true});
@@ -160,7 +163,8 @@ TEST_CASE("memory that runs out while a data set is read is an error") {
       try {
         const strata_test::FailNthAllocation failing(n);
         try {
-          size = grey ? st::MNIST({.root = folder.path()}).size() : st::CIFAR10({.root = folder.path(), .train = false}).size();
+          size = grey ? st::MNIST({.root = folder.path()}).size()
+                      : st::CIFAR10({.root = folder.path(), .train = false}).size();
         } catch (const std::bad_alloc&) {
         } catch (const st::FileError& error) {
           named += contains(error.what(), "cannot read the data set: there is not enough memory");
@@ -181,11 +185,15 @@ TEST_CASE("memory that runs out while a data set is read is an error") {
 TEST_CASE("missing files are named with their folder and their origin") {
   const strata_test::TemporaryFolder folder;
   const std::string text = error_of<st::MNIST>(folder.path());
-  CHECK(text.starts_with(folder.path().string() + ": there is none of train-images-idx3-ubyte, train-images-idx3-ubyte.gz, "));
-  CHECK(contains(text, "MNIST/raw/train-images-idx3-ubyte.gz in this folder. The files are those of the MNIST database"));
+  CHECK(text.starts_with(folder.path().string() +
+                         ": there is none of train-images-idx3-ubyte, train-images-idx3-ubyte.gz, "));
+  CHECK(
+      contains(text, "MNIST/raw/train-images-idx3-ubyte.gz in this folder. The files are those of the MNIST database"));
   write(folder / "t10k-images-idx3-ubyte", images_file());
-  CHECK(contains(error_of<st::FashionMNIST>(folder.path(), false), "t10k-labels-idx1-ubyte.gz in this folder. The files are those of Fashion-MNIST"));
-  CHECK(contains(error_of<st::CIFAR10>(folder.path()), "data_batch_1.bin, cifar-10-batches-bin/data_batch_1.bin in this folder"));
+  CHECK(contains(error_of<st::FashionMNIST>(folder.path(), false),
+                 "t10k-labels-idx1-ubyte.gz in this folder. The files are those of Fashion-MNIST"));
+  CHECK(contains(error_of<st::CIFAR10>(folder.path()),
+                 "data_batch_1.bin, cifar-10-batches-bin/data_batch_1.bin in this folder"));
   CHECK(contains(error_of<st::CIFAR10>(folder.path(), false), "test_batch.bin"));
   CHECK(contains(error_of<st::MNIST>(""), ".root is empty"));
   CHECK_THROWS_AS(st::MNIST({.root = ""}), st::ValueError);
@@ -202,7 +210,9 @@ TEST_CASE("images and labels that do not belong together") {
   write(folder / "train-labels-idx1-ubyte", idx(2049, {5}, {5, 0, 4, 10, 9}));
   CHECK(contains(error_of<st::MNIST>(folder.path()), "train-labels-idx1-ubyte: label number 3 is 10, wanted 0 to 9"));
   write(folder / "train-labels-idx1-ubyte", images_file());
-  CHECK(contains(error_of<st::MNIST>(folder.path()), "train-labels-idx1-ubyte: cannot read the data set: its first four bytes are the number 2051, wanted 2049"));
+  CHECK(contains(
+      error_of<st::MNIST>(folder.path()),
+      "train-labels-idx1-ubyte: cannot read the data set: its first four bytes are the number 2051, wanted 2049"));
 }
 
 TEST_CASE("IDX files that are not what they say") {
@@ -229,9 +239,9 @@ TEST_CASE("IDX files that are not what they say") {
 }
 
 TEST_CASE("gzip files: as the gzip program writes them, cut short, changed, and two in one") {
-  const Buffer program{0x1F, 0x8B, 0x08, 0x08, 0xC2, 0x53, 0x09, 0x6B, 0x02, 0x03, 0x74, 0x2D, 0x6C, 0x61, 0x62, 0x65, 0x6C, 0x73,
-                       0x00, 0x63, 0x60, 0xE0, 0x60, 0x64, 0x60, 0x60, 0x60, 0x65, 0x65, 0x60, 0x61, 0xE4, 0x04, 0x00, 0x03, 0xF3,
-                       0x96, 0xA5, 0x0D, 0x00, 0x00, 0x00};
+  const Buffer program{0x1F, 0x8B, 0x08, 0x08, 0xC2, 0x53, 0x09, 0x6B, 0x02, 0x03, 0x74, 0x2D, 0x6C, 0x61,
+                       0x62, 0x65, 0x6C, 0x73, 0x00, 0x63, 0x60, 0xE0, 0x60, 0x64, 0x60, 0x60, 0x60, 0x65,
+                       0x65, 0x60, 0x61, 0xE4, 0x04, 0x00, 0x03, 0xF3, 0x96, 0xA5, 0x0D, 0x00, 0x00, 0x00};
   CHECK(problem_of(program, 1) == "");
   for (const bool all_fields : {false, true}) {
     const Buffer whole = gzip(images_file(), all_fields);
@@ -247,7 +257,8 @@ TEST_CASE("gzip files: as the gzip program writes them, cut short, changed, and 
         CAPTURE(i);
         CAPTURE(bit);
         if (problem_of(changed, 3) != "") continue;
-        // The time, the system, and the unused bits of the stream's last byte are in no checksum, and nothing depends on them.
+        // The time, the system, and the unused bits of the stream's last byte are in no checksum, and nothing depends
+        // on them.
         CHECK((i == whole.size() - 9 || (!all_fields && ((i >= 4 && i < 10) || (i == 3 && bit == 1)))));
         CHECK(detail::read_idx(changed, 3).bytes == images_file());
       }
@@ -265,7 +276,8 @@ TEST_CASE("gzip files: as the gzip program writes them, cut short, changed, and 
 TEST_CASE("CIFAR10") {
   const strata_test::TemporaryFolder folder;
   for (int batch = 1; batch <= 5; ++batch)
-    write(folder / ("cifar-10-batches-bin/data_batch_" + std::to_string(batch) + ".bin"), cifar(2, std::size_t(2 * batch - 2)));
+    write(folder / ("cifar-10-batches-bin/data_batch_" + std::to_string(batch) + ".bin"),
+          cifar(2, std::size_t(2 * batch - 2)));
   write(folder / "test_batch.bin", cifar(3));
   const st::CIFAR10 train({.root = folder.path()}), test({.root = folder.path(), .train = false});
   CHECK(test.size() == 3);

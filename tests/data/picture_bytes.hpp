@@ -23,7 +23,8 @@ inline Buffer read_file(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 inline void write_file(const std::filesystem::path& path, const Buffer& bytes) {
-  std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
 }
 
 inline void append(Buffer& to, const Buffer& bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); }
@@ -56,7 +57,8 @@ inline Buffer chunk(std::string_view name, const Buffer& body) {
   return out;
 }
 inline Buffer file_of(const Png& png) {
-  Buffer file(strata::detail::png_signature.begin(), strata::detail::png_signature.end()), header = big_endian(png.w, 4);
+  Buffer file(strata::detail::png_signature.begin(), strata::detail::png_signature.end()),
+      header = big_endian(png.w, 4);
   append(header, big_endian(png.h, 4));
   append(header, {static_cast<unsigned char>(png.depth), static_cast<unsigned char>(png.colour), 0, 0,
                   static_cast<unsigned char>(png.interlaced)});
@@ -104,7 +106,8 @@ inline Buffer file_of(const FlatJpeg& jpeg) {
   append(frame, big_endian(jpeg.w, 2));
   frame.push_back(static_cast<unsigned char>(channels));
   for (std::size_t c = 0; c < channels; ++c) {
-    append(frame, {static_cast<unsigned char>(jpeg.ids[c]), static_cast<unsigned char>(c == 0 ? jpeg.factors : 0x11), 0});
+    append(frame,
+           {static_cast<unsigned char>(jpeg.ids[c]), static_cast<unsigned char>(c == 0 ? jpeg.factors : 0x11), 0});
     append(scan, {static_cast<unsigned char>(jpeg.ids[c]), 0});
   }
   append(file, segment(jpeg.frame, frame));

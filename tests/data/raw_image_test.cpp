@@ -40,7 +40,8 @@ st::RawImage random_image(std::int64_t h, std::int64_t w, int channels, int bits
 }
 
 void write(const fs::path& path, const Buffer& bytes) {
-  std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
 }
 
 void put(Buffer& to, bool little, std::uint32_t value, int bytes) {
@@ -102,7 +103,8 @@ TEST_CASE("BMP and JPEG hold 8 bits without alpha, and refuse the others") {
     st::RawImage flat(16, 16, channels, 8);
     std::fill(flat.samples.begin(), flat.samples.end(), static_cast<unsigned char>(77));
     st::save_raw_image(folder / "image.jpg", flat);
-    for (const unsigned char sample : st::load_raw_image(folder / "image.jpg").samples) CHECK(std::abs(sample - 77) <= 1);
+    for (const unsigned char sample : st::load_raw_image(folder / "image.jpg").samples)
+      CHECK(std::abs(sample - 77) <= 1);
   }
   for (const char* name : {"image.jpg", "image.bmp"}) {
     fs::remove(folder / name);
@@ -127,7 +129,8 @@ TEST_CASE("a raw image has the numbers of load_image") {
         for (int c = 0; c < C; ++c) REQUIRE(row[std::size_t(x * C + c)] == wanted(0, c, y, x));
     }
   };
-  for (const char* name : {"grey.png", "grey_16.png", "grey_palette.png", "black_white.png", "grey.bmp", "grey.jpg", "photo_grey.png"})
+  for (const char* name :
+       {"grey.png", "grey_16.png", "grey_palette.png", "black_white.png", "grey.bmp", "grey.jpg", "photo_grey.png"})
     same.operator()<1>(name);
   same.operator()<2>("grey_alpha.png");
   for (const char* name : {"rgb.png", "rgb.bmp", "rgb_32.bmp", "rgb.jpg", "progressive.jpg"}) same.operator()<3>(name);
@@ -142,7 +145,8 @@ TEST_CASE("rows are clamped, rounded to the nearest level, and refused with a Na
     float got[6];
     image.read_row(1, got);
     const float levels = bits == 8 ? 255 : 65535;
-    for (int i = 0; i < 6; ++i) CHECK(got[i] == std::floor(std::min(std::max(values[i], 0.0f), 1.0f) * levels + 0.5f) / levels);
+    for (int i = 0; i < 6; ++i)
+      CHECK(got[i] == std::floor(std::min(std::max(values[i], 0.0f), 1.0f) * levels + 0.5f) / levels);
     image.read_row(0, got);
     for (const float value : got) CHECK(value == 0);
     const float bad[6] = {0, 0, std::numeric_limits<float>::quiet_NaN(), 0, 0, 0};
@@ -155,8 +159,8 @@ TEST_CASE("EXIF orientations turn the picture upright") {
   const Buffer jpeg = st::detail::read_bytes(images + "rgb.jpg", 1 << 20);
   const st::RawImage plain = st::load_raw_image(images + "rgb.jpg");
   REQUIRE(plain.h != plain.w);
-  // Where the upright picture's row 0 and column 0 are in the stored one (EXIF 2.3, orientation): for each value whether rows
-  // and columns are exchanged, and whether the stored rows and columns run backwards.
+  // Where the upright picture's row 0 and column 0 are in the stored one (EXIF 2.3, orientation): for each value
+  // whether rows and columns are exchanged, and whether the stored rows and columns run backwards.
   const struct { bool exchanged, rows_back, columns_back; } turns[9] = {
       {}, {false, false, false}, {false, false, true}, {false, true, true}, {false, true, false},
       {true, false, false}, {true, true, false}, {true, true, true}, {true, false, true}};
@@ -175,7 +179,8 @@ TEST_CASE("EXIF orientations turn the picture upright") {
           if (turn.rows_back) row = plain.h - 1 - row;
           if (turn.columns_back) column = plain.w - 1 - column;
           for (int c = 0; c < 3; ++c)
-            same = same && got.samples[std::size_t((y * got.w + x) * 3 + c)] == plain.samples[std::size_t((row * plain.w + column) * 3 + c)];
+            same = same && got.samples[std::size_t((y * got.w + x) * 3 + c)] ==
+                               plain.samples[std::size_t((row * plain.w + column) * 3 + c)];
         }
       CHECK(same);
       // load_image and its parts give the same picture, and the header tells its size.
@@ -183,7 +188,8 @@ TEST_CASE("EXIF orientations turn the picture upright") {
       CHECK((info.h == got.h && info.w == got.w && info.orientation == int(orientation)));
       const st::Image<3> image = st::load_image<3>(folder / "turned.jpg");
       REQUIRE(image.shape() == st::Shape{1, 3, got.h, got.w});
-      for (std::size_t i = 0; i < got.samples.size(); ++i) same = same && image.data()[i] == float(got.samples[i]) / 255.0f;
+      for (std::size_t i = 0; i < got.samples.size(); ++i)
+        same = same && image.data()[i] == float(got.samples[i]) / 255.0f;
       const st::Image<3> part = st::load_image_part<3>(folder / "turned.jpg", 2, 3, 4, 5);
       for (std::int64_t y = 0; y < 4; ++y)
         for (std::int64_t x = 0; x < 5; ++x)
@@ -220,7 +226,8 @@ TEST_CASE("colour profile, gamma and resolution go from file to file, or are nam
   for (const std::size_t size : {std::size_t{200}, std::size_t{200000}}) {  // the larger one takes four JPEG segments
     st::RawImage image = random_image(6, 7, 3, 8);
     image.metadata.icc = profile("RGB ", size);
-    image.metadata.x_density = 11811, image.metadata.y_density = 5906, image.metadata.per_metre = true;  // 300 and 150 dpi
+    // 300 and 150 dpi
+    image.metadata.x_density = 11811, image.metadata.y_density = 5906, image.metadata.per_metre = true;
     for (const char* name : {"a.png", "a.jpg"}) {
       CAPTURE(name);
       st::save_raw_image(folder / name, image);
@@ -244,11 +251,13 @@ TEST_CASE("colour profile, gamma and resolution go from file to file, or are nam
   strata_test::append(chunks, strata_test::chunk("cHRM", Buffer(32, 1)));
   Buffer before = chunks;
   strata_test::append(before, strata_test::chunk("iCCP", {'x', 0, 0, 'b', 'a', 'd'}));
-  strata_test::write_file(folder / "gamma.png", strata_test::file_of(strata_test::Png{.rows = {0, 9}, .before = before}));
+  strata_test::write_file(folder / "gamma.png",
+                          strata_test::file_of(strata_test::Png{.rows = {0, 9}, .before = before}));
   const st::RawImage gamma = st::load_raw_image(folder / "gamma.png");
   CHECK(gamma.metadata.png_colour == chunks);
   CHECK(st::left_out(folder / "b.png", gamma) == std::vector<std::string>{"colour profile (it is damaged)"});
-  CHECK(st::left_out(folder / "b.jpg", gamma) == std::vector<std::string>{"colour profile (it is damaged)", "gamma", "primaries"});
+  CHECK(st::left_out(folder / "b.jpg", gamma) ==
+        std::vector<std::string>{"colour profile (it is damaged)", "gamma", "primaries"});
   st::save_raw_image(folder / "again.png", gamma);
   CHECK(st::load_raw_image(folder / "again.png").metadata.png_colour == chunks);
   // A profile of which a segment is missing, and a resolution that only EXIF gives.

@@ -32,7 +32,8 @@ TEST_CASE("imresize's weights") {
   for (std::int64_t i = 0; i < 8; ++i) CHECK(large(0, 0, 0, 13 + i) == doctest::Approx(up[i]).epsilon(1e-6));
   CHECK(large(0, 0, 0, 12) == 0);
   CHECK(large(0, 0, 0, 21) == 0);
-  // Half as large, antialiased: eight pixels count, with half the weights. Results 2 to 6 lie at 4.5, 6.5, 8.5, 10.5, 12.5.
+  // Half as large, antialiased: eight pixels count, with half the weights. Results 2 to 6 lie at 4.5, 6.5, 8.5, 10.5,
+  // 12.5.
   const auto small = st::resize_bicubic(row(16, [](auto x) { return x == 8; }), 1, 8);
   const double down[5] = {w[3], w[1], w[0], w[2], 0};
   for (std::int64_t i = 0; i < 5; ++i) CHECK(small(0, 0, 0, 2 + i) == doctest::Approx(down[i] / 2).epsilon(1e-6));
@@ -44,7 +45,8 @@ TEST_CASE("constants stay, straight lines stay inside, edges are mirrored") {
     for (const float x : flat.span()) CHECK(x == doctest::Approx(0.3).epsilon(1e-6));
   }
   const auto line = st::resize_bicubic(row(20, [](auto x) { return 0.5 * double(x); }), 1, 60);
-  for (std::int64_t x = 9; x < 51; ++x) CHECK(line(0, 0, 0, x) == doctest::Approx(0.5 * ((double(x) + 0.5) / 3 - 0.5)).epsilon(1e-5));
+  for (std::int64_t x = 9; x < 51; ++x)
+    CHECK(line(0, 0, 0, x) == doctest::Approx(0.5 * ((double(x) + 0.5) / 3 - 0.5)).epsilon(1e-5));
   // The first result of twice the size: 1/4 before pixel 0; left of it lie pixels 0 and 1 again.
   const auto edge = st::resize_bicubic(row(6, [](auto x) { return double(x * x); }), 1, 12);
   CHECK(edge(0, 0, 0, 0) == doctest::Approx(-0.0703125 * 1 - 0.0234375 * 1).epsilon(1e-5));  // pixels 1, 0, 0, 1

@@ -95,7 +95,8 @@ TEST_CASE("random_crop reaches every place and none beyond") {
 
 TEST_CASE("pad is numpy.pad of rows and columns, with zeros and with reflection") {
   const auto image = numbered<2>(2, 4, 5);
-  const std::int64_t rows[] = {2, 1, 0, 1, 2, 3, 2, 1}, columns[] = {2, 1, 0, 1, 2, 3, 4, 3, 2};  // numpy.pad(range, 2, "reflect")
+  // numpy.pad(range, 2, "reflect")
+  const std::int64_t rows[] = {2, 1, 0, 1, 2, 3, 2, 1}, columns[] = {2, 1, 0, 1, 2, 3, 4, 3, 2};
   const auto reflected = st::pad(image, 2, st::CropPadding::reflect), zeros = st::pad(image, 2);
   REQUIRE(reflected.shape() == st::Shape{2, 2, 8, 9});
   REQUIRE(zeros.shape() == reflected.shape());
@@ -120,11 +121,14 @@ TEST_CASE("random_crop with padding reaches every place of the padded image") {
   for (const auto mode : {st::CropPadding::zeros, st::CropPadding::reflect}) {
     const auto padded = st::pad(image, 1, mode);
     std::set<std::vector<float>> seen, wanted;
-    const auto values = [](const st::Image<1>& part) { return std::vector<float>(part.span().begin(), part.span().end()); };
+    const auto values = [](const st::Image<1>& part) {
+      return std::vector<float>(part.span().begin(), part.span().end());
+    };
     for (std::int64_t y = 0; y < 3; ++y)
       for (std::int64_t x = 0; x < 3; ++x) wanted.insert(values(st::crop(padded, y, x, 4, 4)));
     st::Rng rng(5);
-    for (int i = 0; i < 300; ++i) seen.insert(values(st::random_crop(image, 4, rng, {.padding = 1, .padding_mode = mode})));
+    for (int i = 0; i < 300; ++i)
+      seen.insert(values(st::random_crop(image, 4, rng, {.padding = 1, .padding_mode = mode})));
     CHECK(wanted.size() == 9);
     CHECK(seen == wanted);
   }
@@ -155,7 +159,8 @@ TEST_CASE("normalize") {
   const auto out = st::normalize(image, {1, 2, 3}, {2, 4, 0.5f});
   const float wanted[] = {-0.5f, -0.25f, -2, 1, 0.5f, 4};
   for (int i = 0; i < 6; ++i) CHECK(out.data()[i] == wanted[i]);
-  CHECK_THROWS_WITH_AS(st::normalize(image, {1, 2, 3}, {2, 0, 1}), doctest::Contains("channel 1 has mean 2 and std 0"), st::ValueError);
+  CHECK_THROWS_WITH_AS(st::normalize(image, {1, 2, 3}, {2, 0, 1}), doctest::Contains("channel 1 has mean 2 and std 0"),
+                       st::ValueError);
   CHECK_THROWS_AS(st::normalize(image, {1, 2, std::nanf("")}, {2, 1, 1}), st::ValueError);
 }
 
@@ -259,8 +264,9 @@ TEST_CASE("a Gaussian blur is the sum over both directions, borders going on") {
             double wanted = 0;
             for (std::int64_t i = -reach; i <= reach; ++i)
               for (std::int64_t j = -reach; j <= reach; ++j)
-                wanted += weight(i) * weight(j) / (sum * sum) *
-                          double(image(n, c, std::clamp<std::int64_t>(y + i, 0, 4), std::clamp<std::int64_t>(x + j, 0, 6)));
+                wanted +=
+                    weight(i) * weight(j) / (sum * sum) *
+                    double(image(n, c, std::clamp<std::int64_t>(y + i, 0, 4), std::clamp<std::int64_t>(x + j, 0, 6)));
             CHECK(double(blurred(n, c, y, x)) == doctest::Approx(wanted).epsilon(1e-5));
           }
   }

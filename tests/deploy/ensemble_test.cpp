@@ -41,7 +41,8 @@ TEST_CASE("the ensemble turns back what it turns") {
   const auto image = picture(5, 8);
   const auto same = st::self_ensemble(image, [](const st::Image<2>& x) { return x.clone(); });
   REQUIRE(same.shape() == image.shape());
-  for (std::int64_t i = 0; i < image.size(); ++i) CHECK(same.data()[i] == doctest::Approx(double(image.data()[i])).epsilon(1e-6));
+  for (std::int64_t i = 0; i < image.size(); ++i)
+    CHECK(same.data()[i] == doctest::Approx(double(image.data()[i])).epsilon(1e-6));
   // What a run does in one direction becomes the mean of all: a shift to the right spreads to the four neighbours.
   st::Image<1> point = st::Image<1>::full(1, 7, 9, 0);
   point(0, 0, 3, 4) = 1;
@@ -52,15 +53,18 @@ TEST_CASE("the ensemble turns back what it turns") {
     return y;
   });
   for (std::int64_t y = 0; y < 7; ++y)
-    for (std::int64_t x = 0; x < 9; ++x) CHECK(spread(0, 0, y, x) == (std::abs(y - 3) + std::abs(x - 4) == 1 ? 0.25f : 0.0f));
+    for (std::int64_t x = 0; x < 9; ++x)
+      CHECK(spread(0, 0, y, x) == (std::abs(y - 3) + std::abs(x - 4) == 1 ? 0.25f : 0.0f));
 }
 
-// The estimate's own error: with some ten thousand patches of 64 pixels it is a few percent (Chen, Zhu and Heng, table 1).
+// The estimate's own error: with some ten thousand patches of 64 pixels it is a few percent (Chen, Zhu and Heng, table
+// 1).
 TEST_CASE("the noise level of a scene of surfaces and edges") {
   st::Image<1> scene(1, 160, 200);
   for (std::int64_t y = 0; y < scene.h(); ++y)
     for (std::int64_t x = 0; x < scene.w(); ++x)
-      scene(0, 0, y, x) = 0.5f + 0.2f * std::sin(float(x) / 17) * std::cos(float(y) / 23) + ((x / 40 + y / 30) % 2 ? 0.2f : 0.0f);
+      scene(0, 0, y, x) =
+          0.5f + 0.2f * std::sin(float(x) / 17) * std::cos(float(y) / 23) + ((x / 40 + y / 30) % 2 ? 0.2f : 0.0f);
   for (const float sigma : {2.0f, 10.0f, 25.0f, 50.0f}) {
     st::Rng rng(std::uint64_t(sigma), 0, 0);
     const auto noisy = st::add_gaussian_noise(scene, sigma / 255, rng);

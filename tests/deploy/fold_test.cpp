@@ -24,7 +24,8 @@ void fill(Net& net, std::uint64_t seed) {
     if (name.ends_with("num_batches_tracked")) return;
     const bool variance = name.ends_with("running_var");
     if (leaf.shape().rank() >= 2) return;
-    for (float& x : leaf.template value<float>().span()) x = variance ? rng.uniform(0.2f, 3.0f) : x + 0.3f * rng.normal();
+    for (float& x : leaf.template value<float>().span())
+      x = variance ? rng.uniform(0.2f, 3.0f) : x + 0.3f * rng.normal();
   });
 }
 
@@ -54,7 +55,8 @@ double distance(const Net& net, std::int64_t h = 19, std::int64_t w = 23) {
 
 template <int W>
 using Block = st::Sequential<st::Conv2d<W, W, 3, st::no_bias>, st::BatchNorm2d<W>, st::ReLU>;
-using DnCNN = st::Residual<st::Sequential<st::Conv2d<1, 16>, st::ReLU, st::Repeat<6, Block<16>>, st::Conv2d<16, 1, 3, st::no_bias>>>;
+using DnCNN = st::Residual<
+    st::Sequential<st::Conv2d<1, 16>, st::ReLU, st::Repeat<6, Block<16>>, st::Conv2d<16, 1, 3, st::no_bias>>>;
 
 /// A module of a user, with and without a rule.
 template <class Body>
@@ -108,51 +110,60 @@ using Folded = st::FoldedConv2d<In, Out, 3, Options, Act>;
 }  // namespace
 
 TEST_CASE("the deploy form of a type") {
-  using Separable = st::Sequential<st::DepthwiseConv2d<4, 5, st::no_bias>, st::BatchNorm2d<4>, st::ReLU, st::DepthwiseConv2d<4, 3, st::no_bias>,
-                                   st::Conv2d<4, 8, 1>, st::ReLU>;
-  CHECK(std::is_same_v<st::deploy_t<Separable>,
-                       st::Sequential<st::FoldedDepthwiseConv2d<4, 5, st::Conv2dOptions{}, relu>,
-                                      st::FoldedDepthwiseConv2d<4, 3, st::no_bias, none>, st::FoldedConv2d<4, 8, 1, st::Conv2dOptions{}, relu>>>);
-  CHECK(std::is_same_v<st::deploy_t<st::DepthwiseConv2d<3>>, st::FoldedDepthwiseConv2d<3, 3, st::Conv2dOptions{}, none>>);
+  using Separable = st::Sequential<st::DepthwiseConv2d<4, 5, st::no_bias>, st::BatchNorm2d<4>, st::ReLU,
+                                   st::DepthwiseConv2d<4, 3, st::no_bias>, st::Conv2d<4, 8, 1>, st::ReLU>;
+  CHECK(
+      std::is_same_v<st::deploy_t<Separable>, st::Sequential<st::FoldedDepthwiseConv2d<4, 5, st::Conv2dOptions{}, relu>,
+                                                             st::FoldedDepthwiseConv2d<4, 3, st::no_bias, none>,
+                                                             st::FoldedConv2d<4, 8, 1, st::Conv2dOptions{}, relu>>>);
+  CHECK(
+      std::is_same_v<st::deploy_t<st::DepthwiseConv2d<3>>, st::FoldedDepthwiseConv2d<3, 3, st::Conv2dOptions{}, none>>);
   CHECK(st::deploy_t<Separable>::size == 3);
   CHECK(st::FoldedDepthwiseConv2d<3, 3, st::no_bias, relu>::name() ==
         "FoldedDepthwiseConv2d(3, kernel_size=3, padding=1, groups=3, bias=False), relu");
   CHECK(std::is_same_v<st::deploy_t<st::Conv2d<1, 8>>, Folded<1, 8, none>>);
   CHECK(std::is_same_v<st::deploy_t<st::Conv2d<1, 8, 3, st::no_bias>>, Folded<1, 8, none, st::no_bias>>);
-  CHECK(std::is_same_v<st::deploy_t<DnCNN>,
-                       st::Residual<st::Sequential<Folded<1, 16, relu>, st::Repeat<6, st::Sequential<Folded<16, 16, relu>>>,
-                                                   Folded<16, 1, none, st::no_bias>>>>);
+  CHECK(std::is_same_v<
+        st::deploy_t<DnCNN>,
+        st::Residual<st::Sequential<Folded<1, 16, relu>, st::Repeat<6, st::Sequential<Folded<16, 16, relu>>>,
+                                    Folded<16, 1, none, st::no_bias>>>>);
   // nested lists are opened, so that neighbours across them join; Dropout is nowhere
   using Nested = st::Sequential<st::Sequential<st::Conv2d<1, 8>, st::Dropout>, st::Dropout,
                                 st::Sequential<st::BatchNorm2d<8>, st::BatchNorm2d<8>>, st::ReLU, st::Dropout>;
   CHECK(std::is_same_v<st::deploy_t<Nested>, st::Sequential<Folded<1, 8, relu>>>);
   CHECK(std::is_same_v<st::deploy_t<st::Sequential<st::Dropout, st::Dropout>>, st::Identity>);
   CHECK(std::is_same_v<st::deploy_t<st::Repeat<3, st::Dropout>>, st::Identity>);
-  using Again = st::Sequential<st::Checkpoint<st::Conv2d<1, 8>>, st::Checkpoint<st::Sequential<st::BatchNorm2d<8>, st::ReLU>>>;
+  using Again =
+      st::Sequential<st::Checkpoint<st::Conv2d<1, 8>>, st::Checkpoint<st::Sequential<st::BatchNorm2d<8>, st::ReLU>>>;
   CHECK(std::is_same_v<st::deploy_t<Again>, st::Sequential<Folded<1, 8, relu>>>);
-  CHECK(std::is_same_v<st::deploy_t<st::Residual<st::Checkpoint<Block<8>>>>, st::Residual<st::Sequential<Folded<8, 8, relu>>>>);
+  CHECK(std::is_same_v<st::deploy_t<st::Residual<st::Checkpoint<Block<8>>>>,
+                       st::Residual<st::Sequential<Folded<8, 8, relu>>>>);
   using Before = st::Sequential<st::BatchNorm2d<3>, st::ReLU, st::MaxPool2d<2>, st::Conv2d<3, 8>, st::LeakyReLU>;
   CHECK(std::is_same_v<st::deploy_t<Before>,
                        st::Sequential<st::ChannelScale<3, relu>, st::MaxPool2d<2>, Folded<3, 8, none>, st::LeakyReLU>>);
   CHECK(std::is_same_v<st::deploy_t<Unruled>, Unruled>);
-  CHECK(std::is_same_v<st::deploy_t<st::Add<Block<8>, std::ratio<1, 10>>>, st::Add<st::Sequential<Folded<8, 8, relu>>, std::ratio<1, 10>>>);
-  CHECK(std::is_same_v<st::deploy_t<Gated<st::Subtract<Block<8>>>>, Gated<st::Subtract<st::Sequential<Folded<8, 8, relu>>>>>);
+  CHECK(std::is_same_v<st::deploy_t<st::Add<Block<8>, std::ratio<1, 10>>>,
+                       st::Add<st::Sequential<Folded<8, 8, relu>>, std::ratio<1, 10>>>);
+  CHECK(std::is_same_v<st::deploy_t<Gated<st::Subtract<Block<8>>>>,
+                       Gated<st::Subtract<st::Sequential<Folded<8, 8, relu>>>>>);
   CHECK(std::is_same_v<st::deploy_t<Several<2, Block<8>>>, Several<2, st::Sequential<Folded<8, 8, relu>>>>);
   CHECK(std::is_same_v<st::deploy_t<Gated<st::PReLU<8>>>, Gated<st::PReLU<8>>>);
-  CHECK(std::is_same_v<st::deploy_t<st::Repeat<2, Ruled<Block<8>>>>, st::Repeat<2, Ruled<st::Sequential<Folded<8, 8, relu>>>>>);
+  CHECK(std::is_same_v<st::deploy_t<st::Repeat<2, Ruled<Block<8>>>>,
+                       st::Repeat<2, Ruled<st::Sequential<Folded<8, 8, relu>>>>>);
   CHECK(st::receptive_field<st::deploy_t<DnCNN>> == st::receptive_field<DnCNN>);
   CHECK(st::multiply_adds<st::deploy_t<DnCNN>>(40, 40) == st::multiply_adds<DnCNN>(40, 40));
 }
 
-// The folded weights are rounded once and the sums of a convolution are those of float32: 1e-5 of the largest value is some
-// thirty roundings of it.
+// The folded weights are rounded once and the sums of a convolution are those of float32: 1e-5 of the largest value is
+// some thirty roundings of it.
 TEST_CASE("a folded network computes the same") {
   const auto check = []<class Net>(Net net) {
     fill(net, 3);
     CHECK(distance(net) < 1e-5);
   };
   check(DnCNN());
-  check(st::Sequential<st::Conv2d<1, 8>, st::BatchNorm2d<8>, st::BatchNorm2d<8>, st::ReLU, st::Dropout, st::Conv2d<8, 2>>());
+  check(st::Sequential<st::Conv2d<1, 8>, st::BatchNorm2d<8>, st::BatchNorm2d<8>, st::ReLU, st::Dropout,
+                       st::Conv2d<8, 2>>());
   check(st::Sequential<st::BatchNorm2d<3>, st::ReLU, st::Conv2d<3, 8, 3, strided>, st::BatchNorm2d<8>, st::PReLU<8>>());
   check(st::Sequential<st::BatchNorm2d<3>, st::BatchNorm2d<3>, st::Conv2d<3, 16, 1>, st::BatchNorm2d<16>>());
   check(st::Sequential<st::Conv2d<1, 8>, Unruled, st::Repeat<2, Ruled<Block<8>>>, st::PixelShuffle<8, 2>>());
@@ -168,8 +179,9 @@ TEST_CASE("a folded network computes the same") {
   check(several);
   CHECK(st::fold(several).bodies.size() == 2);
   check(st::Sequential<st::Conv2d<1, 8>, st::Checkpoint<st::Repeat<2, Block<8>>>, st::Conv2d<8, 2>>());
-  check(st::Sequential<st::DepthwiseConv2d<3, 5>, st::BatchNorm2d<3>, st::BatchNorm2d<3>, st::ReLU, st::Conv2d<3, 17, 1>, st::BatchNorm2d<17>,
-                       st::DepthwiseConv2d<17, 3, strided>, st::BatchNorm2d<17>, st::DepthwiseConv2d<17, 7, st::no_bias>, st::ReLU>());
+  check(st::Sequential<st::DepthwiseConv2d<3, 5>, st::BatchNorm2d<3>, st::BatchNorm2d<3>, st::ReLU,
+                       st::Conv2d<3, 17, 1>, st::BatchNorm2d<17>, st::DepthwiseConv2d<17, 3, strided>,
+                       st::BatchNorm2d<17>, st::DepthwiseConv2d<17, 7, st::no_bias>, st::ReLU>());
 }
 
 TEST_CASE("the deploy form has files of its own, and cannot be trained by mistake") {

@@ -1,6 +1,6 @@
 // What following a forward tells, against a counted real run: random modules with skips, shared layers, pools, strides,
-// transposed convolutions and upsampling, on images of random extents. One type of module, whose structure is made at run time,
-// so that the compiler has little to do.
+// transposed convolutions and upsampling, on images of random extents. One type of module, whose structure is made at
+// run time, so that the compiler has little to do.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -98,7 +98,9 @@ struct Scripted {
   auto operator()(st::Infer& pass, const auto& x) const { return run(*this, pass, x); }
 };
 
-char one_of(st::Rng& rng, const std::string& letters) { return letters[std::size_t(rng.below(std::uint32_t(letters.size())))]; }
+char one_of(st::Rng& rng, const std::string& letters) {
+  return letters[std::size_t(rng.below(std::uint32_t(letters.size())))];
+}
 
 /// Layers, and up to `depth` levels of half the size, each left through a skip.
 std::string make_script(st::Rng& rng, int depth, const std::string& layers) {
@@ -129,8 +131,13 @@ Tiled tiled(const Scripted& net, const st::Image<1>& x, const st::Image<1>& like
   Tiled result{st::Image<1>(1, like.h(), like.w())};
   st::run_rows(
       net, x.h(), x.w(),
-      [&](std::int64_t y, st::Image<1>& rows) { ++result.reads, std::copy_n(&x(0, 0, y, 0), rows.size(), rows.data()); },
-      [&](std::int64_t y, const st::Image<1>& rows) { std::copy_n(rows.data(), rows.size(), &result.image(0, 0, y, 0)); }, options);
+      [&](std::int64_t y, st::Image<1>& rows) {
+        ++result.reads, std::copy_n(&x(0, 0, y, 0), rows.size(), rows.data());
+      },
+      [&](std::int64_t y, const st::Image<1>& rows) {
+        std::copy_n(rows.data(), rows.size(), &result.image(0, 0, y, 0));
+      },
+      options);
   return result;
 }
 st::Image<1> picture(std::int64_t h, std::int64_t w, std::uint64_t seed) {
@@ -149,8 +156,9 @@ Scripted scripted(std::string script, std::uint64_t seed) {
   return net;
 }
 
-/// The largest number of input rows from the first to the last that a row of the result depends on, found by raising one row
-/// after another, each in an image of its own. In double, with positive weights: nothing cancels and nothing is lost.
+/// The largest number of input rows from the first to the last that a row of the result depends on, found by raising
+/// one row after another, each in an image of its own. In double, with positive weights: nothing cancels and nothing is
+/// lost.
 std::int64_t measured_field(Scripted net, std::int64_t h, std::int64_t w) {
   st::for_each_parameter(net, [](const std::string&, st::Parameter& p) {
     for (float& x : p.value().span()) x = 0.0625f;
@@ -185,7 +193,8 @@ TEST_CASE("extents and multiply-adds of random modules are those of a counted ru
     const int depth = trial % 4;
     const auto net = scripted(make_script(rng, depth, "35d1wrs"), std::uint64_t(trial));
     const std::int64_t unit = std::int64_t{1} << depth;
-    const std::int64_t h = (16 + rng.below(200)) / unit * unit + (depth == 0 ? 1 : 0), w = (16 + rng.below(200)) / unit * unit;
+    const std::int64_t h = (16 + rng.below(200)) / unit * unit + (depth == 0 ? 1 : 0),
+                       w = (16 + rng.below(200)) / unit * unit;
     INFO("script ", net.script, ", ", h, " x ", w);
     const auto x = picture(h, w, std::uint64_t(trial));
     st::Infer pass;
@@ -227,7 +236,8 @@ TEST_CASE("the receptive field of random modules is what a perturbation reaches"
   CHECK(field("g") == st::whole_image);
 }
 
-TEST_CASE("what looks at the whole image, or asks for its extents, is not cut: whole within the limit, refused beyond") {
+TEST_CASE(
+    "what looks at the whole image, or asks for its extents, is not cut: whole within the limit, refused beyond") {
   const auto net = scripted("3[pgt+3", 3);
   const auto x = picture(160, 96, 1);
   st::Infer pass;
@@ -235,11 +245,11 @@ TEST_CASE("what looks at the whole image, or asks for its extents, is not cut: w
   const Tiled part = tiled(net, x, whole, {.tile = 16});
   CHECK(part.reads == 1);
   CHECK(same_bits(part.image, whole));
-  CHECK_THROWS_WITH_AS(tiled(net, x, whole, {.max_bytes = 1 << 20}), doctest::Contains("depends on all of the image: GlobalAvgPool2d()"),
-                       st::ValueError);
+  CHECK_THROWS_WITH_AS(tiled(net, x, whole, {.max_bytes = 1 << 20}),
+                       doctest::Contains("depends on all of the image: GlobalAvgPool2d()"), st::ValueError);
   // An image that the network does not take is an error before anything is read.
-  CHECK_THROWS_WITH_AS(tiled(net, picture(161, 96, 1), whole, {}), doctest::Contains("arithmetic of images of different extents"),
-                       st::ShapeError);
+  CHECK_THROWS_WITH_AS(tiled(net, picture(161, 96, 1), whole, {}),
+                       doctest::Contains("arithmetic of images of different extents"), st::ShapeError);
   CHECK_THROWS_AS(st::run_tiled(net, picture(161, 96, 1)), st::ShapeError);
 }
 
@@ -289,7 +299,8 @@ TEST_CASE("the memory of random modules is what the pool hands out, to 10 percen
     };
     train();  // the gradients of parameters stay
     const double trained = measure(train);
-    const double told_training = double(st::training_bytes(net, 4, 96, 80)) - double(st::detail::parameter_bytes(net, true));
+    const double told_training =
+        double(st::training_bytes(net, 4, 96, 80)) - double(st::detail::parameter_bytes(net, true));
     INFO("training: told ", told_training / 1e6, " MB, measured ", trained / 1e6, " MB");
     CHECK(std::abs(told_training / trained - 1) <= 0.1);
   }

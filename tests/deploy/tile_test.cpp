@@ -32,23 +32,26 @@ struct Add {
 using Half = Add<st::Sequential<st::PixelUnshuffle<2, 2>, st::Conv2d<8, 24>, st::ReLU,
                                 st::Repeat<2, Add<st::Sequential<st::Conv2d<24, 24>, st::ReLU, st::Conv2d<24, 24, 5>>>>,
                                 st::Conv2d<24, 8>, st::PixelShuffle<8, 2>>>;
-using Twice = st::Sequential<st::Conv2d<1, 16>, st::LeakyReLU, st::Conv2d<16, 16, 3, st::Conv2dOptions{.dilation = 2}>, st::PReLU<16>,
-                             st::PixelShuffle<16, 2>, st::Conv2d<4, 8, 1>, st::Conv2d<8, 3>>;
-using Smaller = st::Sequential<st::Conv2d<1, 8>, st::MaxPool2d<2>, st::Conv2d<8, 8>, st::Conv2d<8, 2, 3, st::Conv2dOptions{.padding = 0}>>;
+using Twice = st::Sequential<st::Conv2d<1, 16>, st::LeakyReLU, st::Conv2d<16, 16, 3, st::Conv2dOptions{.dilation = 2}>,
+                             st::PReLU<16>, st::PixelShuffle<16, 2>, st::Conv2d<4, 8, 1>, st::Conv2d<8, 3>>;
+using Smaller = st::Sequential<st::Conv2d<1, 8>, st::MaxPool2d<2>, st::Conv2d<8, 8>,
+                               st::Conv2d<8, 2, 3, st::Conv2dOptions{.padding = 0}>>;
 
 /// Kernels that are cut into parts, and dilations.
-using Large = st::Sequential<st::Conv2d<1, 16, 9>, st::ReLU, st::Conv2d<16, 8, 5>, st::ReLU, st::Conv2d<8, 8, 3, st::Conv2dOptions{.dilation = 3}>,
-                             st::ReLU, st::Conv2d<8, 16, 7>, st::Conv2d<16, 9, 5, st::Conv2dOptions{.padding = 1, .dilation = 2}>,
-                             st::Conv2d<9, 1, 3>>;
+using Large = st::Sequential<st::Conv2d<1, 16, 9>, st::ReLU, st::Conv2d<16, 8, 5>, st::ReLU,
+                             st::Conv2d<8, 8, 3, st::Conv2dOptions{.dilation = 3}>, st::ReLU, st::Conv2d<8, 16, 7>,
+                             st::Conv2d<16, 9, 5, st::Conv2dOptions{.padding = 1, .dilation = 2}>, st::Conv2d<9, 1, 3>>;
 /// Made larger by transposed convolutions.
-using Transposed = st::Sequential<st::Conv2d<1, 8>, st::SiLU, st::ConvTranspose2d<8, 8, 4>, st::Conv2d<8, 8, 5>, st::Tanh,
-                                  st::ConvTranspose2d<8, 1, 5, st::ConvTranspose2dOptions{.stride = 1}>>;
+using Transposed = st::Sequential<st::Conv2d<1, 8>, st::SiLU, st::ConvTranspose2d<8, 8, 4>, st::Conv2d<8, 8, 5>,
+                                  st::Tanh, st::ConvTranspose2d<8, 1, 5, st::ConvTranspose2dOptions{.stride = 1}>>;
 
 /// Depthwise convolutions between others.
-using Separable = Add<st::Sequential<st::DepthwiseConv2d<2, 5>, st::Conv2d<2, 19, 1>, st::ReLU, st::DepthwiseConv2d<19, 7, st::no_bias>,
-                                     st::BatchNorm2d<19>, st::ReLU, st::Conv2d<19, 16>,
-                                     st::DepthwiseConv2d<16, 3, st::Conv2dOptions{.dilation = 3}>, st::DepthwiseConv2d<16>, st::ReLU, st::Conv2d<16, 2, 1>>>;
-using Halved = st::Sequential<st::DepthwiseConv2d<3, 3, st::Conv2dOptions{.stride = 2}>, st::Conv2d<3, 8>, st::DepthwiseConv2d<8>>;
+using Separable = Add<st::Sequential<st::DepthwiseConv2d<2, 5>, st::Conv2d<2, 19, 1>, st::ReLU,
+                                     st::DepthwiseConv2d<19, 7, st::no_bias>, st::BatchNorm2d<19>, st::ReLU,
+                                     st::Conv2d<19, 16>, st::DepthwiseConv2d<16, 3, st::Conv2dOptions{.dilation = 3}>,
+                                     st::DepthwiseConv2d<16>, st::ReLU, st::Conv2d<16, 2, 1>>>;
+using Halved =
+    st::Sequential<st::DepthwiseConv2d<3, 3, st::Conv2dOptions{.stride = 2}>, st::Conv2d<3, 8>, st::DepthwiseConv2d<8>>;
 
 /// Modules whose inside nobody knows.
 struct Opaque {
@@ -71,11 +74,13 @@ struct Opaque {
     return last(pass, st::cat(pass, a, coarse(pass, a)));
   }
 };
-using Strided = st::Sequential<st::Conv2d<1, 8>, st::ReLU, st::Conv2d<8, 16, 3, st::Conv2dOptions{.stride = 2}>, st::Conv2d<16, 16>>;
+using Strided = st::Sequential<st::Conv2d<1, 8>, st::ReLU, st::Conv2d<8, 16, 3, st::Conv2dOptions{.stride = 2}>,
+                               st::Conv2d<16, 16>>;
 /// Made larger by interpolation, and pixels normalised over their channels.
-using Interpolated = st::Sequential<st::Conv2d<1, 8>, st::LayerNorm2d<8>, st::Upsample<3, st::UpsampleMode::bilinear>, st::Conv2d<8, 8>,
-                                    st::GELU, st::Upsample<2>, st::Conv2d<8, 1>>;
-using Repeated = st::Sequential<st::Conv2d<1, 8>, st::Upsample<2>, st::Conv2d<8, 9>, st::LayerNorm2d<9>, st::Hardswish, st::Conv2d<9, 1>>;
+using Interpolated = st::Sequential<st::Conv2d<1, 8>, st::LayerNorm2d<8>, st::Upsample<3, st::UpsampleMode::bilinear>,
+                                    st::Conv2d<8, 8>, st::GELU, st::Upsample<2>, st::Conv2d<8, 1>>;
+using Repeated = st::Sequential<st::Conv2d<1, 8>, st::Upsample<2>, st::Conv2d<8, 9>, st::LayerNorm2d<9>, st::Hardswish,
+                                st::Conv2d<9, 1>>;
 using Normalised = st::Sequential<st::Conv2d<1, 8>, st::GroupNorm<2, 8>, st::ReLU, st::Conv2d<8, 1>>;
 using Whole = st::Sequential<st::Conv2d<1, 8>, st::GlobalAvgPool2d>;
 
@@ -148,7 +153,9 @@ TEST_CASE("by rows: the same bits") {
   CHECK(st::detail::RowStage<st::Checkpoint<Twice>, 1>::possible);
   SUBCASE("pixels repeated") { check(made<Repeated>(14)); }
   SUBCASE("depthwise convolutions") { check(st::fold(made<Separable>(11))); }
-  SUBCASE("depthwise convolutions, not folded") { check(made<st::Sequential<st::DepthwiseConv2d<3>, st::ReLU, st::DepthwiseConv2d<3, 5>>>(12)); }
+  SUBCASE("depthwise convolutions, not folded") {
+    check(made<st::Sequential<st::DepthwiseConv2d<3>, st::ReLU, st::DepthwiseConv2d<3, 5>>>(12));
+  }
 }
 
 TEST_CASE("by tiles: the same bits") {

@@ -12,8 +12,8 @@ using namespace strata_test;
 
 namespace {
 
-using Net = st::Residual<st::Sequential<st::Conv2d<1, 4>, st::ReLU, st::Conv2d<4, 4, 3, st::no_bias>, st::BatchNorm2d<4>,
-                                        st::ReLU, st::Conv2d<4, 1>>>;
+using Net = st::Residual<st::Sequential<st::Conv2d<1, 4>, st::ReLU, st::Conv2d<4, 4, 3, st::no_bias>,
+                                        st::BatchNorm2d<4>, st::ReLU, st::Conv2d<4, 1>>>;
 
 /// A network with statistics of its own.
 Net trained() {
@@ -59,7 +59,9 @@ TEST_CASE("device: what works in the host's memory refuses a network or an image
   const auto wants_host = doctest::Contains("bring it to the host first");
   CHECK_THROWS_WITH_AS(st::fold(net), wants_host, st::DeviceError);
   CHECK_THROWS_WITH_AS(st::run_tiled(net, here), wants_host, st::DeviceError);
-  CHECK_THROWS_WITH_AS(st::run_rows(net, 24, 24, [](std::int64_t, auto&) {}, [](std::int64_t, const auto&) {}), wants_host, st::DeviceError);
+  CHECK_THROWS_WITH_AS(st::run_rows(
+                           net, 24, 24, [](std::int64_t, auto&) {}, [](std::int64_t, const auto&) {}),
+                       wants_host, st::DeviceError);
   CHECK_THROWS_WITH_AS(st::export_onnx(folder.path() / "net.onnx", net), wants_host, st::DeviceError);
   CHECK_FALSE(std::filesystem::exists(folder.path() / "net.onnx"));
 
@@ -67,6 +69,7 @@ TEST_CASE("device: what works in the host's memory refuses a network or an image
   const Net host_net = trained();
   CHECK_THROWS_WITH_AS(st::run_tiled(host_net, there), images, st::DeviceError);
   CHECK_THROWS_WITH_AS(st::self_ensemble(there, [](const st::Image<1>& x) { return x; }), images, st::DeviceError);
-  CHECK_THROWS_WITH_AS(st::self_ensemble(here, [&](const st::Image<1>& x) { return x.to(device); }), images, st::DeviceError);
+  CHECK_THROWS_WITH_AS(st::self_ensemble(here, [&](const st::Image<1>& x) { return x.to(device); }), images,
+                       st::DeviceError);
   CHECK_THROWS_WITH_AS(st::estimate_noise(there), images, st::DeviceError);
 }

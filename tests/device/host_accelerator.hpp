@@ -2,7 +2,7 @@
 // everybody else, so that host code which follows a device pointer is killed at that instruction, as it would be on a
 // real device.
 //
-//     strata_test::HostAccelerator& device = strata_test::host_accelerator();      // is st::Device::cuda(0) from then on
+//     strata_test::HostAccelerator& device = strata_test::host_accelerator();    // is st::Device::cuda(0) from then on
 #pragma once
 
 #include <sys/mman.h>

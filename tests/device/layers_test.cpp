@@ -23,7 +23,8 @@ TEST_CASE("device: layers") {
   compare<3>(host_accelerator().device(), st::AvgPool2d<2>(), 2, 6, 4);
   compare<3>(host_accelerator().device(), st::AvgPool2d<3, 1>(), 1, 5, 6);
   compare<3>(host_accelerator().device(), st::MaxPool2d<3, 2, 1>(), 1, 7, 9);
-  compare<3>(host_accelerator().device(), st::AvgPool2d<3, 2, 1, st::AvgPool2dOptions{.ceil_mode = true, .count_include_pad = false}>(), 2, 6, 9);
+  compare<3>(host_accelerator().device(),
+             st::AvgPool2d<3, 2, 1, st::AvgPool2dOptions{.ceil_mode = true, .count_include_pad = false}>(), 2, 6, 9);
   compare<3>(host_accelerator().device(), st::AdaptiveAvgPool2d<3, 2>(), 2, 7, 6);
   compare<3>(host_accelerator().device(), st::GlobalAvgPool2d(), 3, 5, 2);
   compare<8>(host_accelerator().device(), st::PixelShuffle<8, 2>(), 2, 3, 4);
@@ -38,9 +39,11 @@ TEST_CASE("device: layers") {
   compare<3>(host_accelerator().device(), st::SiLU(), 2, 5, 7);
   compare<3>(host_accelerator().device(), st::GELU(), 2, 5, 7);
   compare<3>(host_accelerator().device(), st::ConvTranspose2d<3, 5, 4>(), 2, 5, 7);
-  compare<9>(host_accelerator().device(), st::ConvTranspose2d<9, 10, 3, st::ConvTranspose2dOptions{.stride = 1, .bias = false}>(), 1, 9, 8);
+  compare<9>(host_accelerator().device(),
+             st::ConvTranspose2d<9, 10, 3, st::ConvTranspose2dOptions{.stride = 1, .bias = false}>(), 1, 9, 8);
   compare<9>(host_accelerator().device(), st::DepthwiseConv2d<9>(), 2, 9, 8);
-  compare<8>(host_accelerator().device(), st::Conv2d<8, 4, 3, st::Conv2dOptions{.groups = 2, .padding_mode = st::PaddingMode::reflect}>(), 1, 5, 6);
+  compare<8>(host_accelerator().device(),
+             st::Conv2d<8, 4, 3, st::Conv2dOptions{.groups = 2, .padding_mode = st::PaddingMode::reflect}>(), 1, 5, 6);
   compare<3>(host_accelerator().device(), st::Conv2d<3, 4, st::KernelSize{1, 5}>(), 1, 5, 6);
 }
 
@@ -134,7 +137,9 @@ struct Scaled {
   template <st::Pass P>
   auto operator()(P& pass, const auto& x) { return st::as_var(pass, x * beta + gain / (square(x * gain) + beta)); }
   template <st::Pass P>
-  auto operator()(P& pass, const auto& x) const { return st::as_var(pass, x * beta + gain / (square(x * gain) + beta)); }
+  auto operator()(P& pass, const auto& x) const {
+    return st::as_var(pass, x * beta + gain / (square(x * gain) + beta));
+  }
 };
 
 }  // namespace
@@ -219,7 +224,8 @@ TEST_CASE("device: mistakes are told") {
   CHECK_THROWS_WITH_AS(mean(x - there), doctest::Contains("different devices: cpu and cuda:0"), st::DeviceError);
   CHECK_THROWS_AS(st::cat(pass, x, there), st::DeviceError);
   CHECK_THROWS_WITH_AS((void)st::Upsample<2>()(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
-  CHECK_THROWS_WITH_AS((void)st::InstanceNorm2d<2>()(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
+  CHECK_THROWS_WITH_AS((void)st::InstanceNorm2d<2>()(pass, there), doctest::Contains("runs on the cpu"),
+                       st::DeviceError);
   CHECK_THROWS_WITH_AS(st::psnr(there, there), doctest::Contains("psnr: the numbers are on cuda:0"), st::DeviceError);
   CHECK_THROWS_AS(st::to<double>(conv), st::DeviceError);
   st::BatchNorm2d<2> norm;
@@ -232,8 +238,8 @@ TEST_CASE("device: mistakes are told") {
   CHECK_THROWS_WITH_AS(layer_norm(pass, x), doctest::Contains("layer's weights on cuda:0"), st::DeviceError);
   CHECK_THROWS_WITH_AS(layer_norm(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
   st::DepthwiseConv2d<2> depthwise;
-  CHECK_THROWS_WITH_AS(depthwise(pass, there), doctest::Contains("the images are on cuda:0 and the layer's weights on cpu"),
-                       st::DeviceError);
+  CHECK_THROWS_WITH_AS(depthwise(pass, there),
+                       doctest::Contains("the images are on cuda:0 and the layer's weights on cpu"), st::DeviceError);
   st::to(depthwise, device);
   CHECK_NOTHROW(depthwise(pass, there));
   st::Train train;

@@ -33,8 +33,9 @@ double training_step(SmallNet& net, Optimizer& optimizer, std::uint32_t number, 
 template <class Optimizer, class Options>
 void compare_training(st::Device device, const Options& options, double clip = 0, std::uint32_t steps = 8) {
   // A ReLU whose input is within rounding of 0 may be open on one side and closed on the other, and from then on the
-  // two runs part. Of some 3000 inputs a step, spread over about a unit, one in a million is so near: that is to be expected
-  // once in some forty runs of eight steps. Of the seeds 1 to 40 it happens with 31 alone, and in runs of three steps with none.
+  // two runs part. Of some 3000 inputs a step, spread over about a unit, one in a million is so near: that is to be
+  // expected once in some forty runs of eight steps. Of the seeds 1 to 40 it happens with 31 alone, and in runs of
+  // three steps with none.
   SmallNet here;
   st::initialize(here, 2);
   SmallNet there = here;

@@ -26,7 +26,8 @@ TEST_CASE("device: RMSprop says that it runs on the CPU only") {
   st::initialize(net, 1);
   st::RMSprop rmsprop(net);
   st::to(net, host_accelerator().device());
-  CHECK_THROWS_WITH_AS(rmsprop.step(), doctest::Contains("is on cuda:0, and RMSprop runs on the CPU only"), st::DeviceError);
+  CHECK_THROWS_WITH_AS(rmsprop.step(), doctest::Contains("is on cuda:0, and RMSprop runs on the CPU only"),
+                       st::DeviceError);
 }
 
 TEST_CASE("device: a network moved between steps takes its optimiser along") {
@@ -78,7 +79,8 @@ TEST_CASE("device: a scaled loss, and a step left out") {
   const auto step = [](Net& net, st::SGD& sgd, st::GradScaler& gradients, std::uint32_t number, bool break_it = false) {
     const st::Device device = host_accelerator().device();
     st::Train pass;
-    const auto loss = mean(square(net(pass, random_image<1>(2, 9, 8, 2 * number).to(device)) - random_image<1>(2, 9, 8, 2 * number + 1).to(device)));
+    const auto loss = mean(square(net(pass, random_image<1>(2, 9, 8, 2 * number).to(device)) -
+                                  random_image<1>(2, 9, 8, 2 * number + 1).to(device)));
     sgd.zero_grad();
     pass.backward(gradients.scale(loss));
     if (break_it) st::fill(net.body.layer<3>().weight.grad(), std::nanf(""));

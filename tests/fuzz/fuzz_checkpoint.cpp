@@ -1,5 +1,5 @@
-// Loads any bytes as a checkpoint of a small network, SGD and a scheduler, and as its weights. A wrong checksum is put right
-// first, so that the fuzzer sees what is behind it. Memory stays within a small multiple of the file's length.
+// Loads any bytes as a checkpoint of a small network, SGD and a scheduler, and as its weights. A wrong checksum is put
+// right first, so that the fuzzer sees what is behind it. Memory stays within a small multiple of the file's length.
 #include <cstring>
 #include <vector>
 
@@ -17,7 +17,8 @@ void repair_checksum(std::vector<std::uint8_t>& bytes) {
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header > bytes.size() - sizeof header) return;
   char* text = reinterpret_cast<char*>(bytes.data()) + sizeof header;
-  const std::size_t at = st::detail::find_checksum({text, std::size_t(header)}), digits = st::detail::checksum_zeros.size();
+  const std::size_t at = st::detail::find_checksum({text, std::size_t(header)}),
+                    digits = st::detail::checksum_zeros.size();
   if (at == std::string_view::npos || header - at < digits) return;
   std::memcpy(text + at, st::detail::checksum_zeros.data(), digits);
   const std::string sum = st::detail::hex(st::crc32c(std::as_bytes(std::span(bytes))));

@@ -10,8 +10,8 @@
 
 namespace {
 
-/// A program's options and their parser. Making one takes as long as many parses; CLI11 remembers the options of all parses
-/// of an App, so that a new one now and then keeps that short.
+/// A program's options and their parser. Making one takes as long as many parses; CLI11 remembers the options of all
+/// parses of an App, so that a new one now and then keeps that short.
 template <class Options>
 class Program {
  public:
@@ -55,7 +55,8 @@ void restore_pictures(const std::vector<std::string>& words) {
   static Program<restore::Options> program(restore::add_options);
   if (!program.parse(words)) return;
   const restore::Options& options = program.options;
-  if (options.inputs.empty() || options.output.empty() || options.threads < 0 || options.threads > 1024) __builtin_trap();
+  if (options.inputs.empty() || options.output.empty() || options.threads < 0 || options.threads > 1024)
+    __builtin_trap();
   try {
     if (restore::bytes_of(options.max_memory) < 0) __builtin_trap();
     const auto sigma = restore::sigma_of(options.sigma);
@@ -69,7 +70,8 @@ void restore_pictures(const std::vector<std::string>& words) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
   std::string_view text(reinterpret_cast<const char*>(bytes), size);
   std::vector<std::string> words;
-  for (std::size_t end; words.size() < 64 && !text.empty(); text.remove_prefix(std::min(text.size(), end) + (end < text.size()))) {
+  for (std::size_t end; words.size() < 64 && !text.empty();
+       text.remove_prefix(std::min(text.size(), end) + (end < text.size()))) {
     end = std::min(text.find('\n'), text.size());
     words.insert(words.begin(), std::string(text.substr(0, end)));
   }

@@ -1,5 +1,5 @@
-// Reads any bytes as a data set's file: IDX with one to three dimensions, plain or compressed by gzip, and CIFAR-10's. The
-// checksum at a gzip file's end is put right first, so that the fuzzer sees what is behind it.
+// Reads any bytes as a data set's file: IDX with one to three dimensions, plain or compressed by gzip, and CIFAR-10's.
+// The checksum at a gzip file's end is put right first, so that the fuzzer sees what is behind it.
 #include <cstdint>
 #include <vector>
 
@@ -20,7 +20,8 @@ void repair_checksum(std::vector<std::uint8_t>& bytes) {
     const st::detail::GzipMember member = st::detail::read_gzip(file);
     if (member.size > 0) {
       std::vector<std::uint8_t> data(member.size + st::detail::inflate_padding);
-      st::detail::Inflater inflater(file.data() + member.begin, member.end - member.begin, data.data(), member.size, false);
+      st::detail::Inflater inflater(file.data() + member.begin, member.end - member.begin, data.data(), member.size,
+                                    false);
       inflater.run_deflate();
       const std::uint32_t crc = st::crc32(st::detail::Bytes(data).first(member.size));
       for (std::size_t i = 0; i < 4; ++i) bytes[member.end + i] = std::uint8_t(crc >> (8 * i));

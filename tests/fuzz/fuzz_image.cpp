@@ -1,7 +1,7 @@
-// Loads any bytes as a picture: its header, as the file holds it, and as an image of one or three channels; what it says
-// beside its pixels is written to files and read again. The checksums of a PNG file's chunks are put right first, so that the
-// fuzzer sees what is behind them; decompression and the filters get the bytes themselves too. Every allocation is in
-// proportion to the input, without any limit on pixels too.
+// Loads any bytes as a picture: its header, as the file holds it, and as an image of one or three channels; what it
+// says beside its pixels is written to files and read again. The checksums of a PNG file's chunks are put right first,
+// so that the fuzzer sees what is behind them; decompression and the filters get the bytes themselves too. Every
+// allocation is in proportion to the input, without any limit on pixels too.
 #include <algorithm>
 #include <span>
 #include <utility>
@@ -39,7 +39,8 @@ void decode_pixels(const std::uint8_t* bytes, std::size_t size) {
     }
 }
 
-// Of deflate a byte gives 1032, which are 8256 pixels of one bit, each of four bytes; a block of JPEG, 64 pixels, takes a bit.
+// Of deflate a byte gives 1032, which are 8256 pixels of one bit, each of four bytes; a block of JPEG, 64 pixels, takes
+// a bit.
 constexpr std::size_t allowed(std::size_t size) { return (std::size_t{4} << 20) + 33024 * size; }
 
 }  // namespace
@@ -56,16 +57,23 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     const st::ImageInfo info = st::read_image_info(path);
     const st::RawImage image = st::load_raw_image(path, std::int64_t{1} << 62);
     if (largest.bytes() > allowed(size)) __builtin_trap();
-    if (image.h != info.h || image.w != info.w || image.channels < info.channels || image.orientation != info.orientation ||
-        image.orientation < 1 || image.orientation > 8)
+    if (image.h != info.h || image.w != info.w || image.channels < info.channels ||
+        image.orientation != info.orientation || image.orientation < 1 || image.orientation > 8)
       __builtin_trap();
     if (image.h * image.w > most_pixels) return 0;
     for (const st::ImageFormat format : {st::ImageFormat::png, st::ImageFormat::jpeg}) {
       if (format == st::ImageFormat::jpeg && (image.bits != 8 || image.has_alpha())) continue;
       std::vector<unsigned char> file;
-      st::detail::encode_image(format, {.samples = image.samples, .w = image.w, .h = image.h, .channels = image.channels, .bits = image.bits, .metadata = image.metadata},
+      st::detail::encode_image(format,
+                               {.samples = image.samples,
+                                .w = image.w,
+                                .h = image.h,
+                                .channels = image.channels,
+                                .bits = image.bits,
+                                .metadata = image.metadata},
                                [&](std::span<const st::detail::Bytes> parts) {
-                                 for (const auto bytes_of : parts) file.insert(file.end(), bytes_of.begin(), bytes_of.end());
+                                 for (const auto bytes_of : parts)
+                                   file.insert(file.end(), bytes_of.begin(), bytes_of.end());
                                });
       st::ImageMetadata metadata;
       const auto again = st::detail::decode_image(std::move(file), most_pixels, nullptr, &metadata);

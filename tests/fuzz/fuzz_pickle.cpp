@@ -1,5 +1,5 @@
-// Unpickles any bytes: what is behind the archive in a file of torch.save, without the archive in the way. Whatever they name,
-// memory stays within a small multiple of their length.
+// Unpickles any bytes: what is behind the archive in a file of torch.save, without the archive in the way. Whatever
+// they name, memory stays within a small multiple of their length.
 #include "memory_bound.hpp"
 #include "memory_file.hpp"
 #include "strata/io/detail/pickle.hpp"

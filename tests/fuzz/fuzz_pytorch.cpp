@@ -1,4 +1,5 @@
-// Opens any bytes as a file of torch.save and reads all tensors. Opening stays within a small multiple of the file's length.
+// Opens any bytes as a file of torch.save and reads all tensors. Opening stays within a small multiple of the file's
+// length.
 #include <optional>
 
 #include "memory_bound.hpp"

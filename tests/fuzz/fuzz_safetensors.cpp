@@ -1,4 +1,5 @@
-// Opens any bytes as a safetensors file and reads all tensors, as each type, within a small multiple of the file's length.
+// Opens any bytes as a safetensors file and reads all tensors, as each type, within a small multiple of the file's
+// length.
 #include "memory_bound.hpp"
 #include "memory_file.hpp"
 #include "strata/io/safetensors.hpp"

@@ -1,5 +1,5 @@
-// Reads any bytes as a tar archive, with the checksums of its headers put right, and as a record of TensorBoard's. Nothing is read
-// beyond the end, what an entry says lies inside, and memory is in proportion to the input.
+// Reads any bytes as a tar archive, with the checksums of its headers put right, and as a record of TensorBoard's.
+// Nothing is read beyond the end, what an entry says lies inside, and memory is in proportion to the input.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -17,7 +17,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   std::string archive(reinterpret_cast<const char*>(bytes), size);
   for (std::size_t at = 0; at + 512 <= size; at += 512) {  // of blocks of data too, which does no harm
     unsigned sum = 0;
-    for (std::size_t i = 0; i < 512; ++i) sum += i >= 148 && i < 156 ? ' ' : static_cast<unsigned char>(archive[at + i]);
+    for (std::size_t i = 0; i < 512; ++i)
+      sum += i >= 148 && i < 156 ? ' ' : static_cast<unsigned char>(archive[at + i]);
     if (sum == 8 * ' ') continue;  // zeros
     char digits[8];
     std::snprintf(digits, sizeof digits, "%06o", sum);

@@ -20,14 +20,17 @@ int main(int argc, char** argv) {
   pass.backward(mean(square(run.net(pass, st::Image<1>::full(2, 2, 2, 1)))));
   run.sgd.step();
   run.scheduler.step();
-  st::save_checkpoint(folder / "checkpoint/trained", {.epoch = 1, .batch = 2, .step = 1, .seed = 1, .best = 30.5, .extra = {{"a", "b"}}},
-                      run.net, run.sgd, run.scheduler);
+  st::save_checkpoint(folder / "checkpoint/trained",
+                      {.epoch = 1, .batch = 2, .step = 1, .seed = 1, .best = 30.5, .extra = {{"a", "b"}}}, run.net,
+                      run.sgd, run.scheduler);
   st::save_weights(folder / "checkpoint/weights", run.net);
 
   st::save_weights(folder / "safetensors/weights", run.net);
-  const st::AnyTensor tensors[] = {st::Tensor<float>::full(st::Shape{2, 1, 2, 1}, 1.5f), st::Tensor<double>::full(st::Shape{}, 3),
+  const st::AnyTensor tensors[] = {st::Tensor<float>::full(st::Shape{2, 1, 2, 1}, 1.5f),
+                                   st::Tensor<double>::full(st::Shape{}, 3),
                                    st::Tensor<std::int64_t>::full(st::Shape{2}, 3), st::Tensor<float>(st::Shape{0, 9})};
-  st::write_safetensors(folder / "safetensors/checksum", {{"a\"\n", &tensors[0]}, {"b", &tensors[1]}, {"c", &tensors[2]}, {"d", &tensors[3]}},
+  st::write_safetensors(folder / "safetensors/checksum",
+                        {{"a\"\n", &tensors[0]}, {"b", &tensors[1]}, {"c", &tensors[2]}, {"d", &tensors[3]}},
                         {{"k", "v"}}, {.checksum = true});
   return 0;
 }

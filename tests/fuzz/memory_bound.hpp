@@ -31,7 +31,8 @@ class MemoryBound {
   MemoryBound& operator=(const MemoryBound&) = delete;
   ~MemoryBound() {
     if (peak <= limit_) return;
-    std::fprintf(stderr, "took %lld bytes of memory, the limit is %lld\n", static_cast<long long>(peak), static_cast<long long>(limit_));
+    std::fprintf(stderr, "took %lld bytes of memory, the limit is %lld\n", static_cast<long long>(peak),
+                 static_cast<long long>(limit_));
     std::abort();
   }
 
@@ -45,7 +46,8 @@ class LargestAllocation {
  public:
   LargestAllocation() {
     [[maybe_unused]] static const int installed = __sanitizer_install_malloc_and_free_hooks(
-        [](const volatile void*, std::size_t size) { largest = std::max(largest.load(), size); }, [](const volatile void*) {});
+        [](const volatile void*, std::size_t size) { largest = std::max(largest.load(), size); },
+        [](const volatile void*) {});
     largest = 0;
   }
   std::size_t bytes() const { return largest; }

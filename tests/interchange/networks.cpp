@@ -46,7 +46,8 @@ void write(const fs::path& folder, const std::string& name, Net& net, const std:
   const auto file = [&](const std::string& ending) { return folder / (name + ending); };
   st::save_weights(file(".safetensors"), net);
   st::save_weights(file(".spliced.safetensors"), net, {}, {.names = st::Names::spliced});
-  st::OnnxOptions options{.metadata = {{"made by", "a test"}}, .sample_n = sizes[0].n, .sample_h = sizes[0].h, .sample_w = sizes[0].w};
+  st::OnnxOptions options{
+      .metadata = {{"made by", "a test"}}, .sample_n = sizes[0].n, .sample_h = sizes[0].h, .sample_w = sizes[0].w};
   st::export_onnx(file(".onnx"), net, options);
   options.fold_batch_norm = true;
   options.names = st::Names::spliced;

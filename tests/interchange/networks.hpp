@@ -21,7 +21,8 @@ using Denoiser = st::Residual<st::Sequential<                                   
 template <int C>
 struct ScaledBlock {
   using io = st::maps<C, C>;
-  st::Sequential<st::Conv2d<C, C>, st::PReLU<C>, st::Conv2d<C, C, 3, st::Conv2dOptions{.padding = 2, .dilation = 2}>> body;
+  st::Sequential<st::Conv2d<C, C>, st::PReLU<C>, st::Conv2d<C, C, 3, st::Conv2dOptions{.padding = 2, .dilation = 2}>>
+      body;
 
   static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
   template <st::Pass P>
@@ -33,8 +34,10 @@ struct ScaledBlock {
 /// Two scales joined, all arithmetic, an up-scaling by pixels. As an Infer pass alone takes it.
 struct Upscaler {
   using io = st::maps<2, 3>;
-  st::Sequential<st::PixelUnshuffle<2, 2>, st::Conv2d<8, 6>, st::LeakyReLUOf<std::ratio<1, 5>>, st::Repeat<2, ScaledBlock<6>>,
-                 st::PReLU<>, st::Conv2d<6, 8, 1>, st::Tanh, st::ConvTranspose2d<8, 2, 4>> coarse;
+  st::Sequential<st::PixelUnshuffle<2, 2>, st::Conv2d<8, 6>, st::LeakyReLUOf<std::ratio<1, 5>>,
+                 st::Repeat<2, ScaledBlock<6>>, st::PReLU<>, st::Conv2d<6, 8, 1>, st::Tanh,
+                 st::ConvTranspose2d<8, 2, 4>>
+      coarse;
   st::Sequential<st::Conv2d<2, 2, 5>, st::BatchNorm2d<2>> fine;  // its output is used twice
   st::Sequential<st::GlobalAvgPool2d, st::Conv2d<2, 2, 1>, st::Sigmoid> gate;
   st::Sequential<st::Conv2d<4, 12>, st::SiLU, st::PixelShuffle<12, 2>> join;
@@ -54,9 +57,9 @@ struct Upscaler {
 };
 
 /// A classifier of images of any size from 8 x 8 on.
-using Classifier = st::Sequential<st::Conv2d<1, 6, 3, st::Conv2dOptions{.stride = 2, .padding = 0}>, st::BatchNorm2d<6>, st::ReLU,
-                                  st::Dropout, st::MaxPool2d<2, 1>, st::AvgPool2d<2>, st::GlobalAvgPool2d, st::Linear<6, 8>,
-                                  st::PReLU<8>, st::Linear<8, 4>, st::Sigmoid>;
+using Classifier = st::Sequential<st::Conv2d<1, 6, 3, st::Conv2dOptions{.stride = 2, .padding = 0}>, st::BatchNorm2d<6>,
+                                  st::ReLU, st::Dropout, st::MaxPool2d<2, 1>, st::AvgPool2d<2>, st::GlobalAvgPool2d,
+                                  st::Linear<6, 8>, st::PReLU<8>, st::Linear<8, 4>, st::Sigmoid>;
 
 /// A classifier of images of one size, whose result goes back to an image.
 using FixedClassifier = st::Sequential<st::PixelUnshuffle<1, 2>, st::Conv2d<4, 5>, st::ReLU, st::Flatten<5, 4, 6>,
@@ -67,7 +70,8 @@ struct Gated {
   using io = st::maps<3, 2>;
   st::Sequential<st::Conv2d<3, 12>, st::GroupNorm<3, 12>, st::GELU> head;
   st::Sequential<st::DepthwiseConv2d<12, 5>, st::LayerNorm2d<12>, st::Conv2d<12, 12, 1>, st::ELU, st::Upsample<2>> left;
-  st::Sequential<st::InstanceNorm2d<12>, st::Hardswish, st::Softplus, st::Upsample<2, st::UpsampleMode::bilinear>> right;
+  st::Sequential<st::InstanceNorm2d<12>, st::Hardswish, st::Softplus, st::Upsample<2, st::UpsampleMode::bilinear>>
+      right;
   st::Conv2d<6, 2> tail;
 
   static constexpr void visit(auto& self, auto&& f) {
@@ -89,7 +93,7 @@ using ColourDenoiser = ffdnet::FFDNet<3, 16, 2>;
 using Resolution = super_resolution::SuperResolution<12, 2>;
 
 /// For a deploy form with a batch norm that no convolution takes, before a ReLU and at the end.
-using Norms = st::Sequential<st::BatchNorm2d<2>, st::ReLU, st::Dropout, st::Conv2d<2, 5>, st::BatchNorm2d<5>, st::LeakyReLU,
-                             st::BatchNorm2d<5>>;
+using Norms = st::Sequential<st::BatchNorm2d<2>, st::ReLU, st::Dropout, st::Conv2d<2, 5>, st::BatchNorm2d<5>,
+                             st::LeakyReLU, st::BatchNorm2d<5>>;
 
 }  // namespace interchange

@@ -1,4 +1,5 @@
-// What a file can make its reader do: bounded memory, bounded time, and when memory runs out an error with nothing changed.
+// What a file can make its reader do: bounded memory, bounded time, and when memory runs out an error with nothing
+// changed.
 #include <doctest/doctest.h>
 
 #include <cstdlib>
@@ -115,21 +116,34 @@ std::string word(std::size_t value) {
 TEST_CASE("no file takes more than a small multiple of its length of memory, nor more than a moment") {
   const io_test::Folder folder(quick_place());
   const std::string tensor_parts =  // 0: a storage, 1: a shape of 64 extents, 2: (function, arguments)
-      "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") + "K\x03tQq\0"s + "0(K\1K\1K\1K\1" + repeated("\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", 60) +
-      "tq\1" "0(h\0K\0h\1h\1\x89Ntq\2" "0ctorch._utils\n_rebuild_tensor_v2\nq\3" "0"s;
+      "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") + "K\x03tQq\0"s + "0(K\1K\1K\1K\1" +
+      repeated("\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7f", 60) +
+      "tq\1"
+      "0(h\0K\0h\1h\1\x89Ntq\2"
+      "0ctorch._utils\n_rebuild_tensor_v2\nq\3"
+      "0"s;
   const std::string key(60'000, 'k');
   const std::string pairs = "](" + repeated("NN\x86", 8'000) + "eq\1" "0";
   std::string far;
   for (std::size_t i = 0; i < 15'000; ++i) far += "r" + word(i * 280'001);
   const std::vector<std::pair<std::string, std::string>> pickles{
-      {"a storage named often, its key long",
-       "(" + text("storage") + "ctorch\nFloatStorage\nX" + word(key.size()) + key + text("cpu") + "K\3tq\0" "0"s + repeated("h\0Q0"s, 15'000) + "}"},
-      {"tensors of that storage", "(" + text("storage") + "ctorch\nFloatStorage\nX" + word(key.size()) + key + text("cpu") +
-                                      "K\3tQq\0" "0)q\1" "0(h\0K\0h\1h\1\x89Ntq\2" "0ctorch._utils\n_rebuild_tensor_v2\nq\3" "0}("s +
+      {"a storage named often, its key long", "(" + text("storage") + "ctorch\nFloatStorage\nX" + word(key.size()) +
+                                                  key + text("cpu") +
+                                                  "K\3tq\0"
+                                                  "0"s +
+                                                  repeated("h\0Q0"s, 15'000) + "}"},
+      {"tensors of that storage", "(" + text("storage") + "ctorch\nFloatStorage\nX" + word(key.size()) + key +
+                                      text("cpu") +
+                                      "K\3tQq\0"
+                                      "0)q\1"
+                                      "0(h\0K\0h\1h\1\x89Ntq\2"
+                                      "0ctorch._utils\n_rebuild_tensor_v2\nq\3"
+                                      "0}("s +
                                       counted(text("####") + "h\3h\2R"s, 8'000) + "u"},
       {"a dict that holds itself", "}q\0("s + counted(text("####") + "h\0"s, 10'000) + "u"},
-      {"dicts in dicts in dicts", "}q\0("s + counted(text("####") + "N", 2'500) + "u0}q\1("s + counted(text("####") + "h\0"s, 2'500) +
-                                      "u0}q\2("s + counted(text("####") + "h\1"s, 2'500) + "u0}("s + counted(text("####") + "h\2"s, 2'500) + "u"},
+      {"dicts in dicts in dicts",
+       "}q\0("s + counted(text("####") + "N", 2'500) + "u0}q\1("s + counted(text("####") + "h\0"s, 2'500) + "u0}q\2("s +
+           counted(text("####") + "h\1"s, 2'500) + "u0}("s + counted(text("####") + "h\2"s, 2'500) + "u"},
       {"lists", "(" + repeated("]", 100'000) + "1}"},
       {"dicts", "(" + repeated("}", 100'000) + "1}"},
       {"sets", "(" + repeated("\x8f", 100'000) + "1}"},
@@ -143,14 +157,33 @@ TEST_CASE("no file takes more than a small multiple of its length of memory, nor
       {"values stored under far numbers", "N" + far + "0}"},
       {"names", "(" + repeated("c\n\n", 30'000) + "1}"},
       {"objects", "(ca\nb\nq\0)q\1"s + repeated("h\0h\1R"s, 20'000) + "1}"},
-      {"storages", "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") + "K\3tq\0" "0("s + repeated("h\0Q"s, 30'000) + "1}"},
+      {"storages", "(" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") +
+                       "K\3tq\0"
+                       "0("s +
+                       repeated("h\0Q"s, 30'000) + "1}"},
       {"tensors of many extents", "(" + tensor_parts + repeated("h\3h\2R"s, 20'000) + "1}"},
       {"a dict of tensors of many extents", tensor_parts + "}("s + counted(text("####") + "h\3h\2R"s, 10'000) + "u"},
-      {"a dict of one tensor, often", tensor() + "q\0" "0}("s + counted(text("####") + "h\0"s, 12'000) + "u"},
-      {"a dict of objects of a long name", tensor() + "q\1" "0c" + std::string(100, 'm') + "\n" + std::string(100, 'n') + "\n)R" + "q\0" "0}("s +
+      {"a dict of one tensor, often", tensor() +
+                                          "q\0"
+                                          "0}("s +
+                                          counted(text("####") + "h\0"s, 12'000) + "u"},
+      {"a dict of objects of a long name", tensor() +
+                                               "q\1"
+                                               "0c" +
+                                               std::string(100, 'm') + "\n" + std::string(100, 'n') + "\n)R" +
+                                               "q\0"
+                                               "0}("s +
                                                text("t") + "h\1"s + counted(text("####") + "h\0"s, 12'000) + "u"},
-      {"an OrderedDict of a list, again and again", pairs + "ccollections\nOrderedDict\nq\2" "0h\1\x85q\3" "0"s + repeated("h\2h\3R0"s, 12'000) + "}"},
-      {"one item at a time for two dicts", "}q\0" "0}q\1" "0"s + repeated("h\0NNs0h\1NNs0"s, 10'000) + "}"},
+      {"an OrderedDict of a list, again and again", pairs +
+                                                        "ccollections\nOrderedDict\nq\2"
+                                                        "0h\1\x85q\3"
+                                                        "0"s +
+                                                        repeated("h\2h\3R0"s, 12'000) + "}"},
+      {"one item at a time for two dicts",
+       "}q\0"
+       "0}q\1"
+       "0"s +
+           repeated("h\0NNs0h\1NNs0"s, 10'000) + "}"},
   };
   const auto check = [&](const std::string& name, const std::string& bytes, std::size_t more = 4u << 20) {
     CAPTURE(name);
@@ -166,17 +199,25 @@ TEST_CASE("no file takes more than a small multiple of its length of memory, nor
   for (const auto& [name, object] : pickles) {
     check(name, pth(object + "."));
     if (contains(name, "storage") || contains(name, "tensor"))
-      check(name + ", in an archive", io_test::zip({{"archive/data.pkl", "\x80\x02" + object + "."}, {"archive/data/0", std::string(12, '\1')}}));
+      check(name + ", in an archive",
+            io_test::zip({{"archive/data.pkl", "\x80\x02" + object + "."}, {"archive/data/0", std::string(12, '\1')}}));
   }
   // The limit for elements that are repeated: 4 million, here 65535 times 60.
-  const std::string expanded = tensor().substr(0, tensor().size() - 12) + "K\0M\xff\xffM\x3c\0\x86K\0K\0\x86\x89NtRq\0" "0}("s;
-  CHECK(check("tensors that repeat their elements", pth(expanded + counted(text("####") + "h\0"s, 3) + "u."), 70u << 20) == "");
+  const std::string expanded = tensor().substr(0, tensor().size() - 12) +
+                               "K\0M\xff\xffM\x3c\0\x86K\0K\0\x86\x89NtRq\0"
+                               "0}("s;
+  CHECK(check("tensors that repeat their elements", pth(expanded + counted(text("####") + "h\0"s, 3) + "u."),
+              70u << 20) == "");
   check("metadata", io_test::file_bytes("{\"__metadata__\":{\"a\":\"\"" + counted(",\"####\":\"\"", 10'000) + "}}", 0));
-  check("tensors of no element",
-        io_test::file_bytes("{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}" +
-                                counted(",\"####\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", 2'500) + "}", 0));
-  check("values that are passed over", io_test::file_bytes("{\"a\":{\"x\":[0" + repeated(",[[[{\"a\":[]}]]]", 10'000) +
-                                                               "],\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}", 0));
+  check(
+      "tensors of no element",
+      io_test::file_bytes("{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}" +
+                              counted(",\"####\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}", 2'500) + "}",
+                          0));
+  check("values that are passed over",
+        io_test::file_bytes("{\"a\":{\"x\":[0" + repeated(",[[[{\"a\":[]}]]]", 10'000) +
+                                "],\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+                            0));
 }
 
 TEST_CASE("archives that lie about their entries are refused before anything is read or taken") {
@@ -196,25 +237,31 @@ TEST_CASE("archives that lie about their entries are refused before anything is 
     for (const std::uint64_t size : {std::uint64_t{1} << 31, std::uint64_t{1} << 62, ~std::uint64_t{0} - 1}) {
       if (!wide && size > 0xFFFFFFFFu) continue;
       CAPTURE(size);
-      CHECK(contains(refused({ZipEntry{.name = "a/data.pkl", .data = pickle, .size = size, .wide = wide}, ZipEntry{"a/data/0", numbers}}),
+      CHECK(contains(refused({ZipEntry{.name = "a/data.pkl", .data = pickle, .size = size, .wide = wide},
+                              ZipEntry{"a/data/0", numbers}}),
                      "is not inside the first"));
-      CHECK(contains(refused({ZipEntry{"a/data.pkl", pickle}, ZipEntry{.name = "a/data/0", .data = numbers, .size = size, .wide = wide}}),
+      CHECK(contains(refused({ZipEntry{"a/data.pkl", pickle},
+                              ZipEntry{.name = "a/data/0", .data = numbers, .size = size, .wide = wide}}),
                      "is not inside the first"));
       CHECK(contains(refused({ZipEntry{"a/data.pkl", pickle},
                               ZipEntry{.name = "a/data/0", .data = numbers, .size = size, .method = 8, .wide = wide}}),
                      "is not inside the first"));
-      CHECK(contains(refused({ZipEntry{"a/data.pkl", pickle}, ZipEntry{.name = "a/data/0", .data = numbers, .header = size, .wide = wide}}),
+      CHECK(contains(refused({ZipEntry{"a/data.pkl", pickle},
+                              ZipEntry{.name = "a/data/0", .data = numbers, .header = size, .wide = wide}}),
                      "is not inside the first"));
     }
   CHECK(contains(refused({ZipEntry{"a/data.pkl", pickle}, ZipEntry{.name = "a/data/0", .data = numbers, .method = 8}}),
                  "its entry 'a/data/0' is compressed, and torch.save does not compress"));
-  CHECK(contains(refused({ZipEntry{.name = "a/data.pkl", .data = pickle, .method = 8}, ZipEntry{"a/data/0", numbers}}), "compressed entries"));
-  CHECK(refused({ZipEntry{"a/data.pkl", pickle}, ZipEntry{"a/data/0", numbers}, ZipEntry{.name = "a/unused", .data = "x", .method = 8}}) == "");
+  CHECK(contains(refused({ZipEntry{.name = "a/data.pkl", .data = pickle, .method = 8}, ZipEntry{"a/data/0", numbers}}),
+                 "compressed entries"));
+  CHECK(refused({ZipEntry{"a/data.pkl", pickle}, ZipEntry{"a/data/0", numbers},
+                 ZipEntry{.name = "a/unused", .data = "x", .method = 8}}) == "");
 
   // Entries in each other: reading each would take any multiple of the file's length.
   std::string inside;
   std::vector<ZipEntry> nested{{"a/data.pkl", pickle}, {"a/data/0", ""}};
-  const std::uint64_t begin = io_test::zip_header("a/data.pkl", 0).size() + pickle.size() + io_test::zip_header("a/data/0", 0).size();
+  const std::uint64_t begin =
+      io_test::zip_header("a/data.pkl", 0).size() + pickle.size() + io_test::zip_header("a/data/0", 0).size();
   for (int i = 1; i < 1000; ++i) {
     const std::string name = st::concat("a/data/", i);
     nested.push_back({.name = name, .data = "", .size = 100'000, .header = begin + inside.size()});
@@ -222,7 +269,8 @@ TEST_CASE("archives that lie about their entries are refused before anything is 
   }
   nested[1].data = inside + std::string(200'000, '\1');
   CHECK(contains(refused(nested), "two of its entries share the bytes at"));
-  CHECK(contains(refused({ZipEntry{"a/data.pkl", pickle}, ZipEntry{.name = "a/data/0", .data = numbers, .header = 0}}), "'a/data/0' has two names"));
+  CHECK(contains(refused({ZipEntry{"a/data.pkl", pickle}, ZipEntry{.name = "a/data/0", .data = numbers, .header = 0}}),
+                 "'a/data/0' has two names"));
 }
 
 TEST_CASE("memory that runs out at any moment is an error, and the network and the files are as they were") {
@@ -243,7 +291,8 @@ TEST_CASE("memory that runs out at any moment is an error, and the network and t
 
   /// Calls use() with every allocation failing in turn, until none does; each time it throws or not, check(done) looks.
   /// A reader says which file it was.
-  const auto each_failure = [](const std::filesystem::path& read, auto&& use, auto&& check, bool and_all_after = false) {
+  const auto each_failure = [](const std::filesystem::path& read, auto&& use, auto&& check,
+                               bool and_all_after = false) {
     for (long n = 1;; ++n) {
       CAPTURE(n);
       st::cpu_pool().trim();  // so that tensors ask for memory too
@@ -278,8 +327,8 @@ TEST_CASE("memory that runs out at any moment is an error, and the network and t
   };
 
   const auto golden = strata_test::golden("golden/pytorch");
-  for (const auto& path : {safetensors, checkpoint, golden / "zip64.pth", golden / "legacy_strided.pth", golden / "half.pth",
-                           golden / "weight_norm.pth", golden / "ema.pth"}) {
+  for (const auto& path : {safetensors, checkpoint, golden / "zip64.pth", golden / "legacy_strided.pth",
+                           golden / "half.pth", golden / "weight_norm.pth", golden / "ema.pth"}) {
     CAPTURE(path.string());
     io_test::number(net, 100);
     const auto before = io_test::numbers(net);
@@ -372,10 +421,10 @@ TEST_CASE("damaged files end in an error or in equal numbers, never in a crash o
   }
   files.push_back({checkpoints[0], checkpoints[1], true});
   const auto golden = strata_test::golden("golden/pytorch");
-  for (const auto& [one, two, checked] : {std::tuple("zip.pth", "protocol_5.pth", true), std::tuple("checkpoint.pth", "ema.pth", true),
-                                          std::tuple("everyday.pth", "checkpoint.pth", true), std::tuple("zip64.pth", "zip.pth", true),
-                                          std::tuple("legacy.pth", "legacy_strided.pth", false),
-                                          std::tuple("legacy_everyday.pth", "legacy.pth", false)})
+  for (const auto& [one, two, checked] :
+       {std::tuple("zip.pth", "protocol_5.pth", true), std::tuple("checkpoint.pth", "ema.pth", true),
+        std::tuple("everyday.pth", "checkpoint.pth", true), std::tuple("zip64.pth", "zip.pth", true),
+        std::tuple("legacy.pth", "legacy_strided.pth", false), std::tuple("legacy_everyday.pth", "legacy.pth", false)})
     files.push_back({io_test::read_bytes(golden / one), io_test::read_bytes(golden / two), checked});
   files.push_back({weights[0], weights[1], false});
 
@@ -384,7 +433,9 @@ TEST_CASE("damaged files end in an error or in equal numbers, never in a crash o
     CAPTURE(seed);
     CAPTURE(round);
     st::Rng rng(seed, std::uint32_t(round));
-    const std::size_t which = std::size_t(round % (files.size() + 2)) < 2 ? 0 : std::size_t(round % (files.size() + 2)) - 2;  // thrice the checkpoint
+    // thrice the checkpoint
+    const std::size_t which =
+        std::size_t(round % (files.size() + 2)) < 2 ? 0 : std::size_t(round % (files.size() + 2)) - 2;
     const File& file = files[which];
     std::string bytes = file.bytes;
     const auto place = [&](const std::string& text) { return std::size_t(rng.below(std::uint32_t(text.size()))); };
@@ -400,9 +451,17 @@ TEST_CASE("damaged files end in an error or in equal numbers, never in a crash o
         case 3: { const std::string copy = part(bytes); bytes.insert(place(bytes), copy); break; }
         case 4: { const std::string copy = part(bytes); bytes.replace(place(bytes), copy.size(), copy); break; }
         case 5: bytes.erase(place(bytes), 1 + rng.below(200)); break;
-        case 6: { const std::string zeros(1 + rng.below(512), '\0'); bytes.replace(place(bytes), zeros.size(), zeros); break; }
+        case 6: {
+          const std::string zeros(1 + rng.below(512), '\0');
+          bytes.replace(place(bytes), zeros.size(), zeros);
+          break;
+        }
         case 7: { const std::string other = part(file.other); bytes.replace(place(bytes), other.size(), other); break; }
-        default: { const std::size_t at = place(bytes); bytes = bytes.substr(0, at) + file.other.substr(std::min(at, file.other.size())); break; }
+        default: {
+          const std::size_t at = place(bytes);
+          bytes = bytes.substr(0, at) + file.other.substr(std::min(at, file.other.size()));
+          break;
+        }
       }
     io_test::write_bytes(path, bytes);
     io_test::Net net;

@@ -133,8 +133,11 @@ Model read_model(const std::filesystem::path& path) {
       while (graph.next()) {
         std::string name;
         if (graph.tag() == 1) model.nodes.push_back(read_node(graph.get_message()));
-        else if (graph.tag() == 5) { const Tensor tensor = read_tensor(graph.get_message(), name); model.tensors[name] = tensor; }
-        else if (graph.tag() == 11) model.input = read_value(graph.get_message());
+        else if (graph.tag() == 5) {
+          const Tensor tensor = read_tensor(graph.get_message(), name);
+          model.tensors[name] = tensor;
+        } else if (graph.tag() == 11)
+          model.input = read_value(graph.get_message());
         else if (graph.tag() == 12) model.output = read_value(graph.get_message());
         else graph.skip();
       }
@@ -152,7 +155,8 @@ struct Gated : st::Layer<Gated> {
   static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
   static constexpr auto forward(auto& self, auto& pass, const auto& x) { return x * sigmoid(self.body(pass, x)); }
 };
-using Net = st::Residual<st::Sequential<st::Conv2d<1, 2, 1>, st::Repeat<2, Block>, st::Conv2d<2, 1, 3, st::Conv2dOptions{.padding = 2, .dilation = 2}>>>;
+using Net = st::Residual<st::Sequential<st::Conv2d<1, 2, 1>, st::Repeat<2, Block>,
+                                        st::Conv2d<2, 1, 3, st::Conv2dOptions{.padding = 2, .dilation = 2}>>>;
 
 struct BadName {
   using io = st::maps<1, 1>;
@@ -194,7 +198,8 @@ struct Softplus {
   template <st::Pass P>
   auto operator()(P& pass, const st::Var<2>& x) const {
     st::Image<2> y(x.n(), x.h(), x.w());
-    for (std::int64_t i = 0; i < y.size(); ++i) y.data()[i] = scale.value().data()[i % 2] * std::log1p(std::exp(x.data()[i]));
+    for (std::int64_t i = 0; i < y.size(); ++i)
+      y.data()[i] = scale.value().data()[i % 2] * std::log1p(std::exp(x.data()[i]));
     return pass.output(y);
   }
   auto operator()(st::Infer&, const st::Symbolic auto& x) const {
@@ -305,7 +310,8 @@ TEST_CASE("an exported network of other sizes and ranks says so") {
   const io_test::Folder folder;
   st::Sequential<st::Conv2d<1, 4>, st::PixelShuffle<4, 2>> up;
   st::export_onnx(folder / "up.onnx", up);
-  CHECK(read_model(folder / "up.onnx").output == std::vector<std::string>{"output", "batch", "1", "out_height", "out_width"});
+  CHECK(read_model(folder / "up.onnx").output ==
+        std::vector<std::string>{"output", "batch", "1", "out_height", "out_width"});
   st::Sequential<st::GlobalAvgPool2d, st::Linear<3, 2>> classes;
   st::export_onnx(folder / "classes.onnx", classes);
   CHECK(read_model(folder / "classes.onnx").ops() == "GlobalAveragePool Flatten Gemm ");
@@ -325,9 +331,11 @@ TEST_CASE("skip connections and modules with one forward are followed") {
 TEST_CASE("padding that is made of the image comes before the convolution") {
   const io_test::Folder folder;
   using st::Conv2dOptions, st::PaddingMode;
-  st::Sequential<st::Conv2d<2, 2, 3, Conv2dOptions{.padding_mode = PaddingMode::reflect}>,
-                 st::Conv2d<2, 4, st::KernelSize{1, 5}, Conv2dOptions{.groups = 2, .padding_mode = PaddingMode::replicate}>,
-                 st::Conv2d<4, 1, 3, Conv2dOptions{.padding_mode = PaddingMode::circular}>> net;
+  st::Sequential<
+      st::Conv2d<2, 2, 3, Conv2dOptions{.padding_mode = PaddingMode::reflect}>,
+      st::Conv2d<2, 4, st::KernelSize{1, 5}, Conv2dOptions{.groups = 2, .padding_mode = PaddingMode::replicate}>,
+      st::Conv2d<4, 1, 3, Conv2dOptions{.padding_mode = PaddingMode::circular}>>
+      net;
   io_test::number(net);
   st::export_onnx(folder / "net.onnx", net);
   const Model model = read_model(folder / "net.onnx");
@@ -338,7 +346,8 @@ TEST_CASE("padding that is made of the image comes before the convolution") {
 
 TEST_CASE("a depthwise convolution is one with groups") {
   const io_test::Folder folder;
-  st::Sequential<st::DepthwiseConv2d<3, 5, st::Conv2dOptions{.stride = 2, .bias = false}>, st::BatchNorm2d<3>, st::ReLU> net;
+  st::Sequential<st::DepthwiseConv2d<3, 5, st::Conv2dOptions{.stride = 2, .bias = false}>, st::BatchNorm2d<3>, st::ReLU>
+      net;
   io_test::number(net);
   st::export_onnx(folder / "net.onnx", net);
   Model model = read_model(folder / "net.onnx");
@@ -368,13 +377,16 @@ TEST_CASE("what cannot be exported is an error") {
   Net net;
   CHECK_THROWS_AS(st::export_onnx(folder / "none/net.onnx", net), st::FileError);
   st::Sequential<st::Flatten<1, 4, 4>, st::Linear<16, 2>> fixed;
-  CHECK_THROWS_WITH_AS(st::export_onnx(folder / "fixed.onnx", fixed), doctest::Contains("OnnxOptions::sample_h"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(st::export_onnx(folder / "fixed.onnx", fixed), doctest::Contains("OnnxOptions::sample_h"),
+                       st::ShapeError);
   CHECK_NOTHROW(st::export_onnx(folder / "fixed.onnx", fixed, {.sample_h = 4, .sample_w = 4}));
   Levels levels;
   CHECK_NOTHROW(st::export_onnx(folder / "levels.onnx", levels));  // the sample suits what halves an image five times
   BadName bad_name;
-  CHECK_THROWS_WITH_AS(st::export_onnx(folder / "bad.onnx", bad_name), doctest::Contains("is called 'output'"), st::ValueError);
+  CHECK_THROWS_WITH_AS(st::export_onnx(folder / "bad.onnx", bad_name), doctest::Contains("is called 'output'"),
+                       st::ValueError);
   st::to<double>(net);
-  CHECK_THROWS_WITH_AS(st::export_onnx(folder / "net.onnx", net), doctest::Contains("holds float64, was used as float32"), st::Error);
+  CHECK_THROWS_WITH_AS(st::export_onnx(folder / "net.onnx", net),
+                       doctest::Contains("holds float64, was used as float32"), st::Error);
   CHECK_FALSE(std::filesystem::exists(folder / "net.onnx"));
 }

@@ -20,8 +20,8 @@ inline std::string dict(const std::vector<std::pair<std::string, std::string>>& 
 }
 /// Three numbers, 1, 2 and 3.
 inline std::string tensor() {
-  return "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nFloatStorage\n" + text("0") + text("cpu") +
-         std::string("K\x03tQK\x00K\x03\x85K\x01\x85\x89NtR", 16);
+  return "ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") + "ctorch\nFloatStorage\n" + text("0") +
+         text("cpu") + std::string("K\x03tQK\x00K\x03\x85K\x01\x85\x89NtR", 16);
 }
 /// A file of the older form with an object and that one storage.
 inline std::string pth(const std::string& object) {

@@ -57,10 +57,11 @@ std::string read_all(const std::filesystem::path& path) {
 
 TEST_CASE("what torch.save writes is read: each form, protocol, type and layout") {
   const std::vector<double> wanted = counted();
-  for (const std::string_view name : {"zip.pth"sv, "legacy.pth"sv, "protocol_5.pth"sv, "module_prefix.pth"sv, "float64.pth"sv,
-                                      "strided.pth"sv, "legacy_strided.pth"sv, "checkpoint.pth"sv, "ema.pth"sv,
-                                      "parameters.pth"sv, "no_checksums.pth"sv, "zip64.pth"sv, "everyday.pth"sv,
-                                      "legacy_everyday.pth"sv, "attributes.pth"sv, "malicious.pth"sv, "legacy_malicious.pth"sv}) {
+  for (const std::string_view name :
+       {"zip.pth"sv, "legacy.pth"sv, "protocol_5.pth"sv, "module_prefix.pth"sv, "float64.pth"sv, "strided.pth"sv,
+        "legacy_strided.pth"sv, "checkpoint.pth"sv, "ema.pth"sv, "parameters.pth"sv, "no_checksums.pth"sv,
+        "zip64.pth"sv, "everyday.pth"sv, "legacy_everyday.pth"sv, "attributes.pth"sv, "malicious.pth"sv,
+        "legacy_malicious.pth"sv}) {
     CAPTURE(name);
     io_test::Net net;
     REQUIRE_NOTHROW(st::load_weights(fixture(name), net));
@@ -114,25 +115,30 @@ TEST_CASE("the dict that is read") {
     return st::PytorchFile(path, {.key = key}).key();
   };
   const std::string state = dict({{"w", tensor()}}), none = dict({{"step", "N"}});
-  for (const std::string usual : {"state_dict", "model_state_dict", "params_ema", "params", "model", "net", "network", "generator",
-                                  "g_ema", "netG", "net_g", "model_state", "module", "weights"})
+  for (const std::string usual : {"state_dict", "model_state_dict", "params_ema", "params", "model", "net", "network",
+                                  "generator", "g_ema", "netG", "net_g", "model_state", "module", "weights"})
     CHECK(dict_key(dict({{"discriminator", state}, {usual, state}, {"loss", tensor()}})) == usual);
   CHECK(dict_key(dict({{"unusual", state}, {"optimizer", dict({{"state", none}})}})) == "unusual");
   CHECK(dict_key(dict({{"a", none}, {"b", dict({{"c", state}, {"d", none}})}})) == "b.c");
   CHECK(dict_key(dict({{"model", dict({{"state_dict", state}})}})) == "model.state_dict");
   CHECK(dict_key(dict({{"w", tensor()}, {"a", state}})) == "");
-  const std::string two = dict({{"a", dict({{"b", state}})}, {"a.b", dict({{"c", state}})}, {"d", dict({{"e", state}})}});
+  const std::string two =
+      dict({{"a", dict({{"b", state}})}, {"a.b", dict({{"c", state}})}, {"d", dict({{"e", state}})}});
   CHECK(dict_key(two, "a.b") == "a.b");
   CHECK(dict_key(two, "a.b.c") == "a.b.c");
-  CHECK(contains(refusal_of(two), "holds no state dict. It is a dict with 0 tensors\n  'a': dict with 0 tensors\n  'a.b': dict with 0 tensors\n"
-                                  "  'd': dict with 0 tensors\n  'a.b': dict with 1 tensors\n  'a.b.c': dict with 1 tensors\n"
-                                  "  'd.e': dict with 1 tensors\nGive the key"));
+  CHECK(contains(
+      refusal_of(two),
+      "holds no state dict. It is a dict with 0 tensors\n  'a': dict with 0 tensors\n  'a.b': dict with 0 tensors\n"
+      "  'd': dict with 0 tensors\n  'a.b': dict with 1 tensors\n  'a.b.c': dict with 1 tensors\n"
+      "  'd.e': dict with 1 tensors\nGive the key"));
   CHECK(contains(refusal_of(two, "a"), "holds no state dict under 'a'"));
-  CHECK(contains(refusal_of(dict({{"a", state}, {"b", dict({{"w", tensor()}})}})), "holds no state dict. It is a dict"));
+  CHECK(
+      contains(refusal_of(dict({{"a", state}, {"b", dict({{"w", tensor()}})}})), "holds no state dict. It is a dict"));
   CHECK_THROWS_AS(key_of(state), st::FileError);  // a tuple
-  // Of equal keys the last counts, in the place of the first; a defaultdict is a dict; keys that are no text are passed over.
-  io_test::write_bytes(path, pth("ccollections\ndefaultdict\nc__builtin__\nint\n\x85R(" + text("v") + "N" + text("w") + "N" +
-                                 text("w") + tensor() + "u."));
+  // Of equal keys the last counts, in the place of the first; a defaultdict is a dict; keys that are no text are passed
+  // over.
+  io_test::write_bytes(path, pth("ccollections\ndefaultdict\nc__builtin__\nint\n\x85R(" + text("v") + "N" + text("w") +
+                                 "N" + text("w") + tensor() + "u."));
   const st::PytorchFile again(path);
   REQUIRE(again.tensors().size() == 1);
   CHECK(again.find("w") != nullptr);
@@ -150,7 +156,8 @@ TEST_CASE("what nobody asks for does no harm, and nothing is run") {
   for (const std::string_view name : {"malicious.pth"sv, "legacy_malicious.pth"sv}) {
     io_test::Net net;
     const st::LoadReport report = st::load_weights(fixture(name), net);
-    CHECK(report.notes == std::vector{fixture(name).string() + ": names Python code, none of which was run: 'posix.system'"});
+    CHECK(report.notes ==
+          std::vector{fixture(name).string() + ": names Python code, none of which was run: 'posix.system'"});
     CHECK_FALSE(std::filesystem::exists("strata_was_here"));
   }
   const st::PytorchFile everyday(fixture("everyday.pth"));
@@ -166,7 +173,8 @@ TEST_CASE("what nobody asks for does no harm, and nothing is run") {
     st::load_weights(fixture(name), net, {.ignore = unused});
     CHECK(io_test::numbers(net) == counted());
     const std::string text = file_error([&] { st::load_weights(fixture(name), net); });
-    CHECK(contains(text, "half_precision.scale (is of the type torch.float8_e4m3fn, which is not read: convert it to float32"));
+    CHECK(contains(
+        text, "half_precision.scale (is of the type torch.float8_e4m3fn, which is not read: convert it to float32"));
     CHECK(contains(text, "half_precision.complex (is of the type torch.ComplexFloatStorage, which"));
     CHECK(contains(text, "half_precision.double (is of the type torch.ComplexDoubleStorage, which"));
     CHECK(contains(text, "half_precision.unsigned (is of the type torch.uint64, which"));
@@ -178,8 +186,9 @@ TEST_CASE("what nobody asks for does no harm, and nothing is run") {
     CHECK(contains(file_error([&] { (void)file.read<float>(*file.find("half_precision.scale")); }),
                    "tensor 'half_precision.scale' is of the type torch.float8_e4m3fn"));
     CHECK(contains(file_error([&] { (void)file.read<float>(*file.find("five.extents")); }), "has 5 extents"));
-    for (const auto& [other, said] : {std::pair("half_precision.scale", "the file's half_precision.scale (is of the type torch.float8_e4m3fn"),
-                                      std::pair("quantised", "the file's 'quantised' is an object of 'torch._utils._rebuild_qtensor', and no")}) {
+    for (const auto& [other, said] :
+         {std::pair("half_precision.scale", "the file's half_precision.scale (is of the type torch.float8_e4m3fn"),
+          std::pair("quantised", "the file's 'quantised' is an object of 'torch._utils._rebuild_qtensor', and no")}) {
       const std::string wanted = file_error([&] {
         st::load_weights(fixture(name), net, {.rename = {{"head.bias", "unused"}, {other, "head.bias"}}});
       });
@@ -196,12 +205,16 @@ TEST_CASE("what nobody asks for does no harm, and nothing is run") {
 
 TEST_CASE("a file in which something else stands for the weights is refused by name") {
   for (const std::string_view name : {"whole_module.pth"sv, "legacy_whole_module.pth"sv})
-    CHECK(contains(refusal(name), ": holds '__main__.Net': it looks like a whole network, pickled with its Python class"));
-  CHECK(contains(refusal("whole_torch_module.pth"), ": holds 'torch.nn.modules.activation.ReLU': it looks like a whole network"));
+    CHECK(contains(refusal(name),
+                   ": holds '__main__.Net': it looks like a whole network, pickled with its Python class"));
+  CHECK(contains(refusal("whole_torch_module.pth"),
+                 ": holds 'torch.nn.modules.activation.ReLU': it looks like a whole network"));
   CHECK(contains(refusal("torchscript.pth"), "is a TorchScript program"));
   CHECK(contains(refusal("compressed.pth"), "has compressed entries"));
-  CHECK(contains(refusal("no_tensors.pth"), "holds no state dict. It is a dict with 0 tensors\n  'epoch': int\n  'names': list"));
-  CHECK(contains(file_error([] { const st::PytorchFile file(fixture("../layers.safetensors")); }), "is not a file of torch.save"));
+  CHECK(contains(refusal("no_tensors.pth"),
+                 "holds no state dict. It is a dict with 0 tensors\n  'epoch': int\n  'names': list"));
+  CHECK(contains(file_error([] { const st::PytorchFile file(fixture("../layers.safetensors")); }),
+                 "is not a file of torch.save"));
 
   const io_test::Folder folder;
   const auto path = folder / "object.pth";
@@ -211,8 +224,10 @@ TEST_CASE("a file in which something else stands for the weights is refused by n
   };
   CHECK(contains(refused("cos\nsystem\n" + text("id") + "\x85R"), "holds 'os.system', and only tensors"));
   CHECK(contains(refused("cos\n\x1b[2J\x07\n)R"), "holds 'os.?[2J?', and only tensors"));
-  CHECK(contains(refused(dict({{"net", "cmodels\nUNet\n)\x81}b"}, {"epoch", "K\x01"}})), "'net': an object of 'models.UNet'"));
-  CHECK(contains(refused(dict({{"net", "c__main__\nUNet\n)\x81}b"}})), "holds '__main__.UNet': it looks like a whole network"));
+  CHECK(contains(refused(dict({{"net", "cmodels\nUNet\n)\x81}b"}, {"epoch", "K\x01"}})),
+                 "'net': an object of 'models.UNet'"));
+  CHECK(contains(refused(dict({{"net", "c__main__\nUNet\n)\x81}b"}})),
+                 "holds '__main__.UNet': it looks like a whole network"));
   CHECK(contains(refused(tensor()), "holds no state dict. It is a tensor"));
 }
 
@@ -250,17 +265,36 @@ TEST_CASE("pickles that lie") {
   refused("ctorch._utils\n_rebuild_tensor_v2\n)R.", "without storage, offset, shape and stride");
   refused("ctorch._utils\n_rebuild_tensor_v2\n(NK\x00))tR."sv, "has a None where a tensor's storage belongs");
   CHECK(pickle_error("]q\x00h\x00" "a."sv).empty());  // a list that contains itself
-  CHECK(pickle_error(std::string(100'000, '(') + std::string(100'000, 't') + ".").empty());  // deep, and nothing recurses
+  // deep, and nothing recurses
+  CHECK(pickle_error(std::string(100'000, '(') + std::string(100'000, 't') + ".").empty());
   // Whatever a pickle names or makes of it in protocols 2 to 5 is read to its end.
-  for (const std::string_view fine :
-       {"cos\nsystem\n)R."sv, "cbuiltins\neval\n."sv, "X\x02\x00\x00\x00osX\x06\x00\x00\x00system\x93."sv, "\x8f(K\x01K\x02\x90."sv,
-        "(K\x01\x91."sv, "ca\nB\n)\x81}b."sv, "ca\nB\n)}\x92N\x86."sv, "ca\nB\n)R(NNe(NNu(N\x90Na."sv, "(ca\nB\nNo."sv, "(Nia\nB\n."sv,
-        "\x82\x01)R."sv, "\x83\x01\x02)R."sv, "\x84\x01\x02\x03\x04)R."sv, "ca\nB\n)RN\x85R."sv, "\x96\x01\x00\x00\x00\x00\x00\x00\x00z."sv,
-        "\x97\x98."sv, "B\x01\x00\x00\x00z."sv, "\x8a\x0a"
-        "0123456789."sv,
-        "ccollections\nOrderedDict\nN\x85R."sv, "ccollections\nOrderedDict\n]Na\x85R."sv, "ctorch\nQInt8Storage\n."sv, "N(0."sv,
-        "ctorch._tensor\n_rebuild_from_type_v2\n(NNNNtR."sv, "ca\nB\n}b."sv, "ca\nB\n)\x81q\xff"
-        "0h\xff."sv})
+  for (const std::string_view fine : {"cos\nsystem\n)R."sv,
+                                      "cbuiltins\neval\n."sv,
+                                      "X\x02\x00\x00\x00osX\x06\x00\x00\x00system\x93."sv,
+                                      "\x8f(K\x01K\x02\x90."sv,
+                                      "(K\x01\x91."sv,
+                                      "ca\nB\n)\x81}b."sv,
+                                      "ca\nB\n)}\x92N\x86."sv,
+                                      "ca\nB\n)R(NNe(NNu(N\x90Na."sv,
+                                      "(ca\nB\nNo."sv,
+                                      "(Nia\nB\n."sv,
+                                      "\x82\x01)R."sv,
+                                      "\x83\x01\x02)R."sv,
+                                      "\x84\x01\x02\x03\x04)R."sv,
+                                      "ca\nB\n)RN\x85R."sv,
+                                      "\x96\x01\x00\x00\x00\x00\x00\x00\x00z."sv,
+                                      "\x97\x98."sv,
+                                      "B\x01\x00\x00\x00z."sv,
+                                      "\x8a\x0a"
+                                      "0123456789."sv,
+                                      "ccollections\nOrderedDict\nN\x85R."sv,
+                                      "ccollections\nOrderedDict\n]Na\x85R."sv,
+                                      "ctorch\nQInt8Storage\n."sv,
+                                      "N(0."sv,
+                                      "ctorch._tensor\n_rebuild_from_type_v2\n(NNNNtR."sv,
+                                      "ca\nB\n}b."sv,
+                                      "ca\nB\n)\x81q\xff"
+                                      "0h\xff."sv})
     CHECK(pickle_error(fine) == "");
   refused(std::string(4'000'001, 'N'), "takes more than 4000000 steps");
   // A list of 100,000 pairs made into a dict again and again.
@@ -271,7 +305,8 @@ TEST_CASE("pickles that lie") {
   refused(bomb, "copies more items than it has bytes");
 }
 
-TEST_CASE("files cut anywhere are refused; changed bytes do no harm, and the archive's checksums find those in tensors") {
+TEST_CASE(
+    "files cut anywhere are refused; changed bytes do no harm, and the archive's checksums find those in tensors") {
   const io_test::Folder folder;
   const auto damaged = folder / "damaged.pth";
   st::Rng rng(1);
@@ -301,6 +336,7 @@ TEST_CASE("files cut anywhere are refused; changed bytes do no harm, and the arc
   io_test::Net net;
   io_test::number(net, 100);
   const auto before = io_test::numbers(net);
-  CHECK(contains(file_error([&] { st::load_weights(damaged, net); }), "the checksum of its entry 'zip/data/0' does not agree"));
+  CHECK(contains(file_error([&] { st::load_weights(damaged, net); }),
+                 "the checksum of its entry 'zip/data/0' does not agree"));
   CHECK(io_test::numbers(net) == before);
 }

@@ -136,7 +136,8 @@ TEST_CASE("headers that other programs may write are taken") {
   CHECK(file.tensors()[2].name == "b");
 }
 
-TEST_CASE("what the reference implementation takes is taken; types and extents that are not read matter when asked for") {
+TEST_CASE(
+    "what the reference implementation takes is taken; types and extents that are not read matter when asked for") {
   const io_test::Folder folder;
   const auto path = folder / "a.safetensors";
   const auto open = [&](std::string_view header, std::size_t data_bytes) {
@@ -144,20 +145,32 @@ TEST_CASE("what the reference implementation takes is taken; types and extents t
     return st::SafetensorsFile(path);
   };
   CHECK(open(R"({"__metadata__": null})", 0).metadata().empty());
-  const std::string extras = R"("strides":[1],"n":null,"o":{"a":[{},[],{"b":[1,-2.5e+3,0,true]}],"c":"\"}"},"t" : false , "e":1E5)";
-  const auto file = open(st::concat(R"({"a":{"dtype":"F32",)", extras, R"(,"shape":[1],"data_offsets":[0,4]},)", R"("b":{"shape":[2],)",
-                                    extras, R"(,"data_offsets":[4,6],"dtype":"U8"}})"), 6);
+  const std::string extras =
+      R"("strides":[1],"n":null,"o":{"a":[{},[],{"b":[1,-2.5e+3,0,true]}],"c":"\"}"},"t" : false , "e":1E5)";
+  const auto file = open(st::concat(R"({"a":{"dtype":"F32",)", extras, R"(,"shape":[1],"data_offsets":[0,4]},)",
+                                    R"("b":{"shape":[2],)", extras, R"(,"data_offsets":[4,6],"dtype":"U8"}})"),
+                         6);
   REQUIRE(file.tensors().size() == 2);
   CHECK(file.find("b")->shape == st::Shape{2});
 
   int count = 0;
-  for (const auto& [type, shape, bytes] :
-       {std::tuple("F4", "[2,3]", 3), {"F6_E2M3", "[4]", 3}, {"F6_E3M2", "[8]", 6}, {"F8_E5M2", "[3]", 3}, {"F8_E4M3", "[3]", 3},
-        {"F8_E8M0", "[]", 1}, {"F8_E4M3FNUZ", "[1]", 1}, {"F8_E5M2FNUZ", "[1]", 1}, {"C64", "[2]", 16}, {"U64", "[2]", 16},
-        {"F32", "[1,2,1,1,1]", 8}, {"F32", "[1,2,1,1,1,0]", 0}}) {
+  for (const auto& [type, shape, bytes] : {std::tuple("F4", "[2,3]", 3),
+                                           {"F6_E2M3", "[4]", 3},
+                                           {"F6_E3M2", "[8]", 6},
+                                           {"F8_E5M2", "[3]", 3},
+                                           {"F8_E4M3", "[3]", 3},
+                                           {"F8_E8M0", "[]", 1},
+                                           {"F8_E4M3FNUZ", "[1]", 1},
+                                           {"F8_E5M2FNUZ", "[1]", 1},
+                                           {"C64", "[2]", 16},
+                                           {"U64", "[2]", 16},
+                                           {"F32", "[1,2,1,1,1]", 8},
+                                           {"F32", "[1,2,1,1,1,0]", 0}}) {
     CAPTURE(type);
-    const auto other = open(st::concat("{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"x\":{\"dtype\":\"", type,
-                                       "\",\"shape\":", shape, ",\"data_offsets\":[8,", 8 + bytes, "]}}"), std::size_t(8 + bytes));
+    const auto other =
+        open(st::concat("{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},\"x\":{\"dtype\":\"", type,
+                        "\",\"shape\":", shape, ",\"data_offsets\":[8,", 8 + bytes, "]}}"),
+             std::size_t(8 + bytes));
     CHECK(other.read<float>(*other.find("w")).size() == 2);
     const std::string text = file_error([&] { (void)other.read<float>(*other.find("x")); });
     CHECK(contains(text, type == "F32"sv ? "tensor 'x' has "sv : "tensor 'x' is of the type "sv));
@@ -165,7 +178,9 @@ TEST_CASE("what the reference implementation takes is taken; types and extents t
     ++count;
   }
   CHECK(count == 12);
-  const auto whole = open(R"({"a":{"dtype":"U16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"U32","shape":[1],"data_offsets":[4,8]}})", 8);
+  const auto whole = open(
+      R"({"a":{"dtype":"U16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"U32","shape":[1],"data_offsets":[4,8]}})",
+      8);
   CHECK(whole.read<std::int64_t>(*whole.find("a")).data()[1] == 0x101);
   CHECK(whole.read<double>(*whole.find("b")).data()[0] == 0x1010101);
 }
@@ -205,10 +220,13 @@ TEST_CASE("headers that lie are file errors that begin with the path") {
   refused(R"({"a":{"dtype":"F8_E4M3","shape":[3],"data_offsets":[0,4]}})", 4, "shape 3 does not take the 4 bytes");
   refused(R"({"__metadata__":nul})", 0, "wanted '{'");
   refused(R"({"__metadata__":{"a":null}})", 0, "wanted '\"'");
-  for (const std::string_view value : {"", "nul", "+1", "01", "1.", ".5", "1e", "-", "[1", "[1,]", "[,1]", "{1:2}", "{\"a\":}", "{\"a\" 1}",
-                                       "{\"a\":1,}", "[}", "{]", "\"", "'a'", "NaN", "[1 2]"})
-    refused(st::concat("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"extra\":", value, "}}"), 4, "not a valid");
-  refused(st::concat("{\"a\":{\"x\":", std::string(130, '['), std::string(130, ']'), "}}"), 0, "nested more than 120 deep");
+  for (const std::string_view value :
+       {"",      "nul",      "+1",        "01",         "1.", ".5", "1e", "-",   "[1",  "[1,]", "[,1]",
+        "{1:2}", "{\"a\":}", "{\"a\" 1}", "{\"a\":1,}", "[}", "{]", "\"", "'a'", "NaN", "[1 2]"})
+    refused(st::concat("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"extra\":", value, "}}"), 4,
+            "not a valid");
+  refused(st::concat("{\"a\":{\"x\":", std::string(130, '['), std::string(130, ']'), "}}"), 0,
+          "nested more than 120 deep");
   refused(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4, "whole number of at least 0");
   refused(R"({"a":{"dtype":"F32","shape":[01],"data_offsets":[0,4]}})", 4, "leading zero");
   refused(R"({"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}})", 4, "wanted ']'");

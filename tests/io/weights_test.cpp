@@ -262,8 +262,9 @@ TEST_CASE("names of a chain in a chain: nested and spliced, as PyTorch's for eit
       if (tensor.name.ends_with("weight")) text += tensor.name + " ";
     return text;
   };
-  CHECK(names(st::Names::nested) == "body.0.weight body.2.0.0.weight body.2.0.1.weight body.2.1.0.weight body.2.1.1.weight "
-                                    "body.3.0.weight body.3.1.weight body.4.weight ");
+  CHECK(names(st::Names::nested) ==
+        "body.0.weight body.2.0.0.weight body.2.0.1.weight body.2.1.0.weight body.2.1.1.weight "
+        "body.3.0.weight body.3.1.weight body.4.weight ");
   CHECK(names(st::Names::spliced) == "body.0.weight body.2.weight body.3.weight body.5.weight body.6.weight "
                                      "body.8.weight body.9.weight body.10.weight ");
 
@@ -301,12 +302,12 @@ TEST_CASE("renaming and leaving out are checked") {
   CHECK(io_test::numbers(back) == io_test::numbers(net));
   CHECK(contains(file_error([&] { load({.rename = {{"first", "head"}}, .ignore = {"headless"}}); }),
                  "unexpected in the file (1):\n    head.extra"));
-  CHECK_THROWS_WITH_AS(load({.rename = {{"firs", "head"}}}), doctest::Contains("no name begins with 'firs', which the option rename"),
-                       st::ValueError);
-  CHECK_THROWS_WITH_AS(load({.ignore = {"tail.w"}}), doctest::Contains("no name begins with 'tail.w', which the option ignore"),
-                       st::ValueError);
-  CHECK_THROWS_WITH_AS(load({.rename = {{"first.weight", "head.bias"}}}), doctest::Contains("makes 'head.bias' of both"),
-                       st::ValueError);
+  CHECK_THROWS_WITH_AS(load({.rename = {{"firs", "head"}}}),
+                       doctest::Contains("no name begins with 'firs', which the option rename"), st::ValueError);
+  CHECK_THROWS_WITH_AS(load({.ignore = {"tail.w"}}),
+                       doctest::Contains("no name begins with 'tail.w', which the option ignore"), st::ValueError);
+  CHECK_THROWS_WITH_AS(load({.rename = {{"first.weight", "head.bias"}}}),
+                       doctest::Contains("makes 'head.bias' of both"), st::ValueError);
   CHECK_THROWS_AS(st::save_weights(path, net, {}, {.rename = {{"heads", "x"}}}), st::ValueError);
   CHECK_THROWS_AS(st::save_weights(path, net, {}, {.rename = {{"head", "tail"}}}), st::ValueError);
 }
@@ -334,8 +335,10 @@ TEST_CASE("what wrappers add to names need not be given, unless the network's na
   const std::string compiled = "names are read without '_orig_mod.', which a wrapper of PyTorch added\n";
   CHECK(said([](std::string name) { return "_orig_mod." + name; }) == compiled);
   CHECK(said([](std::string name) { return name.insert(name.find('.') + 1, "_orig_mod."); }) == compiled);
-  CHECK(said([](std::string name) { return "module._orig_mod." + name; }) == compiled + "names are read without 'module.'\n");
-  CHECK(said([](std::string name) { return "_orig_mod.module." + name; }) == compiled + "names are read without 'module.'\n");
+  CHECK(said([](std::string name) { return "module._orig_mod." + name; }) ==
+        compiled + "names are read without 'module.'\n");
+  CHECK(said([](std::string name) { return "_orig_mod.module." + name; }) ==
+        compiled + "names are read without 'module.'\n");
   CHECK(said([](std::string name) { return "_orig_mod." + name; }, {.prefix = "_orig_mod."}) == "");
   CHECK(said([](std::string name) { return "_orig_mod." + name; }, {.rename = {{"_orig_mod", ""}}}) == "");
   CHECK(said([](std::string name) { return "_fsdp_wrapped_module._checkpoint_wrapped_module." + name; }) ==
@@ -355,7 +358,8 @@ TEST_CASE("what wrappers add to names need not be given, unless the network's na
 
   // AveragedModel has a count beside its module.
   auto tensors = st::detail::tensors_of(net, "module.");
-  const st::AnyTensor count = st::Tensor<std::int64_t>::full(st::Shape{}, 3), other = st::Tensor<float>::full(st::Shape{1}, 1);
+  const st::AnyTensor count = st::Tensor<std::int64_t>::full(st::Shape{}, 3),
+                      other = st::Tensor<float>::full(st::Shape{1}, 1);
   tensors.push_back({"n_averaged", &count});
   st::write_safetensors(path, tensors);
   st::load_weights(path, back);
@@ -383,12 +387,17 @@ TEST_CASE("the text of an error names the option that helps") {
     return at == std::string::npos ? std::string() : text.substr(at);
   };
   CHECK(hint(net, [](std::string name) { return "model." + name; }, net) == "It fits with {.prefix = \"model.\"}");
-  CHECK(hint(net, [](std::string name) { return "first." + name; }, net, {.ignore = {"loss"}}) == "It fits with {.prefix = \"first.\"}");
-  CHECK(hint(net, [](std::string name) { return name.replace(0, 4, std::string(1, name[0] == 'h' ? '0' : name[0] == 'n' ? '1' : '2')); },
+  CHECK(hint(net, [](std::string name) { return "first." + name; }, net, {.ignore = {"loss"}}) ==
+        "It fits with {.prefix = \"first.\"}");
+  CHECK(hint(net,
+             [](std::string name) {
+               return name.replace(0, 4, std::string(1, name[0] == 'h' ? '0' : name[0] == 'n' ? '1' : '2'));
+             },
              net, {.ignore = {"loss"}}) == "It fits with {.match = st::Match::by_order}");
   CHECK(hint(net, [](std::string name) { return name + "x"; }, net) == "");
   io_test::Inside inside;
-  CHECK(hint(net, [](std::string name) { return name; }, inside, {.ignore = {"loss"}}) == "It fits with {.rename = {{\"\", \"body\"}}}");
+  CHECK(hint(net, [](std::string name) { return name; }, inside, {.ignore = {"loss"}}) ==
+        "It fits with {.rename = {{\"\", \"body\"}}}");
   CHECK(hint(net, [](std::string name) { return "a.b." + name; }, inside, {.ignore = {"loss"}}) ==
         "It fits with {.rename = {{\"a.b\", \"body\"}}}");
   CHECK(hint(net, [](std::string name) { return name; }, net) == "It fits with {.ignore = {\"loss\"}}");
@@ -415,7 +424,8 @@ TEST_CASE("weight_norm's halves become the weight, in either form; spectral_norm
       CAPTURE(name);
       io_test::Net net;
       const st::LoadReport report = st::load_weights(folder / name, net, {.match = match});
-      CHECK(report.notes == std::vector{(folder / name).string() + ": weight_norm: 2 weights are made of a direction and a length each"});
+      CHECK(report.notes == std::vector{(folder / name).string() +
+                                        ": weight_norm: 2 weights are made of a direction and a length each"});
       const auto numbers = io_test::numbers(net), wanted = io_test::numbers(expected);
       for (std::size_t i = 0; i < numbers.size(); ++i) {  // 1.5 times in the convolutions, as the script made them
         const bool norm = i >= 57 && i < 64;
@@ -430,15 +440,19 @@ TEST_CASE("weight_norm's halves become the weight, in either form; spectral_norm
   CHECK(contains(text, "torch.nn.utils.remove_spectral_norm(layer)"));
   CHECK(io_test::numbers(net) == before);
 
-  // Lengths along any axis, or one of all; a part without a direction; halves that do not fit; a network that keeps halves itself.
+  // Lengths along any axis, or one of all; a part without a direction; halves that do not fit; a network that keeps
+  // halves itself.
   const io_test::Folder temporary;
   const auto path = temporary / "halves.safetensors";
   io_test::Layer layer;
   io_test::number(layer);
   st::AnyTensor direction = st::Tensor<float>(st::Shape{2, 3, 1, 2});
   st::detail::copy_into(direction, layer.weight.any_value());
-  for (const auto& [shape, axis] : {std::pair(st::Shape{2, 1, 1, 1}, 0), {st::Shape{1, 3, 1, 1}, 1}, {st::Shape{1, 1, 1, 2}, 3},
-                                    {st::Shape{}, -1}, {st::Shape{1, 1, 1, 1}, -1}}) {
+  for (const auto& [shape, axis] : {std::pair(st::Shape{2, 1, 1, 1}, 0),
+                                    {st::Shape{1, 3, 1, 1}, 1},
+                                    {st::Shape{1, 1, 1, 2}, 3},
+                                    {st::Shape{}, -1},
+                                    {st::Shape{1, 1, 1, 1}, -1}}) {
     CAPTURE(axis);
     st::Tensor<float> length(shape);
     for (std::int64_t i = 0; i < length.size(); ++i) length.data()[i] = float(10 + i);
@@ -461,8 +475,10 @@ TEST_CASE("weight_norm's halves become the weight, in either form; spectral_norm
       CHECK(product / std::sqrt(ours * theirs) == doctest::Approx(1).epsilon(1e-6));
     }
   }
-  const st::AnyTensor zero = st::Tensor<float>::full(st::Shape{2, 3, 1, 2}, 0), two = st::Tensor<float>::full(st::Shape{2, 1, 1, 1}, 1),
-                      four = st::Tensor<float>::full(st::Shape{4, 1, 1, 1}, 1), both = st::Tensor<float>::full(st::Shape{2, 3, 1, 1}, 1);
+  const st::AnyTensor zero = st::Tensor<float>::full(st::Shape{2, 3, 1, 2}, 0),
+                      two = st::Tensor<float>::full(st::Shape{2, 1, 1, 1}, 1),
+                      four = st::Tensor<float>::full(st::Shape{4, 1, 1, 1}, 1),
+                      both = st::Tensor<float>::full(st::Shape{2, 3, 1, 1}, 1);
   const auto refused = [&](const st::AnyTensor& length, const st::AnyTensor& part) {
     st::write_safetensors(path, {{"weight_g", &length}, {"weight_v", &part}});
     return file_error([&] { st::load_weights(path, layer); });
@@ -494,7 +510,9 @@ TEST_CASE("biases of a file that has none are zero, and said; one that is missin
   {
     write(is_conv_bias);
     const st::LoadReport report = st::load_weights(path, taker);
-    CHECK(report.notes == std::vector{path.string() + ": has no bias of a convolution or linear layer: net.head.bias and 1 more are zero"});
+    CHECK(report.notes ==
+          std::vector{path.string() +
+                      ": has no bias of a convolution or linear layer: net.head.bias and 1 more are zero"});
     CHECK(taker.net.head.bias.value().data()[2] == 0.0f);
     CHECK(taker.net.tail.bias.value().data()[0] == 0.0f);
     CHECK(taker.net.tail.weight.value().data()[53] == given.net.tail.weight.value().data()[53]);
@@ -515,12 +533,15 @@ TEST_CASE("biases of a file that has none are zero, and said; one that is missin
     CHECK(io_test::numbers(taker) == before);
     return text;
   };
-  CHECK(contains(refused([](const std::string& name) { return name == "net.tail.bias"; }),
-                 "missing from the file (1):\n    net.tail.bias (3 F32)\n  It fits with {.zero = {\"net.tail.bias\"}}"));
+  CHECK(
+      contains(refused([](const std::string& name) { return name == "net.tail.bias"; }),
+               "missing from the file (1):\n    net.tail.bias (3 F32)\n  It fits with {.zero = {\"net.tail.bias\"}}"));
   CHECK(contains(refused([&](const std::string& name) { return is_conv_bias(name) || name == "net.head.weight"; }),
                  "file (2):\n    net.head.weight (3x2x3x3 F32)\n    net.head.bias"));
-  CHECK(contains(refused([&](const std::string& name) { return is_conv_bias(name) || name == "bias"; }), "file (1):\n    bias (3 F32)"));
-  CHECK(contains(refused([](const std::string& name) { return name == "net.tail.weight"; }), "file (1):\n    net.tail.weight"));
+  CHECK(contains(refused([&](const std::string& name) { return is_conv_bias(name) || name == "bias"; }),
+                 "file (1):\n    bias (3 F32)"));
+  CHECK(contains(refused([](const std::string& name) { return name == "net.tail.weight"; }),
+                 "file (1):\n    net.tail.weight"));
   CHECK(refused([](const std::string& name) { return name == "net.tail.bias"; }, {.ignore = {"net.head.bias"}}) != "");
 
   write([](const std::string& name) { return name == "net.tail.bias"; });
@@ -528,5 +549,6 @@ TEST_CASE("biases of a file that has none are zero, and said; one that is missin
   CHECK(taker.net.tail.bias.value().data()[0] == 0.0f);
   CHECK(io_test::numbers(taker.net.head) == io_test::numbers(given.net.head));
   CHECK_THROWS_WITH_AS(st::load_weights(path, taker, {.zero = {"net.tail.bias", "net.head"}}),
-                       doctest::Contains("nothing that is missing begins with 'net.head', which the option zero"), st::ValueError);
+                       doctest::Contains("nothing that is missing begins with 'net.head', which the option zero"),
+                       st::ValueError);
 }

@@ -36,7 +36,9 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 }  // namespace
 
 [[gnu::noinline]] void* operator new(std::size_t bytes) { return counted(bytes == 0 ? 1 : bytes, 1); }
-[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) { return counted(bytes, std::size_t(alignment)); }
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return counted(bytes, std::size_t(alignment));
+}
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
@@ -79,7 +81,8 @@ TEST_CASE("training steps of an image network") {
   using Net = st::Residual<st::Sequential<
       st::Conv2d<1, 8>, st::ReLU,
       st::Repeat<3, st::Sequential<st::Conv2d<8, 8, 3, st::no_bias>, st::BatchNorm2d<8>, st::ReLU>>, st::Dropout,
-      st::PReLU<8>, st::Checkpoint<st::Sequential<st::Conv2d<8, 8>, st::BatchNorm2d<8>, st::ReLU, st::Dropout>>, st::Conv2d<8, 1>>>;
+      st::PReLU<8>, st::Checkpoint<st::Sequential<st::Conv2d<8, 8>, st::BatchNorm2d<8>, st::ReLU, st::Dropout>>,
+      st::Conv2d<8, 1>>>;
   Net net;
   st::Adam adam(net);
   const auto noisy = random_image<1>(2, 30, 20, 1), clean = random_image<1>(2, 30, 20, 2);
@@ -111,7 +114,8 @@ TEST_CASE("training steps of a classifier") {
 }
 
 TEST_CASE("inference") {
-  using Net = st::Sequential<st::Conv2d<3, 8>, st::ReLU, st::Conv2d<8, 16>, st::BatchNorm2d<16>, st::ReLU, st::PixelShuffle<16, 2>>;
+  using Net = st::Sequential<st::Conv2d<3, 8>, st::ReLU, st::Conv2d<8, 16>, st::BatchNorm2d<16>, st::ReLU,
+                             st::PixelShuffle<16, 2>>;
   const Net net;
   const auto image = random_image<3>(1, 33, 21, 1);
   check_steady([&](int) {

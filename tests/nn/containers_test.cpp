@@ -38,14 +38,15 @@ Net random_net(std::uint64_t seed) {
   st::for_each_tensor(net, [&](const std::string& name, auto& leaf) {
     st::Rng rng(seed, 7, index++);
     if (name.ends_with("num_batches_tracked")) return;
-    for (float& x : leaf.value().span()) x = name.ends_with("running_var") ? rng.uniform(0.5f, 2.0f) : 0.5f * rng.normal();
+    for (float& x : leaf.value().span())
+      x = name.ends_with("running_var") ? rng.uniform(0.5f, 2.0f) : 0.5f * rng.normal();
   });
   return net;
 }
 
 using Block = st::Sequential<st::Conv2d<4, 4>, st::BatchNorm2d<4>, st::ReLU>;
-using Fusable = st::Sequential<st::Conv2d<2, 4>, st::ReLU, st::Conv2d<4, 4>, st::BatchNorm2d<4>, st::ReLU, st::Conv2d<4, 4>,
-                               st::BatchNorm2d<4>, st::BatchNorm2d<4>, st::ReLU, st::Conv2d<4, 3>>;
+using Fusable = st::Sequential<st::Conv2d<2, 4>, st::ReLU, st::Conv2d<4, 4>, st::BatchNorm2d<4>, st::ReLU,
+                               st::Conv2d<4, 4>, st::BatchNorm2d<4>, st::BatchNorm2d<4>, st::ReLU, st::Conv2d<4, 3>>;
 
 /// The layers of a Sequential one by one, so that nothing can be fused.
 template <std::size_t I = 0, class Net, class P, class X>
@@ -121,12 +122,14 @@ TEST_CASE("fused layers give what single layers give") {
   });
   std::vector<float> statistics;
   st::for_each_buffer(single, [&](const std::string& name, st::Buffer& buffer) {
-    if (!name.ends_with("tracked")) statistics.insert(statistics.end(), buffer.value().span().begin(), buffer.value().span().end());
+    if (!name.ends_with("tracked"))
+      statistics.insert(statistics.end(), buffer.value().span().begin(), buffer.value().span().end());
   });
   std::size_t at = 0;
   st::for_each_buffer(fused, [&](const std::string& name, st::Buffer& buffer) {
     if (!name.ends_with("tracked"))
-      for (const float value : buffer.value().span()) CHECK(value == doctest::Approx(double(statistics[at++])).epsilon(1e-5));
+      for (const float value : buffer.value().span())
+        CHECK(value == doctest::Approx(double(statistics[at++])).epsilon(1e-5));
   });
 
   st::Infer infer;
@@ -158,10 +161,12 @@ TEST_CASE("gradients of containers") {
   check(random_net<st::Residual<st::Sequential<st::Conv2d<2, 4>, st::ReLU, st::Repeat<2, Block>, st::Conv2d<4, 2>>>>(6),
         random_image<2>(2, 4, 5, 2));
   check(random_net<Branches>(7), random_image<2>(1, 4, 5, 3));
-  check(random_net<st::Sequential<st::Conv2d<2, 8, 3, st::Conv2dOptions{.stride = 2}>, st::PReLU<8>, st::PixelShuffle<8, 2>,
-                                  st::AvgPool2d<2>, st::LeakyReLU, st::Dropout, st::Flatten<2, 2, 2>, st::Linear<8, 5>>>(8),
+  check(random_net<
+            st::Sequential<st::Conv2d<2, 8, 3, st::Conv2dOptions{.stride = 2}>, st::PReLU<8>, st::PixelShuffle<8, 2>,
+                           st::AvgPool2d<2>, st::LeakyReLU, st::Dropout, st::Flatten<2, 2, 2>, st::Linear<8, 5>>>(8),
         random_image<2>(2, 3, 4, 4));
-  check(random_net<st::Sequential<st::Conv2d<2, 4>, st::MaxPool2d<2>, st::BatchNorm2d<4>, st::GlobalAvgPool2d, st::Linear<4, 3>>>(9),
+  check(random_net<st::Sequential<st::Conv2d<2, 4>, st::MaxPool2d<2>, st::BatchNorm2d<4>, st::GlobalAvgPool2d,
+                                  st::Linear<4, 3>>>(9),
         random_image<2>(3, 6, 4, 5));
 }
 
@@ -197,7 +202,8 @@ TEST_CASE("skip connections, and a module with one forward for everything") {
     const auto report = st::GradientCheck({.samples = 30})(net, x);
     CHECK_MESSAGE(report.ok(), report.str());
   };
-  using Net = st::Add<st::Sequential<Gated<st::Sequential<Body, st::BatchNorm2d<2>, st::ReLU>>, Gated<Body>>, std::ratio<1, 2>>;
+  using Net =
+      st::Add<st::Sequential<Gated<st::Sequential<Body, st::BatchNorm2d<2>, st::ReLU>>, Gated<Body>>, std::ratio<1, 2>>;
   check(random_net<Net>(4), image);
   static_assert(st::receptive_field<Net> == 5);
   static_assert(st::parameter_count<Gated<Body>> == 38);
@@ -215,7 +221,8 @@ TEST_CASE("gradients of losses") {
   check(st::CharbonnierLoss());
   st::Tensor<st::Label> labels(st::Shape{24});
   for (std::int64_t i = 0; i < 24; ++i) labels.data()[i] = i % 3;
-  const auto report = st::gradient_check([&](auto&, const auto& x) { return st::CrossEntropyLoss()(5 * x, labels); }, p);
+  const auto report =
+      st::gradient_check([&](auto&, const auto& x) { return st::CrossEntropyLoss()(5 * x, labels); }, p);
   CHECK_MESSAGE(report.ok(), report.str());
 
   CHECK(st::MSELoss({.reduction = st::Reduction::half_sum})(p, t).item() ==
@@ -229,7 +236,8 @@ TEST_CASE("gradients of losses") {
   CHECK_THROWS_AS(st::CrossEntropyLoss()(p, st::Tensor<st::Label>(st::Shape{23})), st::ShapeError);
   // Logits far out do not overflow.
   const auto far = st::Image<2>::full(1, 1, 1, 1000.0f);
-  CHECK(st::CrossEntropyLoss()(far, st::Tensor<st::Label>::zeros(st::Shape{1})).item() == doctest::Approx(std::log(2.0)));
+  CHECK(st::CrossEntropyLoss()(far, st::Tensor<st::Label>::zeros(st::Shape{1})).item() ==
+        doctest::Approx(std::log(2.0)));
 }
 
 TEST_CASE("a const network infers, a copy is its own") {
@@ -253,8 +261,9 @@ namespace {
 
 /// The numbers that a step of training and an inference give: loss, gradients, image.
 std::vector<float> step_and_inference() {
-  using Net = st::Residual<st::Sequential<st::Conv2d<2, 16>, st::ReLU, st::Conv2d<16, 16, 3, st::no_bias>, st::BatchNorm2d<16>,
-                                          st::ReLU, st::Dropout, st::PReLU<16>, st::Conv2d<16, 2>>>;
+  using Net =
+      st::Residual<st::Sequential<st::Conv2d<2, 16>, st::ReLU, st::Conv2d<16, 16, 3, st::no_bias>, st::BatchNorm2d<16>,
+                                  st::ReLU, st::Dropout, st::PReLU<16>, st::Conv2d<16, 2>>>;
   const auto image = random_image<2>(3, 45, 51, 1);
   Net net = random_net<Net>(2);
   std::vector<float> all;
@@ -308,16 +317,22 @@ TEST_CASE("images that do not fit say which layer wants what") {
   st::Train pass;
   st::Infer infer;
   st::Conv2d<1, 1, 5, st::Conv2dOptions{.padding = 0}> conv;
-  CHECK_THROWS_WITH_AS(conv(infer, st::Image<1>::full(1, 4, 9, 0.0f)), doctest::Contains("4 x 9 pixels"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(conv(infer, st::Image<1>::full(1, 4, 9, 0.0f)), doctest::Contains("4 x 9 pixels"),
+                       st::ShapeError);
   CHECK_THROWS_AS(conv(infer, st::Image<1>(0, 9, 9)), st::ShapeError);
   st::BatchNorm2d<2> norm;
-  CHECK_THROWS_WITH_AS(norm(pass, st::Image<2>::full(1, 1, 1, 0.0f)), doctest::Contains("one value per channel"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(norm(pass, st::Image<2>::full(1, 1, 1, 0.0f)), doctest::Contains("one value per channel"),
+                       st::ShapeError);
   CHECK_NOTHROW(norm(infer, st::Image<2>::full(1, 1, 1, 0.0f)));
   CHECK_THROWS_WITH_AS(st::MaxPool2d<3>()(infer, st::Image<1>::full(1, 2, 5, 0.0f)),
-                       doctest::Contains("MaxPool2d(kernel_size=3, stride=3): an image of 2 x 5 pixels"), st::ShapeError);
-  CHECK_THROWS_WITH_AS((st::Linear<4, 2>()(infer, st::Image<4>::full(1, 1, 2, 0.0f))), doctest::Contains("wanted 1 x 1"), st::ShapeError);
-  CHECK_THROWS_WITH_AS((st::Flatten<1, 2, 2>()(infer, st::Image<1>::full(1, 2, 3, 0.0f))), doctest::Contains("wanted 2 x 2"), st::ShapeError);
+                       doctest::Contains("MaxPool2d(kernel_size=3, stride=3): an image of 2 x 5 pixels"),
+                       st::ShapeError);
+  CHECK_THROWS_WITH_AS((st::Linear<4, 2>()(infer, st::Image<4>::full(1, 1, 2, 0.0f))),
+                       doctest::Contains("wanted 1 x 1"), st::ShapeError);
+  CHECK_THROWS_WITH_AS((st::Flatten<1, 2, 2>()(infer, st::Image<1>::full(1, 2, 3, 0.0f))),
+                       doctest::Contains("wanted 2 x 2"), st::ShapeError);
   st::Conv2d<1, 1> converted;
   st::to<double>(converted);
-  CHECK_THROWS_WITH_AS(converted(infer, st::Image<1>::full(1, 3, 3, 0.0f)), doctest::Contains("holds float64"), st::Error);
+  CHECK_THROWS_WITH_AS(converted(infer, st::Image<1>::full(1, 3, 3, 0.0f)), doctest::Contains("holds float64"),
+                       st::Error);
 }

@@ -1,5 +1,5 @@
-// DepthwiseConv2d as a layer: gradients, fusion with a ReLU, files, initialisation, errors. layers_test.cpp compares it with
-// PyTorch's.
+// DepthwiseConv2d as a layer: gradients, fusion with a ReLU, files, initialisation, errors. layers_test.cpp compares it
+// with PyTorch's.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -38,8 +38,9 @@ bool same_bits(const A& a, const B& b) {
 }
 
 constexpr st::Conv2dOptions strided{.stride = 2}, dilated{.padding = 1, .dilation = 2, .bias = false};
-using Separable = st::Sequential<st::Conv2d<2, 19, 1>, st::BatchNorm2d<19>, st::ReLU, st::DepthwiseConv2d<19>, st::ReLU, st::Conv2d<19, 5, 1>,
-                                 st::DepthwiseConv2d<5, 3, strided>, st::BatchNorm2d<5>, st::ReLU, st::DepthwiseConv2d<5, 3, dilated>>;
+using Separable = st::Sequential<st::Conv2d<2, 19, 1>, st::BatchNorm2d<19>, st::ReLU, st::DepthwiseConv2d<19>, st::ReLU,
+                                 st::Conv2d<19, 5, 1>, st::DepthwiseConv2d<5, 3, strided>, st::BatchNorm2d<5>, st::ReLU,
+                                 st::DepthwiseConv2d<5, 3, dilated>>;
 
 }  // namespace
 
@@ -116,7 +117,8 @@ TEST_CASE("gradients of a depthwise convolution are added to, and only where the
   step();
   const auto once = net.weight.grad().clone(), once_bias = net.bias.grad().clone();
   step();
-  for (std::int64_t i = 0; i < once.size(); ++i) CHECK(net.weight.grad().data()[i] == doctest::Approx(2 * double(once.data()[i])));
+  for (std::int64_t i = 0; i < once.size(); ++i)
+    CHECK(net.weight.grad().data()[i] == doctest::Approx(2 * double(once.data()[i])));
   for (const bool of_weight : {true, false}) {
     auto part = random_net<st::DepthwiseConv2d<5>>(1);
     (of_weight ? part.bias : part.weight).requires_grad = false;
@@ -132,7 +134,8 @@ TEST_CASE("gradients of a depthwise convolution are added to, and only where the
 TEST_CASE("a depthwise convolution's names, shapes, start and errors") {
   std::vector<std::string> names;
   st::Sequential<st::DepthwiseConv2d<6, 5>, st::DepthwiseConv2d<6, 3, st::no_bias>> net;
-  st::for_each_tensor(net, [&](const std::string& name, auto& leaf) { names.push_back(name + " " + leaf.shape().str()); });
+  st::for_each_tensor(net,
+                      [&](const std::string& name, auto& leaf) { names.push_back(name + " " + leaf.shape().str()); });
   CHECK(names == std::vector<std::string>{"0.weight " + st::Shape{6, 1, 5, 5}.str(), "0.bias " + st::Shape{6}.str(),
                                           "1.weight " + st::Shape{6, 1, 3, 3}.str()});
   CHECK(st::fans(net.layer<0>().weight.shape()).in == 25);

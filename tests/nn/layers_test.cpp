@@ -133,9 +133,11 @@ TEST_CASE("transposed convolutions equal PyTorch's") {
   check<st::ConvTranspose2d<3, 2, 3>>("conv_transpose_odd");
   check<st::ConvTranspose2d<8, 1, 9, st::ConvTranspose2dOptions{.stride = 3}>>("conv_transpose_large");
   check<st::ConvTranspose2d<9, 10, 3, st::ConvTranspose2dOptions{.stride = 1, .bias = false}>>("conv_transpose_same");
-  using Net = st::Sequential<st::Conv2d<1, 8>, st::ConvTranspose2d<8, 8, 4>, st::ConvTranspose2d<8, 1, 9, st::ConvTranspose2dOptions{.stride = 3}>>;
+  using Net = st::Sequential<st::Conv2d<1, 8>, st::ConvTranspose2d<8, 8, 4>,
+                             st::ConvTranspose2d<8, 1, 9, st::ConvTranspose2dOptions{.stride = 3}>>;
   static_assert(st::output_extents<Net>(10, 7).h == 60 && st::receptive_field<Net> == 5);
-  CHECK(st::ConvTranspose2d<3, 2, 3>::name() == "ConvTranspose2d(3, 2, kernel_size=3, stride=2, padding=1, output_padding=1)");
+  CHECK(st::ConvTranspose2d<3, 2, 3>::name() ==
+        "ConvTranspose2d(3, 2, kernel_size=3, stride=2, padding=1, output_padding=1)");
 }
 
 TEST_CASE("activations equal PyTorch's") {
@@ -219,9 +221,10 @@ TEST_CASE("linear layers equal PyTorch's") {
 }
 
 TEST_CASE("a small DnCNN equals PyTorch's") {
-  check<st::Residual<st::Sequential<
-      st::Conv2d<1, 6>, st::ReLU,
-      st::Repeat<2, st::Sequential<st::Conv2d<6, 6, 3, st::no_bias>, st::BatchNorm2d<6>, st::ReLU>>, st::Conv2d<6, 1>>>>("dncnn");
+  check<st::Residual<
+      st::Sequential<st::Conv2d<1, 6>, st::ReLU,
+                     st::Repeat<2, st::Sequential<st::Conv2d<6, 6, 3, st::no_bias>, st::BatchNorm2d<6>, st::ReLU>>,
+                     st::Conv2d<6, 1>>>>("dncnn");
 }
 
 TEST_CASE("running statistics over steps equal PyTorch's") {
@@ -310,7 +313,8 @@ void check_guards(const char* what, int size = 4) {
 TEST_CASE("layers notice that what they have read has changed") {
   check_guards<st::Conv2d<2, 3>, 2>("Conv2d");
   check_guards<st::Sequential<st::Conv2d<2, 3>, st::ReLU>, 2>("Conv2d, ReLU");
-  check_guards<st::Sequential<st::Conv2d<2, 3>, st::BatchNorm2d<3>, st::ReLU, st::Conv2d<3, 2>>, 2>("Conv2d, BatchNorm2d, ReLU");
+  check_guards<st::Sequential<st::Conv2d<2, 3>, st::BatchNorm2d<3>, st::ReLU, st::Conv2d<3, 2>>, 2>(
+      "Conv2d, BatchNorm2d, ReLU");
   check_guards<st::DepthwiseConv2d<3>, 3>("DepthwiseConv2d");
   check_guards<st::ConvTranspose2d<2, 3, 4>, 2>("ConvTranspose2d");
   check_guards<st::Linear<4, 3>, 4>("Linear", 1);

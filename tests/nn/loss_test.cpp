@@ -1,4 +1,5 @@
-// Losses that are more than one operation: against PyTorch (tests/golden/losses.py), and their gradients by differences.
+// Losses that are more than one operation: against PyTorch (tests/golden/losses.py), and their gradients by
+// differences.
 #include "strata/nn/loss.hpp"
 
 #include <doctest/doctest.h>
@@ -61,7 +62,8 @@ void check(const auto& loss, const Target& target, const double (&wanted)[N]) {
 template <class T>
 void check_all() {
   const auto target = image_of<T>([](int i) { return std::nearbyint(8 * std::cos(2 * i)) / 4; });
-  const auto probabilities = image_of<T>([](int i) { return std::min(std::max(0.5 + 0.7 * std::cos(2 * i), 0.0), 1.0); });
+  const auto probabilities =
+      image_of<T>([](int i) { return std::min(std::max(0.5 + 0.7 * std::cos(2 * i), 0.0), 1.0); });
   st::Tensor<st::Label> labels(st::Shape{12});
   for (std::int64_t i = 0; i < 12; ++i) labels.data()[i] = i % 3;
   constexpr auto sum = st::Reduction::sum;
@@ -77,10 +79,12 @@ void check_all() {
   check<T>(st::CrossEntropyLoss({.label_smoothing = 0.6, .reduction = sum}), labels, golden::cross_entropy_smooth_sum);
   const std::vector<double> weight{0.5, 2.0, 1.25};
   check<T>(st::CrossEntropyLoss({.weight = weight}), labels, golden::cross_entropy_weight);
-  check<T>(st::CrossEntropyLoss({.ignore_index = 1}), labels.reshaped(st::Shape{2, 2, 3}), golden::cross_entropy_ignore);
-  check<T>(st::CrossEntropyLoss({.label_smoothing = 0.2, .weight = weight, .ignore_index = 2}), labels, golden::cross_entropy_both);
-  check<T>(st::CrossEntropyLoss({.label_smoothing = 0.2, .weight = weight, .ignore_index = 0, .reduction = sum}), labels,
-           golden::cross_entropy_both_sum);
+  check<T>(st::CrossEntropyLoss({.ignore_index = 1}), labels.reshaped(st::Shape{2, 2, 3}),
+           golden::cross_entropy_ignore);
+  check<T>(st::CrossEntropyLoss({.label_smoothing = 0.2, .weight = weight, .ignore_index = 2}), labels,
+           golden::cross_entropy_both);
+  check<T>(st::CrossEntropyLoss({.label_smoothing = 0.2, .weight = weight, .ignore_index = 0, .reduction = sum}),
+           labels, golden::cross_entropy_both_sum);
   check<T>(st::KLDivLoss(), probabilities, golden::kl_div);
   check<T>(st::KLDivLoss({.batchmean = true}), probabilities, golden::kl_div_batchmean);
   check<T>(st::KLDivLoss({.log_target = true}), target, golden::kl_div_log);
@@ -147,7 +151,9 @@ TEST_CASE("gradients of losses that are computed by loops, by differences, over 
       const auto report = st::gradient_check([&](auto&, const auto& x) { return loss(3 * x); }, p);
       CHECK_MESSAGE(report.ok(), report.str());
     };
-    check([&](const auto& x) { return st::CrossEntropyLoss({.label_smoothing = 0.1, .weight = {1, 2, 0.5, 0, 3}, .ignore_index = 7})(x, labels); });
+    check([&](const auto& x) {
+      return st::CrossEntropyLoss({.label_smoothing = 0.1, .weight = {1, 2, 0.5, 0, 3}, .ignore_index = 7})(x, labels);
+    });
     check([&](const auto& x) { return st::DiceLoss()(x, labels); });
     check([&](const auto& x) { return st::DiceLoss({.smooth = 1, .batch = true})(x, t); });
     check([&](const auto& x) { return st::FocalLoss({.gamma = 3})(x, labels); });
@@ -226,9 +232,12 @@ TEST_CASE("impossible losses are value errors") {
   CHECK_THROWS_AS(st::TotalVariationLoss()(st::Image<1>()), st::ShapeError);
   const auto logits = st::Image<2>::full(1, 2, 3, 0.0f);
   const auto labels = [](const st::Shape& shape, st::Label label) { return st::Tensor<st::Label>::full(shape, label); };
-  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss({.weight = {1, 1, 1}})(logits, labels({6}, 0)), "CrossEntropyLoss: 3 weights for 2 classes", st::ValueError);
-  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss()(logits, labels({6}, -100)), doctest::Contains("no label counts"), st::ValueError);
-  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss()(logits, labels({1, 3, 2}, 0)), doctest::Contains("theirs are of shape"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss({.weight = {1, 1, 1}})(logits, labels({6}, 0)),
+                       "CrossEntropyLoss: 3 weights for 2 classes", st::ValueError);
+  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss()(logits, labels({6}, -100)), doctest::Contains("no label counts"),
+                       st::ValueError);
+  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss()(logits, labels({1, 3, 2}, 0)), doctest::Contains("theirs are of shape"),
+                       st::ShapeError);
   CHECK_THROWS_AS(st::CrossEntropyLoss()(logits, labels({6}, 2)), st::ValueError);
   CHECK_THROWS_AS(st::DiceLoss()(logits, labels({6}, 2)), st::ValueError);
   CHECK_THROWS_AS(st::DiceLoss()(logits, labels({5}, 1)), st::ShapeError);

@@ -22,14 +22,15 @@ using Vdsr = st::Residual<st::Sequential<st::Conv2d<1, Width>, st::ReLU,
                                          st::Conv2d<Width, 1>>>;
 
 template <int Width>
-using ReluFirst = st::Sequential<st::Conv2d<1, Width>, st::ReLU, st::BatchNorm2d<Width>, st::Conv2d<Width, Width>, st::ReLU,
-                                 st::BatchNorm2d<Width>, st::Conv2d<Width, 1>>;
+using ReluFirst = st::Sequential<st::Conv2d<1, Width>, st::ReLU, st::BatchNorm2d<Width>, st::Conv2d<Width, Width>,
+                                 st::ReLU, st::BatchNorm2d<Width>, st::Conv2d<Width, 1>>;
 
 template <int Width>
 using Separable = st::Sequential<
     st::Conv2d<1, Width>, st::ReLU,
-    st::Repeat<3, st::Sequential<st::DepthwiseConv2d<Width>, st::ReLU, st::Conv2d<Width, Width, 1, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU,
-                                 st::DepthwiseConv2d<Width, 5, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU>>,
+    st::Repeat<3, st::Sequential<st::DepthwiseConv2d<Width>, st::ReLU, st::Conv2d<Width, Width, 1, st::no_bias>,
+                                 st::BatchNorm2d<Width>, st::ReLU, st::DepthwiseConv2d<Width, 5, st::no_bias>,
+                                 st::BatchNorm2d<Width>, st::ReLU>>,
     st::Conv2d<Width, 1>>;
 
 /// Down and up again, as in DCGAN and U-Net.
@@ -42,17 +43,19 @@ using Strided = st::Sequential<st::Conv2d<16, Width, 4, st::Conv2dOptions{.strid
 template <int Width, int Depth>
 using Again = st::Sequential<
     st::Conv2d<1, Width>, st::ReLU,
-    st::Repeat<Depth, st::Checkpoint<st::Repeat<3, st::Sequential<st::Conv2d<Width, Width, 3, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU>>>>,
-    st::Checkpoint<st::Sequential<
-        st::Conv2d<Width, Width>, st::Checkpoint<st::Repeat<3, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>>,
-        st::Checkpoint<st::Repeat<4, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>>>>,
+    st::Repeat<Depth, st::Checkpoint<st::Repeat<3, st::Sequential<st::Conv2d<Width, Width, 3, st::no_bias>,
+                                                                  st::BatchNorm2d<Width>, st::ReLU>>>>,
+    st::Checkpoint<st::Sequential<st::Conv2d<Width, Width>,
+                                  st::Checkpoint<st::Repeat<3, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>>,
+                                  st::Checkpoint<st::Repeat<4, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>>>>,
     st::Conv2d<Width, 1>>;
 
 /// The same, keeping all.
 template <int Width, int Depth>
 using Kept = st::Sequential<
     st::Conv2d<1, Width>, st::ReLU,
-    st::Repeat<Depth, st::Repeat<3, st::Sequential<st::Conv2d<Width, Width, 3, st::no_bias>, st::BatchNorm2d<Width>, st::ReLU>>>,
+    st::Repeat<Depth, st::Repeat<3, st::Sequential<st::Conv2d<Width, Width, 3, st::no_bias>, st::BatchNorm2d<Width>,
+                                                   st::ReLU>>>,
     st::Sequential<st::Conv2d<Width, Width>, st::Repeat<7, st::Sequential<st::Conv2d<Width, Width>, st::ReLU>>>,
     st::Conv2d<Width, 1>>;
 
@@ -108,7 +111,8 @@ TEST_CASE("the memory of a network that runs blocks again is known, and less") {
   check<Again<16, 5>>(4, 64, 64);
   check<Again<32, 3>>(8, 40, 48);
   check<st::Checkpoint<Vdsr<48>>>(8, 64, 64);
-  CHECK(double(st::training_bytes<Again<16, 12>>(4, 64, 64)) < 0.5 * double(st::training_bytes<Kept<16, 12>>(4, 64, 64)));
+  CHECK(double(st::training_bytes<Again<16, 12>>(4, 64, 64)) <
+        0.5 * double(st::training_bytes<Kept<16, 12>>(4, 64, 64)));
   CHECK(st::inference_bytes<Again<16, 5>>(4, 64, 64) == st::inference_bytes<Kept<16, 5>>(4, 64, 64));
 }
 

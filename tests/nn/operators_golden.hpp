@@ -28,7 +28,8 @@ namespace st = strata;
 
 /// The file of an operator: convolutions have one of their own, which tests/golden/convolutions.py makes.
 inline auto path_of(const std::string& name) {
-  return strata_test::golden(name.starts_with("convolution_") ? "golden/convolutions.safetensors" : "golden/operators.safetensors");
+  return strata_test::golden(name.starts_with("convolution_") ? "golden/convolutions.safetensors"
+                                                              : "golden/operators.safetensors");
 }
 
 template <class T>

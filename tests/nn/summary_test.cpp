@@ -39,9 +39,11 @@ using Classifier = st::Sequential<st::Conv2d<1, 8, 5, st::Conv2dOptions{.padding
 template <int In, int Out, int Stride>
 struct Basic {  // of ResNet: body and shortcut go apart and meet
   using io = st::maps<In, Out>;
-  using Shortcut = st::Sequential<st::Conv2d<In, Out, 1, st::Conv2dOptions{.stride = Stride, .bias = false}>, st::BatchNorm2d<Out>>;
-  st::Sequential<st::Conv2d<In, Out, 3, st::Conv2dOptions{.stride = Stride, .bias = false}>, st::BatchNorm2d<Out>, st::ReLU,
-                 st::Conv2d<Out, Out, 3, st::no_bias>, st::BatchNorm2d<Out>> body;
+  using Shortcut =
+      st::Sequential<st::Conv2d<In, Out, 1, st::Conv2dOptions{.stride = Stride, .bias = false}>, st::BatchNorm2d<Out>>;
+  st::Sequential<st::Conv2d<In, Out, 3, st::Conv2dOptions{.stride = Stride, .bias = false}>, st::BatchNorm2d<Out>,
+                 st::ReLU, st::Conv2d<Out, Out, 3, st::no_bias>, st::BatchNorm2d<Out>>
+      body;
   std::optional<Shortcut> shortcut;
   constexpr Basic() {
     if constexpr (In != Out) shortcut.emplace();
@@ -61,10 +63,12 @@ struct Basic {  // of ResNet: body and shortcut go apart and meet
   }
 };
 template <class Stem>
-using ResNet18 = st::Sequential<Stem, Basic<64, 64, 1>, Basic<64, 64, 1>, Basic<64, 128, 2>, Basic<128, 128, 1>, Basic<128, 256, 2>,
-                                Basic<256, 256, 1>, Basic<256, 512, 2>, Basic<512, 512, 1>, st::GlobalAvgPool2d, st::Linear<512, 10>>;
+using ResNet18 = st::Sequential<Stem, Basic<64, 64, 1>, Basic<64, 64, 1>, Basic<64, 128, 2>, Basic<128, 128, 1>,
+                                Basic<128, 256, 2>, Basic<256, 256, 1>, Basic<256, 512, 2>, Basic<512, 512, 1>,
+                                st::GlobalAvgPool2d, st::Linear<512, 10>>;
 using SmallStem = st::Sequential<st::Conv2d<3, 64, 3, st::no_bias>, st::BatchNorm2d<64>, st::ReLU>;
-using LargeStem = st::Sequential<st::Conv2d<3, 64, 7, st::Conv2dOptions{.stride = 2, .bias = false}>, st::BatchNorm2d<64>, st::ReLU, st::MaxPool2d<2>>;
+using LargeStem = st::Sequential<st::Conv2d<3, 64, 7, st::Conv2dOptions{.stride = 2, .bias = false}>,
+                                 st::BatchNorm2d<64>, st::ReLU, st::MaxPool2d<2>>;
 
 struct NafBlock {  // of NAFNet: channel attention, a gate of two halves, shared and local layers, a number of its own
   using io = st::maps<8, 8>;
@@ -179,7 +183,8 @@ static_assert(st::parameter_count<st::Sequential<st::PReLU<5>, st::Conv2d<5, 5, 
 static_assert(st::receptive_field<Classifier> == st::whole_image);
 
 static_assert(st::multiply_adds<ResNet18<SmallStem>>(32, 32) == 555'422'720);
-static_assert(st::multiply_adds<ResNet18<LargeStem>>(224, 224) == 1'814'073'344 - 512 * 990);  // the paper's has 1000 classes
+// the paper's has 1000 classes
+static_assert(st::multiply_adds<ResNet18<LargeStem>>(224, 224) == 1'814'073'344 - 512 * 990);
 static_assert(st::parameter_count<ResNet18<SmallStem>> == 11'173'962);
 static_assert(st::output_extents<NafBlock>(20, 30).w == 30 && st::output_extents<NafBlock>(20, 30).whole);
 static_assert(st::multiply_adds<NafBlock>(20, 30) == 600 * (8 * 16 + 16 * 9 + 8 * 8) + 8 * 8);
@@ -201,8 +206,8 @@ TEST_CASE("what the compiler cannot tell is found when it is asked for, of the o
   CHECK(st::receptive_field<OrdinaryLevels> == 12);
   CHECK(st::parameter_count<OrdinaryLevels> == st::parameter_count<Levels>);
   CHECK(st::multiply_adds<OrdinaryLevels>(8, 6) == st::multiply_adds<Levels>(8, 6));
-  CHECK_THROWS_WITH_AS(st::multiply_adds<OrdinaryLevels>(9, 6), doctest::Contains("cat of images of different extents: 1x8x8x6 and 1x8x9x6"),
-                       st::ShapeError);
+  CHECK_THROWS_WITH_AS(st::multiply_adds<OrdinaryLevels>(9, 6),
+                       doctest::Contains("cat of images of different extents: 1x8x8x6 and 1x8x9x6"), st::ShapeError);
   NafBlock block;
   const std::int64_t once = st::multiply_adds(block, 20, 30);
   block.twice = true;
@@ -227,13 +232,16 @@ TEST_CASE("networks with static storage are made when the program starts, not by
 }
 
 TEST_CASE("the receptive field is what an output depends on") {
-  using st::Conv2d, st::Conv2dOptions, st::DepthwiseConv2d, st::Sequential, st::MaxPool2d, st::AvgPool2d, st::PixelShuffle;
+  using st::Conv2d, st::Conv2dOptions, st::DepthwiseConv2d, st::Sequential, st::MaxPool2d, st::AvgPool2d,
+      st::PixelShuffle;
   const auto check = []<class Net>(Net, int size) { CHECK(empirical_field<Net>(size) == st::receptive_field<Net>); };
   check(DnCNN<1, 2, 5>(), 19);
   check(Sequential<Conv2d<1, 1, 5>, Conv2d<1, 1, 1>, Conv2d<1, 1, 3, Conv2dOptions{.dilation = 3}>>(), 21);
   check(Sequential<Conv2d<1, 1, 3, Conv2dOptions{.stride = 2}>, Conv2d<1, 1>, Conv2d<1, 1>>(), 31);
   check(Sequential<Conv2d<1, 1>, AvgPool2d<2>, Conv2d<1, 1>, AvgPool2d<3, 2>, Conv2d<1, 1>>(), 49);
-  check(Sequential<DepthwiseConv2d<1, 5, Conv2dOptions{.stride = 2}>, DepthwiseConv2d<1, 3, Conv2dOptions{.dilation = 2}>>(), 41);
+  check(Sequential<DepthwiseConv2d<1, 5, Conv2dOptions{.stride = 2}>,
+                   DepthwiseConv2d<1, 3, Conv2dOptions{.dilation = 2}>>(),
+        41);
   check(Sequential<Conv2d<1, 2, 3, Conv2dOptions{.stride = 2}>, Conv2d<2, 4>, PixelShuffle<4, 2>, Conv2d<1, 1>>(), 31);
 }
 
@@ -241,22 +249,34 @@ TEST_CASE("the summary's text") {
   using Net = st::Residual<st::Sequential<st::Conv2d<1, 4>, st::ReLU, st::Repeat<2, st::Conv2d<4, 4, 3, st::no_bias>>,
                                           st::Conv2d<4, 1, 3, st::Conv2dOptions{.dilation = 2}>>>;
   CHECK(st::summary(Net(), {.batch = 2, .height = 10, .width = 100}) ==
-        "name      layer                                               output (N x C x H x W)  parameters  multiply-adds\n"
-        "body.0    Conv2d(1, 4, kernel_size=3, padding=1)              2x4x10x100                      40         72,000\n"
-        "body.1    + ReLU()                                            2x4x10x100                       0              0\n"
-        "body.2.0  Conv2d(4, 4, kernel_size=3, padding=1, bias=False)  2x4x10x100                     144        288,000\n"
-        "body.2.1  Conv2d(4, 4, kernel_size=3, padding=1, bias=False)  2x4x10x100                     144        288,000\n"
-        "body.3    Conv2d(4, 1, kernel_size=3, padding=2, dilation=2)  2x1x10x100                      37         72,000\n"
+        "name      layer                                               output (N x C x H x W)  parameters  "
+        "multiply-adds\n"
+        "body.0    Conv2d(1, 4, kernel_size=3, padding=1)              2x4x10x100                      40         "
+        "72,000\n"
+        "body.1    + ReLU()                                            2x4x10x100                       0              "
+        "0\n"
+        "body.2.0  Conv2d(4, 4, kernel_size=3, padding=1, bias=False)  2x4x10x100                     144        "
+        "288,000\n"
+        "body.2.1  Conv2d(4, 4, kernel_size=3, padding=1, bias=False)  2x4x10x100                     144        "
+        "288,000\n"
+        "body.3    Conv2d(4, 1, kernel_size=3, padding=2, dilation=2)  2x1x10x100                      37         "
+        "72,000\n"
         "total: 365 parameters, 720,000 multiply-adds, receptive field 11 x 11\n");
-  using Separable = st::Sequential<st::DepthwiseConv2d<4, 5, st::Conv2dOptions{.stride = 2, .bias = false}>, st::ReLU, st::Conv2d<4, 8, 1>>;
+  using Separable = st::Sequential<st::DepthwiseConv2d<4, 5, st::Conv2dOptions{.stride = 2, .bias = false}>, st::ReLU,
+                                   st::Conv2d<4, 8, 1>>;
   CHECK(st::summary(Separable(), {.height = 10, .width = 20}) ==
-        "name  layer                                                                         output (N x C x H x W)  parameters  multiply-adds\n"
-        "0     DepthwiseConv2d(4, kernel_size=5, stride=2, padding=2, groups=4, bias=False)  1x4x5x10                       100          5,000\n"
-        "1     + ReLU()                                                                      1x4x5x10                         0              0\n"
-        "2     Conv2d(4, 8, kernel_size=1)                                                   1x8x5x10                        40          1,600\n"
+        "name  layer                                                                         output (N x C x H x W)  "
+        "parameters  multiply-adds\n"
+        "0     DepthwiseConv2d(4, kernel_size=5, stride=2, padding=2, groups=4, bias=False)  1x4x5x10                  "
+        "     100          5,000\n"
+        "1     + ReLU()                                                                      1x4x5x10                  "
+        "       0              0\n"
+        "2     Conv2d(4, 8, kernel_size=1)                                                   1x8x5x10                  "
+        "      40          1,600\n"
         "total: 140 parameters, 6,600 multiply-adds, receptive field 5 x 5\n");
   CHECK(st::summary(Classifier(), {.height = 28, .width = 28}).find("5     Flatten(16x12x12)") != std::string::npos);
-  CHECK_THROWS_WITH_AS(st::summary(Classifier(), {.height = 5, .width = 5}), doctest::Contains("too few for it"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(st::summary(Classifier(), {.height = 5, .width = 5}), doctest::Contains("too few for it"),
+                       st::ShapeError);
   CHECK_THROWS_AS(st::summary(Net(), {.batch = 0}), st::ValueError);
 }
 
@@ -264,17 +284,27 @@ TEST_CASE("the summary of modules shows each layer as it runs") {
   NafBlock block;
   block.twice = true;
   CHECK(st::summary(block, {.batch = 2, .height = 10, .width = 10}) ==
-        "name         layer                                                     output (N x C x H x W)  parameters  multiply-adds\n"
-        "norm         LayerNorm2d(8, eps=1e-06)                                 2x8x10x10                       16              0\n"
-        "widen        Conv2d(8, 16, kernel_size=1)                              2x16x10x10                     144         25,600\n"
-        "spatial      DepthwiseConv2d(16, kernel_size=3, padding=1, groups=16)  2x16x10x10                     160         28,800\n"
-        "attention.0  GlobalAvgPool2d()                                         2x8x1x1                          0              0\n"
-        "attention.1  Conv2d(8, 8, kernel_size=1)                               2x8x1x1                         72            128\n"
-        "project      Conv2d(8, 8, kernel_size=1)                               2x8x10x10                       72         12,800\n"
-        "project      Conv2d(8, 8, kernel_size=1)                               2x8x10x10                   shared         12,800\n"
-        "-            Sigmoid()                                                 2x8x10x10                        0              0\n"
+        "name         layer                                                     output (N x C x H x W)  parameters  "
+        "multiply-adds\n"
+        "norm         LayerNorm2d(8, eps=1e-06)                                 2x8x10x10                       16     "
+        "         0\n"
+        "widen        Conv2d(8, 16, kernel_size=1)                              2x16x10x10                     144     "
+        "    25,600\n"
+        "spatial      DepthwiseConv2d(16, kernel_size=3, padding=1, groups=16)  2x16x10x10                     160     "
+        "    28,800\n"
+        "attention.0  GlobalAvgPool2d()                                         2x8x1x1                          0     "
+        "         0\n"
+        "attention.1  Conv2d(8, 8, kernel_size=1)                               2x8x1x1                         72     "
+        "       128\n"
+        "project      Conv2d(8, 8, kernel_size=1)                               2x8x10x10                       72     "
+        "    12,800\n"
+        "project      Conv2d(8, 8, kernel_size=1)                               2x8x10x10                   shared     "
+        "    12,800\n"
+        "-            Sigmoid()                                                 2x8x10x10                        0     "
+        "         0\n"
         "total: 464 parameters, 80,128 multiply-adds, receptive field the whole image\n");
-  CHECK(st::summary(ResNet18<SmallStem>(), {.height = 32, .width = 32}).find("555,422,720 multiply-adds") != std::string::npos);
+  CHECK(st::summary(ResNet18<SmallStem>(), {.height = 32, .width = 32}).find("555,422,720 multiply-adds") !=
+        std::string::npos);
   CHECK(st::summary(Opaque()).find("Opaque") != std::string::npos);
   CHECK_THROWS_WITH_AS(st::summary(Levels(), {.height = 9}), doctest::Contains("cat of images"), st::ShapeError);
 }

@@ -1,5 +1,5 @@
-// Twenty training steps equal PyTorch's: from the same weights and batches, with SGD across two milestones of MultiStepLR,
-// and with Adam. tests/golden/training.py makes the golden file.
+// Twenty training steps equal PyTorch's: from the same weights and batches, with SGD across two milestones of
+// MultiStepLR, and with Adam. tests/golden/training.py makes the golden file.
 #include "strata/strata.hpp"
 
 #include <doctest/doctest.h>
@@ -33,7 +33,8 @@ st::Tensor<float> read(const st::SafetensorsFile& file, const std::string& name)
 st::Image<1> batch_of(const st::Tensor<float>& all, int step) {
   const auto values = st::to_nchw(all);
   st::Image<1> image(batch, size, size);
-  std::memcpy(image.data(), values.data() + std::size_t(step) * batch * size * size, sizeof(float) * batch * size * size);
+  std::memcpy(image.data(), values.data() + std::size_t(step) * batch * size * size,
+              sizeof(float) * batch * size * size);
   return image;
 }
 
@@ -65,7 +66,8 @@ void compare(const std::string& kind, MakeOptimizer make_optimizer) {
   Net golden;
   st::load_weights(path, golden, {.prefix = kind + "."});
   std::vector<std::pair<std::string, st::AnyTensor>> wanted;
-  st::for_each_tensor(golden, [&](const std::string& name, auto& leaf) { wanted.emplace_back(name, leaf.any_value()); });
+  st::for_each_tensor(golden,
+                      [&](const std::string& name, auto& leaf) { wanted.emplace_back(name, leaf.any_value()); });
   std::size_t next = 0;
   st::for_each_tensor(net, [&](const std::string& name, auto& leaf) {
     const auto& [golden_name, value] = wanted[next++];

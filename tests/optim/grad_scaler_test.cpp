@@ -1,4 +1,5 @@
-// Loss scaling on the CPU, where the mathematics can be tested in float32: a scale that is a power of two changes no bit.
+// Loss scaling on the CPU, where the mathematics can be tested in float32: a scale that is a power of two changes no
+// bit.
 #include <doctest/doctest.h>
 
 #include <filesystem>
@@ -56,7 +57,8 @@ st::Image<1> image(std::uint32_t number) {
 
 /// A step; with a large `factor` the loss is 0 and its gradient infinite.
 template <class Optimizer>
-bool step(SmallNet& net, Optimizer& optimizer, st::GradScaler& scaler, std::uint32_t number, float factor = 1, double clip = 0) {
+bool step(SmallNet& net, Optimizer& optimizer, st::GradScaler& scaler, std::uint32_t number, float factor = 1,
+          double clip = 0) {
   st::Train pass;
   auto loss = mean(square(net(pass, image(2 * number)) - image(2 * number + 1)));
   if (factor != 1) loss = (loss - loss.item()) * factor;
@@ -152,7 +154,8 @@ TEST_CASE("a checkpoint keeps the scale and the count: the resumed run is the sa
   SmallNet resumed;
   st::Adam resumed_adam(resumed, {.lr = 1e-2});
   st::GradScaler resumed_scaler(options), none({.enabled = false});
-  CHECK_THROWS_AS(st::load_checkpoint(path, resumed, resumed_adam, none), st::FileError);  // half of the state would be lost
+  // half of the state would be lost
+  CHECK_THROWS_AS(st::load_checkpoint(path, resumed, resumed_adam, none), st::FileError);
   st::load_checkpoint(path, resumed, resumed_adam, resumed_scaler);
   for (std::uint32_t i = 5; i < 9; ++i) {
     step(net, adam, scaler, i);

@@ -95,7 +95,8 @@ TEST_CASE("schedules at their ends") {
 TEST_CASE("ReduceLROnPlateau gives torch's learning rates") {
   using enum st::PlateauMode;
   using enum st::ThresholdMode;
-  check_plateau({.factor = 0.5, .patience = 3, .threshold = 0.1, .cooldown = 2, .min_lr = 0.001}, golden::plateau_min_rel);
+  check_plateau({.factor = 0.5, .patience = 3, .threshold = 0.1, .cooldown = 2, .min_lr = 0.001},
+                golden::plateau_min_rel);
   check_plateau({.mode = max, .factor = 0.3, .patience = 5, .threshold = 0.01}, golden::plateau_max_rel);
   check_plateau({.factor = 0.7, .patience = 0, .threshold = 0.05, .threshold_mode = abs, .cooldown = 4},
                 golden::plateau_min_abs);

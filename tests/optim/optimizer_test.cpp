@@ -119,8 +119,9 @@ TEST_CASE("twenty steps of RMSprop give torch's numbers, in float64 and float32"
   check_run<double, st::RMSprop>(momentum, golden::rmsprop_momentum_float64, 20);
   check_run<float, st::RMSprop>(momentum, golden::rmsprop_momentum_float32, 20);
   check_run<double, st::RMSprop>(centered, golden::rmsprop_centered_float64, 20);
-  // The variance of weight 8's gradients comes down to a hundredth of their squares. One rounding of those, 6e-8, is 3e-6 of the
-  // step, whose length is ten learning rates: 1.5e-6 in the weight, and the compiler's fused multiply-adds round otherwise.
+  // The variance of weight 8's gradients comes down to a hundredth of their squares. One rounding of those, 6e-8, is
+  // 3e-6 of the step, whose length is ten learning rates: 1.5e-6 in the weight, and the compiler's fused multiply-adds
+  // round otherwise.
   check_run<float, st::RMSprop>(centered, golden::rmsprop_centered_float32, 20, 5e-6);
   check_run<double, st::RMSprop>(all, golden::rmsprop_all_float64, 20);
   check_run<float, st::RMSprop>(all, golden::rmsprop_all_float32, 20);
@@ -135,7 +136,8 @@ TEST_CASE("RMSprop of equal gradients: a variance that rounds below 0 is 0") {
     for (std::int64_t i = 0; i < net.weight.size(); ++i) grad[i] = 1e-4f * float(i + 1);
     rmsprop.step();
   }
-  CHECK(std::all_of(net.weight.value().span().begin(), net.weight.value().span().end(), [](float x) { return std::isfinite(x); }));
+  CHECK(std::all_of(net.weight.value().span().begin(), net.weight.value().span().end(),
+                    [](float x) { return std::isfinite(x); }));
 }
 
 TEST_CASE("large parameters: RMSprop's kernel gives the same bits on any number of threads") {
@@ -408,7 +410,8 @@ TEST_CASE("a network that has moved or gone under its optimiser is an error that
     st::Adam adam(*net);
     st::ExponentialMovingAverage ema(*net);
     const Net moved = std::move(*net);
-    check_gone([&] { adam.zero_grad(); }, "Adam: 'weight' was moved (by std::move, std::swap, or a std::vector that grew)");
+    check_gone([&] { adam.zero_grad(); },
+               "Adam: 'weight' was moved (by std::move, std::swap, or a std::vector that grew)");
     check_gone([&] { adam.step(); }, "was moved");
     check_gone([&] { adam.each_parameter([](const auto&, auto&) {}); }, "was moved");
     check_gone([&] { ema.update(); }, "ExponentialMovingAverage: 'weight' was moved");
@@ -462,5 +465,7 @@ TEST_CASE("numbers assigned to a network are its optimiser's to change") {
 TEST_CASE("one parameter under two names is refused") {
   Net net;
   Tied tied{{net}, {net}};
-  CHECK_THROWS_WITH_AS(st::SGD(tied, {.lr = 1}), doctest::Contains("SGD: 'first.net.weight' and 'second.net.weight' are one parameter"), st::Error);
+  CHECK_THROWS_WITH_AS(st::SGD(tied, {.lr = 1}),
+                       doctest::Contains("SGD: 'first.net.weight' and 'second.net.weight' are one parameter"),
+                       st::Error);
 }

@@ -1,6 +1,6 @@
-// Data, starting weights and the first step of a training have the same bits with every compiler and on every processor. The
-// numbers below are checked by each build of this program: g++'s in the usual tests, clang's with libc++ and AArch64's beside
-// it. Arithmetic of the kernels may be fused or not, so the loss is compared to within rounding.
+// Data, starting weights and the first step of a training have the same bits with every compiler and on every
+// processor. The numbers below are checked by each build of this program: g++'s in the usual tests, clang's with libc++
+// and AArch64's beside it. Arithmetic of the kernels may be fused or not, so the loss is compared to within rounding.
 //
 //     bits            checks;    bits print    prints the table anew
 //
@@ -80,7 +80,8 @@ class Hash {  // FNV-1a of 32-bit words
 };
 
 void check(const char* what, const Hash& hash) {
-  if (printing) return void(std::printf("    {\"%s\", 0x%016llx},\n", what, static_cast<unsigned long long>(hash.value())));
+  if (printing)
+    return void(std::printf("    {\"%s\", 0x%016llx},\n", what, static_cast<unsigned long long>(hash.value())));
   ++checked;
   for (const Expected& expected : table)
     if (std::strcmp(expected.what, what) == 0 && expected.bits == hash.value()) return;
@@ -116,21 +117,24 @@ void random_numbers() {
 void images() {
   check_images("dead leaves, grey", st::DeadLeaves<1>({.size = 6, .h = 40, .w = 52}));
   check_images("dead leaves, colour", st::DeadLeaves<3>({.size = 6, .h = 52, .w = 40, .seed = 3}));
-  check_images("dead leaves, three times larger", st::DeadLeaves<3>({.size = 2, .h = 30, .w = 30, .oversampling = 3, .blur = 0}));
+  check_images("dead leaves, three times larger",
+               st::DeadLeaves<3>({.size = 2, .h = 30, .w = 30, .oversampling = 3, .blur = 0}));
   check_images("dead leaves, as they are drawn", st::DeadLeaves<1>({.size = 4, .h = 60, .w = 60, .oversampling = 1}));
 
   const st::Image<3> photo = st::DeadLeaves<3>({.size = 1, .h = 45, .w = 60}).image(0);
   check("bicubic", Hash().add(st::resize_bicubic(photo, 17, 31)).add(st::resize_bicubic(photo, 90, 120)));
-  check("blur, mean, grey, noise", Hash()
-                                       .add(st::gaussian_blur(photo, 1.3f))
-                                       .add(st::downsample(photo, 3))
-                                       .add(st::luma(photo))
-                                       .add(st::round_to_8bit(st::NoisyImages(st::MemoryImages<3>({photo}), {}).get(0).input)));
+  check("blur, mean, grey, noise",
+        Hash()
+            .add(st::gaussian_blur(photo, 1.3f))
+            .add(st::downsample(photo, 3))
+            .add(st::luma(photo))
+            .add(st::round_to_8bit(st::NoisyImages(st::MemoryImages<3>({photo}), {}).get(0).input)));
 }
 
 void batches() {
   const st::MemoryImages<1> leaves(st::DeadLeaves<1>({.size = 5, .h = 32, .w = 32}));
-  const st::NoisyPatches patches(leaves, {.patch_size = 12, .patches_per_image = 3, .sigma_min = 5.0f, .sigma_max = 50.0f});
+  const st::NoisyPatches patches(leaves,
+                                 {.patch_size = 12, .patches_per_image = 3, .sigma_min = 5.0f, .sigma_max = 50.0f});
   const st::DataLoader loader(patches, {.batch_size = 4, .shuffle = true, .num_workers = 1, .seed = 9});
   Hash hash;
   for (int epoch = 0; epoch < 2; ++epoch)

@@ -1,6 +1,6 @@
-// Macros as headers of Windows, macOS, X11, Qt, curses and C define them, before a header of Strata is read. Each header alone must
-// bear these; those a program includes by itself (strata.hpp, cuda.hpp, io/onnx_export.hpp) also what is below, and leave all of
-// them as they were: system_macros_after.hpp.
+// Macros as headers of Windows, macOS, X11, Qt, curses and C define them, before a header of Strata is read. Each
+// header alone must bear these; those a program includes by itself (strata.hpp, cuda.hpp, io/onnx_export.hpp) also what
+// is below, and leave all of them as they were: system_macros_after.hpp.
 #define near
 #define far
 #define small char

@@ -151,9 +151,11 @@ TEST_CASE("the error says how much was asked for; sizes that overflow are refuse
   st::MemoryPool pool(source);
   const st::Storage held = pool.take(600000);
   CHECK(out_of_memory([&] { pool.take(500000); }) ==
-        "cpu: not enough memory for a block of 0.5243 MB; 0.6554 MB are in use: use smaller batches or images, or free others");
+        "cpu: not enough memory for a block of 0.5243 MB; 0.6554 MB are in use: use smaller batches or images, or free "
+        "others");
   CHECK(out_of_memory([&] { pool.take(std::size_t{5} << 40); }).find("5498 GB") != std::string::npos);
-  for (const std::size_t bytes : {~std::size_t{0}, std::size_t{1} << 63, (std::size_t{1} << 62) + 1, std::size_t{1} << 62})
+  for (const std::size_t bytes :
+       {~std::size_t{0}, std::size_t{1} << 63, (std::size_t{1} << 62) + 1, std::size_t{1} << 62})
     CHECK(out_of_memory([&] { st::cpu_pool().take(bytes); }).find("not enough memory") != std::string::npos);
   CHECK_THROWS_AS(st::Scratch<double>((std::size_t{1} << 61) + 1), st::OutOfMemory);  // 8 bytes, modulo 2^64
   CHECK_THROWS_AS(st::Scratch<double>(~std::size_t{0}), st::OutOfMemory);
@@ -193,7 +195,8 @@ TEST_CASE("trim returns memory to the system, whatever the sizes were and whatev
 
 TEST_CASE("a process at its limit of memory gets an error that says so, and goes on") {
   CHECK(strata_test::in_child([] {
-          { const st::Storage kept = st::cpu_pool().take(std::size_t{100} << 20); }  // free, and given back when it is needed
+          // free, and given back when it is needed
+          { const st::Storage kept = st::cpu_pool().take(std::size_t{100} << 20); }
           std::size_t pages = 0;
           std::ifstream("/proc/self/statm") >> pages;
           const rlimit limit{pages * std::size_t(sysconf(_SC_PAGESIZE)) + (std::size_t{50} << 20), RLIM_INFINITY};
@@ -207,8 +210,9 @@ TEST_CASE("a process at its limit of memory gets an error that says so, and goes
 
 TEST_CASE("large blocks start at huge pages, and each can be written to its end") {
   st::HostMemory source;
-  for (const std::size_t bytes : {std::size_t{1} << 20, (std::size_t{1} << 20) + 131072, std::size_t{1} << 21, std::size_t{9} << 18,
-                                  std::size_t{15} << 20, std::size_t{100}, (std::size_t{1} << 20) - 64}) {
+  for (const std::size_t bytes :
+       {std::size_t{1} << 20, (std::size_t{1} << 20) + 131072, std::size_t{1} << 21, std::size_t{9} << 18,
+        std::size_t{15} << 20, std::size_t{100}, (std::size_t{1} << 20) - 64}) {
     std::vector<void*> held;
     for (int i = 0; i < 5; ++i) {
       held.push_back(source.allocate(bytes));

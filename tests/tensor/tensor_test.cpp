@@ -59,7 +59,8 @@ TEST_CASE("NCHW at the border, channels-last in memory") {
   st::from_nchw<float>(matrix, nchw);
   CHECK(matrix.data()[7] == 7);
   CHECK(st::to_nchw(matrix) == nchw);
-  CHECK_THROWS_WITH_AS(st::from_nchw<float>(matrix, std::span(nchw).first(23)), doctest::Contains("23 values"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(st::from_nchw<float>(matrix, std::span(nchw).first(23)), doctest::Contains("23 values"),
+                       st::ShapeError);
 }
 
 TEST_CASE("images are addressed by image, channel, row and column") {
@@ -84,7 +85,8 @@ TEST_CASE("images are addressed by image, channel, row and column") {
 
 TEST_CASE("only a tensor of the right channel count is an image") {
   CHECK(st::Image<3>(st::Tensor<>(st::Shape{1, 3, 2, 2})).w() == 2);
-  CHECK_THROWS_WITH_AS(st::Image<3>(st::Tensor<>(st::Shape{1, 1, 2, 2})), doctest::Contains("wanted (N, 3, H, W)"), st::ShapeError);
+  CHECK_THROWS_WITH_AS(st::Image<3>(st::Tensor<>(st::Shape{1, 1, 2, 2})), doctest::Contains("wanted (N, 3, H, W)"),
+                       st::ShapeError);
   CHECK_THROWS_AS(st::Image<3>(st::Tensor<>(st::Shape{3, 3})), st::ShapeError);
   CHECK_THROWS_AS(st::Image<1>(-1, 2, 2), st::ShapeError);
 }
@@ -95,7 +97,8 @@ TEST_CASE("names of devices") {
   CHECK(st::parse_device("cuda:3") == st::Device::cuda(3));
   CHECK(st::parse_device("cuda:3").str() == "cuda:3");
   CHECK(st::Device::cpu().str() == "cpu");
-  for (const char* wrong : {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:1x", "cuda: 1", "cpu:0", "cuda:99999999999"})
+  for (const char* wrong :
+       {"", "gpu", "CPU", "cuda:", "cuda:-1", "cuda:x", "cuda:1x", "cuda: 1", "cpu:0", "cuda:99999999999"})
     CHECK_THROWS_WITH_AS(st::parse_device(wrong), doctest::Contains("wanted cpu, cuda or cuda:N"), st::ValueError);
 }
 
@@ -109,7 +112,8 @@ TEST_CASE("what is taken from a temporary lives on") {
   static_assert(!std::is_reference_v<decltype(make(1).shape())> && !std::is_reference_v<decltype(make(1).tensor())>);
   static_assert(!std::is_reference_v<decltype(make(1)(0, 0, 0, 0))>);
   static_assert(!std::is_reference_v<decltype(std::declval<Tensor>().shape())>);
-  static_assert(!std::is_pointer_v<decltype(make(1).data())> && !std::is_pointer_v<decltype(std::declval<Tensor>().data())>);
+  static_assert(!std::is_pointer_v<decltype(make(1).data())> &&
+                !std::is_pointer_v<decltype(std::declval<Tensor>().data())>);
   static_assert(!std::is_same_v<decltype(make(1).span()), std::span<float>>);
   static_assert(!std::is_same_v<decltype(std::declval<const Image>().span()), std::span<const float>>);
   static_assert(!std::ranges::contiguous_range<decltype(make(1).span())>);  // else a std::span could be made of it

@@ -189,7 +189,8 @@ TEST_CASE("what cannot be meant is refused") {
   st::Run run({.name = "b", .root = folder.path(), .metrics = {{"psnr"}}, .quiet = true});
   Net net;
   st::CheckpointInfo at = run.start(net);
-  CHECK_THROWS_AS(st::Run({.name = "c", .root = folder.path(), .quiet = true}).validated(at, {}), st::Error);  // no start()
+  // no start()
+  CHECK_THROWS_AS(st::Run({.name = "c", .root = folder.path(), .quiet = true}).validated(at, {}), st::Error);
   CHECK_THROWS_AS(run.step(at, {.losses = {{"other", 1}}}), st::ValueError);
   CHECK_THROWS_AS(run.step(at, {}), st::ValueError);
   CHECK_THROWS_AS(run.validated(at, {{"ssim", 1}}), st::ValueError);

@@ -52,8 +52,9 @@ void with_cpu_factor(Precision precision, F&& f) {
   if constexpr (std::is_same_v<T, float> && cpu::bfloat16_instructions)
     f.template operator()<cpu::Bfloat16>();
   else
-    throw ValueError("conv2d: bf16 on the cpu wants a program compiled for a processor with AVX512-BF16 (-march=native on one); "
-                     "this one is compiled for " STRATA_ISA " without it, where fp32 is faster");
+    throw ValueError(
+        "conv2d: bf16 on the cpu wants a program compiled for a processor with AVX512-BF16 (-march=native on one); "
+        "this one is compiled for " STRATA_ISA " without it, where fp32 is faster");
 }
 
 /// Where a parameter's gradient goes; nowhere when it wants none.
@@ -94,8 +95,8 @@ void check_same_device(Device images, Device layer, Name&& name) {
                              ": move one with st::to(net, device) or x.to(device)"));
 }
 
-/// For layers that accelerators have no kernel for: throws DeviceError unless the images, and the layer's weights, are on the
-/// CPU.
+/// For layers that accelerators have no kernel for: throws DeviceError unless the images, and the layer's weights, are
+/// on the CPU.
 template <class Name>
 void check_on_cpu(Device images, Device layer, Name&& name) {
   check_same_device(images, layer, name);
@@ -106,8 +107,8 @@ void check_on_cpu(Device images, Device layer, Name&& name) {
 
 namespace backend {
 
-/// On the CPU `precision` must be fp32, or bf16 of float32 where the processor multiplies in it: ValueError. The fusion is
-/// the CPU's.
+/// On the CPU `precision` must be fp32, or bf16 of float32 where the processor multiplies in it: ValueError. The fusion
+/// is the CPU's.
 template <class T>
 void conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
                     Activation activation, Precision precision, const cpu::Conv2dForwardFusion<T>& fusion = {}) {
@@ -121,11 +122,12 @@ void conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, con
       [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, fusion.accumulate, precision); });
 }
 
-/// The same with the weights that weights() gives. The form that the CPU's kernels read is kept in `cache` under key(), a
-/// checksum of what the weights come from.
+/// The same with the weights that weights() gives. The form that the CPU's kernels read is kept in `cache` under key(),
+/// a checksum of what the weights come from.
 template <class T, class Key, class Weights>
-void conv2d_forward_cached(Device device, const Conv2dProblem& problem, const T* x, cpu::PackedWeights& cache, Key&& key,
-                           Weights&& weights, const T* bias, T* y, Activation activation, Precision precision) {
+void conv2d_forward_cached(Device device, const Conv2dProblem& problem, const T* x, cpu::PackedWeights& cache,
+                           Key&& key, Weights&& weights, const T* bias, T* y, Activation activation,
+                           Precision precision) {
   detail::dispatch<T>(
       device,
       [&] {
@@ -138,26 +140,27 @@ void conv2d_forward_cached(Device device, const Conv2dProblem& problem, const T*
 
 /// With groups, or with padding that is not zeros. Form: cpu::group_form<T> of the channels.
 template <int Form, class T>
-void general_conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
-                            Activation activation, Precision precision) {
+void general_conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, const T* weight, const T* bias,
+                            T* y, Activation activation, Precision precision) {
   detail::dispatch<T>(
       device,
       [&] {
         detail::with_cpu_factor<T>(precision, [&]<class Factor> {
-          cpu::general_forward<Form, T, std::conditional_t<Form == cpu::groups_apart, Factor, T>>(problem, x, weight, bias, y, activation);
+          cpu::general_forward<Form, T, std::conditional_t<Form == cpu::groups_apart, Factor, T>>(problem, x, weight,
+                                                                                                  bias, y, activation);
         });
       },
       [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, false, precision); });
 }
 template <int Form, class T>
-void general_conv2d_backward_input(Device device, const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate,
-                                   Precision precision) {
+void general_conv2d_backward_input(Device device, const Conv2dProblem& problem, const T* dy, const T* weight, T* dx,
+                                   bool accumulate, Precision precision) {
   detail::dispatch<T>(
       device,
       [&] {
         detail::with_cpu_factor<T>(precision, [&]<class Factor> {
-          cpu::general_backward_input<Form, T, std::conditional_t<Form == cpu::groups_apart, Factor, T>>(problem, dy, weight, dx,
-                                                                                                       accumulate);
+          cpu::general_backward_input<Form, T, std::conditional_t<Form == cpu::groups_apart, Factor, T>>(
+              problem, dy, weight, dx, accumulate);
         });
       },
       [&](auto& gpu) { gpu.conv2d_backward_input(problem, dy, weight, dx, accumulate, precision); });
@@ -166,7 +169,8 @@ void general_conv2d_backward_input(Device device, const Conv2dProblem& problem, 
 /// A bias, which makes it a transposed convolution, is the CPU's as well.
 template <class T>
 void conv2d_backward_input(Device device, const Conv2dProblem& problem, const T* dy, const T* weight, T* dx,
-                           bool accumulate, Precision precision, const NormGradientSums<T>& sums = {}, const T* bias = nullptr) {
+                           bool accumulate, Precision precision, const NormGradientSums<T>& sums = {},
+                           const T* bias = nullptr) {
   detail::dispatch<T>(
       device,
       [&] {
@@ -179,8 +183,8 @@ void conv2d_backward_input(Device device, const Conv2dProblem& problem, const T*
 
 /// A transposed convolution with weights that stay: see conv2d_forward_cached.
 template <class T, class Key, class Weights>
-void conv2d_transposed_cached(Device device, const Conv2dProblem& problem, const T* x, cpu::PackedWeights& cache, Key&& key,
-                              Weights&& weights, const T* bias, T* y, Precision precision) {
+void conv2d_transposed_cached(Device device, const Conv2dProblem& problem, const T* x, cpu::PackedWeights& cache,
+                              Key&& key, Weights&& weights, const T* bias, T* y, Precision precision) {
   detail::dispatch<T>(
       device,
       [&] {

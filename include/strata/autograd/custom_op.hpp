@@ -26,8 +26,10 @@ void add_gradient(Tape& tape, std::int64_t id, const Image<C, T>& g, const Shape
                             shape.str()));
   const auto target = tape.target<T>(id);
   if (!target) return;
-  if (on_accelerator(g.device())) return copy_channels<T>(g.device(), g.data(), C, target.data, C, C, g.size() / C, target.accumulate);
-  for (std::int64_t i = 0; i < g.size(); ++i) target.data[i] = (target.accumulate ? target.data[i] : T(0)) + g.data()[i];
+  if (on_accelerator(g.device()))
+    return copy_channels<T>(g.device(), g.data(), C, target.data, C, C, g.size() / C, target.accumulate);
+  for (std::int64_t i = 0; i < g.size(); ++i)
+    target.data[i] = (target.accumulate ? target.data[i] : T(0)) + g.data()[i];
 }
 
 /// Adds what a custom backward gave to the gradients of the inputs.
@@ -74,10 +76,11 @@ auto custom_op(P& pass, Forward forward, Backward backward, const Xs&... inputs)
 /// One sentence where the forward is followed.
 template <Pass P, class Forward, class Backward, Symbolic X, class... Xs>
 auto custom_op(P&, Forward, Backward, const X& input, const Xs&...) {
-  static_assert(sizeof(X) == 0,
-                "strata: a module that uses custom_op cannot be followed: have it say what it does to an image, in "
-                "'static constexpr void trace(auto& t)' (nn/following.hpp), and, to be exported, in a second call operator, "
-                "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
+  static_assert(
+      sizeof(X) == 0,
+      "strata: a module that uses custom_op cannot be followed: have it say what it does to an image, in "
+      "'static constexpr void trace(auto& t)' (nn/following.hpp), and, to be exported, in a second call operator, "
+      "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
   return detail::var_in<P>(input);  // nothing else fails after the sentence above
 }
 

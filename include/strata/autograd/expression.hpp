@@ -4,8 +4,8 @@
 //     auto charbonnier = mean(sqrt(square(prediction - target) + 1e-6f));
 //     st::Var<3> y = x + 0.1f * body(pass, x);
 //
-// Operands are variables, images, numbers, learned numbers (autograd/numbers_node.hpp) and scalars: + - * / negate square sqrt
-// abs exp log sigmoid tanh erf clamp relu leaky_relu silu gelu pow maximum minimum mean sum.
+// Operands are variables, images, numbers, learned numbers (autograd/numbers_node.hpp) and scalars: + - * / negate
+// square sqrt abs exp log sigmoid tanh erf clamp relu leaky_relu silu gelu pow maximum minimum mean sum.
 #pragma once
 
 #include <algorithm>
@@ -41,7 +41,8 @@ template <class E, class Upstream>
 void go_back([[maybe_unused]] Tape& tape, E& expression, std::int64_t size, Upstream&& upstream) {
   using T = typename E::value_type;
   const auto run = [&](std::int64_t begin, std::int64_t end) {
-    sweep<T>(begin, end, [&]<class V>(std::int64_t i) { expression.template backward<V>(i, upstream.template operator()<V>(i)); });
+    sweep<T>(begin, end,
+             [&]<class V>(std::int64_t i) { expression.template backward<V>(i, upstream.template operator()<V>(i)); });
   };
   if constexpr (holds_numbers<E>)
     go_back_with_sums(tape, expression, size, run);
@@ -58,7 +59,8 @@ constexpr auto evaluate(const E& expression, Tape* tape) {
   } else {
     if (tape == nullptr) {
       if constexpr (holds_numbers<E>) check_nothing_is_lost(expression);
-      return expression.of_inference() ? Var<E::channels, T>::of_inference_pass(compute(expression)) : Var<E::channels, T>(compute(expression));
+      return expression.of_inference() ? Var<E::channels, T>::of_inference_pass(compute(expression))
+                                       : Var<E::channels, T>(compute(expression));
     }
     Var<E::channels, T> result(compute(expression), tape);
     if (on_accelerator(result.device())) {
@@ -85,7 +87,9 @@ constexpr auto evaluate(const E& expression) {
 template <class E>
 auto reduce(const E& expression, double factor) {
   using T = typename E::value_type;
-  static_assert(!Symbolic<E>, "strata: a module whose forward takes the sum or mean of an image as a number cannot be followed or exported");
+  static_assert(
+      !Symbolic<E>,
+      "strata: a module whose forward takes the sum or mean of an image as a number cannot be followed or exported");
   const std::int64_t size = expression.shape_or_null()->size();
   if constexpr (holds_numbers<E>)
     if (expression.tape() == nullptr) check_nothing_is_lost(expression);
@@ -140,8 +144,8 @@ constexpr auto as_var(const E& expression) {
 
 namespace detail {
 
-/// x as a variable of a pass of type P. For an Infer pass an expression is computed without a tape, so that a program that
-/// only infers holds no code of the way back.
+/// x as a variable of a pass of type P. For an Infer pass an expression is computed without a tape, so that a program
+/// that only infers holds no code of the way back.
 template <Pass P, class X>
 constexpr decltype(auto) var_in(const X& x) {
   if constexpr (!P::training && is_expression<X> && !Symbolic<X>) {
@@ -212,8 +216,8 @@ template <detail::variable_operand A>
 constexpr auto tanh(const A& a) { return detail::unary<math::Tanh>(a); }
 template <detail::variable_operand A>
 constexpr auto erf(const A& a) { return detail::unary<math::Erf>(a); }
-/// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high. (Of an
-/// image it is an image: tensor/image.hpp.)
+/// Values below low become low, above high become high; there the gradient is 0. Throws ValueError for low > high. (Of
+/// an image it is an image: tensor/image.hpp.)
 template <detail::variable_operand A>
   requires(!detail::IsImage<A>::value)
 constexpr auto clamp(const A& a, double low, double high) {
@@ -225,7 +229,9 @@ constexpr auto clamp(const A& a, double low, double high) {
 template <detail::variable_operand A>
 constexpr auto relu(const A& a) { return detail::unary(a, math::LeakyRelu{}); }
 template <detail::variable_operand A>
-constexpr auto leaky_relu(const A& a, double negative_slope = 0.01) { return detail::unary(a, math::LeakyRelu{negative_slope}); }
+constexpr auto leaky_relu(const A& a, double negative_slope = 0.01) {
+  return detail::unary(a, math::LeakyRelu{negative_slope});
+}
 /// a^exponent.
 template <detail::variable_operand A>
 constexpr auto pow(const A& a, double exponent) { return detail::unary(a, math::Power{exponent}); }

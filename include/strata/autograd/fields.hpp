@@ -4,7 +4,8 @@
 //     fields_of<Pair>                             // Types<st::Parameter, float>
 //     with_fields(pair, f)                        // f(pair.a, pair.b)
 //
-// It works for what has at most 32 members, all of them public and its own, and no constructor. Bases may have no members.
+// It works for what has at most 32 members, all of them public and its own, and no constructor. Bases may have no
+// members.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +27,8 @@ struct LayerOf : LayerTag {};
 
 namespace detail {
 
-// Whether T takes so many {}, one for each base and member, since every default-constructible member accepts it, and More
-// behind them: Anything finds a member that does not accept {}.
+// Whether T takes so many {}, one for each base and member, since every default-constructible member accepts it, and
+// More behind them: Anything finds a member that does not accept {}.
 struct Anything {
   template <class U>
   operator U&() const;

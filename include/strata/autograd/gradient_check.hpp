@@ -36,7 +36,8 @@ struct GradientCheckOptions {
 
 struct GradientCheckReport {
   double largest_error = 0;     ///< relative: |difference| / max(|gradient|, a thousandth of the largest of its tensor)
-  std::string where;            ///< the name and index of that number, as "body.0.weight[3, 0, 1, 1]" or "input 0[0, 2, 5, 7]"
+  /// the name and index of that number, as "body.0.weight[3, 0, 1, 1]" or "input 0[0, 2, 5, 7]"
+  std::string where;
   double gradient = 0;          ///< what backward gives there
   double difference_quotient = 0;  ///< what the function's values give there
   std::int64_t checked = 0;
@@ -107,9 +108,9 @@ class GradientCheck {
       throw ValueError("gradient_check: step and tolerance must be more than 0, samples not negative");
   }
 
-  /// Checks f(pass, image): the gradients of all inputs, and of all parameters when f is a module. f is copied and its copy
-  /// converted to double. f may give a Scalar, or images: then it is a randomly weighted sum of them that is checked. It is
-  /// called as in training, must give the same result each time, and have no kinks at the inputs.
+  /// Checks f(pass, image): the gradients of all inputs, and of all parameters when f is a module. f is copied and its
+  /// copy converted to double. f may give a Scalar, or images: then it is a randomly weighted sum of them that is
+  /// checked. It is called as in training, must give the same result each time, and have no kinks at the inputs.
   template <class F, int... C, class... T>
   GradientCheckReport operator()(const F& f, const Image<C, T>&... images) const {
     if constexpr (detail::has_visit<F>) {
@@ -138,9 +139,10 @@ class GradientCheck {
   template <class F, class... X>
   static auto apply(F& f, Train& pass, const X&... x) {
     constexpr bool takes_double = requires { f(pass, x...); };
-    static_assert(takes_double,
-                  "strata::gradient_check: cannot be called as f(pass, x...) with images of double: write its call operator "
-                  "for 'const auto& x', and give as many images as it takes");
+    static_assert(
+        takes_double,
+        "strata::gradient_check: cannot be called as f(pass, x...) with images of double: write its call operator "
+        "for 'const auto& x', and give as many images as it takes");
     if constexpr (takes_double)
       return f(pass, x...);
     else
@@ -164,7 +166,8 @@ class GradientCheck {
       Train pass = pass_of();
       [&](const auto&... x) {
         const Scalar<double> loss = detail::as_loss(f(pass, x...), options_.seed);
-        if (loss.tape() == nullptr) throw Error("gradient_check: the result does not depend on the inputs or parameters");
+        if (loss.tape() == nullptr)
+          throw Error("gradient_check: the result does not depend on the inputs or parameters");
         pass.backward(loss);
         int index = 0;
         (add(all, concat("input ", index++), images, pass.gradient(x)), ...);
@@ -186,7 +189,8 @@ class GradientCheck {
   }
 
   template <int C>
-  static void add(std::vector<Checked>& all, std::string name, Image<C, double>& image, const Image<C, double>& gradient) {
+  static void add(std::vector<Checked>& all, std::string name, Image<C, double>& image,
+                  const Image<C, double>& gradient) {
     all.push_back({std::move(name), image.shape(), image.data(), {gradient.span().begin(), gradient.span().end()}});
   }
 

@@ -46,7 +46,10 @@ template <int C, class T>
 class NormalisedImage {
  public:
   NormalisedImage(Image<C, T> input, Normalisation<T> numbers, Activation activation)
-      : input_(std::move(input)), numbers_(std::move(numbers)), activation_(activation), apply_(cpu::batch_norm_apply<T>) {}
+      : input_(std::move(input)),
+        numbers_(std::move(numbers)),
+        activation_(activation),
+        apply_(cpu::batch_norm_apply<T>) {}
 
   const Image<C, T>& input() const { return input_; }
   const Normalisation<T>& numbers() const { return numbers_; }

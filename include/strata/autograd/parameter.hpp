@@ -95,8 +95,13 @@ class Parameter : public detail::Anchored {
         value_(shape, [&] { return Tensor<float>::full(shape, value); }) {}
 
   constexpr Parameter(const Parameter& other)
-      : Anchored(other), requires_grad(other.requires_grad), starts_at_a_number_(other.starts_at_a_number_),
-        initial_(other.initial_), value_(detail::clone(other.value_)), grad_(detail::clone(other.grad_)), has_grad_(other.has_grad_) {}
+      : Anchored(other),
+        requires_grad(other.requires_grad),
+        starts_at_a_number_(other.starts_at_a_number_),
+        initial_(other.initial_),
+        value_(detail::clone(other.value_)),
+        grad_(detail::clone(other.grad_)),
+        has_grad_(other.has_grad_) {}
   Parameter(Parameter&&) = default;
   constexpr Parameter& operator=(Parameter other) noexcept {
     Anchored::operator=(other);
@@ -144,7 +149,8 @@ class Parameter : public detail::Anchored {
   /// Where a backward pass writes.
   template <class T>
   GradientTarget<T> grad_target() {
-    if (auto* held = std::get_if<Tensor<T>>(&*grad_); held == nullptr || held->shape() != shape() || held->device() != device())
+    if (auto* held = std::get_if<Tensor<T>>(&*grad_);
+        held == nullptr || held->shape() != shape() || held->device() != device())
       *grad_ = Tensor<T>(shape(), detail::pool_of(*value_));
     const bool accumulate = has_grad_;
     has_grad_ = true;
@@ -170,7 +176,8 @@ class Parameter : public detail::Anchored {
   constexpr bool starts_at_a_number() const { return starts_at_a_number_; }
   /// Sets every element back to the number it was constructed with.
   void reset() {
-    std::visit([&](auto& t) { fill(t, static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); }, *value_);
+    std::visit([&](auto& t) { fill(t, static_cast<typename std::remove_cvref_t<decltype(t)>::value_type>(initial_)); },
+               *value_);
   }
 
   AnyTensor& any_value() & { return *value_; }

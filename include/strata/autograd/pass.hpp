@@ -23,15 +23,17 @@
 
 namespace strata { inline namespace STRATA_ABI {
 
-/// Options of a training pass. (seed, step) key the random numbers of layers such as Dropout: give the step's number, so
-/// that every step draws its own and a resumed run draws the same. Networks without such layers need neither.
+/// Options of a training pass. (seed, step) key the random numbers of layers such as Dropout: give the step's number,
+/// so that every step draws its own and a resumed run draws the same. Networks without such layers need neither.
 struct TrainOptions {
   std::uint64_t seed = 0;
   std::int64_t step = -1;
-  /// What convolutions multiply in. fp16 wants the loss scaled. The CPU knows fp32 and, where the program is compiled for
-  /// AVX512-BF16, bf16: Winograd's products, forward and for the input; the weights' gradients and all else stay fp32.
+  /// What convolutions multiply in. fp16 wants the loss scaled. The CPU knows fp32 and, where the program is compiled
+  /// for AVX512-BF16, bf16: Winograd's products, forward and for the input; the weights' gradients and all else stay
+  /// fp32.
   Precision precision = Precision::fp32;
-  /// Where a step has several passes, over parts of its batch: the number of the part, 0 to 1023, which keys random numbers too.
+  /// Where a step has several passes, over parts of its batch: the number of the part, 0 to 1023, which keys random
+  /// numbers too.
   int shard = 0;
 };
 
@@ -78,7 +80,8 @@ class Train {
     if (loss.tape() != tape())
       throw Error("Train::backward: the loss was not computed in this pass; compute it from net(pass, input)");
     if (!tape_->has_steps() || !tape_->holds(loss.id()))
-      throw Error("Train::backward: this loss has gone back already or is of an earlier pass; make a new pass for each step");
+      throw Error(
+          "Train::backward: this loss has gone back already or is of an earlier pass; make a new pass for each step");
     if (!std::isfinite(loss.item()))
       throw NumericError(concat("Train::backward: the loss is ", loss.item(), "; no gradient was changed"));
     const FlushDenormals flush;
@@ -96,7 +99,8 @@ class Train {
     TrainOptions options;
     std::uint32_t operation = 0;
     bool recomputing = false;
-    std::shared_ptr<std::vector<Tensor<double>>> notes = nullptr;  ///< of once(), where the pass runs something a first or second time
+    /// of once(), where the pass runs something a first or second time
+    std::shared_ptr<std::vector<Tensor<double>>> notes = nullptr;
     std::size_t note = 0;                                          ///< how many it has come to
   };
   Place place() const { return {options_, operation_, recomputing_, notes_, note_}; }
@@ -106,8 +110,8 @@ class Train {
     operation_ = other.operation_;
     if (notes_ == other.notes_) note_ = other.note_;
   }
-  /// Whether this pass runs a module again, on the way back: what the module changes of itself in a step, as batch norm's
-  /// running statistics, it has changed already. A module of your own that does so asks.
+  /// Whether this pass runs a module again, on the way back: what the module changes of itself in a step, as batch
+  /// norm's running statistics, it has changed already. A module of your own that does so asks.
   bool recomputing() const { return recomputing_; }
   /// What make() gives; where the pass runs a module again, what it gave the first time.
   template <class Make>
@@ -133,7 +137,11 @@ class Train {
     return std::uint32_t(shard) * operations_of_shard;
   }
   Train(const Place& place, int)
-      : options_(place.options), operation_(place.operation), recomputing_(place.recomputing), notes_(place.notes), note_(place.note) {}
+      : options_(place.options),
+        operation_(place.operation),
+        recomputing_(place.recomputing),
+        notes_(place.notes),
+        note_(place.note) {}
 
   detail::TapeLease tape_;
   TrainOptions options_;
@@ -174,7 +182,8 @@ namespace detail {
 template <Pass P, class X>
 constexpr void check_pass([[maybe_unused]] P& pass, const X& x, const char* who) {
   if constexpr (P::training) {
-    if (x.tape() != nullptr && (x.tape() != pass.tape() || !x.tape()->holds(x.id()))) detail::throw_of_another_pass(who);
+    if (x.tape() != nullptr && (x.tape() != pass.tape() || !x.tape()->holds(x.id())))
+      detail::throw_of_another_pass(who);
   } else {
     if (x.tape() != nullptr) detail::throw_of_another_pass(who);
   }

@@ -310,7 +310,8 @@ constexpr auto crop(P& pass, const X& x, std::int64_t top, std::int64_t left, st
 template <Pass P, class X, class L>
 constexpr auto crop_like(P& pass, const X& x, const L& like) {
   if constexpr (Symbolic<X>) {
-    return SymbolicRun<typename X::value_type>::template op<X::channels>(detail::CropLikeOperator{}, detail::var_in<P>(x), detail::var_in<P>(like));
+    return SymbolicRun<typename X::value_type>::template op<X::channels>(detail::CropLikeOperator{},
+                                                                         detail::var_in<P>(x), detail::var_in<P>(like));
   } else {
     return crop(pass, x, 0, 0, like.h(), like.w());
   }

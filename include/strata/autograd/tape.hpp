@@ -50,7 +50,8 @@ class Tape {
   /// Names a new value of `bytes` bytes, whose gradient is to lie in the memory of `pool`.
   std::int64_t add_value(std::size_t bytes, MemoryPool& pool = cpu_pool()) {
     if (!in_pass_)
-      throw Error("a value is used whose training pass has ended: keep the pass for as long as its values, or take x.value()");
+      throw Error(
+          "a value is used whose training pass has ended: keep the pass for as long as its values, or take x.value()");
     values_.push_back({Storage(), bytes, &pool});
     return first_ + std::int64_t(values_.size()) - 1;
   }

@@ -1,6 +1,6 @@
 // Var<C>: a batch of images inside a pass, and Scalar: a single number such as a loss. Both remember the tape that made
-// them, if one did. An Image converts to a Var that is a constant. What a batch norm gives is not computed before somebody
-// asks for it: the convolution behind it does not, and normalises where it reads.
+// them, if one did. An Image converts to a Var that is a constant. What a batch norm gives is not computed before
+// somebody asks for it: the convolution behind it does not, and normalises where it reads.
 //
 //     st::Var<1> prediction = net(pass, noisy);
 //     st::Scalar<> loss = mean(square(prediction - clean));
@@ -32,9 +32,10 @@ class Var {
   Var(Image<C, T> image, Tape* tape) : image_(std::move(image)), tape_(tape) {
     if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(image_.size()) * sizeof(T), image_.pool());
   }
-  /// A value of `tape` that is computed when somebody asks for it. A layer that can apply the normalisation where it reads
-  /// asks for normalised() instead.
-  Var(std::shared_ptr<const NormalisedImage<C, T>> normalised, Tape* tape) : normalised_(std::move(normalised)), tape_(tape) {
+  /// A value of `tape` that is computed when somebody asks for it. A layer that can apply the normalisation where it
+  /// reads asks for normalised() instead.
+  Var(std::shared_ptr<const NormalisedImage<C, T>> normalised, Tape* tape)
+      : normalised_(std::move(normalised)), tape_(tape) {
     if (tape_ != nullptr) id_ = tape_->add_value(std::size_t(size()) * sizeof(T));
   }
 

@@ -2,10 +2,11 @@
 //
 //     static constexpr void visit(auto& self, auto&& f) { f("conv", self.conv); f("scale", self.scale); }
 //
-// A member is a Parameter, a Buffer, a module, or an array, std::array, std::vector, std::deque, std::list, std::optional,
-// std::unique_ptr, std::pair or std::tuple of them. Names join with dots as in PyTorch: "conv.weight", "blocks.3.conv.weight".
-// A list that forgets a member, or names one twice, is an error of the compiler's for an aggregate of at most 32 members whose
-// visit() is constexpr, and an Error when the list runs for other modules (autograd/listed.hpp says what is found).
+// A member is a Parameter, a Buffer, a module, or an array, std::array, std::vector, std::deque, std::list,
+// std::optional, std::unique_ptr, std::pair or std::tuple of them. Names join with dots as in PyTorch: "conv.weight",
+// "blocks.3.conv.weight". A list that forgets a member, or names one twice, is an error of the compiler's for an
+// aggregate of at most 32 members whose visit() is constexpr, and an Error when the list runs for other modules
+// (autograd/listed.hpp says what is found).
 #pragma once
 
 #include <array>
@@ -61,7 +62,8 @@ using LayerSelf = decltype(layer_self(std::declval<const M&>()));
 
 /// Whether a module itself says what it holds, and has not inherited the words of one that it extends.
 template <class M>
-concept says_has_state = requires { M::has_state; } && (std::is_void_v<LayerSelf<M>> || std::is_same_v<LayerSelf<M>, M>);
+concept says_has_state =
+    requires { M::has_state; } && (std::is_void_v<LayerSelf<M>> || std::is_same_v<LayerSelf<M>, M>);
 
 /// Whether a member of this type may hold parameters or buffers. A module that says has_state = false does not.
 template <class T>
@@ -80,7 +82,8 @@ struct HoldsState<std::optional<T>> : HoldsState<T> {};
 template <class... Ts>
 struct HoldsState<std::tuple<Ts...>> : std::bool_constant<(HoldsState<std::remove_cvref_t<Ts>>::value || ...)> {};
 template <class A, class B>
-struct HoldsState<std::pair<A, B>> : std::bool_constant<HoldsState<std::remove_cvref_t<A>>::value || HoldsState<std::remove_cvref_t<B>>::value> {};
+struct HoldsState<std::pair<A, B>>
+    : std::bool_constant<HoldsState<std::remove_cvref_t<A>>::value || HoldsState<std::remove_cvref_t<B>>::value> {};
 template <class... Ts>
 struct HoldsState<std::variant<Ts...>> : std::bool_constant<(HoldsState<Ts>::value || ...)> {};
 template <class T>
@@ -99,19 +102,22 @@ inline std::string join(const std::string& prefix, std::integral auto index) {
 template <class M>
 struct every_member_listed : decltype(list_error<M, HoldsState>())::type {
   static_assert(std::is_void_v<LayerSelf<M>> || std::is_base_of_v<LayerSelf<M>, M>,
-                "strata: a module derives from Layer<Other>, where Other is another module: write 'struct Module : Layer<Module>' "
+                "strata: a module derives from Layer<Other>, where Other is another module: write 'struct Module : "
+                "Layer<Module>' "
                 "(read every_member_listed<Module> beside this message)");
 };
 
 /// Whether a list may name this: read Member in the compiler's text.
 template <class Member>
 struct can_be_listed {
-  static_assert(!std::is_pointer_v<Member> && !associative<Member>,
-                "strata: visit() lists a pointer or a map to modules, whose parameters would not be found: list the modules "
-                "themselves, held by value, or by std::unique_ptr, std::optional or std::vector (read can_be_listed<Member>)");
-  static_assert(!owner<Member> || !std::is_copy_constructible_v<Member>,
-                "strata: visit() lists a module in a pointer that copies share: a copy of the network would train the original "
-                "too; hold it by value or in a std::unique_ptr (read can_be_listed<Member>)");
+  static_assert(
+      !std::is_pointer_v<Member> && !associative<Member>,
+      "strata: visit() lists a pointer or a map to modules, whose parameters would not be found: list the modules "
+      "themselves, held by value, or by std::unique_ptr, std::optional or std::vector (read can_be_listed<Member>)");
+  static_assert(
+      !owner<Member> || !std::is_copy_constructible_v<Member>,
+      "strata: visit() lists a module in a pointer that copies share: a copy of the network would train the original "
+      "too; hold it by value or in a std::unique_ptr (read can_be_listed<Member>)");
 };
 
 template <class T>
@@ -122,8 +128,8 @@ constexpr bool points_to_state() {
     return false;
 }
 
-/// Calls f(name, part) for what a member that is no module holds: the elements of a sequence, what an owner owns. Nothing for
-/// an ordinary member, as a scale factor.
+/// Calls f(name, part) for what a member that is no module holds: the elements of a sequence, what an owner owns.
+/// Nothing for an ordinary member, as a scale factor.
 template <class Member, class F>
 void each_part(const std::string& name, Member& member, F&& f) {
   using Plain = std::remove_const_t<Member>;
@@ -138,7 +144,8 @@ void each_part(const std::string& name, Member& member, F&& f) {
   } else if constexpr (owner<Plain>) {
     static_assert(sizeof(can_be_listed<Plain>) > 0);
     using Element = typename Plain::element_type;  // of a const network const too
-    if (member != nullptr) f(name, static_cast<std::conditional_t<std::is_const_v<Member>, const Element, Element>&>(*member));
+    if (member != nullptr)
+      f(name, static_cast<std::conditional_t<std::is_const_v<Member>, const Element, Element>&>(*member));
   } else if constexpr (requires { member.has_value(); *member; }) {
     if (member.has_value()) f(name, *member);
   } else if constexpr (requires { std::tuple_size<Plain>::value; }) {
@@ -146,8 +153,9 @@ void each_part(const std::string& name, Member& member, F&& f) {
       (f(join(name, I), std::get<I>(member)), ...);
     }(std::make_index_sequence<std::tuple_size_v<Plain>>{});
   } else {
-    static_assert(!holds_state<Plain>, "strata: visit() lists a member of one of several types (a std::variant), whose parameters "
-                                       "would not be found: list what it holds");
+    static_assert(!holds_state<Plain>,
+                  "strata: visit() lists a member of one of several types (a std::variant), whose parameters "
+                  "would not be found: list what it holds");
   }
 }
 
@@ -213,9 +221,9 @@ void to(M& module) {
   for_each_tensor(module, [](const std::string&, auto& leaf) { leaf.template to<T>(); });
 }
 
-/// Moves a network to a device: st::to(net, st::Device::cuda()). Gradients are dropped; an optimiser that was made before
-/// takes its state along at its next step. Throws DeviceError, with the reason, where there is no such device; the network
-/// is then where it was.
+/// Moves a network to a device: st::to(net, st::Device::cuda()). Gradients are dropped; an optimiser that was made
+/// before takes its state along at its next step. Throws DeviceError, with the reason, where there is no such device;
+/// the network is then where it was.
 template <class M>
 void to(M& module, Device device) {
   pool_of(device);  // throws before anything is moved
@@ -237,7 +245,8 @@ Device device_of(M& module) {
 template <class M>
 void require_host(M& module, const char* what) {
   if (const Device device = device_of(module); device.kind != DeviceKind::cpu)
-    throw DeviceError(concat(what, ": the network is on ", device.str(), "; bring it to the host first, with st::to(net, st::Device::cpu())"));
+    throw DeviceError(concat(what, ": the network is on ", device.str(),
+                             "; bring it to the host first, with st::to(net, st::Device::cpu())"));
 }
 
 /// Forgets all gradients.

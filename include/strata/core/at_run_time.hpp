@@ -1,10 +1,11 @@
-// An object that exists at run time only, so that a class that holds it can be made while the compiler runs a program: a
-// network's facts are found that way, from a network that takes no memory (nn/follow.hpp).
+// An object that exists at run time only, so that a class that holds it can be made while the compiler runs a program:
+// a network's facts are found that way, from a network that takes no memory (nn/follow.hpp).
 //
 //     class Weights { AtRunTime<Cache> cache_; ... cache_->find(key) ... };
 //
-// While the compiler runs it there is a Plan in place of the T, in memory that must be given back before the evaluation ends.
-// So nothing that outlives one is ever made by the compiler: a network with static storage is made when the program starts.
+// While the compiler runs it there is a Plan in place of the T, in memory that must be given back before the evaluation
+// ends. So nothing that outlives one is ever made by the compiler: a network with static storage is made when the
+// program starts.
 #pragma once
 
 #include <new>
@@ -73,7 +74,8 @@ class AtRunTime {
 
  private:
   Plan* plan_ = nullptr;
-  union {  // of bytes, not of a T: clang 16 asks for destructors that the compiler can run; and the compiler is spared the bytes
+  // of bytes, not of a T: clang 16 asks for destructors that the compiler can run; and the compiler is spared the bytes
+  union {
     char nothing_ = 0;
     alignas(T) unsigned char place_[sizeof(T)];
   };

@@ -3,8 +3,8 @@
 //
 //     auto [x, y] = st::detail::box_muller(first_word, second_word);          // doubles that hold words, 0 to 2^32 - 1
 //
-// x = sqrt(-2 log u) cos(2 pi t), y likewise with sin; u = (first + 1) / 2^32 and t = second / 2^32. Relative error about 1e-13,
-// so that rounded to float nearly all results are the ones of exact arithmetic.
+// x = sqrt(-2 log u) cos(2 pi t), y likewise with sin; u = (first + 1) / 2^32 and t = second / 2^32. Relative error
+// about 1e-13, so that rounded to float nearly all results are the ones of exact arithmetic.
 #pragma once
 
 #include <bit>
@@ -49,7 +49,8 @@ template <class V>
   e = large ? e + 1.0 : e;
   m = large ? m * 0.5 : m;
   const V s = (m - 1.0) / (m + 1.0), s2 = rounded(s * s);
-  const V series = polynomial(s2, {2.0, 2.0 / 3, 2.0 / 5, 2.0 / 7, 2.0 / 9, 2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19});
+  const V series =
+      polynomial(s2, {2.0, 2.0 / 3, 2.0 / 5, 2.0 / 7, 2.0 / 9, 2.0 / 11, 2.0 / 13, 2.0 / 15, 2.0 / 17, 2.0 / 19});
   const V squared = (rounded(e * 0.6931471805599453) + rounded(s * series)) * -2.0;
   V radius;
   if constexpr (std::is_same_v<V, double>)
@@ -61,8 +62,8 @@ template <class V>
   const V rounder = V{} + 0x1p52, quarter = rounded(rounded(second * 0x1p-30) + rounder);
   const V a = rounded((second - (quarter - rounder) * 0x1p30) * 0x1p-32) * 6.283185307179586, a2 = rounded(a * a);
   const I q = std::bit_cast<I>(quarter);  // its lowest bits count quarters
-  const V sine = a * polynomial(a2, {1.0, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800,
-                                     -1.0 / 1307674368000});
+  const V sine = a * polynomial(a2, {1.0, -1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800,
+                                     1.0 / 6227020800, -1.0 / 1307674368000});
   const V cosine = polynomial(a2, {1.0, -1.0 / 2, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600,
                                    -1.0 / 87178291200});
   const auto odd = (q & 1) != 0;
@@ -71,7 +72,8 @@ template <class V>
 }
 
 /// x0 y0 x1 y1 ... as floats.
-[[gnu::always_inline]] inline simd::Vector<float> interleaved(const std::pair<simd::Vector<double>, simd::Vector<double>>& xy) {
+[[gnu::always_inline]] inline simd::Vector<float> interleaved(
+    const std::pair<simd::Vector<double>, simd::Vector<double>>& xy) {
   using V = simd::Vector<double>;
   typedef float Half __attribute__((vector_size(sizeof(V) / 2)));
   const Half x = __builtin_convertvector(xy.first, Half), y = __builtin_convertvector(xy.second, Half);

@@ -1,5 +1,5 @@
-// A fast 64-bit checksum of numbers in memory, to notice that they have changed. It is not a defence against somebody who
-// means to deceive it, and it differs between instruction sets: never written to a file.
+// A fast 64-bit checksum of numbers in memory, to notice that they have changed. It is not a defence against somebody
+// who means to deceive it, and it differs between instruction sets: never written to a file.
 //
 //     std::uint64_t key = st::checksum(weight.data(), weight.size());
 #pragma once
@@ -55,8 +55,9 @@ std::uint64_t checksum(const T* numbers, std::int64_t count, std::uint64_t seed 
   constexpr std::int64_t grain = 1 << 14;
   std::atomic<std::uint64_t> sum{detail::mix(seed + std::uint64_t(count))};
   parallel_ranges(count, grain, [&](std::int64_t begin, std::int64_t end) {
-    const std::uint64_t part = detail::checksum_range(reinterpret_cast<const char*>(numbers + begin),
-                                                      (end - begin) * std::int64_t(sizeof(T)), seed + std::uint64_t(begin) + 1);
+    const std::uint64_t part =
+        detail::checksum_range(reinterpret_cast<const char*>(numbers + begin), (end - begin) * std::int64_t(sizeof(T)),
+                               seed + std::uint64_t(begin) + 1);
     sum.fetch_add(part, std::memory_order_relaxed);
   });
   return detail::mix(sum.load(std::memory_order_relaxed));

@@ -1,6 +1,6 @@
-// Checksums of 32 bits: CRC-32, that of PNG, zlib and zip (IEEE 802.3), at about the speed of memory where the processor
-// multiplies polynomials, which is found out when the program runs; and CRC-32C (Castagnoli), that of checkpoints.
-// Every changed byte and every burst of up to 32 bits is found.
+// Checksums of 32 bits: CRC-32, that of PNG, zlib and zip (IEEE 802.3), at about the speed of memory where the
+// processor multiplies polynomials, which is found out when the program runs; and CRC-32C (Castagnoli), that of
+// checkpoints. Every changed byte and every burst of up to 32 bits is found.
 //
 //     std::uint32_t crc = st::crc32c(first_bytes);
 //     crc = st::crc32c(more_bytes, crc);

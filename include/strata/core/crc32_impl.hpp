@@ -59,14 +59,16 @@ constexpr std::int64_t crc32_power(int power) {
   return std::int64_t(value << 1);
 }
 
-/// The register of CRC-32 after 64 bytes or more. Blocks of 128 bits are multiplied by a power of x and added to the block so many bits
-/// later, which leaves the remainder as it is, until one block is left. Gopal et al., "Fast CRC computation for generic
-/// polynomials using PCLMULQDQ instruction", Intel 2009.
+/// The register of CRC-32 after 64 bytes or more. Blocks of 128 bits are multiplied by a power of x and added to the
+/// block so many bits later, which leaves the remainder as it is, until one block is left. Gopal et al., "Fast CRC
+/// computation for generic polynomials using PCLMULQDQ instruction", Intel 2009.
 [[gnu::target("pclmul")]] inline std::uint32_t crc32_by_products(std::uint32_t crc, CrcBytes bytes) {
   constexpr std::size_t step = 4 * sizeof(__m128i);
   constexpr std::int64_t far_low = crc32_power(512 + 32), far_high = crc32_power(512 - 32);
   constexpr std::int64_t near_low = crc32_power(128 + 32), near_high = crc32_power(128 - 32);
-  const auto block = [&](std::size_t at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes.data() + at)); };
+  const auto block = [&](std::size_t at) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes.data() + at));
+  };
   __m128i sums[4];
   for (std::size_t i = 0; i < 4; ++i) sums[i] = block(i * sizeof(__m128i));
   sums[0] = _mm_xor_si128(sums[0], _mm_cvtsi32_si128(int(crc)));
@@ -74,8 +76,9 @@ constexpr std::int64_t crc32_power(int power) {
   std::size_t at = step;
   for (; at + step <= bytes.size(); at += step)
     for (std::size_t i = 0; i < 4; ++i)
-      sums[i] = _mm_xor_si128(block(at + i * sizeof(__m128i)), _mm_xor_si128(_mm_clmulepi64_si128(sums[i], far_fold, 0x00),
-                                                                            _mm_clmulepi64_si128(sums[i], far_fold, 0x11)));
+      sums[i] = _mm_xor_si128(
+          block(at + i * sizeof(__m128i)),
+          _mm_xor_si128(_mm_clmulepi64_si128(sums[i], far_fold, 0x00), _mm_clmulepi64_si128(sums[i], far_fold, 0x11)));
   const __m128i near_fold = _mm_set_epi64x(near_high, near_low);
   for (std::size_t i = 1; i < 4; ++i)
     sums[i] = _mm_xor_si128(sums[i], _mm_xor_si128(_mm_clmulepi64_si128(sums[i - 1], near_fold, 0x00),

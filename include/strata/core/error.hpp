@@ -42,8 +42,8 @@ struct DeviceError : Error {
 
 namespace detail {
 
-/// A part of a text. Numbers are written as printf's %d and %g. One type for all of them, so that concat() compiles once
-/// and without the streams, whose header alone costs a third of a second.
+/// A part of a text. Numbers are written as printf's %d and %g. One type for all of them, so that concat() compiles
+/// once and without the streams, whose header alone costs a third of a second.
 class TextPart {
  public:
   TextPart(std::string_view text) : text_(text) {}
@@ -86,9 +86,10 @@ class OutOfMemory : public std::bad_alloc {
   /// `asked` bytes, of what `where` names, which holds `held` bytes already.
   OutOfMemory(std::size_t asked, const char* where, std::size_t held) noexcept {
     char amounts[2][32];
-    std::snprintf(text_, sizeof text_,
-                  "%s: not enough memory for a block of %s; %s are in use: use smaller batches or images, or free others",
-                  where, amount(asked, amounts[0]), amount(held, amounts[1]));
+    std::snprintf(
+        text_, sizeof text_,
+        "%s: not enough memory for a block of %s; %s are in use: use smaller batches or images, or free others", where,
+        amount(asked, amounts[0]), amount(held, amounts[1]));
   }
   const char* what() const noexcept override { return text_; }
 
@@ -97,7 +98,8 @@ class OutOfMemory : public std::bad_alloc {
     if (bytes < 10000)
       std::snprintf(text, sizeof text, "%zu bytes", bytes);
     else
-      std::snprintf(text, sizeof text, "%.4g %s", double(bytes) / (bytes < 1000000000 ? 1e6 : 1e9), bytes < 1000000000 ? "MB" : "GB");
+      std::snprintf(text, sizeof text, "%.4g %s", double(bytes) / (bytes < 1000000000 ? 1e6 : 1e9),
+                    bytes < 1000000000 ? "MB" : "GB");
     return text;
   }
   char text_[200];

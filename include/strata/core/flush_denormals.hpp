@@ -10,12 +10,14 @@
 
 namespace strata { inline namespace STRATA_ABI {
 
-/// Sets flush-to-zero and denormals-are-zero for the current thread, or takes them back with flush = false; the destructor
-/// restores what was set before.
+/// Sets flush-to-zero and denormals-are-zero for the current thread, or takes them back with flush = false; the
+/// destructor restores what was set before.
 class FlushDenormals {
  public:
 #if defined(__SSE__)
-  explicit FlushDenormals(bool flush = true) : before_(_mm_getcsr()) { _mm_setcsr(flush ? before_ | bits : before_ & ~bits); }
+  explicit FlushDenormals(bool flush = true) : before_(_mm_getcsr()) {
+    _mm_setcsr(flush ? before_ | bits : before_ & ~bits);
+  }
   ~FlushDenormals() { _mm_setcsr(before_); }
   /// Whether they are set now.
   static bool on() { return (_mm_getcsr() & bits) == bits; }

@@ -1,5 +1,5 @@
-// What holds when a process with threads is forked: the child has the thread that called fork() and no other, and a mutex
-// that another one held stays locked in it for ever.
+// What holds when a process with threads is forked: the child has the thread that called fork() and no other, and a
+// mutex that another one held stays locked in it for ever.
 #pragma once
 
 #include <atomic>
@@ -16,9 +16,10 @@
 
 namespace strata { inline namespace STRATA_ABI { namespace detail {
 
-/// The process's one T, made by the first who asks and never destroyed: static objects may use it when they go. No thread
-/// waits for another that makes it, as it would for a static variable's guard, so no child of fork() can wait for one that is
-/// not there. Nothing runs before main: this code may be for a processor that the program has yet to look for.
+/// The process's one T, made by the first who asks and never destroyed: static objects may use it when they go. No
+/// thread waits for another that makes it, as it would for a static variable's guard, so no child of fork() can wait
+/// for one that is not there. Nothing runs before main: this code may be for a processor that the program has yet to
+/// look for.
 template <class T>
 T& lasting() {
   static constinit std::atomic<T*> place{nullptr};
@@ -81,8 +82,8 @@ class Forks {
   std::atomic<unsigned> count_{0};
 };
 
-/// A mutex that is free in a child of fork(), and what it protects is whole there: fork() waits until nobody holds it. So it
-/// is held for short, and no other one is taken meanwhile.
+/// A mutex that is free in a child of fork(), and what it protects is whole there: fork() waits until nobody holds it.
+/// So it is held for short, and no other one is taken meanwhile.
 class ForkSafeMutex {
  public:
   ForkSafeMutex() {

@@ -18,7 +18,8 @@
 namespace strata { inline namespace STRATA_ABI {
 
 /// One Philox4x32-10 block: four random words from a counter and a key.
-constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key) {
+constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                                  std::array<std::uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t a = std::uint64_t{0xD2511F53} * counter[0];
     const std::uint64_t b = std::uint64_t{0xCD9E8D57} * counter[2];
@@ -32,7 +33,8 @@ constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> c
 
 namespace detail {
 
-/// The 32 words of blocks first to first + 7 of a stream, in order, as doubles. For processors whose vectors hold eight.
+/// The 32 words of blocks first to first + 7 of a stream, in order, as doubles. For processors whose vectors hold
+/// eight.
 inline void philox_eight_blocks(std::uint64_t first, const std::array<std::uint32_t, 2>& stream,
                                 std::array<std::uint32_t, 2> key, double* words) {
   using U = simd::Vector<std::uint64_t>;
@@ -149,7 +151,8 @@ class Rng {
       for (int k = used_; k < 4; ++k) *words++ = double(block_[std::size_t(k)]);
       detail::philox_eight_blocks(counter_, stream_, key_, words);
       counter_ += 8;
-      for (std::size_t k = 0; k < 4; ++k) block_[k] = std::uint32_t(words[some - 4 + k]);  // as many of them wait as before
+      // as many of them wait as before
+      for (std::size_t k = 0; k < 4; ++k) block_[k] = std::uint32_t(words[some - 4 + k]);
     } else {
       for (std::size_t k = 0; k < some; ++k) words[k] = double(bits());
     }

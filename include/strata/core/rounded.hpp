@@ -1,6 +1,6 @@
-// Arithmetic with the same bits everywhere. A compiler may turn a * b + c into one fused multiply-add, which rounds once
-// instead of twice, and whether it does differs with the compiler, its flags and the processor. Data and starting weights
-// must not: there every product that is added to something passes through here.
+// Arithmetic with the same bits everywhere. A compiler may turn a * b + c into one fused multiply-add, which rounds
+// once instead of twice, and whether it does differs with the compiler, its flags and the processor. Data and starting
+// weights must not: there every product that is added to something passes through here.
 //
 //     float y = x + st::detail::rounded(slope * step);
 #pragma once

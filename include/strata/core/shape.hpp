@@ -1,5 +1,5 @@
-// The extents of a tensor, in PyTorch's order: (N, C, H, W) for images, (O, I, KH, KW) for convolution weights, (out, in)
-// for linear weights, (C) for biases, () for a single number.
+// The extents of a tensor, in PyTorch's order: (N, C, H, W) for images, (O, I, KH, KW) for convolution weights, (out,
+// in) for linear weights, (C) for biases, () for a single number.
 //
 //     st::Shape shape{16, 64, 40, 40};
 //     shape.size();   // 1638400

@@ -169,8 +169,9 @@ template <class V>
 }
 template <class V>
 [[gnu::always_inline]] inline V odd_elements(V a, V b) {
-  return [&]<int... I>(std::integer_sequence<int, I...>)
-      STRATA_INLINED { return __builtin_shufflevector(a, b, (2 * I + 1)...); }(std::make_integer_sequence<int, lanes<V>>{});
+  return [&]<int... I>(std::integer_sequence<int, I...>) STRATA_INLINED {
+    return __builtin_shufflevector(a, b, (2 * I + 1)...);
+  }(std::make_integer_sequence<int, lanes<V>>{});
 }
 
 /// a0 b0 a1 b1 ... in two vectors.

@@ -2,9 +2,9 @@
 //
 //     y = act(x * scale + shift),   scale = weight / sqrt(variance + eps),   shift = bias - mean * scale
 //
-// `pixels` counts n*h*w. Statistics are taken in chunks of pixels, mean and squared deviations from it in two passes over a
-// chunk that is still in cache, then merged in order in double (Chan et al., 1979): one pass over memory, no cancellation,
-// and the same bits for any number of threads.
+// `pixels` counts n*h*w. Statistics are taken in chunks of pixels, mean and squared deviations from it in two passes
+// over a chunk that is still in cache, then merged in order in double (Chan et al., 1979): one pass over memory, no
+// cancellation, and the same bits for any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -35,7 +35,8 @@ struct PartialStatistics {
   double count, mean, squares;
 };
 
-/// Mean and biased variance of every channel from those of `parts` parts, merged in order in double (Chan et al., 1979).
+/// Mean and biased variance of every channel from those of `parts` parts, merged in order in double (Chan et al.,
+/// 1979).
 template <class Part>
 void merge_statistics(std::int64_t parts, int channels, const ChannelStatistics& out, Part&& part) {
   for (int c = 0; c < channels; ++c) {
@@ -102,8 +103,8 @@ void batch_norm_apply(std::int64_t pixels, int channels, const T* x, const T* sc
 /// The sums over all pixels that the gradients are made of; g is dy where the activation let the value through, else 0:
 /// sum_g[c] = sum of g, sum_gx[c] = sum of g * (x - mean).
 template <class T>
-void batch_norm_backward_sums(std::int64_t pixels, int channels, const T* x, const T* dy, const T* scale, const T* shift,
-                              const T* mean, Activation activation, double* sum_g, double* sum_gx) {
+void batch_norm_backward_sums(std::int64_t pixels, int channels, const T* x, const T* dy, const T* scale,
+                              const T* shift, const T* mean, Activation activation, double* sum_g, double* sum_gx) {
   const std::int64_t chunk = detail::chunk_pixels(channels), chunks = (pixels + chunk - 1) / chunk;
   Scratch<T> partial(std::size_t(chunks * 2 * channels));
   parallel_for(chunks, [&](std::int64_t index) {

@@ -14,7 +14,8 @@
 
 namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
-#if defined(__AVX512BF16__) && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if defined(__AVX512BF16__) && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && \
+    defined(__AVX512VL__)
 #define STRATA_BFLOAT16_INSTRUCTIONS 1
 #else
 #define STRATA_BFLOAT16_INSTRUCTIONS 0
@@ -86,10 +87,11 @@ using Words = simd::Vector<std::uint32_t>;
   std::memcpy(to, &pair, sizeof pair);
 }
 
-/// As multiply() of panel_product.hpp, with pairs of factors: sum[r][j] = sum over k < depth of row(r)[k] * panel[k][j],
-/// where depth is even and rows k and k + 1 of the panel lie between each other.
+/// As multiply() of panel_product.hpp, with pairs of factors: sum[r][j] = sum over k < depth of row(r)[k] *
+/// panel[k][j], where depth is even and rows k and k + 1 of the panel lie between each other.
 template <int Rows, int Vectors, class Row, class Result>
-[[gnu::always_inline]] inline void multiply_pairs(std::int64_t depth, Row&& row, const Bfloat16* panel, Result&& result) {
+[[gnu::always_inline]] inline void multiply_pairs(std::int64_t depth, Row&& row, const Bfloat16* panel,
+                                                  Result&& result) {
   using V = simd::Vector<float>;
   using detail::Words;
   V sum[Rows][Vectors] = {};
@@ -98,7 +100,8 @@ template <int Rows, int Vectors, class Row, class Result>
 #pragma GCC unroll 2
   for (std::int64_t k = 0; k < depth; k += 2, panel += 2 * Vectors * simd::lanes<V>) {
     Words b[Vectors];
-    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { std::memcpy(&b[j], panel + 2 * j * simd::lanes<V>, sizeof(Words)); });
+    simd::unroll<Vectors>([&](auto j)
+                              STRATA_INLINED { std::memcpy(&b[j], panel + 2 * j * simd::lanes<V>, sizeof(Words)); });
     simd::unroll<Rows>([&](auto r) STRATA_INLINED {
       std::uint32_t pair;
       std::memcpy(&pair, a[r] + k, sizeof pair);

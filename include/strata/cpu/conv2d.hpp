@@ -32,9 +32,9 @@ using strata::Activation;
 namespace detail {
 
 /// Whether Winograd's algorithm computes a problem, and faster than the direct one. It needs at least a vector of
-/// channels on both sides (fewer of the input will do where the kernel has many parts), and images that its 4 x 4 tiles do not exceed by too much. It makes half as many products a
-/// second, since the transforms take their time too. Beyond 3 x 3 without dilation the choice is the same for all images
-/// of at least a tile in each direction.
+/// channels on both sides (fewer of the input will do where the kernel has many parts), and images that its 4 x 4 tiles
+/// do not exceed by too much. It makes half as many products a second, since the transforms take their time too. Beyond
+/// 3 x 3 without dilation the choice is the same for all images of at least a tile in each direction.
 constexpr bool use_winograd(const Conv2dProblem& p) {
   if (!has_winograd_form(p) || p.out < 8 || (p.in < 8 && (p.kernel < 9 || p.out < 16))) return false;
   const std::int64_t products = winograd::FilterParts(p.kernel).count * winograd::planes;  // of a tile
@@ -53,8 +53,8 @@ constexpr bool use_winograd_backward_input(const Conv2dProblem& p) { return p.in
 
 namespace detail {
 
-/// The same for 4 x 4 with stride 2, in both directions: by the channels alone. Its weights are 2.25 times as many, so there
-/// must not be more of them than pixels make up for.
+/// The same for 4 x 4 with stride 2, in both directions: by the channels alone. Its weights are 2.25 times as many, so
+/// there must not be more of them than pixels make up for.
 constexpr bool use_strided_winograd(const Conv2dProblem& p) {
   return has_strided_form(p) && p.in >= 32 && p.out >= 32 && std::int64_t{p.in} * p.out <= 128 * 256;
 }
@@ -64,7 +64,8 @@ inline constexpr std::uint64_t direct_form = 0x9e3779b97f4a7c15, bfloat16_form =
 
 /// input(x), in `memory`, or x itself where there is nothing to do.
 template <class T>
-const T* apply_affine(const Conv2dProblem& p, const T* x, const ChannelAffine<T>& input, std::optional<Scratch<T>>& memory) {
+const T* apply_affine(const Conv2dProblem& p, const T* x, const ChannelAffine<T>& input,
+                      std::optional<Scratch<T>>& memory) {
   if (!input) return x;
   memory.emplace(std::size_t(p.input_size()));
   batch_norm_apply(p.n * p.h * p.w, p.in, x, input.scale, input.shift, memory->data(), input.activation);
@@ -81,9 +82,9 @@ struct Conv2dForwardFusion {
   bool accumulate = false;            ///< y += the sums, without bias, activation and statistics
 };
 
-/// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros. Winograd's products of float32 images
-/// multiply in Factor, which may be Bfloat16; everything else is computed in T.
-/// Throws ShapeError if the problem's extents make no convolution.
+/// y = activation(bias + cross-correlation of x with weight). bias may be nullptr: zeros. Winograd's products of
+/// float32 images multiply in Factor, which may be Bfloat16; everything else is computed in T. Throws ShapeError if the
+/// problem's extents make no convolution.
 template <class T, class Factor = T>
 void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
                     Activation activation = Activation::none, const Conv2dForwardFusion<T>& fusion = {}) {
@@ -96,25 +97,27 @@ void conv2d_forward(const Conv2dProblem& problem, const T* x, const T* weight, c
   const T* const input = detail::apply_affine(problem, x, fusion.input, memory);
   bool done = false;
   if constexpr (std::is_same_v<T, float>)
-    if ((done = detail::use_strided_winograd(problem))) strided_winograd<float>(problem, false, input, weight, y, epilogue);
+    if ((done = detail::use_strided_winograd(problem)))
+      strided_winograd<float>(problem, false, input, weight, y, epilogue);
   if (!done) direct_forward(problem, input, weight, y, epilogue);
   if (fusion.statistics)
     batch_norm_statistics(problem.n * problem.out_h() * problem.out_w(), problem.out, y, fusion.statistics.mean,
                           fusion.statistics.variance);
 }
 
-/// The same for weights that stay, as in inference: `cache` keeps the form that the kernel reads under `key`, a checksum of
-/// what the weights come from. weight() gives them, and is not called when the cache holds them.
+/// The same for weights that stay, as in inference: `cache` keeps the form that the kernel reads under `key`, a
+/// checksum of what the weights come from. weight() gives them, and is not called when the cache holds them.
 template <class T, class Factor = T, class Weight>
-void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeights& cache, std::uint64_t key, Weight&& weight,
-                           const T* bias, T* y, Activation activation) {
+void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeights& cache, std::uint64_t key,
+                           Weight&& weight, const T* bias, T* y, Activation activation) {
   check_conv2d(problem);
   const Epilogue<T> epilogue{.bias = bias, .activation = activation};
   if constexpr (std::is_same_v<T, float>) {
     if (detail::use_winograd(problem)) {
       const std::uint64_t form = std::is_same_v<Factor, float> ? 0 : detail::bfloat16_form;
-      const auto packed = cache.get(key ^ form, winograd_packed_size<Factor>(problem),
-                                    [&](float* to) { winograd_pack(problem, weight(), reinterpret_cast<Factor*>(to)); });
+      const auto packed = cache.get(key ^ form, winograd_packed_size<Factor>(problem), [&](float* to) {
+        winograd_pack(problem, weight(), reinterpret_cast<Factor*>(to));
+      });
       return winograd_forward_packed(problem, x, reinterpret_cast<const Factor*>(packed->data()), y, epilogue);
     }
     if (detail::use_strided_winograd(problem)) {
@@ -123,17 +126,18 @@ void conv2d_forward_cached(const Conv2dProblem& problem, const T* x, PackedWeigh
       return strided_winograd_packed<float>(problem, false, x, packed->data(), y, epilogue);
     }
     if (const std::int64_t size = direct_packed_size<float>(problem); size > 0) {
-      const auto packed = cache.get(key ^ detail::direct_form, size, [&](float* to) { direct_pack<float>(problem, weight(), to); });
+      const auto packed =
+          cache.get(key ^ detail::direct_form, size, [&](float* to) { direct_pack<float>(problem, weight(), to); });
       return direct_forward_packed<float>(problem, x, packed->data(), y, epilogue);
     }
   }
   direct_forward(problem, x, weight(), y, epilogue);
 }
 
-/// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`. With `sums`, x is the
-/// result of a batch norm (and activation): gathers its sums of dx, which may on the way be set to 0 where the activation
-/// did not let the value through. Factor is as in conv2d_forward; the gradient for the weights is always of T. A `bias` for
-/// each channel of dx makes it a transposed convolution; it is not for what is added to.
+/// dx = the gradient for the input, from the gradient dy for the output; dx += it if `accumulate`. With `sums`, x is
+/// the result of a batch norm (and activation): gathers its sums of dx, which may on the way be set to 0 where the
+/// activation did not let the value through. Factor is as in conv2d_forward; the gradient for the weights is always of
+/// T. A `bias` for each channel of dx makes it a transposed convolution; it is not for what is added to.
 template <class T, class Factor = T>
 void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate,
                            const NormGradientSums<T>& sums = {}, const T* bias = nullptr) {
@@ -160,8 +164,8 @@ void conv2d_backward_input(const Conv2dProblem& problem, const T* dy, const T* w
 /// y = bias + the transposed convolution of x, which is the gradient for the input, for weights that stay: see
 /// conv2d_forward_cached. `problem` is that of the convolution that it is the adjoint of.
 template <class T, class Factor = T, class Weight>
-void conv2d_transposed_cached(const Conv2dProblem& problem, const T* x, PackedWeights& cache, std::uint64_t key, Weight&& weight,
-                              const T* bias, T* y) {
+void conv2d_transposed_cached(const Conv2dProblem& problem, const T* x, PackedWeights& cache, std::uint64_t key,
+                              Weight&& weight, const T* bias, T* y) {
   check_conv2d(problem);
   if constexpr (std::is_same_v<T, float>) {
     if (detail::use_strided_winograd(problem)) {
@@ -201,12 +205,14 @@ void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, T* dy, T* 
     if (winograd)
       return winograd_backward_weight(problem, x, dy, dweight, dbias, accumulate, fusion.input, fusion.output);
   std::optional<Scratch<T>> input;
-  direct_backward_weight(problem, detail::apply_affine(problem, x, fusion.input, input), dy, dweight, dbias, accumulate);
+  direct_backward_weight(problem, detail::apply_affine(problem, x, fusion.input, input), dy, dweight, dbias,
+                         accumulate);
 }
 
 /// The same without a batch norm behind: dy is not changed.
 template <class T>
-void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, const T* dy, T* dweight, T* dbias, bool accumulate) {
+void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, const T* dy, T* dweight, T* dbias,
+                            bool accumulate) {
   conv2d_backward_weight(problem, x, const_cast<T*>(dy), dweight, dbias, accumulate, {});
 }
 
@@ -247,9 +253,11 @@ inline std::size_t conv2d_input_workspace(const Conv2dProblem& p) {
   if (detail::use_winograd_backward_input(p)) return winograd_workspace_bytes(p, true);
   return detail::use_strided_winograd(p) ? strided_winograd_workspace_bytes(p, true) : direct_workspace_bytes(p, true);
 }
-/// So many rows of the result are computed together, and columns: the rounding of each depends on all that they read. 1 for a
-/// direct convolution, where a pixel's sum has the same terms in the same order wherever it lies.
-constexpr int conv2d_rows_together(const Conv2dProblem& p) { return detail::use_winograd(p) ? winograd::step * p.dilation : 1; }
+/// So many rows of the result are computed together, and columns: the rounding of each depends on all that they read. 1
+/// for a direct convolution, where a pixel's sum has the same terms in the same order wherever it lies.
+constexpr int conv2d_rows_together(const Conv2dProblem& p) {
+  return detail::use_winograd(p) ? winograd::step * p.dilation : 1;
+}
 /// The same for the gradient for the input, which a transposed convolution computes.
 constexpr int conv2d_input_rows_together(const Conv2dProblem& p) {
   return detail::use_winograd_backward_input(p) ? winograd::step * p.dilation : 1;

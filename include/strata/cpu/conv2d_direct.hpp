@@ -49,20 +49,22 @@ void pack_direct_panels(const TapGrid& grid, std::int64_t from_channels, std::in
   });
 }
 
-/// From here on results of thin convolutions are written past the caches, which do not hold them until the next layer reads
-/// them. Measured with 32 MiB of third-level cache: 25 MB gain whatever memory does, 16 MB and less only on a good day.
+/// From here on results of thin convolutions are written past the caches, which do not hold them until the next layer
+/// reads them. Measured with 32 MiB of third-level cache: 25 MB gain whatever memory does, 16 MB and less only on a
+/// good day.
 inline constexpr std::int64_t streamed_bytes = 24 << 20;
 
-/// results[r][0 ...] = epilogue(bias + sum over segments s and k < depth of pixels[r][offsets[s] + k] * panel[s, k]) for
-/// `count` of Rows pixels and `channels` of Vectors vectors. All Rows pixels are read, and memory of the next Rows is asked
-/// for: pixels and results must go on so far. With `streamed`, whole blocks are written past the caches.
+/// results[r][0 ...] = epilogue(bias + sum over segments s and k < depth of pixels[r][offsets[s] + k] * panel[s, k])
+/// for `count` of Rows pixels and `channels` of Vectors vectors. All Rows pixels are read, and memory of the next Rows
+/// is asked for: pixels and results must go on so far. With `streamed`, whole blocks are written past the caches.
 template <class V, int Rows, int Vectors, class T>
 [[gnu::noinline]] void panel_block(const T* const* pixels, const std::int64_t* offsets, std::int64_t segments,
                                    std::int64_t depth, const T* panel, T* const* results, std::int64_t count,
                                    std::int64_t column, std::int64_t channels, const VectorEpilogue<T>& epilogue,
                                    bool streamed) {
   constexpr std::int64_t lanes = simd::lanes<V>, line = 64 / std::int64_t(sizeof(T));
-  if (segments == 1 && depth > 1)  // no pixel is read twice: the processor's own prefetching does not follow Rows streams
+  // no pixel is read twice: the processor's own prefetching does not follow Rows streams
+  if (segments == 1 && depth > 1)
     for (int r = 0; r < Rows; ++r) {
       for (std::int64_t k = 0; k < depth; k += line) __builtin_prefetch(pixels[Rows + r] + k);
       for (std::int64_t k = 0; k < Vectors * lanes; k += line) __builtin_prefetch(results[Rows + r] + column + k, 1);
@@ -112,7 +114,8 @@ template <class V, int Rows, int Vectors, class T>
   }
   T finished[Rows][Vectors * lanes];
   simd::unroll<Rows>([&](auto r) STRATA_INLINED {
-    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { simd::store(finished[r] + j * lanes, simd::max(floor, sum[r][j])); });
+    simd::unroll<Vectors>([&](auto j)
+                              STRATA_INLINED { simd::store(finished[r] + j * lanes, simd::max(floor, sum[r][j])); });
   });
   const std::int64_t some = std::min(channels, Vectors * lanes);
   for (std::int64_t r = 0; r < count; ++r) {
@@ -139,8 +142,8 @@ void gather_panels(const Images<const T>& x, const Images<T>& y, const TapGrid& 
   const std::int64_t strip = weights * std::int64_t(sizeof(T)) <= 16 << 10 ? 24 : TilePixels<T>::most;
   // Where a result takes few products, writing is what takes the time.
   const std::int64_t bytes = y.n * y.h * y.w * y.c * std::int64_t(sizeof(T));
-  const bool streamed = x.c <= thin_channels && all_rows <= 32 && bytes >= streamed_bytes && y.c % simd::lanes<V> == 0 &&
-                        reinterpret_cast<std::uintptr_t>(y.data) % sizeof(V) == 0;
+  const bool streamed = x.c <= thin_channels && all_rows <= 32 && bytes >= streamed_bytes &&
+                        y.c % simd::lanes<V> == 0 && reinterpret_cast<std::uintptr_t>(y.data) % sizeof(V) == 0;
 
   const auto compute = [&](const GridTile& tile, int worker) {
     const TileSources<T> sources = find_sources(tile, copies[worker]);
@@ -151,9 +154,10 @@ void gather_panels(const Images<const T>& x, const Images<T>& y, const TapGrid& 
       for_each_even_panel<V, direct_vectors>(y.c, [&](std::int64_t column, auto vectors) {
         constexpr int rows = direct_rows(vectors);
         for (std::int64_t p = begin; p < end; p += rows)
-          panel_block<V, rows, vectors, T>(pixels.source + p, sources.offsets, find_sources.segments, find_sources.depth,
-                                           packed.data() + all_rows * column, pixels.result + p,
-                                           std::min<std::int64_t>(rows, end - p), column, y.c - column, epilogue, streamed);
+          panel_block<V, rows, vectors, T>(pixels.source + p, sources.offsets, find_sources.segments,
+                                           find_sources.depth, packed.data() + all_rows * column, pixels.result + p,
+                                           std::min<std::int64_t>(rows, end - p), column, y.c - column, epilogue,
+                                           streamed);
       });
     }
   };
@@ -173,7 +177,8 @@ void gather(const Images<const T>& x, const Images<T>& y, const TapGrid& grid, c
   gather_panels(x, y, grid, weight, epilogue);
 }
 
-/// The one grid of a forward convolution and the images that it goes over. Where all pixels are alike they are one long row.
+/// The one grid of a forward convolution and the images that it goes over. Where all pixels are alike they are one long
+/// row.
 template <class T>
 struct ForwardGather {
   ForwardGather(const Conv2dProblem& p, const T* from, T* to)
@@ -229,19 +234,23 @@ void direct_forward(const Conv2dProblem& p, const T* x, const T* weight, T* y, c
 
 namespace detail {
 
-/// Calls f(grid, taps of the classes before) for the grids of the gradient for the input, one for each class of pixels that
-/// have the same taps.
+/// Calls f(grid, taps of the classes before) for the grids of the gradient for the input, one for each class of pixels
+/// that have the same taps.
 template <class F>
 void for_each_class(const Conv2dProblem& p, F&& f) {
   const std::int64_t wide = p.kernel_columns(), taps = p.taps(), stride = p.stride;
   Scratch<Tap> all_taps{std::size_t(taps)};  // each belongs to one class
   Tap* class_taps = all_taps.data();
-  const auto size = [&](std::int64_t first, std::int64_t extent) { return std::max<std::int64_t>(extent - first + stride - 1, 0) / stride; };
-  for (std::int64_t a = 0; a < stride; ++a)  // also those that small images have no pixels of: weights do not depend on extents
+  const auto size = [&](std::int64_t first, std::int64_t extent) {
+    return std::max<std::int64_t>(extent - first + stride - 1, 0) / stride;
+  };
+  // also those that small images have no pixels of: weights do not depend on extents
+  for (std::int64_t a = 0; a < stride; ++a)
     for (std::int64_t b = 0; b < stride; ++b) {
       std::int64_t count = 0;
       for (std::int64_t t = taps - 1; t >= 0; --t) {  // in the order of their sources in memory
-        const std::int64_t h = a + p.padding - t / wide * p.dilation, w = b + p.padding_columns() - t % wide * p.dilation;
+        const std::int64_t h = a + p.padding - t / wide * p.dilation,
+                           w = b + p.padding_columns() - t % wide * p.dilation;
         if (h % stride == 0 && w % stride == 0) class_taps[count++] = {h / stride, w / stride, t};
       }
       f(TapGrid{a, b, stride, size(a, p.h), size(b, p.w), 1, class_taps, count}, class_taps - all_taps.data());
@@ -265,11 +274,13 @@ template <class T>
 void direct_backward_pack(const Conv2dProblem& p, const T* weight, T* packed) {
   using Products = detail::GatherProducts<T>;
   detail::for_each_class(p, [&](const TapGrid& grid, std::int64_t before) {
-    Products::pack(grid, p.out, p.in, detail::backward_layout(p, weight), packed + Products::packed_size(before, p.out, p.in));
+    Products::pack(grid, p.out, p.in, detail::backward_layout(p, weight),
+                   packed + Products::packed_size(before, p.out, p.in));
   });
 }
 template <class T>
-void direct_backward_input_packed(const Conv2dProblem& p, const T* dy, const T* packed, T* dx, const Epilogue<T>& epilogue) {
+void direct_backward_input_packed(const Conv2dProblem& p, const T* dy, const T* packed, T* dx,
+                                  const Epilogue<T>& epilogue) {
   using Products = detail::GatherProducts<T>;
   const std::int64_t classes = std::min<std::int64_t>(p.stride, p.h) * std::min<std::int64_t>(p.stride, p.w);
   Products products({dy, p.n, p.out_h(), p.out_w(), p.out}, {dx, p.n, p.h, p.w, p.in}, classes);
@@ -282,7 +293,8 @@ void direct_backward_input_packed(const Conv2dProblem& p, const T* dy, const T* 
   products.run(VectorEpilogue<T>(epilogue, p.in));
 }
 
-/// dx = epilogue(the gradient for the input): dx[i] = sum over taps p of dy[(i + padding - p * dilation) / stride] * weight[p].
+/// dx = epilogue(the gradient for the input): dx[i] = sum over taps p of dy[(i + padding - p * dilation) / stride] *
+/// weight[p].
 template <class T>
 void direct_backward_input(const Conv2dProblem& p, const T* dy, const T* weight, T* dx, const Epilogue<T>& epilogue) {
   if (const std::int64_t size = direct_backward_packed_size<T>(p); size > 0) {
@@ -294,7 +306,8 @@ void direct_backward_input(const Conv2dProblem& p, const T* dy, const T* weight,
   if (pixels_alike(p)) {  // all pixels are alike: one long row
     const std::int64_t pixels = p.n * p.h * p.w;
     const Tap tap{0, 0, 0};
-    return detail::gather<T>({dy, 1, 1, pixels, p.out}, {dx, 1, 1, pixels, p.in}, {0, 0, 1, 1, pixels, 1, &tap, 1}, layout, epilogue);
+    return detail::gather<T>({dy, 1, 1, pixels, p.out}, {dx, 1, 1, pixels, p.in}, {0, 0, 1, 1, pixels, 1, &tap, 1},
+                             layout, epilogue);
   }
   detail::for_each_class(p, [&](const TapGrid& grid, std::int64_t) {
     if (grid.rows == 0 || grid.columns == 0) return;
@@ -302,7 +315,8 @@ void direct_backward_input(const Conv2dProblem& p, const T* dy, const T* weight,
   });
 }
 
-/// Bytes that one of the two takes from the pool while it runs, packed weights included. What thin ones take counts as none.
+/// Bytes that one of the two takes from the pool while it runs, packed weights included. What thin ones take counts as
+/// none.
 template <class T = float>
 std::size_t direct_workspace_bytes(const Conv2dProblem& p, bool backward) {
   const std::int64_t weights = backward ? direct_backward_packed_size<T>(p) : direct_packed_size<T>(p);

@@ -9,8 +9,8 @@
 //     sums[tap, channel of the patches][channel of the rows] += patch[tap, channel] * row[channel]
 //
 // The patches are of x, but of dy where dy has so few channels that they would not fill a vector. They are not copied
-// together: see TileSources. Tiles of pixels are cut into ranges, the sums into chunks; each range and chunk is a task, and
-// ranges are added up in a fixed order.
+// together: see TileSources. Tiles of pixels are cut into ranges, the sums into chunks; each range and chunk is a task,
+// and ranges are added up in a fixed order.
 #pragma once
 
 #include <algorithm>
@@ -46,9 +46,9 @@ struct OuterSumsPlan {
   std::int64_t depth_chunks, ranges;
 };
 
-/// sums[r][j] = or += sum over a tile's pixels p of patch(p)[places[r]] * row(p)[j], for `count` of Rows elements of the
-/// patches and Vectors vectors of the rows' columns. Patches begin at `patches`, `pitch` apart in a row of the tile and
-/// `patch_row` from row to row; the rows likewise, `width` apart.
+/// sums[r][j] = or += sum over a tile's pixels p of patch(p)[places[r]] * row(p)[j], for `count` of Rows elements of
+/// the patches and Vectors vectors of the rows' columns. Patches begin at `patches`, `pitch` apart in a row of the tile
+/// and `patch_row` from row to row; the rows likewise, `width` apart.
 template <class V, int Rows, int Vectors, class T>
 [[gnu::noinline]] void outer_block(const GridTile& tile, const T* patches, std::int64_t patch_row, std::int64_t pitch,
                                    const std::int64_t* places, const T* rows, std::int64_t rows_row, std::int64_t width,
@@ -83,8 +83,8 @@ template <class V, int Rows, int Vectors, class T>
   });
 }
 
-/// How many of `depth` elements outer_block takes next, so that little is computed in vain: at most Rows, and one of the
-/// sizes there are, which can be more than is left.
+/// How many of `depth` elements outer_block takes next, so that little is computed in vain: at most Rows, and one of
+/// the sizes there are, which can be more than is left.
 template <int Rows>
 constexpr int next_strip(std::int64_t depth) {
   if (depth >= 2 * Rows) return Rows;
@@ -92,8 +92,8 @@ constexpr int next_strip(std::int64_t depth) {
   return part > 6 ? Rows : part < 4 ? 4 : int(part);
 }
 
-/// outer_block for a strip of next_strip<Rows>(), at the place strip - 4. A table, because of a chain of conditions g++ 12 makes
-/// a conditional move whose flags an addition has overwritten: every strip of 4 then got the block of 5.
+/// outer_block for a strip of next_strip<Rows>(), at the place strip - 4. A table, because of a chain of conditions g++
+/// 12 makes a conditional move whose flags an addition has overwritten: every strip of 4 then got the block of 5.
 template <class V, int Rows, int Vectors, class T>
 inline constexpr std::array outer_blocks{&outer_block<V, 4, Vectors, T>, &outer_block<V, 5, Vectors, T>,
                                          &outer_block<V, 6, Vectors, T>, &outer_block<V, Rows, Vectors, T>,
@@ -263,7 +263,8 @@ void direct_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* 
                                       : Images<const T>{dy, p.n, p.out_h(), p.out_w(), p.out};
   const bool patches_of_dy = p.out <= thin_channels && p.in > thin_channels && p.stride == 1;
   // Pixel q of x meets dy at q + padding - tap * dilation: a convolution with the kernel turned by 180 degrees.
-  const std::int64_t rows_reach = std::int64_t{p.dilation} * (p.kernel - 1), columns_reach = p.dilation * (p.kernel_columns() - 1);
+  const std::int64_t rows_reach = std::int64_t{p.dilation} * (p.kernel - 1),
+                     columns_reach = p.dilation * (p.kernel_columns() - 1);
   const Images<const T>&patches = patches_of_dy ? result : input, &rows = patches_of_dy ? input : result;
   Scratch<Tap> all_taps{std::size_t(taps)};
   write_taps(p, patches_of_dy ? rows_reach - p.padding : p.padding,
@@ -287,12 +288,14 @@ void direct_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* 
   }
 }
 
-/// Bytes that it takes from the pool while it runs, for products of many channels; others take little, which counts as none.
+/// Bytes that it takes from the pool while it runs, for products of many channels; others take little, which counts as
+/// none.
 template <class T = float>
 std::size_t direct_weight_workspace_bytes(const Conv2dProblem& p) {
   if (!gathers_products(p, p.in, p.out)) return 0;
   const detail::GatherWeightPlan<T> plan(p);
-  return MemoryPool::block_bytes(std::size_t(plan.sums_size()) * sizeof(T)) + WorkerScratch<T>::bytes(plan.workspace_size());
+  return MemoryPool::block_bytes(std::size_t(plan.sums_size()) * sizeof(T)) +
+         WorkerScratch<T>::bytes(plan.workspace_size());
 }
 
 }}}  // namespace strata::STRATA_ABI::cpu

@@ -1,13 +1,13 @@
 // The direct kernel for many channels: a matrix product whose rows are not copied together. A row is a pixel of the
-// result; for each tap it is read where the image has it, or from a row of zeros where the tap lies in the padding, so that
-// neither borders nor small images are cases of their own: any pixels of any images fill a block.
+// result; for each tap it is read where the image has it, or from a row of zeros where the tap lies in the padding, so
+// that neither borders nor small images are cases of their own: any pixels of any images fill a block.
 //
 //     for each task: some pixels and some panels of channels
 //       for each panel: for each chunk of its rows, which stays in the second-level cache
 //         for each block of 6 or 8 pixels: sums += source * chunk
 //
-// So all weights are read once for up to 192 pixels, and few pixels with many channels still make enough tasks. A pixel's
-// sum has the same terms in the same order wherever it lies, and whatever lies beside it.
+// So all weights are read once for up to 192 pixels, and few pixels with many channels still make enough tasks. A
+// pixel's sum has the same terms in the same order wherever it lies, and whatever lies beside it.
 #pragma once
 
 #include <algorithm>
@@ -43,11 +43,11 @@ template <class V>
   }
 }
 
-/// Writes rows k in [0, depth) of up to lanes columns: to[k * width + j] = first[k * k_distance + j * column_distance] for
-/// j < count, and 0 up to a whole vector.
+/// Writes rows k in [0, depth) of up to lanes columns: to[k * width + j] = first[k * k_distance + j * column_distance]
+/// for j < count, and 0 up to a whole vector.
 template <class V>
-[[gnu::noinline]] void pack_columns(const simd::Lane<V>* first, std::int64_t k_distance, std::int64_t column_distance, std::int64_t depth,
-                  std::int64_t count, simd::Lane<V>* to, std::int64_t width) {
+[[gnu::noinline]] void pack_columns(const simd::Lane<V>* first, std::int64_t k_distance, std::int64_t column_distance,
+                                    std::int64_t depth, std::int64_t count, simd::Lane<V>* to, std::int64_t width) {
   constexpr std::int64_t lanes = simd::lanes<V>;
   std::int64_t k = 0;
   if (count == lanes && column_distance == 1)
@@ -69,13 +69,14 @@ template <class T>
 struct GatherPixels {
   static constexpr std::int64_t most = 192, more = 8;  // more: the last is repeated until a block is full
 
-  void find(const Images<const T>& x, const Images<T>& y, const TapGrid& grid, const TapReach& reach, std::int64_t first,
-            std::int64_t count) {
+  void find(const Images<const T>& x, const Images<T>& y, const TapGrid& grid, const TapReach& reach,
+            std::int64_t first, std::int64_t count) {
     std::int64_t j = first % grid.columns, i = first / grid.columns % grid.rows, n = first / grid.columns / grid.rows;
     for (std::int64_t p = 0; p < count; ++p) {
       h[p] = i * grid.step, w[p] = j * grid.step;
       source[p] = ((n * x.h + h[p]) * x.w + w[p]) * x.c;
-      inside[p] = h[p] + reach.low_h >= 0 && h[p] + reach.high_h < x.h && w[p] + reach.low_w >= 0 && w[p] + reach.high_w < x.w;
+      inside[p] =
+          h[p] + reach.low_h >= 0 && h[p] + reach.high_h < x.h && w[p] + reach.low_w >= 0 && w[p] + reach.high_w < x.w;
       result[p] = y.data + ((n * y.h + grid.first_h + i * grid.every) * y.w + grid.first_w + j * grid.every) * y.c;
       if (++j == grid.columns) j = 0, ++i == grid.rows ? i = 0, ++n : n;
     }
@@ -91,7 +92,8 @@ struct GatherPixels {
   bool inside[most + more];                     // whether all taps lie in the image
 };
 
-/// A run of the rows of a panel: channels [channel, end_channel) under taps [tap, end_tap). More than one tap wants all channels.
+/// A run of the rows of a panel: channels [channel, end_channel) under taps [tap, end_tap). More than one tap wants all
+/// channels.
 struct GatherChunk {
   std::int64_t tap, end_tap, channel, end_channel;
 
@@ -109,13 +111,13 @@ struct GatherPart {
   std::int64_t pixels(const Images<const T>& x) const { return x.n * grid.rows * grid.columns; }
 };
 
-/// sums[r] (+)= products of `Rows` pixels from `p` on with a chunk of a panel; see gather_part. The first chunk begins with the
-/// bias, the last one writes the results.
+/// sums[r] (+)= products of `Rows` pixels from `p` on with a chunk of a panel; see gather_part. The first chunk begins
+/// with the bias, the last one writes the results.
 template <class V, int Rows, int Vectors, class T>
-[[gnu::noinline]] void gather_block(const Images<const T>& x, const TapGrid& grid, const GatherPixels<T>& pixels, std::int64_t p,
-                                    const T* zeros, const GatherChunk& chunk, const T* panel, T* sums, bool first, bool last,
-                                    std::int64_t count, std::int64_t column, std::int64_t channels,
-                                    const VectorEpilogue<T>& epilogue) {
+[[gnu::noinline]] void gather_block(const Images<const T>& x, const TapGrid& grid, const GatherPixels<T>& pixels,
+                                    std::int64_t p, const T* zeros, const GatherChunk& chunk, const T* panel, T* sums,
+                                    bool first, bool last, std::int64_t count, std::int64_t column,
+                                    std::int64_t channels, const VectorEpilogue<T>& epilogue) {
   constexpr std::int64_t lanes = simd::lanes<V>, width = Vectors * lanes;
   V sum[Rows][Vectors];
   if (first)
@@ -204,10 +206,12 @@ class GatherProducts {
     return taps * from * simd::padded<V>(to);
   }
   /// Of what run() takes for each worker.
-  static constexpr std::int64_t workspace_size() { return (GatherPixels<T>::most + GatherPixels<T>::more) * most_width; }
+  static constexpr std::int64_t workspace_size() {
+    return (GatherPixels<T>::most + GatherPixels<T>::more) * most_width;
+  }
 
-  /// Writes the weights of a grid in the order in which they are read: panel by panel, tap by tap, channel by channel of the
-  /// source, one row of a panel's columns each, zeros behind the last column.
+  /// Writes the weights of a grid in the order in which they are read: panel by panel, tap by tap, channel by channel
+  /// of the source, one row of a panel's columns each, zeros behind the last column.
   static void pack(const TapGrid& grid, std::int64_t from, std::int64_t to, const WeightLayout<T>& weight, T* packed) {
     constexpr std::int64_t chunk = 64;
     const std::int64_t chunks = (from + chunk - 1) / chunk, vectors = simd::padded<V>(to) / lanes;
@@ -217,8 +221,8 @@ class GatherProducts {
       const EvenPanel panel(vectors, task / chunks);
       for (std::int64_t t = 0; t < grid.tap_count; ++t)
         pack_columns<V>(&weight(grid.taps[t], first, column), weight.k, weight.column, depth, count,
-                        packed + grid.tap_count * from * panel.first * lanes + (t * from + first) * panel.vectors * lanes + column -
-                            panel.first * lanes,
+                        packed + grid.tap_count * from * panel.first * lanes +
+                            (t * from + first) * panel.vectors * lanes + column - panel.first * lanes,
                         panel.vectors * lanes);
     });
   }
@@ -248,12 +252,15 @@ class GatherProducts {
   }
 
  private:
-  /// Cuts the work into tasks, by the problem alone: up to 16 of ten microseconds or more, and more if the pixels are many.
+  /// Cuts the work into tasks, by the problem alone: up to 16 of ten microseconds or more, and more if the pixels are
+  /// many.
   void plan() {
     std::int64_t work = 0;
     for (std::int64_t i = 0; i < count_; ++i)
-      work += parts_.data()[i].pixels(x_) * (parts_.data()[i].grid.tap_count * x_.c + 1) * simd::padded<V>(y_.c) / lanes;
-    const std::int64_t wanted = (std::clamp<std::int64_t>(work / 32768, 1, 16) + count_ - 1) / std::max<std::int64_t>(count_, 1);
+      work +=
+          parts_.data()[i].pixels(x_) * (parts_.data()[i].grid.tap_count * x_.c + 1) * simd::padded<V>(y_.c) / lanes;
+    const std::int64_t wanted =
+        (std::clamp<std::int64_t>(work / 32768, 1, 16) + count_ - 1) / std::max<std::int64_t>(count_, 1);
     std::int64_t least_tiles = wanted;
     for (std::int64_t i = 0; i < count_; ++i) {
       GatherPart<T>& part = parts_.data()[i];
@@ -281,11 +288,13 @@ class GatherProducts {
     const std::int64_t taps = part.grid.tap_count, depth = taps * x_.c;
     const T* panel = part.packed + depth * column;
     // Whole taps where several are short enough, else parts of one, as even as can be.
-    const std::int64_t cuts = (x_.c + chunk_rows - 1) / chunk_rows, some_taps = std::max<std::int64_t>(chunk_rows / x_.c, 1);
+    const std::int64_t cuts = (x_.c + chunk_rows - 1) / chunk_rows,
+                       some_taps = std::max<std::int64_t>(chunk_rows / x_.c, 1);
     const std::int64_t chunks = cuts > 1 ? taps * cuts : (taps + some_taps - 1) / some_taps;
     for (std::int64_t c = 0; c < std::max<std::int64_t>(chunks, 1); ++c) {
-      const GatherChunk chunk = cuts > 1 ? GatherChunk{c / cuts, c / cuts + 1, x_.c * (c % cuts) / cuts, x_.c * (c % cuts + 1) / cuts}
-                                         : GatherChunk{c * some_taps, std::min(taps, (c + 1) * some_taps), 0, x_.c};
+      const GatherChunk chunk =
+          cuts > 1 ? GatherChunk{c / cuts, c / cuts + 1, x_.c * (c % cuts) / cuts, x_.c * (c % cuts + 1) / cuts}
+                   : GatherChunk{c * some_taps, std::min(taps, (c + 1) * some_taps), 0, x_.c};
       for (std::int64_t p = 0; p < count; p += rows)
         block(x_, part.grid, pixels, p, zeros_.data(), chunk, panel, sums + p * width, c == 0, c + 1 >= chunks,
               std::min(rows, count - p), column, y_.c - column, epilogue);

@@ -3,8 +3,9 @@
 //     dweight[o][tap, c] = sum over pixels of dy[pixel][o] * x[pixel under the tap][c]
 //
 // Some hundred pixels of any images make a chunk, whose patches of x are copied together, zeros where a tap lies in the
-// padding; dy is read in place. A task keeps the sums of some columns in the second-level cache over a range of pixels. Columns
-// are cut first, so that the sums of large filters need not be added up over ranges, and ranges where columns are few.
+// padding; dy is read in place. A task keeps the sums of some columns in the second-level cache over a range of pixels.
+// Columns are cut first, so that the sums of large filters need not be added up over ranges, and ranges where columns
+// are few.
 #pragma once
 
 #include <algorithm>
@@ -88,7 +89,8 @@ class PatchCopier {
       const std::int64_t h = i * p_.stride + dh, w = j * p_.stride + dw;
       if (h >= 0 && h < p_.h && w >= 0 && w < p_.w) {
         const T* const from = x_ + ((n * p_.h + h) * p_.w + w) * p_.in + channel;
-        simd::over_vectors<T>(length, [&]<class W>(std::int64_t c) { simd::store<W>(to + c, simd::load<W>(from + c)); });
+        simd::over_vectors<T>(length,
+                              [&]<class W>(std::int64_t c) { simd::store<W>(to + c, simd::load<W>(from + c)); });
       } else {
         simd::over_vectors<T>(length, [&]<class W>(std::int64_t c) { simd::store<W>(to + c, W{}); });
       }
@@ -101,14 +103,16 @@ class PatchCopier {
   std::int64_t out_h_, out_w_;
 };
 
-/// dweight[o][first + j] = or += the sum over ranges of sums[range][panel][o][j], for the `width` columns of a group and rows
-/// [o, end). The ranges lie `distance` apart.
+/// dweight[o][first + j] = or += the sum over ranges of sums[range][panel][o][j], for the `width` columns of a group
+/// and rows [o, end). The ranges lie `distance` apart.
 template <class T>
-[[gnu::noinline]] void add_panel_sums(const GatherWeightPlan<T>& plan, const T* sums, std::int64_t ranges, std::int64_t distance, std::int64_t g,
-                    std::int64_t o, std::int64_t end, T* dweight, bool accumulate) {
+[[gnu::noinline]] void add_panel_sums(const GatherWeightPlan<T>& plan, const T* sums, std::int64_t ranges,
+                                      std::int64_t distance, std::int64_t g, std::int64_t o, std::int64_t end,
+                                      T* dweight, bool accumulate) {
   const std::int64_t first = g * plan.group * plan.panel_width, width = plan.width(g);
   for (std::int64_t panel = 0; panel < width; panel += plan.panel_width) {
-    const std::int64_t wide = std::min(plan.panel_width, width - panel), count = std::min(wide, plan.columns - first - panel);
+    const std::int64_t wide = std::min(plan.panel_width, width - panel),
+                       count = std::min(wide, plan.columns - first - panel);
     for (std::int64_t row = o; row < end; ++row) {
       const T* const from = sums + panel * plan.out + row * wide;
       T* const to = dweight + row * plan.columns + first + panel;
@@ -133,7 +137,8 @@ void gather_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* 
   parallel_for(plan.ranges * plan.groups, [&](std::int64_t task, int worker) {
     const std::int64_t range = task / plan.groups, g = task % plan.groups, width = plan.width(g);
     T* const patches = workspace[worker];
-    T* const sums = plan.ranges > 1 ? all_sums.data() + plan.place(range, g) : patches + plan.group * plan.panel_width * plan.chunk;
+    T* const sums =
+        plan.ranges > 1 ? all_sums.data() + plan.place(range, g) : patches + plan.group * plan.panel_width * plan.chunk;
     T* const bias = g == 0 && dbias != nullptr ? bias_sums.data() + range * plan.out : nullptr;
     if (bias != nullptr) std::fill_n(bias, plan.out, T(0));
     const std::int64_t begin = plan.pixels * range / plan.ranges, end = plan.pixels * (range + 1) / plan.ranges;
@@ -143,8 +148,8 @@ void gather_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* 
       copy_patches(first, count, g * plan.group * Plan::panel_width, width, patches);
       for (std::int64_t panel = 0; panel < width; panel += Plan::panel_width) {
         const std::int64_t wide = std::min(Plan::panel_width, width - panel);
-        add_outer_products<V>(count, plan.out, wide, rows, plan.out, patches + panel * count, wide, sums + panel * plan.out, wide,
-                              first > begin);
+        add_outer_products<V>(count, plan.out, wide, rows, plan.out, patches + panel * count, wide,
+                              sums + panel * plan.out, wide, first > begin);
       }
       for (std::int64_t q = 0; q < count && bias != nullptr; ++q)
         simd::over_vectors<T>(plan.out, [&]<class W>(std::int64_t o) {
@@ -158,8 +163,8 @@ void gather_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* 
   if (plan.ranges > 1)
     parallel_for(plan.groups * parts, [&](std::int64_t task) {
       const std::int64_t g = task / parts, o = task % parts * some;
-      add_panel_sums(plan, all_sums.data() + plan.place(0, g), plan.ranges, plan.place(1, 0), g, o, std::min(plan.out, o + some),
-                     dweight, accumulate);
+      add_panel_sums(plan, all_sums.data() + plan.place(0, g), plan.ranges, plan.place(1, 0), g, o,
+                     std::min(plan.out, o + some), dweight, accumulate);
     });
   for (std::int64_t o = 0; o < plan.out && dbias != nullptr; ++o) {
     T sum = bias_sums.data()[o];

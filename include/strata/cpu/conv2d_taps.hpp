@@ -1,7 +1,7 @@
-// Which pixels a convolution reads for a pixel of its result. The direct kernels work on tiles of the result: the part of
-// the source that a tile's taps read is the image itself where it has all of it, and a copy with zeros around it at the
-// image's border. Either way the source under a tap lies at a fixed distance from the pixel's corner, so no kernel has a
-// case for the border, and a pixel's sum has the same terms in the same order wherever the pixel lies.
+// Which pixels a convolution reads for a pixel of its result. The direct kernels work on tiles of the result: the part
+// of the source that a tile's taps read is the image itself where it has all of it, and a copy with zeros around it at
+// the image's border. Either way the source under a tap lies at a fixed distance from the pixel's corner, so no kernel
+// has a case for the border, and a pixel's sum has the same terms in the same order wherever the pixel lies.
 #pragma once
 
 #include <algorithm>
@@ -21,8 +21,8 @@ inline constexpr std::int64_t thin_channels = 4;
 /// Whether each pixel of the result is made of the pixel at its place alone: then all are one long row.
 constexpr bool pixels_alike(const Conv2dProblem& p) { return p.taps() == 1 && p.stride == 1 && !p.pads(); }
 
-/// Whether the direct kernels compute a problem as matrix products of pixels of any images (conv2d_gather.hpp): both sides
-/// fill vectors. Where all pixels are alike there is nothing to gather.
+/// Whether the direct kernels compute a problem as matrix products of pixels of any images (conv2d_gather.hpp): both
+/// sides fill vectors. Where all pixels are alike there is nothing to gather.
 constexpr bool gathers_products(const Conv2dProblem& p, std::int64_t from, std::int64_t to) {
   return from >= 16 && to > thin_channels && !pixels_alike(p);
 }
@@ -58,7 +58,8 @@ struct TapGrid {
   }
 };
 
-/// Writes the taps of a problem's kernel. Its corner lies `padding` rows above and `padding_w` columns before the pixel.
+/// Writes the taps of a problem's kernel. Its corner lies `padding` rows above and `padding_w` columns before the
+/// pixel.
 inline void write_taps(const Conv2dProblem& p, std::int64_t padding, std::int64_t padding_w, Tap* taps) {
   for (std::int64_t t = 0, wide = p.kernel_columns(); t < p.taps(); ++t)
     taps[t] = {t / wide * p.dilation - padding, t % wide * p.dilation - padding_w, t};
@@ -96,8 +97,8 @@ struct TapReach {
   std::int64_t low_h = 0, high_h = 0, low_w = 0, high_w = 0;
 };
 
-/// Cuts the pixels of a grid into tiles, by the problem alone: first those whose taps all lie in the source, then a band
-/// along each border.
+/// Cuts the pixels of a grid into tiles, by the problem alone: first those whose taps all lie in the source, then a
+/// band along each border.
 class GridTiles {
  public:
   /// Tiles of at most `most_pixels`, at most `most_columns` wide, for kernels that take `pixel_work` multiply-adds of a
@@ -194,8 +195,8 @@ std::int64_t widest_tile(const TapGrid& grid, std::int64_t channels) {
   return std::clamp<std::int64_t>(12288 / (channels * std::int64_t(sizeof(T))), 16, 96);
 }
 
-/// The sources of one tile. Pixel (i, j) of the tile has its corner at `corner` + i * row + j * column; segment s of its
-/// taps, which lie next to each other in memory, begins at offsets[s] from there.
+/// The sources of one tile. Pixel (i, j) of the tile has its corner at `corner` + i * row + j * column; segment s of
+/// its taps, which lie next to each other in memory, begins at offsets[s] from there.
 template <class T>
 struct TileSources {
   const T* corner;
@@ -203,8 +204,8 @@ struct TileSources {
   const std::int64_t* offsets;
 };
 
-/// Finds the sources of tiles. `run` taps of one row of the kernel make a segment of `depth` elements. Where that is little
-/// each element is a segment.
+/// Finds the sources of tiles. `run` taps of one row of the kernel make a segment of `depth` elements. Where that is
+/// little each element is a segment.
 template <class T>
 class SourceFinder {
  public:
@@ -297,9 +298,9 @@ void for_each_even_panel(std::int64_t channels, F&& f) {
   }
 }
 
-/// Vectors of a full panel, and pixels (or elements of a patch) that a kernel takes at a time with it: sums, a row of the
-/// panel and a broadcast fill the registers, and 8 addresses those for addresses. The loops take two steps at a time,
-/// which is worth some percent.
+/// Vectors of a full panel, and pixels (or elements of a patch) that a kernel takes at a time with it: sums, a row of
+/// the panel and a broadcast fill the registers, and 8 addresses those for addresses. The loops take two steps at a
+/// time, which is worth some percent.
 inline constexpr int direct_vectors = simd::registers == 32 ? 4 : 2;
 constexpr int direct_rows(int vectors) { return vectors == direct_vectors ? 6 : 8; }
 

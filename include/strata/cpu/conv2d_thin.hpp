@@ -1,5 +1,5 @@
-// The direct kernel for the last layer of an image network, where many channels become one to four. Such channels do not
-// fill a vector; the vectors lie along the channels of the source instead.
+// The direct kernel for the last layer of an image network, where many channels become one to four. Such channels do
+// not fill a vector; the vectors lie along the channels of the source instead.
 #pragma once
 
 #include <algorithm>
@@ -17,8 +17,8 @@ namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace detail {
 
-/// Element i of the result is the sum of the elements of values[i], for Count (a power of two, at most the lanes) vectors.
-/// Each is summed in the same order, lower half plus upper half until one element is left.
+/// Element i of the result is the sum of the elements of values[i], for Count (a power of two, at most the lanes)
+/// vectors. Each is summed in the same order, lower half plus upper half until one element is left.
 template <class V, int Count>
 [[gnu::always_inline]] inline V sum_each(const V* values) {
   constexpr int lanes = simd::lanes<V>;
@@ -57,7 +57,8 @@ void gather_dots(const Images<const T>& x, const Images<T>& y, const TapGrid& gr
   using V = simd::Vector<T>;
   constexpr std::int64_t lanes = simd::lanes<V>;
   constexpr int rows = Out <= 2 ? 8 / Out : 4;  // pixels at a time
-  const GridTiles tiles(x, grid, widest_tile<T>(grid, x.c), TilePixels<T>::most, 2 * Out * grid.tap_count * x.c / lanes);
+  const GridTiles tiles(x, grid, widest_tile<T>(grid, x.c), TilePixels<T>::most,
+                        2 * Out * grid.tap_count * x.c / lanes);
   SourceFinder<T> find_sources(x, grid, tiles);
   const std::int64_t segments = find_sources.segments, depth = find_sources.depth, whole = depth / lanes * lanes;
 

@@ -1,13 +1,14 @@
-// Convolution with stride 1 by Winograd's F(4x4, 3x3), forward and gradient for the input (winograd.hpp has the formulas).
-// A block of tiles goes through all three steps before the next one is taken,
+// Convolution with stride 1 by Winograd's F(4x4, 3x3), forward and gradient for the input (winograd.hpp has the
+// formulas). A block of tiles goes through all three steps before the next one is taken,
 //
 //     transform the tiles  ->  36 matrix products (tiles x in) * (in x out)  ->  transform back, bias, ReLU, write
 //
 // on a workspace that stays in the second-level cache of the core that works on it. Nothing but x, the weights and y
 // passes through memory. Padding is handled where tiles are read, the ends of the image where they are written.
 //
-// A filter of more than 3 x 3 taps is a sum of parts of 3 x 3, each on the image moved by the part's place. The parts are
-// added up in the products, whose depth is then parts * in: 5 x 5 takes 4 * 36 products for sixteen pixels instead of 400.
+// A filter of more than 3 x 3 taps is a sum of parts of 3 x 3, each on the image moved by the part's place. The parts
+// are added up in the products, whose depth is then parts * in: 5 x 5 takes 4 * 36 products for sixteen pixels instead
+// of 400.
 //
 // The products' factors, transformed tiles and weights, are float or Bfloat16; all else is float.
 #pragma once
@@ -40,8 +41,8 @@ inline constexpr std::int64_t workspace_bytes = simd::register_bytes * (7 << 10)
 /// Output channels whose products are held before they are transformed back: whole panels.
 inline constexpr std::int64_t group_columns = 64;
 
-/// The distance of planes of `size` numbers, an odd number of cache lines. At a distance of a power of two all 36 planes
-/// would compete for the same few places in the cache.
+/// The distance of planes of `size` numbers, an odd number of cache lines. At a distance of a power of two all 36
+/// planes would compete for the same few places in the cache.
 template <class Number = float>
 constexpr std::int64_t plane_distance(std::int64_t size) {
   constexpr std::int64_t line = 64 / std::int64_t(sizeof(Number));
@@ -96,7 +97,8 @@ void transform_weights(const WeightLayout<float>& weight, const FilterParts& par
 
 /// Tiles in a block: as many as the workspace holds, but enough to be worth reading all weights for, and fewer if that
 /// leaves fewer than 16 blocks; a multiple of block_rows.
-inline std::int64_t block_tiles(std::int64_t tiles, std::int64_t depth, std::int64_t columns, std::int64_t factor_bytes) {
+inline std::int64_t block_tiles(std::int64_t tiles, std::int64_t depth, std::int64_t columns,
+                                std::int64_t factor_bytes) {
   const std::int64_t tile_bytes =
       planes * (depth * factor_bytes + std::min(columns, group_columns) * std::int64_t(sizeof(float)));
   const std::int64_t wanted = std::min(std::clamp<std::int64_t>(workspace_bytes / tile_bytes, 18, 48), tiles / 16);
@@ -121,7 +123,8 @@ void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t first,
         if constexpr (std::is_same_v<Factor, Bfloat16>)
           multiply_pairs<rows, vectors>(depth, row, panel, write);
         else
-          multiply<V, rows, vectors>(1, depth, [&](std::int64_t, int r) STRATA_INLINED { return row(r); }, panel, write);
+          multiply<V, rows, vectors>(
+              1, depth, [&](std::int64_t, int r) STRATA_INLINED { return row(r); }, panel, write);
       };
       constexpr std::integral_constant<int, panel_rows(vectors)> most;
       constexpr std::integral_constant<int, block_rows> least;
@@ -193,7 +196,8 @@ void pass_through(const Window<step, float>& window, std::int64_t first, std::in
 }
 
 /// Makes the mean of a tile's pixels the pivot of its channels, and the sums zero.
-inline void start(const Window<step, float>& window, std::int64_t first, std::int64_t columns, const StatisticsSink& sink) {
+inline void start(const Window<step, float>& window, std::int64_t first, std::int64_t columns,
+                  const StatisticsSink& sink) {
   over_channels(columns, [&]<class W>(std::int64_t c) {
     W total{};
     float count = 0;
@@ -208,8 +212,8 @@ inline void start(const Window<step, float>&, std::int64_t first, std::int64_t c
   std::fill_n(sink.numbers + sink.channels + first, columns, 0.0f);
 }
 
-/// How a convolution's tiles are cut into blocks, by the problem alone, and the workspace of a block: transformed tiles v
-/// and products m, 36 planes of each, and room for pixels outside the image.
+/// How a convolution's tiles are cut into blocks, by the problem alone, and the workspace of a block: transformed tiles
+/// v and products m, 36 planes of each, and room for pixels outside the image.
 template <class Factor>
 struct ConvolutionPlan {
   using V = simd::Vector<float>;
@@ -238,8 +242,9 @@ struct ConvolutionPlan {
 /// y = epilogue(convolution of x, read through `map`, with the transformed weights u). make_sink(b) is the sink of what
 /// block b writes.
 template <class Factor, class Map, class MakeSink>
-void convolution(const ConvolutionPlan<Factor>& plan, const Images<const float>& x, const Map& map, std::int64_t padding,
-                 const Factor* u, const Images<float>& y, const Epilogue<float>& scalar_epilogue, const MakeSink& make_sink) {
+void convolution(const ConvolutionPlan<Factor>& plan, const Images<const float>& x, const Map& map,
+                 std::int64_t padding, const Factor* u, const Images<float>& y, const Epilogue<float>& scalar_epilogue,
+                 const MakeSink& make_sink) {
   using V = simd::Vector<float>;
   const VectorEpilogue<float> epilogue(scalar_epilogue, y.c);
   const Tiles& tiles = plan.tiles;
@@ -257,7 +262,8 @@ void convolution(const ConvolutionPlan<Factor>& plan, const Images<const float>&
     const std::int64_t rows = (count + block_rows - 1) / block_rows * block_rows;
     for (std::int64_t t = 0; t < count; ++t)
       reader.transform(map, tiles[first + t], 0, plan.parts.count, 0, x.c, v + t * v_stride, v_plane);
-    for (int p = 0; p < planes; ++p) std::fill_n(v + p * v_plane + count * v_stride, (rows - count) * v_stride, Factor{});
+    for (int p = 0; p < planes; ++p)
+      std::fill_n(v + p * v_plane + count * v_stride, (rows - count) * v_stride, Factor{});
 
     const auto sink = make_sink(task);
     for (std::int64_t group = 0; group < y.c; group += group_columns) {
@@ -306,8 +312,9 @@ void merge_statistics(const ConvolutionPlan<Factor>& plan, const Images<float>& 
 
 }  // namespace winograd
 
-/// Whether a problem has the form that Winograd's algorithm computes: stride 1, at least 3 x 3. (It could crop more padding
-/// than the kernel reaches too, but results that see nothing but padding would have its rounding errors where 0 is exact.)
+/// Whether a problem has the form that Winograd's algorithm computes: stride 1, at least 3 x 3. (It could crop more
+/// padding than the kernel reaches too, but results that see nothing but padding would have its rounding errors where 0
+/// is exact.)
 constexpr bool has_winograd_form(const Conv2dProblem& p) {
   return p.square() && p.kernel >= 3 && p.stride == 1 && p.padding <= p.dilation * (p.kernel - 1);
 }
@@ -323,7 +330,8 @@ void winograd_pack(const Conv2dProblem& p, const float* weight, Factor* packed) 
   winograd::transform_weights({weight, p.in, 1, taps * p.in}, winograd::FilterParts(p.kernel), p.in, p.out, packed);
 }
 
-/// y = epilogue(convolution of input(x) with packed weights), for problems of Winograd's form. Statistics of y on request.
+/// y = epilogue(convolution of input(x) with packed weights), for problems of Winograd's form. Statistics of y on
+/// request.
 template <class Factor>
 void winograd_forward_packed(const Conv2dProblem& p, const float* x, const Factor* packed, float* y,
                              const Epilogue<float>& epilogue, const ChannelAffine<float>& input = {},
@@ -347,16 +355,17 @@ void winograd_forward_packed(const Conv2dProblem& p, const float* x, const Facto
 
 /// The same from the weights themselves.
 template <class Factor = float>
-void winograd_forward(const Conv2dProblem& p, const float* x, const float* weight, float* y, const Epilogue<float>& epilogue,
-                      const ChannelAffine<float>& input = {}, const ChannelStatistics& statistics = {}) {
+void winograd_forward(const Conv2dProblem& p, const float* x, const float* weight, float* y,
+                      const Epilogue<float>& epilogue, const ChannelAffine<float>& input = {},
+                      const ChannelStatistics& statistics = {}) {
   Scratch<float> memory(std::size_t(winograd_packed_size<Factor>(p)));
   auto* const packed = reinterpret_cast<Factor*>(memory.data());
   winograd_pack(p, weight, packed);
   winograd_forward_packed<Factor>(p, x, packed, y, epilogue, input, statistics);
 }
 
-/// dx = epilogue(the gradient for the input): the convolution of dy with the filters turned by 180 degrees and the rest of the
-/// padding. With `sums`, dx is the gradient behind a batch norm and its activation.
+/// dx = epilogue(the gradient for the input): the convolution of dy with the filters turned by 180 degrees and the rest
+/// of the padding. With `sums`, dx is the gradient behind a batch norm and its activation.
 template <class Factor = float>
 void winograd_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx,
                              const Epilogue<float>& epilogue, const NormGradientSums<float>& sums = {}) {
@@ -381,14 +390,17 @@ void winograd_backward_input(const Conv2dProblem& p, const float* dy, const floa
   std::copy_n(both.data() + p.in, p.in, sums.sum_gx);
 }
 
-/// Bytes that one of the two takes from the pool while it runs, packed weights and sums included, with factors of float.
+/// Bytes that one of the two takes from the pool while it runs, packed weights and sums included, with factors of
+/// float.
 inline std::size_t winograd_workspace_bytes(const Conv2dProblem& p, bool backward) {
-  const Images<const float> from{nullptr, p.n, backward ? p.out_h() : p.h, backward ? p.out_w() : p.w, backward ? p.out : p.in};
+  const Images<const float> from{nullptr, p.n, backward ? p.out_h() : p.h, backward ? p.out_w() : p.w,
+                                 backward ? p.out : p.in};
   const Images<float> to{nullptr, p.n, backward ? p.h : p.out_h(), backward ? p.w : p.out_w(), backward ? p.in : p.out};
   const winograd::ConvolutionPlan<float> plan(from, to, p.kernel, p.dilation);
   const std::int64_t sums = StatisticsSink::rows * to.c * plan.blocks;
   return MemoryPool::block_bytes(std::size_t(winograd::weights_size<float>(plan.depth, to.c)) * sizeof(float)) +
-         WorkerScratch<float>::bytes(plan.workspace_size()) + MemoryPool::block_bytes(std::size_t(sums) * sizeof(float));
+         WorkerScratch<float>::bytes(plan.workspace_size()) +
+         MemoryPool::block_bytes(std::size_t(sums) * sizeof(float));
 }
 
 }}}  // namespace strata::STRATA_ABI::cpu

@@ -1,7 +1,7 @@
 // Convolutions of 4 x 4 with stride 2, and the gradient for their input (a transposed convolution), by Winograd's
-// F(2x2, 2x2). By the parity of rows and columns such a convolution is a sum of four convolutions of 2 x 2 with stride 1,
-// of every second pixel; the pixels of the gradient for its input are four such convolutions, one for each parity. In one
-// direction two results of a filter of two taps take three products instead of four:
+// F(2x2, 2x2). By the parity of rows and columns such a convolution is a sum of four convolutions of 2 x 2 with stride
+// 1, of every second pixel; the pixels of the gradient for its input are four such convolutions, one for each parity.
+// In one direction two results of a filter of two taps take three products instead of four:
 //
 //     y0 = d0 g0 + d1 g1 = (d0 - d1) g0 + d1 (g0 + g1)
 //     y1 = d1 g0 + d2 g1 =                d1 (g0 + g1) + (d2 - d1) g1
@@ -9,7 +9,7 @@
 // so four pixels take 9 products instead of 16, and none depends on pixels that it has no tap on.
 //
 //     forward:   v[9 planes][tile][parity, channel] * u[9 planes][parity, channel][out]  ->  one 2 x 2 tile
-//     backward:  v[parity, plane][tile][out]        * u[parity, plane][out][channel]     ->  four, every second pixel each
+//     backward:  v[parity, plane][tile][out]     * u[parity, plane][out][channel]     ->  four, every second pixel each
 #pragma once
 
 #include <algorithm>
@@ -65,10 +65,11 @@ struct Plan {
   std::int64_t m_stride, u_plane, block = 0, blocks = 0, v_plane = 0, m_plane = 0;
 };
 
-/// v[plane] = the transformed 3 x 3 window of x, whose first pixel is (h, w) and whose pixels lie `apart`; zeros outside.
+/// v[plane] = the transformed 3 x 3 window of x, whose first pixel is (h, w) and whose pixels lie `apart`; zeros
+/// outside.
 template <class T = float>
-inline void transform_window(const Images<const float>& x, std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t apart,
-                             const float* zeros, float* v, std::int64_t plane) {
+inline void transform_window(const Images<const float>& x, std::int64_t n, std::int64_t h, std::int64_t w,
+                             std::int64_t apart, const float* zeros, float* v, std::int64_t plane) {
   using V = simd::Vector<float>;
   const float* pixels[9];
   for (std::int64_t i = 0; i < 9; ++i) {
@@ -79,7 +80,8 @@ inline void transform_window(const Images<const float>& x, std::int64_t n, std::
   for (std::int64_t c = 0; c < x.c; c += simd::lanes<V>) {
     V half[9];
     simd::unroll<3>([&](auto j) STRATA_INLINED {
-      const V d0 = simd::load<V>(pixels[j] + c), d1 = simd::load<V>(pixels[3 + j] + c), d2 = simd::load<V>(pixels[6 + j] + c);
+      const V d0 = simd::load<V>(pixels[j] + c), d1 = simd::load<V>(pixels[3 + j] + c),
+              d2 = simd::load<V>(pixels[6 + j] + c);
       half[j] = d0 - d1, half[3 + j] = d1, half[6 + j] = d2 - d1;
     });
     simd::unroll<3>([&](auto i) STRATA_INLINED {
@@ -94,8 +96,9 @@ inline void transform_window(const Images<const float>& x, std::int64_t n, std::
 /// Transforms nine planes of products back and writes the 2 x 2 pixels from (h, w) on, `apart`, as far as they exist:
 /// channels [first, first + columns).
 template <class T = float>
-inline void write_pixels(const float* m, std::int64_t plane, const Images<float>& y, std::int64_t n, std::int64_t h, std::int64_t w,
-                         std::int64_t apart, std::int64_t first, std::int64_t columns, const VectorEpilogue<float>& epilogue) {
+inline void write_pixels(const float* m, std::int64_t plane, const Images<float>& y, std::int64_t n, std::int64_t h,
+                         std::int64_t w, std::int64_t apart, std::int64_t first, std::int64_t columns,
+                         const VectorEpilogue<float>& epilogue) {
   using V = simd::Vector<float>;
   float* pixels[4];
   for (std::int64_t i = 0; i < 4; ++i) {
@@ -106,7 +109,8 @@ inline void write_pixels(const float* m, std::int64_t plane, const Images<float>
     V half[6], values[4];
     simd::unroll<3>([&](auto j) STRATA_INLINED {
       const V middle = simd::load<V>(m + (3 + j) * plane + c);
-      half[j] = simd::load<V>(m + j * plane + c) + middle, half[3 + j] = middle + simd::load<V>(m + (6 + j) * plane + c);
+      half[j] = simd::load<V>(m + j * plane + c) + middle,
+      half[3 + j] = middle + simd::load<V>(m + (6 + j) * plane + c);
     });
     simd::unroll<2>([&](auto i) STRATA_INLINED {
       values[2 * i] = half[3 * i] + half[3 * i + 1], values[2 * i + 1] = half[3 * i + 1] + half[3 * i + 2];
@@ -173,7 +177,8 @@ inline void run(const Conv2dProblem& p, bool backward, const float* x_data, cons
   WorkerScratch<float> workspace(plan.workspace_size());
   Scratch<float> zeros(std::size_t(x.c));
   std::fill_n(zeros.data(), x.c, 0.0f);
-  // Where the window of a parity begins, of the tile at (0, 0): results 2i + a read (2i + a + padding - tap) / 2 backward.
+  // Where the window of a parity begins, of the tile at (0, 0): results 2i + a read (2i + a + padding - tap) / 2
+  // backward.
   const auto corner = [&](std::int64_t parity) {
     return backward ? (parity + p.padding) / 2 - 1 : parity - p.padding;
   };
@@ -209,8 +214,8 @@ inline void run(const Conv2dProblem& p, bool backward, const float* x_data, cons
         if (!backward) return write_pixels(products, plan.m_plane, y, n, 2 * i, 2 * j, 1, group, columns, epilogue);
         for (std::int64_t a = 0; a < parities; ++a) {
           const std::int64_t parity = ((a / 2 + p.padding) % 2) * 2 + (a % 2 + p.padding) % 2;
-          write_pixels(products + parity * planes * plan.m_plane, plan.m_plane, y, n, 4 * i + a / 2, 4 * j + a % 2, 2, group, columns,
-                       epilogue);
+          write_pixels(products + parity * planes * plan.m_plane, plan.m_plane, y, n, 4 * i + a / 2, 4 * j + a % 2, 2,
+                       group, columns, epilogue);
         }
       });
     }
@@ -219,7 +224,8 @@ inline void run(const Conv2dProblem& p, bool backward, const float* x_data, cons
 
 }  // namespace winograd::strided
 
-/// Floats of the weights that strided_winograd_packed reads, and how they are made; forward or for the gradient for the input.
+/// Floats of the weights that strided_winograd_packed reads, and how they are made; forward or for the gradient for the
+/// input.
 inline std::int64_t strided_winograd_packed_size(const Conv2dProblem& p, bool backward) {
   return winograd::strided::Plan(p, backward).weights_size();
 }
@@ -228,12 +234,14 @@ void strided_winograd_pack(const Conv2dProblem& p, bool backward, const T* weigh
   winograd::strided::pack(p, backward, weight, packed);
 }
 template <class T>
-void strided_winograd_packed(const Conv2dProblem& p, bool backward, const T* x, const T* packed, T* y, const Epilogue<T>& epilogue) {
+void strided_winograd_packed(const Conv2dProblem& p, bool backward, const T* x, const T* packed, T* y,
+                             const Epilogue<T>& epilogue) {
   winograd::strided::run(p, backward, x, packed, y, epilogue);
 }
 /// The same from the weights themselves.
 template <class T>
-void strided_winograd(const Conv2dProblem& p, bool backward, const T* x, const T* weight, T* y, const Epilogue<T>& epilogue) {
+void strided_winograd(const Conv2dProblem& p, bool backward, const T* x, const T* weight, T* y,
+                      const Epilogue<T>& epilogue) {
   Scratch<T> packed(std::size_t(strided_winograd_packed_size(p, backward)));
   strided_winograd_pack<T>(p, backward, weight, packed.data());
   strided_winograd_packed<T>(p, backward, x, packed.data(), y, epilogue);
@@ -241,7 +249,8 @@ void strided_winograd(const Conv2dProblem& p, bool backward, const T* x, const T
 /// Bytes that it takes from the pool while it runs.
 inline std::size_t strided_winograd_workspace_bytes(const Conv2dProblem& p, bool backward) {
   const winograd::strided::Plan plan(p, backward);
-  return MemoryPool::block_bytes(std::size_t(plan.weights_size()) * sizeof(float)) + WorkerScratch<float>::bytes(plan.workspace_size());
+  return MemoryPool::block_bytes(std::size_t(plan.weights_size()) * sizeof(float)) +
+         WorkerScratch<float>::bytes(plan.workspace_size());
 }
 
 }}}  // namespace strata::STRATA_ABI::cpu

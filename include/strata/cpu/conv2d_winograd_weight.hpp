@@ -3,8 +3,9 @@
 //     dweight = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G          36 sums of outer products, (in) x (out)
 //
 // Sixteen pixels of the output cost 36 multiplications for each pair of channels instead of 144. Larger filters are cut
-// into parts of 3 x 3. The channels under the parts are cut into chunks and the tiles into ranges; a task adds up one chunk over one range, a block of tiles at a time. At the
-// end the ranges are added in order and transformed to the taps of their part.
+// into parts of 3 x 3. The channels under the parts are cut into chunks and the tiles into ranges; a task adds up one
+// chunk over one range, a block of tiles at a time. At the end the ranges are added in order and transformed to the
+// taps of their part.
 #pragma once
 
 #include <algorithm>
@@ -77,7 +78,8 @@ struct WeightGradientPlan {
   std::int64_t plane;  ///< distance of the 36 sums of a task
 };
 
-/// dweight[o, tap, c] = or += (G^T s G)[tap of the part], where s is the sum over ranges of sums[range][chunks][plane][c][o].
+/// dweight[o, tap, c] = or += (G^T s G)[tap of the part], where s is the sum over ranges of
+/// sums[range][chunks][plane][c][o].
 template <class T = float>
 inline void transform_weight_gradient(const WeightGradientPlan& plan, const float* sums, float* dweight,
                                       bool accumulate) {
@@ -176,10 +178,10 @@ constexpr bool reads_gradient_once(const Conv2dProblem& p) {
   return p.kernel == 3 && p.in <= winograd::WeightGradientPlan::chunk;
 }
 
-/// dweight = or += the gradient for the weights, dbias (unless nullptr) = or += that for the bias, of the convolution of
-/// input(x), for problems of Winograd's form. With `norm`, which asks for reads_gradient_once(p), dy is the gradient for
-/// the result of a batch norm behind the convolution, and becomes that for the convolution's. A template, so that only programs
-/// that use it compile it.
+/// dweight = or += the gradient for the weights, dbias (unless nullptr) = or += that for the bias, of the convolution
+/// of input(x), for problems of Winograd's form. With `norm`, which asks for reads_gradient_once(p), dy is the gradient
+/// for the result of a batch norm behind the convolution, and becomes that for the convolution's. A template, so that
+/// only programs that use it compile it.
 template <class T = float>
 inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, float* dy, float* dweight, float* dbias,
                                      bool accumulate, const ChannelAffine<float>& input = {},
@@ -191,7 +193,8 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, flo
   const Images<float> gradient{dy, p.n, p.out_h(), p.out_w(), p.out};
   const auto run = [&](const auto& map) {
     if (norm)
-      weight_gradient_sums(plan, from, map, p.padding, gradient, NormGradientMap(norm, dy), sums.data(), bias_sums.data());
+      weight_gradient_sums(plan, from, map, p.padding, gradient, NormGradientMap(norm, dy), sums.data(),
+                           bias_sums.data());
     else
       weight_gradient_sums(plan, from, map, p.padding, gradient, Unchanged(), sums.data(), bias_sums.data());
   };
@@ -200,7 +203,9 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, flo
   else
     run(Unchanged());
   transform_weight_gradient(plan, sums.data(), dweight, accumulate);
-  if (dbias) detail::sum_ranges(bias_sums.data(), plan.ranges, plan.out_chunks * WeightGradientPlan::chunk, p.out, dbias, accumulate);
+  if (dbias)
+    detail::sum_ranges(bias_sums.data(), plan.ranges, plan.out_chunks * WeightGradientPlan::chunk, p.out, dbias,
+                       accumulate);
 }
 
 /// Bytes that it takes from the pool while it runs.

@@ -1,4 +1,5 @@
-// Compiles the CPU's kernels of float64 for programs that define STRATA_COMPILED_DOUBLE_KERNELS: see compiled_kernels.hpp.
+// Compiles the CPU's kernels of float64 for programs that define STRATA_COMPILED_DOUBLE_KERNELS: see
+// compiled_kernels.hpp.
 #include "strata/cpu/compiled_kernels.hpp"
 
 #define STRATA_KERNEL template

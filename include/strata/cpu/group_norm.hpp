@@ -1,7 +1,8 @@
-// Normalisation of every image by itself (Wu and He, 2018): the channels of a group share one mean and one variance over all
-// pixels. One channel a group is instance normalisation. N,H,W,C images; float and double.
+// Normalisation of every image by itself (Wu and He, 2018): the channels of a group share one mean and one variance
+// over all pixels. One channel a group is instance normalisation. N,H,W,C images; float and double.
 //
-// What is left for the pixels is the arithmetic of batch normalisation with numbers of each image's own, so its kernels do it.
+// What is left for the pixels is the arithmetic of batch normalisation with numbers of each image's own, so its kernels
+// do it.
 #pragma once
 
 #include <cmath>
@@ -25,7 +26,8 @@ inline std::int64_t group_norm_numbers(const GroupNormProblem& p) { return p.n *
 
 namespace detail {
 
-/// f(image) for every image: a task each where there are enough of them, else one after another with all threads inside.
+/// f(image) for every image: a task each where there are enough of them, else one after another with all threads
+/// inside.
 template <class F>
 void each_image(std::int64_t n, F&& f) {
   if (n >= num_threads())
@@ -36,8 +38,8 @@ void each_image(std::int64_t n, F&& f) {
 
 }  // namespace detail
 
-/// y = (x - mean) / sqrt(variance + eps) * weight + bias, by group; weight and bias may be nullptr: 1 and 0. `numbers`, of
-/// group_norm_numbers(), is kept for the gradient.
+/// y = (x - mean) / sqrt(variance + eps) * weight + bias, by group; weight and bias may be nullptr: 1 and 0. `numbers`,
+/// of group_norm_numbers(), is kept for the gradient.
 template <class T>
 void group_norm_forward(const GroupNormProblem& p, const T* x, const T* weight, const T* bias, T* y, T* numbers) {
   const int group = p.channels / p.groups;
@@ -65,11 +67,11 @@ void group_norm_forward(const GroupNormProblem& p, const T* x, const T* weight, 
   });
 }
 
-/// dx (+)= the gradient for x (nullptr: not wanted), and dweight, dbias (+)= those for weight and bias (nullptr: there are
-/// none). `numbers` is what the forward kept.
+/// dx (+)= the gradient for x (nullptr: not wanted), and dweight, dbias (+)= those for weight and bias (nullptr: there
+/// are none). `numbers` is what the forward kept.
 template <class T>
-void group_norm_backward(const GroupNormProblem& p, const T* x, const T* numbers, const T* dy, T* dx, bool accumulate, T* dweight,
-                         bool accumulate_weight, T* dbias, bool accumulate_bias) {
+void group_norm_backward(const GroupNormProblem& p, const T* x, const T* numbers, const T* dy, T* dx, bool accumulate,
+                         T* dweight, bool accumulate_weight, T* dbias, bool accumulate_bias) {
   const int channels = p.channels, group = channels / p.groups;
   Scratch<double> memory(std::size_t(p.n * 2 * channels));  // for each image: sums of dy, sums of dy * (x - mean)
   detail::each_image(p.n, [&](std::int64_t n) {
@@ -77,7 +79,8 @@ void group_norm_backward(const GroupNormProblem& p, const T* x, const T* numbers
     const T *const scale = numbers + n * 4 * channels, *const shift = scale + channels;
     const T *const means = shift + channels, *const inverse_std = means + channels;
     double *const sum_g = memory.data() + n * 2 * channels, *const sum_gx = sum_g + channels;
-    batch_norm_backward_sums(p.pixels, channels, x + first, dy + first, scale, shift, means, Activation::none, sum_g, sum_gx);
+    batch_norm_backward_sums(p.pixels, channels, x + first, dy + first, scale, shift, means, Activation::none, sum_g,
+                             sum_gx);
     if (dx == nullptr) return;
     Scratch<T> coefficients(std::size_t(2 * channels));
     T *const slope = coefficients.data(), *const offset = slope + channels;
@@ -91,8 +94,8 @@ void group_norm_backward(const GroupNormProblem& p, const T* x, const T* numbers
         offset[c] = T(-g_sum / count);
       }
     }
-    const NormGradient<T> gradient{.x = x + first, .affine = {scale, shift, Activation::none}, .mean = means, .slope = slope,
-                                   .offset = offset};
+    const NormGradient<T> gradient{
+        .x = x + first, .affine = {scale, shift, Activation::none}, .mean = means, .slope = slope, .offset = offset};
     batch_norm_backward_input(p.pixels, channels, gradient, dy + first, dx + first, accumulate);
   });
   for (int c = 0; c < channels; ++c) {

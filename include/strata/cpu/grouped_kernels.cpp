@@ -1,5 +1,5 @@
-// Compiles the CPU's kernels of groups with 2, 4 and 8 channels for programs that define STRATA_COMPILED_GROUPED_KERNELS: see
-// compiled_kernels.hpp.
+// Compiles the CPU's kernels of groups with 2, 4 and 8 channels for programs that define
+// STRATA_COMPILED_GROUPED_KERNELS: see compiled_kernels.hpp.
 #include "strata/cpu/compiled_kernels.hpp"
 
 #define STRATA_KERNEL template

@@ -30,15 +30,18 @@ template <class T, class F>
 
 }  // namespace detail
 
-/// y = (x - mean) / sqrt(variance + eps) * weight + bias, the mean and variance over a pixel's channels. `numbers` gets the
-/// mean and 1 / standard deviation of each pixel, for the gradient; nullptr: not wanted.
+/// y = (x - mean) / sqrt(variance + eps) * weight + bias, the mean and variance over a pixel's channels. `numbers` gets
+/// the mean and 1 / standard deviation of each pixel, for the gradient; nullptr: not wanted.
 template <class T>
-void layer_norm_forward(std::int64_t pixels, int channels, double eps, const T* x, const T* weight, const T* bias, T* y, T* numbers) {
+void layer_norm_forward(std::int64_t pixels, int channels, double eps, const T* x, const T* weight, const T* bias, T* y,
+                        T* numbers) {
   parallel_ranges(pixels, detail::layer_norm_grain(channels), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t pixel = begin; pixel < end; ++pixel) {
       const T* const from = x + pixel * channels;
       T* const to = y + pixel * channels;
-      const T mean = detail::sum_channels<T>(channels, [&]<class V>(int c) STRATA_INLINED { return simd::load<V>(from + c); }) / T(channels);
+      const T mean =
+          detail::sum_channels<T>(channels, [&]<class V>(int c) STRATA_INLINED { return simd::load<V>(from + c); }) /
+          T(channels);
       const T variance = detail::sum_channels<T>(channels, [&]<class V>(int c) STRATA_INLINED {
                            const V deviation = simd::load<V>(from + c) - mean;
                            return deviation * deviation;
@@ -55,8 +58,8 @@ void layer_norm_forward(std::int64_t pixels, int channels, double eps, const T* 
 
 /// dx (+)= the gradient for x, and dweight, dbias (+)= those for weight and bias; nullptr: not wanted.
 template <class T>
-void layer_norm_backward(std::int64_t pixels, int channels, const T* x, const T* numbers, const T* weight, const T* dy, T* dx,
-                         bool accumulate, T* dweight, bool accumulate_weight, T* dbias, bool accumulate_bias) {
+void layer_norm_backward(std::int64_t pixels, int channels, const T* x, const T* numbers, const T* weight, const T* dy,
+                         T* dx, bool accumulate, T* dweight, bool accumulate_weight, T* dbias, bool accumulate_bias) {
   const std::int64_t grain = detail::layer_norm_grain(channels), tasks = (pixels + grain - 1) / grain;
   Scratch<T> partial(std::size_t(tasks * 2 * channels));
   parallel_for(tasks, [&](std::int64_t task) {
@@ -67,18 +70,21 @@ void layer_norm_backward(std::int64_t pixels, int channels, const T* x, const T*
       const T mean = numbers[2 * pixel], inverse = numbers[2 * pixel + 1];
       const auto normal = [&]<class V>(int c) STRATA_INLINED { return (simd::load<V>(from + c) - mean) * inverse; };
       simd::over_vectors<T>(channels, [&]<class V>(int c) STRATA_INLINED {
-        simd::store<V>(for_weight + c, simd::load<V>(for_weight + c) + simd::load<V>(g + c) * normal.template operator()<V>(c));
+        simd::store<V>(for_weight + c,
+                       simd::load<V>(for_weight + c) + simd::load<V>(g + c) * normal.template operator()<V>(c));
         simd::store<V>(for_bias + c, simd::load<V>(for_bias + c) + simd::load<V>(g + c));
       });
       if (dx == nullptr) continue;
-      const auto scaled = [&]<class V>(int c) STRATA_INLINED { return simd::load<V>(g + c) * simd::load<V>(weight + c); };
+      const auto scaled = [&]<class V>(int c)
+                              STRATA_INLINED { return simd::load<V>(g + c) * simd::load<V>(weight + c); };
       const T mean_g = detail::sum_channels<T>(channels, scaled) / T(channels);
       const T mean_gx = detail::sum_channels<T>(channels, [&]<class V>(int c) STRATA_INLINED {
                           return scaled.template operator()<V>(c) * normal.template operator()<V>(c);
                         }) / T(channels);
       T* const to = dx + pixel * channels;
       simd::over_vectors<T>(channels, [&]<class V>(int c) STRATA_INLINED {
-        const V result = (scaled.template operator()<V>(c) - mean_g - normal.template operator()<V>(c) * mean_gx) * inverse;
+        const V result =
+            (scaled.template operator()<V>(c) - mean_g - normal.template operator()<V>(c) * mean_gx) * inverse;
         simd::store<V>(to + c, accumulate ? simd::load<V>(to + c) + result : result);
       });
     }

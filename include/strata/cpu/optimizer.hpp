@@ -77,8 +77,8 @@ void adam_update(std::int64_t count, T* w, const T* g, T* m, T* v, const AdamUpd
 ///     centered: a = alpha * a + (1 - alpha) * g, and s - a^2 stands for s in the next line
 ///     d = g / (sqrt(s) + eps);   b = momentum * b + d
 ///     w -= lr * (momentum above 0 ? b : d)
-/// s, a and b start as zeros. `a` is null unless centered, `b` where momentum is 0. A variance s - a^2 that rounding made
-/// negative counts as 0.
+/// s, a and b start as zeros. `a` is null unless centered, `b` where momentum is 0. A variance s - a^2 that rounding
+/// made negative counts as 0.
 template <class T>
 void rmsprop_update(std::int64_t count, T* w, const T* g, T* s, T* a, T* b, const RmspropUpdate& update) {
   const T lr = T(update.lr), decay = T(update.weight_decay), momentum = T(update.momentum), eps = T(update.eps);

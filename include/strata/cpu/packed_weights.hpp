@@ -50,8 +50,8 @@ class PackedWeights {
   }
 
  private:
-  // No std::shared_ptr as a member: the compiler makes layers too, to find a network's facts (nn/follow.hpp), and cannot
-  // destroy one.
+  // No std::shared_ptr as a member: the compiler makes layers too, to find a network's facts (nn/follow.hpp), and
+  // cannot destroy one.
   using Held = std::shared_ptr<const Entry>;
 
   Held held() const {

@@ -21,8 +21,8 @@ namespace strata { inline namespace STRATA_ABI { namespace cpu {
 /// Rows of the result that one call of multiply() gives.
 inline constexpr int block_rows = 6;
 
-/// The same for panels of a single vector: 6 sums would wait for each other, since a fused multiply-add takes 4 cycles and
-/// two can start in each.
+/// The same for panels of a single vector: 6 sums would wait for each other, since a fused multiply-add takes 4 cycles
+/// and two can start in each.
 constexpr int panel_rows(int vectors) { return vectors == 1 ? 2 * block_rows : block_rows; }
 
 /// Vectors in one row of a full panel.

@@ -4,8 +4,9 @@
 //     auto normalise = AffineMap(affine).at<V>(channel);      // the numbers of one vector of channels, in registers
 //     V y = normalise(value, address);
 //
-// prefetch(address) fetches what the call for that address will need; it need not exist. V is a simd vector, or float for channels that fill no vector. A map gives the value to use; a sink takes the value that
-// is written and gives the one to write.
+// prefetch(address) fetches what the call for that address will need; it need not exist. V is a simd vector, or float
+// for channels that fill no vector. A map gives the value to use; a sink takes the value that is written and gives the
+// one to write.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,8 @@ namespace detail {
   __builtin_prefetch(reinterpret_cast<const char*>(address), 1);
 }
 /// What lies where `address` does, in an image like `from`.
-[[gnu::always_inline]] inline std::uintptr_t counterpart(std::uintptr_t address, const float* from, const float* other) {
+[[gnu::always_inline]] inline std::uintptr_t counterpart(std::uintptr_t address, const float* from,
+                                                         const float* other) {
   return address - reinterpret_cast<std::uintptr_t>(from) + reinterpret_cast<std::uintptr_t>(other);
 }
 /// What the activation lets through is above this.
@@ -72,8 +74,8 @@ class AffineMap {
   ChannelAffine<float> affine_;
 };
 
-/// From the gradient of a batch norm's result to that of its input, which also takes the other's place in memory: `dy` is
-/// where the gradients begin.
+/// From the gradient of a batch norm's result to that of its input, which also takes the other's place in memory: `dy`
+/// is where the gradients begin.
 class NormGradientMap {
  public:
   static constexpr bool keeps_zero = false;

@@ -1,8 +1,8 @@
-// Pixel shuffle (Shi et al., 2016): an image of channels * r * r channels and h x w pixels becomes one of `channels` and
-// (h * r) x (w * r). Output (c, i*r + p, j*r + q) is input (c*r*r + p*r + q, i, j).
+// Pixel shuffle (Shi et al., 2016): an image of channels * r * r channels and h x w pixels becomes one of `channels`
+// and (h * r) x (w * r). Output (c, i*r + p, j*r + q) is input (c*r*r + p*r + q, i, j).
 //
-// In memory (N,H,W,C) a pixel of the small image holds r * r pixels of the large one, interleaved. For r = 2 vectors are
-// taken apart and put together by shuffles; other factors and counts of channels move single numbers.
+// In memory (N,H,W,C) a pixel of the small image holds r * r pixels of the large one, interleaved. For r = 2 vectors
+// are taken apart and put together by shuffles; other factors and counts of channels move single numbers.
 #pragma once
 
 #include <cstdint>
@@ -158,8 +158,8 @@ void shuffle_image(std::int64_t n, std::int64_t h, std::int64_t w, int channels,
 
 }  // namespace detail
 
-/// The small image n x h x w x (channels * r * r) to the large one, n x (h * r) x (w * r) x channels, or, with `inverse`,
-/// back. to (+)= from.
+/// The small image n x h x w x (channels * r * r) to the large one, n x (h * r) x (w * r) x channels, or, with
+/// `inverse`, back. to (+)= from.
 template <class T>
 void pixel_shuffle(std::int64_t n, std::int64_t h, std::int64_t w, int channels, int r, const T* from, T* to,
                    bool inverse, bool accumulate) {

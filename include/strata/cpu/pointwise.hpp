@@ -68,8 +68,8 @@ void relu_backward(std::int64_t size, const T* y, const T* dy, T* dx, bool accum
 
 namespace detail {
 
-/// Slopes of N,H,W,C elements as vectors: element i of the image has lane i mod (channels * lanes) of `channels` vectors one
-/// after the other, whatever the number of channels. One slope for all counts as one channel.
+/// Slopes of N,H,W,C elements as vectors: element i of the image has lane i mod (channels * lanes) of `channels`
+/// vectors one after the other, whatever the number of channels. One slope for all counts as one channel.
 template <class T>
 class SlopePattern {
  public:

@@ -1,5 +1,5 @@
-// Windows over N,H,W,C images: maximum and mean. Vectors lie along the channels. What is beyond the image is in no window; a mean
-// may count it, as zeros.
+// Windows over N,H,W,C images: maximum and mean. Vectors lie along the channels. What is beyond the image is in no
+// window; a mean may count it, as zeros.
 #pragma once
 
 #include <algorithm>
@@ -24,8 +24,8 @@ struct PoolWindow {
   std::int64_t count;          // what a mean divides by
 };
 
-/// Calls f(window, place of the result in y, in elements) for every output pixel on all threads. With `disjoint` no two threads
-/// get windows that share a pixel.
+/// Calls f(window, place of the result in y, in elements) for every output pixel on all threads. With `disjoint` no two
+/// threads get windows that share a pixel.
 template <class F>
 void for_windows(const PoolProblem& p, bool disjoint, F&& f) {
   const std::int64_t rows = p.out_h(), columns = p.out_w();
@@ -56,8 +56,8 @@ struct WindowShare {
 
 }  // namespace detail
 
-/// y = the largest value in each window; `from` gets the place of each in x, for the way back. The first of equals counts,
-/// and NaN above all.
+/// y = the largest value in each window; `from` gets the place of each in x, for the way back. The first of equals
+/// counts, and NaN above all.
 template <class T>
 void max_pool_forward(const PoolProblem& p, const T* x, T* y, std::int64_t* from) {
   detail::for_windows(p, false, [&](const detail::PoolWindow& window, std::int64_t out) {
@@ -84,7 +84,8 @@ void max_pool_forward(const PoolProblem& p, const T* x, T* y, std::int64_t* from
       simd::store<V>(y + out + c, best);
       if constexpr (!std::is_same_v<V, T>)
         if (from != nullptr)
-          for (int lane = 0; lane < simd::lanes<V>; ++lane) from[out + c + lane] = window.corner + c + lane + place[lane];
+          for (int lane = 0; lane < simd::lanes<V>; ++lane)
+            from[out + c + lane] = window.corner + c + lane + place[lane];
     });
   });
 }
@@ -106,7 +107,8 @@ void avg_pool_forward(const PoolProblem& p, const T* x, T* y) {
     simd::over_vectors<T>(std::int64_t{p.channels}, [&]<class V>(std::int64_t c) {
       V total{};
       for (int q = 0; q < window.rows; ++q)
-        for (int r = 0; r < window.columns; ++r) total += simd::load<V>(x + window.corner + (q * p.w + r) * p.channels + c);
+        for (int r = 0; r < window.columns; ++r)
+          total += simd::load<V>(x + window.corner + (q * p.w + r) * p.channels + c);
       simd::store<V>(y + out + c, total * share);
     });
   });
@@ -132,7 +134,8 @@ void avg_pool_backward(const PoolProblem& p, const T* dy, T* dx) {
 /// The mean of every channel over `pixels` pixels of each of n images: y is N, C.
 template <class T>
 void global_avg_pool_forward(std::int64_t n, std::int64_t pixels, int channels, const T* x, T* y) {
-  constexpr std::int64_t chunk = 1024, run = 64;  // pixels of a task; pixels summed in T before their sum goes on in double
+  // pixels of a task; pixels summed in T before their sum goes on in double
+  constexpr std::int64_t chunk = 1024, run = 64;
   const std::int64_t chunks = (pixels + chunk - 1) / chunk;
   Scratch<double> partial(std::size_t(n * chunks * channels));
   parallel_for(n * chunks, [&](std::int64_t task) {

@@ -1,5 +1,5 @@
-// Images several times as large, by repeating pixels or by linear interpolation, and back. N,H,W,C images; float and double.
-// A small image's rows are tasks, so the result does not depend on the number of threads.
+// Images several times as large, by repeating pixels or by linear interpolation, and back. N,H,W,C images; float and
+// double. A small image's rows are tasks, so the result does not depend on the number of threads.
 //
 //     st::cpu::upsample_forward(st::UpsampleProblem{.n = 1, .h = 40, .w = 40, .channels = 64, .factor = 2}, x, y);
 #pragma once
@@ -70,17 +70,20 @@ void upsample_backward(const UpsampleProblem& p, const T* dy, T* dx, bool accumu
     T* const to = dx + line * p.w * c;
     if (!accumulate) std::fill_n(to, p.w * c, T(0));
     const std::int64_t reach = p.mode == UpsampleMode::nearest ? 0 : 1;
-    for (std::int64_t reader = std::max<std::int64_t>(row - reach, 0); reader <= std::min(row + reach, p.h - 1); ++reader)
+    for (std::int64_t reader = std::max<std::int64_t>(row - reach, 0); reader <= std::min(row + reach, p.h - 1);
+         ++reader)
       for (int part_y = 0; part_y < factor; ++part_y) {
         const UpsampleTap tap_y = p.tap(reader, part_y, p.h);
-        const double share = (tap_y.first == row ? 1 - tap_y.second_share : 0) + (tap_y.second == row ? tap_y.second_share : 0);
+        const double share =
+            (tap_y.first == row ? 1 - tap_y.second_share : 0) + (tap_y.second == row ? tap_y.second_share : 0);
         if (share == 0) continue;
         const T* g = dy + ((image + reader) * factor + part_y) * p.w * factor * c;
         for (std::int64_t column = 0; column < p.w; ++column)
           for (int part = 0; part < factor; ++part, g += c) {
             const UpsampleTap tap = p.tap(column, part, p.w);
             detail::blend(to + tap.first * c, T(share * (1 - tap.second_share)), g, T(0), g, c, true);
-            if (tap.second_share != 0) detail::blend(to + tap.second * c, T(share * tap.second_share), g, T(0), g, c, true);
+            if (tap.second_share != 0)
+              detail::blend(to + tap.second * c, T(share * tap.second_share), g, T(0), g, c, true);
           }
       }
   });

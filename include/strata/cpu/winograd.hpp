@@ -149,8 +149,8 @@ inline simd::Vector<float> transform_output_gradient(const Pixels& pixel, float*
   return sum;
 }
 
-/// Calls write((A^T m A)[i, j], pixel(i, j)) for the sixteen pixels of one vector of channels, and write.prefetch(address)
-/// with the addresses of the next tile's.
+/// Calls write((A^T m A)[i, j], pixel(i, j)) for the sixteen pixels of one vector of channels, and
+/// write.prefetch(address) with the addresses of the next tile's.
 template <class Pixels, class Write>
 inline void transform_output(const float* m, std::int64_t plane, const Pixels& pixel, const Write& write) {
   using V = simd::Vector<float>;

@@ -17,10 +17,11 @@
 
 namespace strata { inline namespace STRATA_ABI { namespace cpu::winograd {
 
-/// A square filter cut into parts of 3 x 3 taps, `across` in each direction. The last part ends where the filter ends, so
-/// that no pixel beyond the filter's reach is read; the taps that it shares with the part before belong to that one.
+/// A square filter cut into parts of 3 x 3 taps, `across` in each direction. The last part ends where the filter ends,
+/// so that no pixel beyond the filter's reach is read; the taps that it shares with the part before belong to that one.
 struct FilterParts {
-  constexpr explicit FilterParts(std::int64_t filter) : kernel(filter), across((filter + 2) / 3), count(across * across) {}
+  constexpr explicit FilterParts(std::int64_t filter)
+      : kernel(filter), across((filter + 2) / 3), count(across * across) {}
 
   /// The first row of the filter under part `row`, or the first column.
   constexpr std::int64_t begin(std::int64_t row) const { return std::min(3 * row, kernel - 3); }
@@ -34,15 +35,19 @@ struct FilterParts {
   std::int64_t kernel, across, count;
 };
 
-/// The tiles of a batch, counted through image after image. With a dilation, the pixels whose rows and columns leave the
-/// same remainders are covered by rows x columns tiles, remainder after remainder; some tiles may then have no pixel.
+/// The tiles of a batch, counted through image after image. With a dilation, the pixels whose rows and columns leave
+/// the same remainders are covered by rows x columns tiles, remainder after remainder; some tiles may then have no
+/// pixel.
 struct Tiles {
   struct Place {
     std::int64_t n, h, w;  ///< the first pixel of a tile
   };
 
   constexpr Tiles(std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t d = 1)
-      : dilation(d), rows((h + step * d - 1) / (step * d)), columns((w + step * d - 1) / (step * d)), count(n * d * d * rows * columns) {}
+      : dilation(d),
+        rows((h + step * d - 1) / (step * d)),
+        columns((w + step * d - 1) / (step * d)),
+        count(n * d * d * rows * columns) {}
 
   constexpr Place operator[](std::int64_t index) const {
     const std::int64_t i = index / columns % rows * step, j = index % columns * step, image = index / (rows * columns);
@@ -85,8 +90,8 @@ template <int Size, class T>
 class Window {
  public:
   /// Pixels outside the image are found at `outside`: `width` zeros to read, or room for them to write.
-  Window(const Images<T>& images, const Tiles::Place& place, std::int64_t dilation, std::int64_t first, std::int64_t width,
-         T* outside)
+  Window(const Images<T>& images, const Tiles::Place& place, std::int64_t dilation, std::int64_t first,
+         std::int64_t width, T* outside)
       : images_(images), place_(place), dilation_(dilation), first_(first), width_(width), outside_(outside) {
     image_ = images.data + place.n * images.h * images.w * images.c + first;
     const std::int64_t reach = dilation * (Size - 1);
@@ -96,8 +101,9 @@ class Window {
   /// Whether all pixels lie in the image and the channels are whole vectors.
   bool whole() const { return inside_ && width_ % lanes == 0; }
 
-  /// Calls f(pixels, c) for each vector of channels, where pixels.read(i, j) are channels c... of a pixel as `map` gives
-  /// them, and zeros outside the image. map.at<V>(channel)(value, address) is called once for each value in the image.
+  /// Calls f(pixels, c) for each vector of channels, where pixels.read(i, j) are channels c... of a pixel as `map`
+  /// gives them, and zeros outside the image. map.at<V>(channel)(value, address) is called once for each value in the
+  /// image.
   template <class Map, class F>
   void read(const Map& map, F&& f) const {
     if (inside_) {
@@ -116,7 +122,8 @@ class Window {
       for (std::int64_t c = vectors(); c < width_; ++c) {
         auto one = map.template at<float>(first_ + c);
         for (int p = 0; p < Size * Size; ++p)
-          if (table.pixels[p] != outside_) rest[p * lanes + c - vectors()] = one(table.pixels[p][c], table.pixels[p] + c);
+          if (table.pixels[p] != outside_)
+            rest[p * lanes + c - vectors()] = one(table.pixels[p][c], table.pixels[p] + c);
       }
       f(Reader<PixelGrid<float>, Unchanged>{{rest, Size * lanes, lanes}, {}, nullptr}, vectors());
     }
@@ -169,7 +176,8 @@ class Window {
     [[gnu::always_inline]] void prefetch(int i, int j) const { map.prefetch(this->next_tile(i, j)); }
   };
 
-  std::int64_t row() const { return dilation_ * images_.w * images_.c; }  // distances of the window's rows, of its columns
+  // distances of the window's rows, of its columns
+  std::int64_t row() const { return dilation_ * images_.w * images_.c; }
   std::int64_t column() const { return dilation_ * images_.c; }
   std::int64_t vectors() const { return width_ / lanes * lanes; }  // channels in whole vectors
   PixelTable<T, Size> addresses() const {
@@ -183,7 +191,9 @@ class Window {
     const std::int64_t h = place_.h + dilation_ * i, w = place_.w + dilation_ * j;
     return h >= 0 && h < images_.h && w >= 0 && w < images_.w;
   }
-  T* pixel(int i, int j) const { return image_ + (place_.h * images_.w + place_.w) * images_.c + i * row() + j * column(); }
+  T* pixel(int i, int j) const {
+    return image_ + (place_.h * images_.w + place_.w) * images_.c + i * row() + j * column();
+  }
 
   const Images<T>& images_;
   Tiles::Place place_;
@@ -216,8 +226,8 @@ class TileReader {
     return simd::padded<V>((parts - 1) * channels + simd::padded<V>(channels));
   }
 
-  /// Channels [channel, channel + width) under parts [part, part + count), as `map` gives them, for the tile whose result
-  /// begins at `place`. Several parts want all channels.
+  /// Channels [channel, channel + width) under parts [part, part + count), as `map` gives them, for the tile whose
+  /// result begins at `place`. Several parts want all channels.
   template <class Map, class Factor>
   void transform(const Map& map, const Tiles::Place& place, std::int64_t part, std::int64_t count, std::int64_t channel,
                  std::int64_t width, Factor* v, std::int64_t plane) const {

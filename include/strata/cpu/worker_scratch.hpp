@@ -17,7 +17,8 @@ namespace strata { inline namespace STRATA_ABI { namespace cpu {
 template <class T>
 class WorkerScratch {
  public:
-  explicit WorkerScratch(std::int64_t count) : distance_(distance(count)), memory_(std::size_t(num_threads() * distance_)) {}
+  explicit WorkerScratch(std::int64_t count)
+      : distance_(distance(count)), memory_(std::size_t(num_threads() * distance_)) {}
   WorkerScratch(const WorkerScratch&) = delete;
   WorkerScratch& operator=(const WorkerScratch&) = delete;
 

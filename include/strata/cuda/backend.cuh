@@ -54,7 +54,9 @@ class Backend : public Accelerator {
   void copy(void* to, const void* from, std::size_t bytes) override {
     if (bytes > 0) done(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()), "copy");
   }
-  void fill(float* to, std::int64_t count, float value) override { done(elementwise(stream(), count, Fill{to, value}), "fill"); }
+  void fill(float* to, std::int64_t count, float value) override {
+    done(elementwise(stream(), count, Fill{to, value}), "fill");
+  }
   void synchronize() override {
     context_.not_while_recording("synchronize");
     done(cudaStreamSynchronize(stream()), "synchronize");
@@ -67,12 +69,14 @@ class Backend : public Accelerator {
   void conv2d_forward(const Conv2dProblem& p, const float* x, const float* weight, const float* bias, float* y,
                       Activation activation, bool accumulate, Precision precision) override {
     check_precision(precision);
-    done(cuda::conv2d_forward(stream(), pool(), p, x, weight, bias, y, activation, accumulate, precision), "conv2d_forward");
+    done(cuda::conv2d_forward(stream(), pool(), p, x, weight, bias, y, activation, accumulate, precision),
+         "conv2d_forward");
   }
   void conv2d_backward_input(const Conv2dProblem& p, const float* dy, const float* weight, float* dx, bool accumulate,
                              Precision precision) override {
     check_precision(precision);
-    done(cuda::conv2d_backward_input(stream(), pool(), p, dy, weight, dx, accumulate, precision), "conv2d_backward_input");
+    done(cuda::conv2d_backward_input(stream(), pool(), p, dy, weight, dx, accumulate, precision),
+         "conv2d_backward_input");
   }
   void conv2d_backward_weight(const Conv2dProblem& p, const float* x, const float* dy, GradientTarget<> dweight,
                               GradientTarget<> dbias, Precision precision) override {
@@ -83,15 +87,16 @@ class Backend : public Accelerator {
   // ---- batch normalisation
 
   void batch_norm_statistics(std::int64_t pixels, int channels, const float* x, const float* weight, const float* bias,
-                             double eps, double momentum, float* running_mean, float* running_var, std::int64_t* batches,
-                             const NormalisationRows& rows) override {
+                             double eps, double momentum, float* running_mean, float* running_var,
+                             std::int64_t* batches, const NormalisationRows& rows) override {
     if (pixels < 2 || channels < 1)
       throw ShapeError(concat("batch_norm_statistics: got ", pixels, " values of ", channels,
                               " channels, wanted at least two values of at least one"));
     const DeviceFloats workspace(pool(), ColumnPlan(pixels, channels).workspace(channels, 2));
-    done(cuda::batch_norm_statistics(stream(), pixels, channels, x, workspace.data(),
-                                     {weight, bias, float(eps), float(momentum), float(double(pixels) / double(pixels - 1)),
-                                      running_mean, running_var, batches, rows}),
+    done(cuda::batch_norm_statistics(
+             stream(), pixels, channels, x, workspace.data(),
+             {weight, bias, float(eps), float(momentum), float(double(pixels) / double(pixels - 1)), running_mean,
+              running_var, batches, rows}),
          "batch_norm_statistics");
   }
   void batch_norm_inference(int channels, const float* weight, const float* bias, const float* running_mean,
@@ -102,7 +107,8 @@ class Backend : public Accelerator {
   void batch_norm_apply(std::int64_t pixels, int channels, const float* x, const NormalisationRows& rows, float* y,
                         Activation activation) override {
     check_channels("batch_norm_apply", pixels, channels);
-    done(elementwise(stream(), pixels * channels, NormApply{x, rows.scale, rows.shift, y, ChannelOf(channels), activation == Activation::relu}),
+    done(elementwise(stream(), pixels * channels,
+                     NormApply{x, rows.scale, rows.shift, y, ChannelOf(channels), activation == Activation::relu}),
          "batch_norm_apply");
   }
   void batch_norm_backward(std::int64_t pixels, int channels, const NormalisationRows& rows, Activation activation,
@@ -124,10 +130,11 @@ class Backend : public Accelerator {
                                          ChannelOf(channels), relu, dx.accumulate}),
            "batch_norm_backward");
   }
-  void batch_norm_fold(int out, std::int64_t taps, const float* weight, const float* bias, const NormalisationRows& rows,
-                       float* folded_weight, float* folded_bias) override {
+  void batch_norm_fold(int out, std::int64_t taps, const float* weight, const float* bias,
+                       const NormalisationRows& rows, float* folded_weight, float* folded_bias) override {
     check_size("batch_norm_fold", out * taps);
-    done(elementwise(stream(), out * taps, FoldWeight{{}, weight, rows.scale, folded_weight, Divisor(taps)}), "batch_norm_fold");
+    done(elementwise(stream(), out * taps, FoldWeight{{}, weight, rows.scale, folded_weight, Divisor(taps)}),
+         "batch_norm_fold");
     done(elementwise(stream(), out, FoldBias{{}, bias, rows.scale, rows.shift, folded_bias}), "batch_norm_fold");
   }
 
@@ -144,20 +151,24 @@ class Backend : public Accelerator {
   }
   void leaky_relu_backward(std::int64_t size, const float* y, const float* dy, float* dx, float slope,
                            bool accumulate) override {
-    done(elementwise(stream(), size, LeakyReluBackward{y, dy, dx, slope, slope == 0, accumulate}), "leaky_relu_backward");
+    done(elementwise(stream(), size, LeakyReluBackward{y, dy, dx, slope, slope == 0, accumulate}),
+         "leaky_relu_backward");
   }
-  void prelu_forward(std::int64_t pixels, int channels, const float* x, const float* slope, int slopes, float* y) override {
+  void prelu_forward(std::int64_t pixels, int channels, const float* x, const float* slope, int slopes,
+                     float* y) override {
     check_slopes("prelu_forward", pixels, channels, slopes);
-    done(elementwise(stream(), pixels * channels, PreluForward{x, slope, y, ChannelOf(channels), slopes == 1}), "prelu_forward");
+    done(elementwise(stream(), pixels * channels, PreluForward{x, slope, y, ChannelOf(channels), slopes == 1}),
+         "prelu_forward");
   }
-  void prelu_backward(std::int64_t pixels, int channels, const float* x, const float* slope, int slopes, const float* dy,
-                      GradientTarget<> dx, GradientTarget<> dslope) override {
+  void prelu_backward(std::int64_t pixels, int channels, const float* x, const float* slope, int slopes,
+                      const float* dy, GradientTarget<> dx, GradientTarget<> dslope) override {
     check_slopes("prelu_backward", pixels, channels, slopes);
     const std::int64_t size = pixels * channels;
     if (dslope && slopes == 1) {
       const DeviceFloats workspace(pool(), SumPlan(size).workspace());
-      done(sum_all(stream(), size, PreluSlopeAllTerm{x, dy}, workspace.data(), AddTotal{dslope.data, dslope.accumulate}),
-           "prelu_backward");
+      done(
+          sum_all(stream(), size, PreluSlopeAllTerm{x, dy}, workspace.data(), AddTotal{dslope.data, dslope.accumulate}),
+          "prelu_backward");
     } else if (dslope) {
       const DeviceFloats workspace(pool(), ColumnPlan(pixels, channels).workspace(channels, 1));
       done(sum_columns<1>(stream(), pixels, channels, PreluSlopeTerm{x, dy}, workspace.data(),
@@ -165,7 +176,8 @@ class Backend : public Accelerator {
            "prelu_backward");
     }
     if (dx)
-      done(elementwise(stream(), size, PreluBackward{x, slope, dy, dx.data, ChannelOf(channels), slopes == 1, dx.accumulate}),
+      done(elementwise(stream(), size,
+                       PreluBackward{x, slope, dy, dx.data, ChannelOf(channels), slopes == 1, dx.accumulate}),
            "prelu_backward");
   }
 
@@ -173,20 +185,24 @@ class Backend : public Accelerator {
 
   void max_pool_forward(const PoolProblem& p, const float* x, float* y, std::int32_t* place) override {
     check_pool("max_pool_forward", p);
-    done(elementwise(stream(), pool_output(p), MaxPoolForward{{}, x, y, place, PoolShape(p, true)}), "max_pool_forward");
+    done(elementwise(stream(), pool_output(p), MaxPoolForward{{}, x, y, place, PoolShape(p, true)}),
+         "max_pool_forward");
   }
   void max_pool_backward(const PoolProblem& p, const std::int32_t* place, const float* dy, float* dx,
                          bool accumulate) override {
     check_pool("max_pool_backward", p);
-    done(elementwise(stream(), pool_input(p), MaxPoolBackward{{}, place, dy, dx, PoolShape(p, false), accumulate}), "max_pool_backward");
+    done(elementwise(stream(), pool_input(p), MaxPoolBackward{{}, place, dy, dx, PoolShape(p, false), accumulate}),
+         "max_pool_backward");
   }
   void avg_pool_forward(const PoolProblem& p, const float* x, float* y) override {
     check_pool("avg_pool_forward", p);
-    done(elementwise(stream(), pool_output(p), AvgPoolForward{{}, x, y, PoolShape(p, true), window_share(p)}), "avg_pool_forward");
+    done(elementwise(stream(), pool_output(p), AvgPoolForward{{}, x, y, PoolShape(p, true), window_share(p)}),
+         "avg_pool_forward");
   }
   void avg_pool_backward(const PoolProblem& p, const float* dy, float* dx, bool accumulate) override {
     check_pool("avg_pool_backward", p);
-    done(elementwise(stream(), pool_input(p), AvgPoolBackward{{}, dy, dx, PoolShape(p, false), window_share(p), accumulate}),
+    done(elementwise(stream(), pool_input(p),
+                     AvgPoolBackward{{}, dy, dx, PoolShape(p, false), window_share(p), accumulate}),
          "avg_pool_backward");
   }
   void global_avg_pool_forward(std::int64_t n, std::int64_t pixels, int channels, const float* x, float* y) override {
@@ -200,8 +216,9 @@ class Backend : public Accelerator {
   void global_avg_pool_backward(std::int64_t n, std::int64_t pixels, int channels, const float* dy, float* dx,
                                 bool accumulate) override {
     check_size("global_avg_pool_backward", n * pixels * channels);
-    done(elementwise(stream(), n * pixels * channels,
-                     GlobalAvgPoolBackward{{}, dy, dx, Divisor(channels), Divisor(pixels), 1.0f / float(pixels), accumulate}),
+    done(elementwise(
+             stream(), n * pixels * channels,
+             GlobalAvgPoolBackward{{}, dy, dx, Divisor(channels), Divisor(pixels), 1.0f / float(pixels), accumulate}),
          "global_avg_pool_backward");
   }
   void pixel_shuffle(std::int64_t n, std::int64_t h, std::int64_t w, int channels, int r, const float* from, float* to,
@@ -209,12 +226,16 @@ class Backend : public Accelerator {
     const std::int64_t size = n * h * w * channels * r * r;
     check_size("pixel_shuffle", size);
     if (inverse)
-      done(elementwise(stream(), size,
-                       PixelShuffle<true>{{}, from, to, Divisor(channels * r * r), Divisor(r), Divisor(w), channels, int(w), r, accumulate}),
+      done(elementwise(
+               stream(), size,
+               PixelShuffle<true>{
+                   {}, from, to, Divisor(channels * r * r), Divisor(r), Divisor(w), channels, int(w), r, accumulate}),
            "pixel_shuffle");
     else
-      done(elementwise(stream(), size,
-                       PixelShuffle<false>{{}, from, to, Divisor(channels), Divisor(r), Divisor(w * r), channels, int(w), r, accumulate}),
+      done(elementwise(
+               stream(), size,
+               PixelShuffle<false>{
+                   {}, from, to, Divisor(channels), Divisor(r), Divisor(w * r), channels, int(w), r, accumulate}),
            "pixel_shuffle");
   }
   void transpose(std::int64_t batch, std::int64_t rows, std::int64_t columns, const float* from, float* to,
@@ -225,9 +246,10 @@ class Backend : public Accelerator {
   }
   void copy_channels(std::int64_t pixels, int count, const float* from, int from_channels, int from_first, float* to,
                      int to_channels, int to_first, bool accumulate) override {
-    if (count < 1 || from_first < 0 || to_first < 0 || from_first + count > from_channels || to_first + count > to_channels)
-      throw ShapeError(concat("copy_channels: ", count, " channels from ", from_first, " of ", from_channels, " to ", to_first,
-                              " of ", to_channels));
+    if (count < 1 || from_first < 0 || to_first < 0 || from_first + count > from_channels ||
+        to_first + count > to_channels)
+      throw ShapeError(concat("copy_channels: ", count, " channels from ", from_first, " of ", from_channels, " to ",
+                              to_first, " of ", to_channels));
     check_size("copy_channels", pixels * std::max(from_channels, to_channels));
     const bool quads = (count | from_channels | from_first | to_channels | to_first) % 4 == 0 && aligned16(from, to);
     done(elementwise(stream(), pixels * count,
@@ -257,15 +279,16 @@ class Backend : public Accelerator {
 
   // ---- losses
 
-  void cross_entropy_forward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels, double factor,
-                             float* result) override {
+  void cross_entropy_forward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
+                             double factor, float* result) override {
     check_classes("cross_entropy_forward", rows, classes);
     const DeviceFloats workspace(pool(), rows + SumPlan(rows).workspace());
     done(cuda::cross_entropy_forward(stream(), rows, classes, logits, labels, float(factor), workspace.data(), result),
          "cross_entropy_forward");
   }
-  void cross_entropy_backward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels, double factor,
-                              const UpstreamGradient& upstream, float* dlogits, bool accumulate) override {
+  void cross_entropy_backward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
+                              double factor, const UpstreamGradient& upstream, float* dlogits,
+                              bool accumulate) override {
     check_classes("cross_entropy_backward", rows, classes);
     done(cuda::cross_entropy_backward(stream(), rows, classes, logits, labels, float(factor * double(upstream.factor)),
                                       upstream.values, dlogits, accumulate),
@@ -281,14 +304,19 @@ class Backend : public Accelerator {
     done(cuda::adam_update(stream(), tensors, update), "adam_update");
   }
   void average_update(std::span<const TensorUpdate> tensors, double decay) override {
-    done(update_all(stream(), tensors, AverageStep{float(decay), float(1 - decay)}, [](TensorList::Entry&, const TensorUpdate&) {}),
+    done(update_all(stream(), tensors, AverageStep{float(decay), float(1 - decay)},
+                    [](TensorList::Entry&, const TensorUpdate&) {}),
          "average_update");
   }
   void scale(std::span<const TensorSpan> tensors, double factor) override {
-    done(update_all(stream(), values_of(tensors), ScaleStep{float(factor)}, [](TensorList::Entry&, const TensorUpdate&) {}), "scale");
+    done(update_all(stream(), values_of(tensors), ScaleStep{float(factor)},
+                    [](TensorList::Entry&, const TensorUpdate&) {}),
+         "scale");
   }
   void clamp(std::span<const TensorSpan> tensors, double limit) override {
-    done(update_all(stream(), values_of(tensors), ClampStep{float(limit)}, [](TensorList::Entry&, const TensorUpdate&) {}), "clamp");
+    done(update_all(stream(), values_of(tensors), ClampStep{float(limit)},
+                    [](TensorList::Entry&, const TensorUpdate&) {}),
+         "clamp");
   }
   double sum_of_squares(std::span<const TensorSpan> tensors) override {
     const std::vector<TensorUpdate> values = values_of(tensors);
@@ -302,14 +330,17 @@ class Backend : public Accelerator {
 
   // ---- random numbers
 
-  void dropout(const RandomStream& random, double p, std::int64_t size, const float* x, float* y, bool accumulate) override {
+  void dropout(const RandomStream& random, double p, std::int64_t size, const float* x, float* y,
+               bool accumulate) override {
     if (!(p >= 0 && p < 1)) throw ValueError(concat("dropout: p is ", p, ", wanted from 0 to below 1"));
     if (size <= 0) return;
     const dim3 grid(unsigned(ceil_div(size, 4 * random_block))), block(random_block);
     const std::uint32_t threshold = std::uint32_t(p * 4294967296.0);
     const float factor = float(1 / (1 - p));
-    done(aligned16(x, y) ? launch<&dropout_kernel<true>>(grid, block, 0, stream(), random, threshold, factor, size, x, y, accumulate)
-                         : launch<&dropout_kernel<false>>(grid, block, 0, stream(), random, threshold, factor, size, x, y, accumulate),
+    done(aligned16(x, y) ? launch<&dropout_kernel<true>>(grid, block, 0, stream(), random, threshold, factor, size, x,
+                                                         y, accumulate)
+                         : launch<&dropout_kernel<false>>(grid, block, 0, stream(), random, threshold, factor, size, x,
+                                                          y, accumulate),
          "dropout");
   }
   void add_normal(const RandomStream& random, float sigma, std::int64_t size, const float* x, float* y) override {
@@ -326,8 +357,8 @@ class Backend : public Accelerator {
     check_size("noisy_patches", size);
     for (const PatchSource& source : sources) {
       if (source.y < 0 || source.x < 0 || source.y + patch > source.h || source.x + patch > source.w)
-        throw ShapeError(concat("noisy_patches: a patch of ", patch, "x", patch, " at row ", source.y, ", column ", source.x,
-                                " is not inside an image of ", source.h, "x", source.w));
+        throw ShapeError(concat("noisy_patches: a patch of ", patch, "x", patch, " at row ", source.y, ", column ",
+                                source.x, " is not inside an image of ", source.h, "x", source.w));
       if (source.orientation < 0 || source.orientation > 7)
         throw ValueError(concat("noisy_patches: orientation ", source.orientation, ", wanted 0 to 7"));
     }
@@ -362,7 +393,8 @@ class Backend : public Accelerator {
       throw ShapeError(concat(who, ": ", size, " elements are more than this kernel counts: use smaller batches"));
   }
   static void check_channels(const char* who, std::int64_t pixels, int channels) {
-    if (pixels < 1 || channels < 1) throw ShapeError(concat(who, ": got ", pixels, " pixels of ", channels, " channels"));
+    if (pixels < 1 || channels < 1)
+      throw ShapeError(concat(who, ": got ", pixels, " pixels of ", channels, " channels"));
     if (!ChannelOf::fits(pixels * channels, channels)) check_size(who, pixels * channels);
   }
   static void check_slopes(const char* who, std::int64_t pixels, int channels, int slopes) {
@@ -376,8 +408,8 @@ class Backend : public Accelerator {
   static void check_pool(const char* who, const PoolProblem& p) {
     if (p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 || p.kernel < 1 || p.stride < 1 || p.padding < 0 ||
         2 * p.padding > p.kernel || p.out_h() < 1 || p.out_w() < 1)
-      throw ShapeError(concat(who, ": windows of ", p.kernel, "x", p.kernel, ", stride ", p.stride, ", padding ", p.padding, " on ",
-                              p.n, "x", p.channels, "x", p.h, "x", p.w));
+      throw ShapeError(concat(who, ": windows of ", p.kernel, "x", p.kernel, ", stride ", p.stride, ", padding ",
+                              p.padding, " on ", p.n, "x", p.channels, "x", p.h, "x", p.w));
     check_size(who, pool_input(p));
     check_size(who, pool_output(p));
   }

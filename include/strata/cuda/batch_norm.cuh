@@ -2,9 +2,10 @@
 // kernels/accelerator.hpp. `pixels` counts n*h*w.
 //
 // Statistics: a thread holds eight pixels of four channels in registers and takes their mean, then the sum of squared
-// deviations from it: two passes, but over registers. It merges these pairs (count, mean, squares) by Chan's formula (Chan,
-// Golub and LeVeque, 1979), and so do the threads of a block and the blocks at the end. So memory is read once and nothing
-// cancels, as in Welford's recurrence, which is the merge with one value at a time and costs a division for each.
+// deviations from it: two passes, but over registers. It merges these pairs (count, mean, squares) by Chan's formula
+// (Chan, Golub and LeVeque, 1979), and so do the threads of a block and the blocks at the end. So memory is read once
+// and nothing cancels, as in Welford's recurrence, which is the merge with one value at a time and costs a division for
+// each.
 #pragma once
 
 #include <cstdint>
@@ -134,7 +135,8 @@ STRATA_GLOBAL void __launch_bounds__(finish_channels* finish_slots)
   finish.rows.mean[c] = mean;
   finish.rows.inverse_std[c] = inverse;
   finish.running_mean[c] = (1.0f - finish.momentum) * finish.running_mean[c] + finish.momentum * mean;
-  finish.running_var[c] = (1.0f - finish.momentum) * finish.running_var[c] + finish.momentum * variance * finish.unbiased;
+  finish.running_var[c] =
+      (1.0f - finish.momentum) * finish.running_var[c] + finish.momentum * variance * finish.unbiased;
   if (c == 0 && finish.batches != nullptr) *finish.batches += 1;
 }
 
@@ -143,12 +145,11 @@ inline cudaError_t batch_norm_statistics(cudaStream_t stream, std::int64_t pixel
                                          float* workspace, const FinishStatistics& finish) {
   const ColumnPlan plan(pixels, channels);
   const dim3 grid(unsigned(plan.groups), unsigned(plan.chunks)), block(ColumnPlan::block);
-  const cudaError_t status =
-      channels % 4 == 0 && aligned16(x)
-          ? launch<&moments_of_chunks<true>>(grid, block, 0, stream, pixels, channels, plan.lanes, plan.rows_per_chunk, x,
-                                             workspace)
-          : launch<&moments_of_chunks<false>>(grid, block, 0, stream, pixels, channels, plan.lanes, plan.rows_per_chunk, x,
-                                              workspace);
+  const cudaError_t status = channels % 4 == 0 && aligned16(x)
+                                 ? launch<&moments_of_chunks<true>>(grid, block, 0, stream, pixels, channels,
+                                                                    plan.lanes, plan.rows_per_chunk, x, workspace)
+                                 : launch<&moments_of_chunks<false>>(grid, block, 0, stream, pixels, channels,
+                                                                     plan.lanes, plan.rows_per_chunk, x, workspace);
   if (status != cudaSuccess) return status;
   return launch<&finish_statistics>(dim3(unsigned(ceil_div(channels, finish_channels))),
                                     dim3(finish_channels * finish_slots), 0, stream, pixels, channels, plan.chunks,

@@ -36,13 +36,15 @@ inline std::string device_missing(int index) {
   if (status != cudaSuccess && driver == 0)
     return who + "there is no NVIDIA driver on this machine; install one, or use the cpu";
   if (status == cudaErrorInsufficientDriver)
-    return concat(who, "the NVIDIA driver serves CUDA up to ", version_text(driver), ", this program was built with CUDA ",
-                  version_text(runtime), ": update the driver");
+    return concat(who, "the NVIDIA driver serves CUDA up to ", version_text(driver),
+                  ", this program was built with CUDA ", version_text(runtime), ": update the driver");
   if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
     return who + "there is a driver but no NVIDIA device, or CUDA_VISIBLE_DEVICES hides it";
   if (status != cudaSuccess) return concat(who, "CUDA does not start: ", cudaGetErrorString(status));
   if (index < 0 || index >= count)
-    return concat(who, "there ", count == 1 ? "is only one device, cuda:0" : concat("are only ", count, " devices, cuda:0 to cuda:", count - 1));
+    return concat(
+        who, "there ",
+        count == 1 ? "is only one device, cuda:0" : concat("are only ", count, " devices, cuda:0 to cuda:", count - 1));
   int before = 0;
   (void)cudaGetDevice(&before);
   cudaFuncAttributes attributes{};
@@ -83,7 +85,8 @@ class Context {
 
   Device device() const { return Device::cuda(index_); }
   std::string name() const {
-    return concat(static_cast<const char*>(properties_.name), " (compute capability ", properties_.major, ".", properties_.minor, ")");
+    return concat(static_cast<const char*>(properties_.name), " (compute capability ", properties_.major, ".",
+                  properties_.minor, ")");
   }
   int capability() const { return 10 * properties_.major + properties_.minor; }
 
@@ -136,13 +139,16 @@ class Context {
   };
   class Replay final : public RecordedWork {
    public:
-    Replay(Context& context, std::shared_ptr<Recording> recording) : context_(context), recording_(std::move(recording)) {}
+    Replay(Context& context, std::shared_ptr<Recording> recording)
+        : context_(context), recording_(std::move(recording)) {}
     ~Replay() override {
       (void)cudaStreamSynchronize(context_.stream_);
       recording_ = nullptr;
       context_.forget_recordings();
     }
-    void replay() override { check_runtime(cudaGraphLaunch(recording_->graph, context_.stream()), "replaying recorded work"); }
+    void replay() override {
+      check_runtime(cudaGraphLaunch(recording_->graph, context_.stream()), "replaying recorded work");
+    }
 
    private:
     Context& context_;

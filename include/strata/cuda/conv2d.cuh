@@ -43,9 +43,9 @@ class DeviceFloats {
 };
 
 /// result = end(gather), by the kernel that suits it.
-inline cudaError_t run_gather(cudaStream_t stream, MemoryPool& pool, const Conv2dProblem& p, const Gather& g, bool turned,
-                              Precision precision, const float* source, const float* weight, const ConvolutionEnd& end,
-                              float* result) {
+inline cudaError_t run_gather(cudaStream_t stream, MemoryPool& pool, const Conv2dProblem& p, const Gather& g,
+                              bool turned, Precision precision, const float* source, const float* weight,
+                              const ConvolutionEnd& end, float* result) {
   if (is_thin_source(g)) {
     const DeviceFloats packed(pool, thin_source_packed_size(g));
     return thin_source_gather(stream, g, source, weight, packed.data(), end, result);
@@ -66,8 +66,8 @@ inline cudaError_t run_gather(cudaStream_t stream, MemoryPool& pool, const Conv2
 
 /// y = activation(bias + x * weight), or y += x * weight.
 inline cudaError_t conv2d_forward(cudaStream_t stream, MemoryPool& pool, const Conv2dProblem& p, const float* x,
-                                  const float* weight, const float* bias, float* y, Activation activation, bool accumulate,
-                                  Precision precision) {
+                                  const float* weight, const float* bias, float* y, Activation activation,
+                                  bool accumulate, Precision precision) {
   check_device_conv2d(p);
   if (accumulate && (bias != nullptr || activation != Activation::none))
     throw ValueError("conv2d: a result that is added to has neither bias nor activation");
@@ -92,14 +92,15 @@ inline cudaError_t conv2d_backward_input(cudaStream_t stream, MemoryPool& pool, 
 
 /// dweight and dbias (+)= their gradients, those of the two that are wanted.
 inline cudaError_t conv2d_backward_weight(cudaStream_t stream, MemoryPool& pool, const Conv2dProblem& p, const float* x,
-                                          const float* dy, const GradientTarget<>& dweight, const GradientTarget<>& dbias,
-                                          Precision precision) {
+                                          const float* dy, const GradientTarget<>& dweight,
+                                          const GradientTarget<>& dbias, Precision precision) {
   check_device_conv2d(p);
   const std::int64_t pixels = p.n * p.out_h() * p.out_w();
   cudaError_t status = cudaSuccess;
   if (dbias.data != nullptr) {
     const DeviceFloats workspace(pool, ColumnPlan(pixels, p.out).workspace(p.out, 1));
-    status = sum_columns<1>(stream, pixels, p.out, ColumnTerm{dy}, workspace.data(), WriteColumn{dbias.data, dbias.accumulate});
+    status = sum_columns<1>(stream, pixels, p.out, ColumnTerm{dy}, workspace.data(),
+                            WriteColumn{dbias.data, dbias.accumulate});
   }
   if (dweight.data == nullptr || status != cudaSuccess) return status;
   if (p.general()) {

@@ -1,7 +1,7 @@
-// Convolution by implicit matrix multiplication, for every kernel size, stride, padding, dilation and number of channels:
-// the rows of A are pixels, its columns taps and channels; B are the packed weights (gather.cuh). A block computes 128
-// pixels of 64 or 32 channels, 16 channels of one tap at a time. Pieces of A and B go to shared memory by asynchronous
-// copies, two pieces ahead of the multiplication.
+// Convolution by implicit matrix multiplication, for every kernel size, stride, padding, dilation and number of
+// channels: the rows of A are pixels, its columns taps and channels; B are the packed weights (gather.cuh). A block
+// computes 128 pixels of 64 or 32 channels, 16 channels of one tap at a time. Pieces of A and B go to shared memory by
+// asynchronous copies, two pieces ahead of the multiplication.
 //
 //     source  n x h x w x c          packed  taps x c (to 16) x k (to 64)          result  n x h' x w' x k
 #pragma once
@@ -18,7 +18,9 @@ inline constexpr int gather_stages = 3;
 
 /// How the channels of packed weights are padded.
 inline int padded_source(int channels) { return ceil_div(channels, product_depth) * product_depth; }
-inline int padded_result(int channels) { return ceil_div(channels, channels <= 32 ? 32 : 64) * (channels <= 32 ? 32 : 64); }
+inline int padded_result(int channels) {
+  return ceil_div(channels, channels <= 32 ? 32 : 64) * (channels <= 32 ? 32 : 64);
+}
 inline std::int64_t packed_size(const Gather& g) {
   return std::int64_t(g.taps()) * padded_source(g.source_c) * padded_result(g.result_c);
 }
@@ -123,8 +125,8 @@ STRATA_GLOBAL void __launch_bounds__(product_block)
 }
 
 template <class Product>
-cudaError_t gather_with(cudaStream_t stream, const Gather& g, const Planes& planes, int plane_count, const float* source,
-                        const float* packed, const ConvolutionEnd& end, float* result) {
+cudaError_t gather_with(cudaStream_t stream, const Gather& g, const Planes& planes, int plane_count,
+                        const float* source, const float* packed, const ConvolutionEnd& end, float* result) {
   const int packed_columns = padded_result(g.result_c);
   const dim3 grid(unsigned(ceil_div(g.pixels(), Product::rows)), unsigned(packed_columns / Product::columns),
                   unsigned(plane_count));
@@ -140,15 +142,19 @@ cudaError_t gather_with(cudaStream_t stream, const Gather& g, const Planes& plan
 }
 
 template <int Columns>
-cudaError_t gather_columns(cudaStream_t stream, const Gather& g, Precision precision, const Planes& planes, int plane_count,
-                           const float* source, const float* packed, const ConvolutionEnd& end, float* result) {
+cudaError_t gather_columns(cudaStream_t stream, const Gather& g, Precision precision, const Planes& planes,
+                           int plane_count, const float* source, const float* packed, const ConvolutionEnd& end,
+                           float* result) {
   switch (precision) {
     case Precision::tf32:
-      return gather_with<Mma<Precision::tf32, 128, Columns, true>>(stream, g, planes, plane_count, source, packed, end, result);
+      return gather_with<Mma<Precision::tf32, 128, Columns, true>>(stream, g, planes, plane_count, source, packed, end,
+                                                                   result);
     case Precision::bf16:
-      return gather_with<Mma<Precision::bf16, 128, Columns, true>>(stream, g, planes, plane_count, source, packed, end, result);
+      return gather_with<Mma<Precision::bf16, 128, Columns, true>>(stream, g, planes, plane_count, source, packed, end,
+                                                                   result);
     case Precision::fp16:
-      return gather_with<Mma<Precision::fp16, 128, Columns, true>>(stream, g, planes, plane_count, source, packed, end, result);
+      return gather_with<Mma<Precision::fp16, 128, Columns, true>>(stream, g, planes, plane_count, source, packed, end,
+                                                                   result);
     default:
       return gather_with<FmaByPixels<Columns>>(stream, g, planes, plane_count, source, packed, end, result);
   }
@@ -157,8 +163,13 @@ cudaError_t gather_columns(cudaStream_t stream, const Gather& g, Precision preci
 /// packed = the weights of a gather. packed_size(g) floats.
 inline cudaError_t pack_weights(cudaStream_t stream, const Gather& g, const float* weight, float* packed) {
   return elementwise(stream, packed_size(g),
-                     PackWeights{{}, weight, packed, Divisor(padded_result(g.result_c)), Divisor(padded_source(g.source_c)),
-                                 Divisor(g.column.taps > 0 ? g.column.taps : 1), g});
+                     PackWeights{{},
+                                 weight,
+                                 packed,
+                                 Divisor(padded_result(g.result_c)),
+                                 Divisor(padded_source(g.source_c)),
+                                 Divisor(g.column.taps > 0 ? g.column.taps : 1),
+                                 g});
 }
 
 /// result = end(gather of source with packed weights), for plane_count independent products.

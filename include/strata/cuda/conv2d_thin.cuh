@@ -1,5 +1,5 @@
-// Convolutions with one to four channels on one side, as at the ends of a network for images. A matrix multiplication would
-// multiply mostly zeros; these kernels read the wide side once, 16 bytes to a lane, and are bound by memory.
+// Convolutions with one to four channels on one side, as at the ends of a network for images. A matrix multiplication
+// would multiply mostly zeros; these kernels read the wide side once, 16 bytes to a lane, and are bound by memory.
 //
 //     few -> many     a thread computes four channels of four pixels; the few are read from cache
 //     many -> few     lanes run along the channels of the source, and add their sums at the end
@@ -59,7 +59,8 @@ STRATA_GLOBAL void __launch_bounds__(thin_block)
         const Numbers<4> w = load<4>(weights);
 #pragma unroll
         for (int p = 0; p < thin_pixels; ++p) {
-          const float there = source[(from[p] >= 0 ? from[p] : 0) + c];  // a load of some number and a choice: no branch
+          // a load of some number and a choice: no branch
+          const float there = source[(from[p] >= 0 ? from[p] : 0) + c];
           const float x = from[p] >= 0 ? there : 0.0f;
 #pragma unroll
           for (int k = 0; k < 4; ++k) sums[p].v[k] = fmaf(x, w.v[k], sums[p].v[k]);

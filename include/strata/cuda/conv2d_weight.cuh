@@ -2,10 +2,10 @@
 //
 //     dweight[o, tap, c] (+)= sum over pixels of dy[pixel, o] * x[place of the pixel under the tap, c]
 //
-// For each tap a matrix product whose inner dimension are the pixels. A block computes 64 x 64 channels of one tap over a
-// range of pixels, 16 at a time through shared memory; at the end the ranges are added in order. How many ranges there are
-// depends on the problem alone, so the bits do too. The same kernel serves Winograd's planes, where the inner dimension are
-// tiles and both factors lie ready.
+// For each tap a matrix product whose inner dimension are the pixels. A block computes 64 x 64 channels of one tap over
+// a range of pixels, 16 at a time through shared memory; at the end the ranges are added in order. How many ranges
+// there are depends on the problem alone, so the bits do too. The same kernel serves Winograd's planes, where the inner
+// dimension are tiles and both factors lie ready.
 //
 //     dy  pixels x o          x  n x h x w x c          partial  ranges x o x taps x c
 #pragma once
@@ -27,8 +27,19 @@ struct WeightShape {
   std::int64_t a_plane, b_plane;   ///< distances of planes
 
   static WeightShape taps(const Conv2dProblem& p) {
-    return {int(p.n * p.out_h() * p.out_w()), p.out, p.in, int(p.h), int(p.w), p.kernel, p.stride, p.padding, p.dilation,
-            Divisor(p.out_w()), Divisor(p.out_h()), 0, 0};
+    return {int(p.n * p.out_h() * p.out_w()),
+            p.out,
+            p.in,
+            int(p.h),
+            int(p.w),
+            p.kernel,
+            p.stride,
+            p.padding,
+            p.dilation,
+            Divisor(p.out_w()),
+            Divisor(p.out_h()),
+            0,
+            0};
   }
   static WeightShape planes(std::int64_t tiles, int out, int in) {
     return {int(tiles), out, in, 0, 0, 0, 0, 0, 0, Divisor(), Divisor(), tiles * out, tiles * in};
@@ -43,7 +54,8 @@ struct WeightPlan {
   WeightPlan(const WeightShape& s, int taps)
       : out_tiles(ceil_div(s.out, weight_tile)), in_tiles(ceil_div(s.in, weight_tile)) {
     const std::int64_t blocks = std::int64_t(out_tiles) * in_tiles * taps;
-    std::int64_t wanted = ceil_div(std::int64_t{512}, blocks), most = ceil_div(std::int64_t(s.pixels), std::int64_t{256});
+    std::int64_t wanted = ceil_div(std::int64_t{512}, blocks),
+                 most = ceil_div(std::int64_t(s.pixels), std::int64_t{256});
     if (wanted > most) wanted = most;
     range = ceil_div(ceil_div(std::int64_t(s.pixels), wanted < 1 ? 1 : wanted), product_depth) * product_depth;
     ranges = int(ceil_div(std::int64_t(s.pixels), range));
@@ -93,7 +105,8 @@ STRATA_GLOBAL void __launch_bounds__(product_block)
         const std::uint32_t line = s.by_columns.quotient(std::uint32_t(there ? pixel : 0));
         const std::uint32_t n = s.by_rows.quotient(line);
         const int i = int(line - n * s.by_rows.divisor), j = (there ? pixel : 0) - int(line * s.by_columns.divisor);
-        const int h = i * s.stride + tap_row * s.dilation - s.padding, w = j * s.stride + tap_column * s.dilation - s.padding;
+        const int h = i * s.stride + tap_row * s.dilation - s.padding,
+                  w = j * s.stride + tap_column * s.dilation - s.padding;
         there = there && unsigned(h) < unsigned(s.h) && unsigned(w) < unsigned(s.w);
         row = std::int64_t(int(n) * s.h + h) * s.w + w;
       }
@@ -158,14 +171,17 @@ template <class Product>
 cudaError_t weight_products_with(cudaStream_t stream, const WeightShape& s, int taps, const float* a, const float* b,
                                  float* partial) {
   const WeightPlan plan(s, taps);
-  const dim3 grid(unsigned(plan.out_tiles * plan.in_tiles), unsigned(taps), unsigned(plan.ranges)), block(product_block);
+  const dim3 grid(unsigned(plan.out_tiles * plan.in_tiles), unsigned(taps), unsigned(plan.ranges)),
+      block(product_block);
   if (s.in % 4 == 0 && s.out % 4 == 0 && aligned16(a, b))
-    return launch<&weight_kernel<Product, true>>(grid, block, 0, stream, s, plan.in_tiles, int(plan.range), a, b, partial);
-  return launch<&weight_kernel<Product, false>>(grid, block, 0, stream, s, plan.in_tiles, int(plan.range), a, b, partial);
+    return launch<&weight_kernel<Product, true>>(grid, block, 0, stream, s, plan.in_tiles, int(plan.range), a, b,
+                                                 partial);
+  return launch<&weight_kernel<Product, false>>(grid, block, 0, stream, s, plan.in_tiles, int(plan.range), a, b,
+                                                partial);
 }
 /// partial: WeightPlan(s, taps).ranges * out * taps * in floats.
-inline cudaError_t weight_products(cudaStream_t stream, const WeightShape& s, int taps, Precision precision, const float* a,
-                                   const float* b, float* partial) {
+inline cudaError_t weight_products(cudaStream_t stream, const WeightShape& s, int taps, Precision precision,
+                                   const float* a, const float* b, float* partial) {
   switch (precision) {
     case Precision::tf32:
       return weight_products_with<Mma<Precision::tf32, 64, 64, false>>(stream, s, taps, a, b, partial);
@@ -246,7 +262,8 @@ STRATA_GLOBAL void __launch_bounds__(thin_block, 4)
         const int h = s.thin_place(i, row, s.thin_h), w = s.thin_place(j, column, s.thin_w);
         if (++column == s.kernel) column = 0, ++row;
         const bool inside = h >= 0 && w >= 0;  // a load of some number and a choice: no branch
-        const float there = thin[std::int64_t(inside ? (int(n) * s.thin_h + h) * s.thin_w + w : 0) * s.thin_c + thin_channel];
+        const float there =
+            thin[std::int64_t(inside ? (int(n) * s.thin_h + h) * s.thin_w + w : 0) * s.thin_c + thin_channel];
         const float x = inside ? there : 0.0f;
 #pragma unroll
         for (int c = 0; c < 4; ++c) sums[k].v[c] = fmaf(x, v.v[c], sums[k].v[c]);
@@ -275,7 +292,8 @@ STRATA_GLOBAL void __launch_bounds__(thin_block, 4)
 #pragma unroll
       for (int c = 0; c < 4; ++c)
         if (channel + c < s.wide_c)
-          partial[((std::int64_t(blockIdx.y) * s.wide_c + channel + c) * taps + tap) * s.thin_c + thin_channel] = sums[k].v[c];
+          partial[((std::int64_t(blockIdx.y) * s.wide_c + channel + c) * taps + tap) * s.thin_c + thin_channel] =
+              sums[k].v[c];
     } else {
       float* row = partial + ((std::int64_t(blockIdx.y) * s.thin_c + thin_channel) * taps + tap) * s.wide_c;
       store_quad<Vectors>(row, channel, s.wide_c, sums[k]);
@@ -290,10 +308,13 @@ inline cudaError_t thin_weight_products(cudaStream_t stream, const ThinWeightSha
                                         float* partial) {
   const ThinWeightPlan plan(s);
   const float *wide = s.wide_is_output ? dy : x, *thin = s.wide_is_output ? x : dy;
-  const dim3 grid(unsigned(plan.groups), unsigned(plan.ranges), unsigned(s.thin_c * plan.tap_groups)), block(thin_block);
+  const dim3 grid(unsigned(plan.groups), unsigned(plan.ranges), unsigned(s.thin_c * plan.tap_groups)),
+      block(thin_block);
   if (s.wide_c % 4 == 0 && aligned16(wide))
-    return launch<&thin_weight_kernel<true>>(grid, block, 0, stream, s, plan.lanes, int(plan.range), wide, thin, partial);
-  return launch<&thin_weight_kernel<false>>(grid, block, 0, stream, s, plan.lanes, int(plan.range), wide, thin, partial);
+    return launch<&thin_weight_kernel<true>>(grid, block, 0, stream, s, plan.lanes, int(plan.range), wide, thin,
+                                             partial);
+  return launch<&thin_weight_kernel<false>>(grid, block, 0, stream, s, plan.lanes, int(plan.range), wide, thin,
+                                            partial);
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda

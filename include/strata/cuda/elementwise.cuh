@@ -2,8 +2,8 @@
 //
 //     const cudaError_t status = elementwise(stream, size, Fill{y, 0.0f});
 //
-// An operation is a struct with at<W>(i), which handles the W elements from i on (W is 1 or 4), and aligned(), which says
-// whether its pointers allow W = 4; one that has only W = 1 derives from SingleElements.
+// An operation is a struct with at<W>(i), which handles the W elements from i on (W is 1 or 4), and aligned(), which
+// says whether its pointers allow W = 4; one that has only W = 1 derives from SingleElements.
 #pragma once
 
 #include <cstdint>
@@ -93,8 +93,8 @@ struct LeakyReluBackward {
   }
 };
 
-/// The channel of an element of a tensor with `channels` innermost: for sizes below 2^31, or below 2^33 where channels is a
-/// multiple of 4.
+/// The channel of an element of a tensor with `channels` innermost: for sizes below 2^31, or below 2^33 where channels
+/// is a multiple of 4.
 struct ChannelOf {
   Divisor channels, quads;
   bool whole_quads;

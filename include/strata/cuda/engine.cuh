@@ -53,7 +53,8 @@ class WithLibraries : public Native {
 
   void conv2d_forward(const Conv2dProblem& problem, const float* x, const float* weight, const float* bias, float* y,
                       Activation activation, bool accumulate, Precision precision) override {
-    if (problem.general()) return Native::conv2d_forward(problem, x, weight, bias, y, activation, accumulate, precision);
+    if (problem.general())
+      return Native::conv2d_forward(problem, x, weight, bias, y, activation, accumulate, precision);
     const CudnnConvolution key{.problem = problem,
                                .pass = ConvolutionPass::forward,
                                .precision = precision,

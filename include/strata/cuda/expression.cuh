@@ -1,13 +1,14 @@
-// Any elementwise expression by one kernel: it runs the program of math/expression_program.hpp for four elements per thread.
+// Any elementwise expression by one kernel: it runs the program of math/expression_program.hpp for four elements per
+// thread.
 //
 //     status = expression_forward(stream, program, size, y);
 //     status = expression_backward(stream, program, size, upstream, gradients, count);
 //     status = expression_sum(stream, program, size, factor, workspace, result);
 //
-// Values live in columns of shared memory, one float4 to a thread and slot, since an array that a program indexes would lie
-// in local memory. Forward uses a stack. Backward keeps the value of every instruction, then goes through the program from
-// its end: the gradients still to be handed down form a stack again, because operands stand right before their operation.
-// The functions and their derivatives are those of math/functions.hpp.
+// Values live in columns of shared memory, one float4 to a thread and slot, since an array that a program indexes would
+// lie in local memory. Forward uses a stack. Backward keeps the value of every instruction, then goes through the
+// program from its end: the gradients still to be handed down form a stack again, because operands stand right before
+// their operation. The functions and their derivatives are those of math/functions.hpp.
 #pragma once
 
 #include <cstdint>
@@ -32,10 +33,16 @@ struct Program {
   bool aligned;  ///< all leaves, to 16 bytes
 
   explicit Program(const ExpressionProgram& program)
-      : instruction{}, leaf{}, length(program.length()), leaves(program.leaves()), depth(program.depth()), aligned(true) {
+      : instruction{},
+        leaf{},
+        length(program.length()),
+        leaves(program.leaves()),
+        depth(program.depth()),
+        aligned(true) {
     for (int p = 0; p < length; ++p) {
       const ExpressionProgram::Instruction& from = program[p];
-      instruction[p] = {from.operation, std::uint8_t(operand_count(from.operation)), from.leaf, from.left, from.a, from.b};
+      instruction[p] = {from.operation, std::uint8_t(operand_count(from.operation)), from.leaf, from.left, from.a,
+                        from.b};
     }
     for (int l = 0; l < leaves; ++l) {
       leaf[l] = program.leaf(l);
@@ -98,7 +105,8 @@ STRATA_DEVICE void binary_backward(Operation operation, float a, float b, float 
     case Operation::multiply: ga = g * b, gb = g * a; break;
     case Operation::divide: ga = g / b, gb = -ga * y; break;
     default: {  // the winner takes it; equals share it
-      const bool first = operation == Operation::maximum ? a > b : a < b, second = operation == Operation::maximum ? a < b : a > b;
+      const bool first = operation == Operation::maximum ? a > b : a < b,
+                 second = operation == Operation::maximum ? a < b : a > b;
       ga = first ? g : second ? 0.0f : 0.5f * g;
       gb = second ? g : first ? 0.0f : 0.5f * g;
     }
@@ -117,7 +125,8 @@ struct Column {
   }
 };
 
-/// Elements i to i + count - 1 of a leaf; zeros behind them. A count of 4 is one access where Vectors; none where below 1.
+/// Elements i to i + count - 1 of a leaf; zeros behind them. A count of 4 is one access where Vectors; none where below
+/// 1.
 template <bool Vectors>
 STRATA_DEVICE Numbers<4> load_elements(const float* from, std::int64_t i, int count) {
   if (Vectors && count == 4) return load<4>(from + i);
@@ -137,8 +146,8 @@ STRATA_DEVICE void store_elements(float* to, std::int64_t i, int count, const Nu
   }
 }
 
-/// The program's value at up to four elements. With `keep` the value of instruction p stays in slot p; without it slots are
-/// a stack. The result is in the last slot used, and returned.
+/// The program's value at up to four elements. With `keep` the value of instruction p stays in slot p; without it slots
+/// are a stack. The result is in the last slot used, and returned.
 template <bool Vectors, bool Keep>
 STRATA_DEVICE Numbers<4> evaluate(const Program& program, std::int64_t i, int count, const Column& column) {
   Numbers<4> top{};
@@ -272,7 +281,8 @@ STRATA_GLOBAL void __launch_bounds__(128)
   if (threadIdx.x == 0) partial[blockIdx.x] = total;
 }
 
-inline cudaError_t expression_forward(cudaStream_t stream, const ExpressionProgram& expression, std::int64_t size, float* y) {
+inline cudaError_t expression_forward(cudaStream_t stream, const ExpressionProgram& expression, std::int64_t size,
+                                      float* y) {
   if (size <= 0) return cudaSuccess;
   const Program program(expression);
   const int threads = expression_threads(program.depth);
@@ -298,13 +308,15 @@ inline cudaError_t expression_backward(cudaStream_t stream, const ExpressionProg
   const int slots = program.length + program.depth, threads = expression_threads(slots);
   const dim3 grid(unsigned(ceil_div(size, 4 * threads))), block{unsigned(threads)};
   const std::size_t shared = sizeof(float4) * std::size_t(slots * threads);
-  return aligned ? launch<&expression_backward_kernel<true>>(grid, block, shared, stream, program, size, upstream, targets)
-                 : launch<&expression_backward_kernel<false>>(grid, block, shared, stream, program, size, upstream, targets);
+  return aligned
+             ? launch<&expression_backward_kernel<true>>(grid, block, shared, stream, program, size, upstream, targets)
+             : launch<&expression_backward_kernel<false>>(grid, block, shared, stream, program, size, upstream,
+                                                          targets);
 }
 
 /// *result = factor * sum. workspace: SumPlan(size).workspace() floats.
-inline cudaError_t expression_sum(cudaStream_t stream, const ExpressionProgram& expression, std::int64_t size, float factor,
-                                  float* workspace, float* result) {
+inline cudaError_t expression_sum(cudaStream_t stream, const ExpressionProgram& expression, std::int64_t size,
+                                  float factor, float* workspace, float* result) {
   const Program program(expression);
   const SumPlan plan(size);
   if (plan.blocks > 0) {

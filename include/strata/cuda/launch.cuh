@@ -26,7 +26,8 @@
 #elif defined(STRATA_CUDA_ON_HOST)
 #include <cuda_on_host.hpp>
 #else
-#error "strata/cuda/*.cuh are for a CUDA compiler: include them from a .cu file, or link strata::cuda and include strata/cuda.hpp"
+#error \
+    "strata/cuda/*.cuh are for a CUDA compiler: include them from a .cu file, or link strata::cuda and include strata/cuda.hpp"
 #endif
 
 /// Begins the declaration of a kernel. Internal linkage: two units compiled differently never share one.
@@ -38,10 +39,9 @@
 #define STRATA_DEVICE_MEMBER __device__ __forceinline__
 #define STRATA_HOST_DEVICE_MEMBER __host__ __device__ __forceinline__
 
-/// Declares an array in the block's shared memory: STRATA_SHARED(float, tile, [32][33]); tile is a plain array, aligned to
-/// 16 bytes. A block has at most 48 KiB of it.
-/// STRATA_DYNAMIC_SHARED(T, name) declares a T* to the shared_bytes that the launch asked for, aligned to 128 bytes; one
-/// to a kernel, from which the kernel cuts its arrays.
+/// Declares an array in the block's shared memory: STRATA_SHARED(float, tile, [32][33]); tile is a plain array, aligned
+/// to 16 bytes. A block has at most 48 KiB of it. STRATA_DYNAMIC_SHARED(T, name) declares a T* to the shared_bytes that
+/// the launch asked for, aligned to 128 bytes; one to a kernel, from which the kernel cuts its arrays.
 #if defined(__CUDACC__)
 #define STRATA_SHARED(T, name, ...) __shared__ __align__(16) T name __VA_ARGS__
 #define STRATA_DYNAMIC_SHARED(T, name)                                             \
@@ -63,7 +63,8 @@ template <auto Kernel>
 struct Launcher;
 template <class... Parameters, void (*Kernel)(Parameters...)>
 struct Launcher<Kernel> {
-  static cudaError_t run(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream, Parameters... arguments) {
+  static cudaError_t run(dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
+                         Parameters... arguments) {
     if (shared_bytes > 48 * 1024) {  // more than what every device gives has to be asked for
       const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(Kernel),
                                                       cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
@@ -85,7 +86,8 @@ template <auto Kernel, class... Arguments>
 }
 
 /// One access of 8 or 16 bytes to global or shared memory: load_vector<float4>(x + i), store_vector(y + i, value). The
-/// address must be aligned to the vector. A vector access is written this way, so that it is one access on the host too.
+/// address must be aligned to the vector. A vector access is written this way, so that it is one access on the host
+/// too.
 template <class Vector, class T>
 STRATA_DEVICE Vector load_vector(const T* address) {
 #if defined(__CUDACC__)

@@ -1,5 +1,5 @@
-// Cross entropy: -log softmax(logits[row])[label]. A warp to a row: its lanes go through the classes, and the largest logit
-// is taken off before the exponential, so that nothing overflows.
+// Cross entropy: -log softmax(logits[row])[label]. A warp to a row: its lanes go through the classes, and the largest
+// logit is taken off before the exponential, so that nothing overflows.
 #pragma once
 
 #include <cstdint>
@@ -63,11 +63,11 @@ inline cudaError_t cross_entropy_forward(cudaStream_t stream, std::int64_t rows,
 }
 
 inline cudaError_t cross_entropy_backward(cudaStream_t stream, std::int64_t rows, int classes, const float* logits,
-                                          const std::int64_t* labels, float factor, const float* upstream, float* dlogits,
-                                          bool accumulate) {
+                                          const std::int64_t* labels, float factor, const float* upstream,
+                                          float* dlogits, bool accumulate) {
   const dim3 grid(unsigned(ceil_div(rows, loss_block / 32)));
-  return launch<&cross_entropy_backward_kernel>(grid, dim3(loss_block), 0, stream, rows, classes, logits, labels, factor,
-                                                upstream, dlogits, accumulate);
+  return launch<&cross_entropy_backward_kernel>(grid, dim3(loss_block), 0, stream, rows, classes, logits, labels,
+                                                factor, upstream, dlogits, accumulate);
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda

@@ -1,8 +1,8 @@
 // A device's memory: where the pools get it from, and the way of numbers from the host to the device and back.
 //
-// A MemoryPool hands a block out again as soon as its last handle is gone, although kernels that use it may still wait in the
-// stream. That is right because there is one stream: the next user's kernels wait behind them. Memory comes from cudaMalloc,
-// since the pool asks for it in the first step only; cudaFree waits for the device.
+// A MemoryPool hands a block out again as soon as its last handle is gone, although kernels that use it may still wait
+// in the stream. That is right because there is one stream: the next user's kernels wait behind them. Memory comes from
+// cudaMalloc, since the pool asks for it in the first step only; cudaFree waits for the device.
 #pragma once
 
 #include <algorithm>
@@ -62,9 +62,9 @@ class RecordingMemory final : public DeviceMemory {
   std::vector<void*> all_;
 };
 
-/// Copies from the host that overlap with kernels. A piece goes to pinned memory, from there on a stream of its own to a
-/// buffer on the device, and from there, in the order of the kernels' stream, to where it is wanted: the slow way over the
-/// bus runs beside the kernels queued before, and only the last and fast one waits for them.
+/// Copies from the host that overlap with kernels. A piece goes to pinned memory, from there on a stream of its own to
+/// a buffer on the device, and from there, in the order of the kernels' stream, to where it is wanted: the slow way
+/// over the bus runs beside the kernels queued before, and only the last and fast one waits for them.
 class Uploader {
  public:
   explicit Uploader(cudaStream_t kernels) : kernels_(kernels) {}
@@ -92,11 +92,13 @@ class Uploader {
       check_runtime(cudaEventSynchronize(slot.copied), "waiting for an earlier copy");  // the pinned memory is free
       std::memcpy(slot.pinned, static_cast<const char*>(host) + done, part);
       check_runtime(cudaStreamWaitEvent(copies_, slot.taken), "ordering copies");  // so is the buffer
-      check_runtime(cudaMemcpyAsync(slot.buffer, slot.pinned, part, cudaMemcpyHostToDevice, copies_), "copying to the device");
+      check_runtime(cudaMemcpyAsync(slot.buffer, slot.pinned, part, cudaMemcpyHostToDevice, copies_),
+                    "copying to the device");
       check_runtime(cudaEventRecord(slot.copied, copies_), "ordering copies");
       check_runtime(cudaStreamWaitEvent(kernels_, slot.copied), "ordering copies");
-      check_runtime(cudaMemcpyAsync(static_cast<char*>(to) + done, slot.buffer, part, cudaMemcpyDeviceToDevice, kernels_),
-                    "copying on the device");
+      check_runtime(
+          cudaMemcpyAsync(static_cast<char*>(to) + done, slot.buffer, part, cudaMemcpyDeviceToDevice, kernels_),
+          "copying on the device");
       check_runtime(cudaEventRecord(slot.taken, kernels_), "ordering copies");
       done += part;
     }

@@ -25,9 +25,9 @@
 
 namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
-/// Begins a copy of 4, 8 or 16 aligned bytes from global to shared memory; zeros where it is not valid, and then nothing is
-/// read. Visible to this thread after cp_async_wait, to others after the barrier that follows it. On devices before 8.0 it
-/// is an ordinary copy.
+/// Begins a copy of 4, 8 or 16 aligned bytes from global to shared memory; zeros where it is not valid, and then
+/// nothing is read. Visible to this thread after cp_async_wait, to others after the barrier that follows it. On devices
+/// before 8.0 it is an ordinary copy.
 template <int Bytes>
 STRATA_DEVICE void cp_async(void* shared, const void* global, bool valid = true) {
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
@@ -121,9 +121,10 @@ STRATA_DEVICE void mma_tf32([[maybe_unused]] float (&d)[4], [[maybe_unused]] con
 #if !defined(__CUDACC__)
   ::cuda_on_host::mma(::cuda_on_host::MatrixFormat::tf32, d, a, b);
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #elif defined(__CUDA_ARCH__)
   __trap();
 #endif
@@ -135,9 +136,10 @@ STRATA_DEVICE void mma_bf16([[maybe_unused]] float (&d)[4], [[maybe_unused]] con
 #if !defined(__CUDACC__)
   ::cuda_on_host::mma(::cuda_on_host::MatrixFormat::bf16, d, a, b);
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #elif defined(__CUDA_ARCH__)
   __trap();
 #endif

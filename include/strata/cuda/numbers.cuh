@@ -1,5 +1,5 @@
-// The small parts that kernels share: one or four neighbouring numbers, sums over warps and blocks in a fixed order, and
-// division by a number that the host knows.
+// The small parts that kernels share: one or four neighbouring numbers, sums over warps and blocks in a fixed order,
+// and division by a number that the host knows.
 //
 //     const Numbers<4> v = load<4>(x + i);          // one access of 16 bytes; load<1> is one of 4
 //     const float total = block_sum<256>(v.v[0], scratch);
@@ -80,7 +80,8 @@ STRATA_DEVICE float warp_max(float value) {
   return value;
 }
 
-/// The sum over the block's Block threads, in thread 0. `scratch` is shared, Block / 32 numbers, free when it is called.
+/// The sum over the block's Block threads, in thread 0. `scratch` is shared, Block / 32 numbers, free when it is
+/// called.
 template <int Block>
 STRATA_DEVICE float block_sum(float value, float* scratch) {
   static_assert(Block % 32 == 0 && Block <= 1024);
@@ -92,7 +93,8 @@ STRATA_DEVICE float block_sum(float value, float* scratch) {
 }
 
 /// Quotient and remainder by a number that is the same for the whole launch, without a division: a multiplication and a
-/// shift (Granlund and Montgomery, "Division by invariant integers using multiplication", 1994). For numbers below 2^31.
+/// shift (Granlund and Montgomery, "Division by invariant integers using multiplication", 1994). For numbers below
+/// 2^31.
 struct Divisor {
   std::uint32_t divisor = 1, multiplier = 0, shift = 0;
 

@@ -1,5 +1,6 @@
-// The updates of the optimisers for many tensors by one launch: a network has dozens of small parameters, and a launch for
-// each would cost more than the work. The list of tensors is an argument of the kernel, which finds its tensor by its block.
+// The updates of the optimisers for many tensors by one launch: a network has dozens of small parameters, and a launch
+// for each would cost more than the work. The list of tensors is an argument of the kernel, which finds its tensor by
+// its block.
 #pragma once
 
 #include <cmath>

@@ -9,7 +9,8 @@
 
 namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
-/// Pixel shuffle; threads stand for elements of the result. Large (c, i*r + p, j*r + q) is small (c*r*r + p*r + q, i, j).
+/// Pixel shuffle; threads stand for elements of the result. Large (c, i*r + p, j*r + q) is small (c*r*r + p*r + q, i,
+/// j).
 template <bool Inverse>
 struct PixelShuffle : SingleElements {
   const float* from;
@@ -37,8 +38,8 @@ struct PixelShuffle : SingleElements {
 
 inline constexpr int transpose_tile = 32, transpose_rows = 8;
 
-/// to[b, column, row] (+)= from[b, row, column]: a tile of 32 x 32 through shared memory, so that both sides are read and
-/// written along their rows. Grid: (column tiles * row tiles, batch).
+/// to[b, column, row] (+)= from[b, row, column]: a tile of 32 x 32 through shared memory, so that both sides are read
+/// and written along their rows. Grid: (column tiles * row tiles, batch).
 STRATA_GLOBAL void __launch_bounds__(transpose_tile* transpose_rows)
     transpose_kernel(std::int64_t rows, std::int64_t columns, std::int64_t column_tiles, const float* __restrict__ from,
                      float* __restrict__ to, bool accumulate) {
@@ -74,8 +75,8 @@ inline cudaError_t transpose(cudaStream_t stream, std::int64_t batch, std::int64
   return cudaSuccess;
 }
 
-/// to[pixel, to_first + c] (+)= from[pixel, from_first + c] for c below the divisor. W = 4 where all counts are multiples
-/// of 4.
+/// to[pixel, to_first + c] (+)= from[pixel, from_first + c] for c below the divisor. W = 4 where all counts are
+/// multiples of 4.
 struct CopyChannels {
   const float* from;
   float* to;

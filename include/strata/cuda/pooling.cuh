@@ -1,5 +1,5 @@
-// Windows over N,H,W,C images: maximum, mean, the mean of whole images. One thread to an element of the result; gradients
-// are gathered, so that nothing is added by chance order.
+// Windows over N,H,W,C images: maximum, mean, the mean of whole images. One thread to an element of the result;
+// gradients are gathered, so that nothing is added by chance order.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,19 @@ struct PoolShape {
 
   /// For threads that stand for elements of the output, or of the input.
   PoolShape(const PoolProblem& p, bool over_output)
-      : h(int(p.h)), w(int(p.w)), channels(p.channels), kernel(p.kernel), stride(p.stride), padding(p.padding),
-        parts_h(p.parts_h), parts_w(p.parts_w), out_h(int(p.out_h())), out_w(int(p.out_w())), count_padding(p.count_padding), by_channels(p.channels), by_width(over_output ? p.out_w() : p.w),
+      : h(int(p.h)),
+        w(int(p.w)),
+        channels(p.channels),
+        kernel(p.kernel),
+        stride(p.stride),
+        padding(p.padding),
+        parts_h(p.parts_h),
+        parts_w(p.parts_w),
+        out_h(int(p.out_h())),
+        out_w(int(p.out_w())),
+        count_padding(p.count_padding),
+        by_channels(p.channels),
+        by_width(over_output ? p.out_w() : p.w),
         by_height(over_output ? p.out_h() : p.h) {}
 
   struct Place {
@@ -33,7 +44,9 @@ struct PoolShape {
             int(std::uint32_t(element) - pixel * by_channels.divisor)};
   }
   STRATA_DEVICE_MEMBER int input(int n, int i, int j, int c) const { return ((n * h + i) * w + j) * channels + c; }
-  STRATA_DEVICE_MEMBER int output(int n, int i, int j, int c) const { return ((n * out_h + i) * out_w + j) * channels + c; }
+  STRATA_DEVICE_MEMBER int output(int n, int i, int j, int c) const {
+    return ((n * out_h + i) * out_w + j) * channels + c;
+  }
 
   /// What PoolSpan says, of window `i` along a side of `size` pixels.
   struct Span {
@@ -43,7 +56,8 @@ struct PoolShape {
   };
   STRATA_DEVICE_MEMBER Span span(int i, int size, int parts) const {
     if (parts > 0) {
-      const int begin = int(std::int64_t{i} * size / parts), end = int((std::int64_t{i + 1} * size + parts - 1) / parts);
+      const int begin = int(std::int64_t{i} * size / parts),
+                end = int((std::int64_t{i + 1} * size + parts - 1) / parts);
       return {begin, begin, end, end - begin};
     }
     const int first = i * stride - padding;
@@ -101,11 +115,13 @@ struct MaxPoolBackward : SingleElements {
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const PoolShape::Place p = shape.place(element);
     float sum = 0;
-    const int last_i = shape.last_window(p.i, shape.h, 0, shape.out_h), last_j = shape.last_window(p.j, shape.w, 0, shape.out_w);
+    const int last_i = shape.last_window(p.i, shape.h, 0, shape.out_h),
+              last_j = shape.last_window(p.j, shape.w, 0, shape.out_w);
     for (int i = shape.first_window(p.i, shape.h, 0); i <= last_i; ++i)
       for (int j = shape.first_window(p.j, shape.w, 0); j <= last_j; ++j) {
         const int o = shape.output(p.n, i, j, p.c);
-        const int own = (p.i + shape.padding - i * shape.stride) * shape.kernel + p.j + shape.padding - j * shape.stride;
+        const int own =
+            (p.i + shape.padding - i * shape.stride) * shape.kernel + p.j + shape.padding - j * shape.stride;
         if (place[o] == own) sum += dy[o];
       }
     dx[element] = accumulate ? dx[element] + sum : sum;
@@ -148,7 +164,8 @@ struct AvgPoolBackward : SingleElements {
   }
 };
 
-/// y[n, c] = share * sum over pixels of x[n, pixel, c]. Block: 32 channels, 8 rows of threads. Grid: (channel groups, n).
+/// y[n, c] = share * sum over pixels of x[n, pixel, c]. Block: 32 channels, 8 rows of threads. Grid: (channel groups,
+/// n).
 STRATA_GLOBAL void __launch_bounds__(finish_channels* finish_slots)
     global_avg_pool_kernel(std::int64_t pixels, int channels, float share, const float* __restrict__ x,
                            float* __restrict__ y) {

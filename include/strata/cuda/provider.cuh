@@ -1,5 +1,5 @@
-// Makes the CUDA devices known to the program. The one .cu file that strata::cuda adds to a target includes this header; a
-// program of one .cu file may include it itself.
+// Makes the CUDA devices known to the program. The one .cu file that strata::cuda adds to a target includes this
+// header; a program of one .cu file may include it itself.
 #pragma once
 
 #include <map>

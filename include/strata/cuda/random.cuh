@@ -1,8 +1,9 @@
-// Random numbers on the device: the words of core/random.hpp, which depend on the key and the place alone, so that a sample
-// made here is the one made on the CPU.
+// Random numbers on the device: the words of core/random.hpp, which depend on the key and the place alone, so that a
+// sample made here is the one made on the CPU.
 //
-// Normal numbers are computed in double, as Rng::normal computes them: a logarithm and a sine in float would differ from the
-// CPU's in the last bits, and the network would see other noise. It is the only place where a kernel uses double.
+// Normal numbers are computed in double, as Rng::normal computes them: a logarithm and a sine in float would differ
+// from the CPU's in the last bits, and the network would see other noise. It is the only place where a kernel uses
+// double.
 #pragma once
 
 #include <cstdint>
@@ -64,8 +65,8 @@ inline constexpr int random_block = 256;
 /// y[i] (+)= word i < threshold ? 0 : x[i] * scale. A thread to four elements. Grid: ceil(size / 1024).
 template <bool Vectors>
 STRATA_GLOBAL void __launch_bounds__(random_block)
-    dropout_kernel(RandomStream stream, std::uint32_t threshold, float scale, std::int64_t size, const float* x, float* y,
-                   bool accumulate) {
+    dropout_kernel(RandomStream stream, std::uint32_t threshold, float scale, std::int64_t size, const float* x,
+                   float* y, bool accumulate) {
   const std::int64_t first = 4 * (std::int64_t(blockIdx.x) * random_block + threadIdx.x);
   std::uint32_t words[4];
   random_words(stream, std::uint64_t(first), words);
@@ -105,8 +106,8 @@ STRATA_GLOBAL void __launch_bounds__(random_block)
 }
 
 /// clean[s] = the patch of sources[s], mirrored left to right where its orientation is 4 or more, then turned
-/// counter-clockwise orientation % 4 times; noisy[s] = clean[s] + sigma * normals. A thread to four elements of a patch.
-/// Grid: (ceil(patch * patch * channels / 1024), sources).
+/// counter-clockwise orientation % 4 times; noisy[s] = clean[s] + sigma * normals. A thread to four elements of a
+/// patch. Grid: (ceil(patch * patch * channels / 1024), sources).
 STRATA_GLOBAL void __launch_bounds__(random_block)
     noisy_patches_kernel(const PatchSource* __restrict__ sources, int patch, int channels, Divisor by_channels,
                          Divisor by_patch, float* __restrict__ clean, float* __restrict__ noisy) {

@@ -3,9 +3,9 @@
 //     status = sum_all(stream, size, SquareTerm{x}, workspace, Total{factor, result});
 //     status = sum_columns<1>(stream, pixels, channels, Column{dy}, workspace, AddBias{dbias, true});
 //
-// Both take two launches. In the first each thread adds up a few numbers, and its block adds the threads' sums pair by pair;
-// in the second one block, or one column of threads for every channel, adds up the blocks' sums. So a number passes through
-// a few dozen roundings whatever the size, and no atomic addition makes the order a matter of chance.
+// Both take two launches. In the first each thread adds up a few numbers, and its block adds the threads' sums pair by
+// pair; in the second one block, or one column of threads for every channel, adds up the blocks' sums. So a number
+// passes through a few dozen roundings whatever the size, and no atomic addition makes the order a matter of chance.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +48,8 @@ STRATA_GLOBAL void __launch_bounds__(sum_block)
       }
     }
   } else {
-    for (std::int64_t i = begin + std::int64_t(threadIdx.x); i < end; i += sum_block) total += term.template at<1>(i).v[0];
+    for (std::int64_t i = begin + std::int64_t(threadIdx.x); i < end; i += sum_block)
+      total += term.template at<1>(i).v[0];
   }
   total = block_sum<sum_block>(total, scratch);
   if (threadIdx.x == 0) partial[blockIdx.x] = total;
@@ -56,7 +57,8 @@ STRATA_GLOBAL void __launch_bounds__(sum_block)
 
 /// finish(sum of partial[0 .. count)), by one block.
 template <class Finish>
-STRATA_GLOBAL void __launch_bounds__(sum_block) sum_partials(int count, const float* __restrict__ partial, Finish finish) {
+STRATA_GLOBAL void __launch_bounds__(sum_block)
+    sum_partials(int count, const float* __restrict__ partial, Finish finish) {
   STRATA_SHARED(float, scratch, [sum_block / 32]);
   float total = 0;
   for (int i = int(threadIdx.x); i < count; i += sum_block) total += partial[i];
@@ -95,8 +97,8 @@ struct ValueTerm {
 
 // ---- the rows of a matrix to one row
 
-/// How the rows of a (rows, channels) matrix are cut. A block has `lanes` threads along the channels, one for each quad of
-/// them, and 256 / lanes rows of threads.
+/// How the rows of a (rows, channels) matrix are cut. A block has `lanes` threads along the channels, one for each quad
+/// of them, and 256 / lanes rows of threads.
 struct ColumnPlan {
   static constexpr int block = 256;
   int lanes, groups, chunks;
@@ -117,7 +119,8 @@ struct ColumnPlan {
   std::int64_t workspace(int channels, int sums) const { return std::int64_t(chunks) * sums * channels; }
 };
 
-/// W numbers of `row` from channel c on; zeros behind `channels`. Vectors: channels is a multiple of 4 and row is aligned.
+/// W numbers of `row` from channel c on; zeros behind `channels`. Vectors: channels is a multiple of 4 and row is
+/// aligned.
 template <bool Vectors>
 STRATA_DEVICE Numbers<4> load_quad(const float* row, int c, int channels) {
   if constexpr (Vectors) {
@@ -178,7 +181,8 @@ STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
 
 inline constexpr int finish_channels = 32, finish_slots = 8;
 
-/// finish(channel, totals) with the sums over all chunks. Block: 32 channels, 8 rows of threads. Grid: ceil(channels / 32).
+/// finish(channel, totals) with the sums over all chunks. Block: 32 channels, 8 rows of threads. Grid: ceil(channels /
+/// 32).
 template <int Sums, class Finish>
 STRATA_GLOBAL void __launch_bounds__(finish_channels* finish_slots)
     sum_column_partials(int channels, int chunks, const float* __restrict__ partial, Finish finish) {

@@ -1,15 +1,15 @@
-// The inner loops of the convolutions: a block's 128 threads add the product of a piece of A and a piece of B, both in shared
-// memory and `depth` deep, to sums in registers. Several ways to multiply, one interface:
+// The inner loops of the convolutions: a block's 128 threads add the product of a piece of A and a piece of B, both in
+// shared memory and `depth` deep, to sums in registers. Several ways to multiply, one interface:
 //
 //     typename Product::Sums sums{};                              // spread over the block's registers
 //     Product::multiply(a, b, sums);                              // sums += a * b
 //     Product::visit(sums, [&](int row, int column, Numbers<Product::width> part) {...});      // every part once
 //
-// B lies as b[k * b_distance + column]. A lies with k innermost, a[row * a_distance + k], where rows are pixels, and with
-// rows innermost, a[k * a_distance + row], where k counts pixels. The distances are such that lanes served together never
-// meet in a bank: FMA reads 16 bytes, and the 8 lanes of a quarter warp read 128 bytes in a row or one address; mma reads
-// 4 or 8 bytes, with lane / 4 going one way and lane % 4 the other. Eight lanes that write 64 bytes of two rows of A meet in
-// no bank when the rows lie row_partner apart.
+// B lies as b[k * b_distance + column]. A lies with k innermost, a[row * a_distance + k], where rows are pixels, and
+// with rows innermost, a[k * a_distance + row], where k counts pixels. The distances are such that lanes served
+// together never meet in a bank: FMA reads 16 bytes, and the 8 lanes of a quarter warp read 128 bytes in a row or one
+// address; mma reads 4 or 8 bytes, with lane / 4 going one way and lane % 4 the other. Eight lanes that write 64 bytes
+// of two rows of A meet in no bank when the rows lie row_partner apart.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ namespace strata { inline namespace STRATA_ABI { namespace cuda {
 inline constexpr int product_block = 128;
 inline constexpr int product_depth = 16;
 
-/// float32 by fused multiply-adds, A with k innermost: 128 rows, Columns columns. A thread has rows warp*32 + lane/8 + 4*i
-/// and columns (lane % 8)*4 + 32*j to + 3.
+/// float32 by fused multiply-adds, A with k innermost: 128 rows, Columns columns. A thread has rows warp*32 + lane/8 +
+/// 4*i and columns (lane % 8)*4 + 32*j to + 3.
 template <int Columns>
 struct FmaByPixels {
   static constexpr int rows = 128, columns = Columns, width = 4, groups = Columns / 32;
@@ -67,8 +67,8 @@ struct FmaByPixels {
   }
 };
 
-/// float32 by fused multiply-adds, A with rows innermost: 64 rows, 64 columns. A thread has rows (t / 16)*4 + 32*i to + 3 and
-/// columns (t % 16)*4 to + 3.
+/// float32 by fused multiply-adds, A with rows innermost: 64 rows, 64 columns. A thread has rows (t / 16)*4 + 32*i to +
+/// 3 and columns (t % 16)*4 to + 3.
 struct FmaByChannels {
   static constexpr int rows = 64, columns = 64, width = 4;
   static constexpr int a_distance = 64, b_distance = 64;
@@ -105,8 +105,8 @@ struct FmaByChannels {
   }
 };
 
-/// Tensor cores: the factors are rounded to P, the sums are float32. Warps stand 2 x 2; each has Rows/2 x Columns/2, in tiles
-/// of 16 x 8. In a tile a lane has rows lane/4 and lane/4 + 8, columns lane%4*2 and + 1.
+/// Tensor cores: the factors are rounded to P, the sums are float32. Warps stand 2 x 2; each has Rows/2 x Columns/2, in
+/// tiles of 16 x 8. In a tile a lane has rows lane/4 and lane/4 + 8, columns lane%4*2 and + 1.
 template <Precision P, int Rows, int Columns, bool PixelsAreRows>
 struct Mma {
   static_assert(P != Precision::fp32);

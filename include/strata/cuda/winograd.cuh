@@ -1,11 +1,12 @@
-// 3 x 3 convolutions with stride 1 by Winograd's minimal filtering F(4x4, 3x3): sixteen results from 36 products instead of
-// 144 (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015). For 6 x 6 tiles d of the source,
+// 3 x 3 convolutions with stride 1 by Winograd's minimal filtering F(4x4, 3x3): sixteen results from 36 products
+// instead of 144 (Lavin and Gray, "Fast algorithms for convolutional neural networks", 2015). For 6 x 6 tiles d of the
+// source,
 //
-//     y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A           dg = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G
+//     y = A^T [ sum over c of (G g G^T) * (B^T d B) ] A         dg = G^T [ sum over tiles of (A dy A^T) * (B^T d B) ] G
 //
-// with the points 0, +-sqrt(1/2), +-sqrt(2), infinity, whose rounding errors are half of the usual points' (the matrices:
-// cpu/winograd.hpp). Three launches: tiles to 36 planes, 36 matrix products, planes to results. In the transforms a thread
-// has one channel of one tile; channels lie side by side, so lanes read and write side by side.
+// with the points 0, +-sqrt(1/2), +-sqrt(2), infinity, whose rounding errors are half of the usual points' (the
+// matrices: cpu/winograd.hpp). Three launches: tiles to 36 planes, 36 matrix products, planes to results. In the
+// transforms a thread has one channel of one tile; channels lie side by side, so lanes read and write side by side.
 //
 //     v  36 x tiles x c          u  36 x c (to 16) x k (to 64)          m  36 x tiles x k
 //
@@ -74,7 +75,8 @@ STRATA_DEVICE void gradient_transform(const float* dy, float* q) {
 /// dg = G^T du, three from six.
 template <int From, int To>
 STRATA_DEVICE void weight_gradient_transform(const float* du, float* dg) {
-  const float sum_a = (du[From] + du[2 * From]) * (-half_root2 / 1.5f), sum_b = (du[3 * From] + du[4 * From]) * (root2 / 6.0f);
+  const float sum_a = (du[From] + du[2 * From]) * (-half_root2 / 1.5f),
+              sum_b = (du[3 * From] + du[4 * From]) * (root2 / 6.0f);
   dg[0] = du[0] + sum_a + sum_b;
   dg[To] = (du[2 * From] - du[From] + du[3 * From] - du[4 * From]) * (1.0f / 3.0f);
   dg[2 * To] = 0.5f * sum_a + 2.0f * sum_b + du[5 * From];
@@ -96,7 +98,8 @@ struct Tiling {
   };
   STRATA_DEVICE_MEMBER Place place(int tile) const {
     const std::uint32_t row = by_columns.quotient(std::uint32_t(first + tile)), n = by_rows.quotient(row);
-    return {int(n), 4 * int(row - n * by_rows.divisor) + offset, 4 * (first + tile - int(row * by_columns.divisor)) + offset};
+    return {int(n), 4 * int(row - n * by_rows.divisor) + offset,
+            4 * (first + tile - int(row * by_columns.divisor)) + offset};
   }
 };
 
@@ -146,7 +149,8 @@ STRATA_GLOBAL void __launch_bounds__(winograd_block, 4)
   const std::uint32_t index = blockIdx.x * winograd_block + threadIdx.x, source = by_result.quotient(index);
   const int c = int(source), k = int(index - source * by_result.divisor);
   const bool there = c < source_c && k < result_c;
-  const float* from = weight + std::int64_t(there ? c : 0) * source_stride + std::int64_t(there ? k : 0) * result_stride;
+  const float* from =
+      weight + std::int64_t(there ? c : 0) * source_stride + std::int64_t(there ? k : 0) * result_stride;
   float half[6 * 3];
 #pragma unroll
   for (int j = 0; j < 3; ++j) {
@@ -284,8 +288,8 @@ struct WinogradWeightPlan {
                               std::int64_t(ranges) * p.in * p.out);
   }
 };
-inline cudaError_t winograd_backward_weight(cudaStream_t stream, const Conv2dProblem& p, const float* x, const float* dy,
-                                            float* workspace, float* dweight, bool accumulate) {
+inline cudaError_t winograd_backward_weight(cudaStream_t stream, const Conv2dProblem& p, const float* x,
+                                            const float* dy, float* workspace, float* dweight, bool accumulate) {
   const WinogradWeightPlan plan(p);
   const WinogradPlan& tiles = plan.tiles;
   float* const v = workspace;
@@ -297,18 +301,20 @@ inline cudaError_t winograd_backward_weight(cudaStream_t stream, const Conv2dPro
     const std::int64_t count = plan.count(first);
     const Tiling in(tiles.rows, tiles.columns, int(p.h), int(p.w), p.in, -p.padding, first, count);
     const Tiling out(tiles.rows, tiles.columns, int(p.out_h()), int(p.out_w()), p.out, 0, first, count);
-    cudaError_t status = launch<&winograd_input_kernel<6>>(dim3(unsigned(ceil_div(count * p.in, winograd_block))), block, 0,
-                                                           stream, in, x, v);
+    cudaError_t status = launch<&winograd_input_kernel<6>>(dim3(unsigned(ceil_div(count * p.in, winograd_block))),
+                                                           block, 0, stream, in, x, v);
     if (status != cudaSuccess) return status;
-    status = launch<&winograd_input_kernel<4>>(dim3(unsigned(ceil_div(count * p.out, winograd_block))), block, 0, stream,
-                                               out, dy, q);
+    status = launch<&winograd_input_kernel<4>>(dim3(unsigned(ceil_div(count * p.out, winograd_block))), block, 0,
+                                               stream, out, dy, q);
     if (status != cudaSuccess) return status;
-    status = weight_products(stream, WeightShape::planes(count, p.out, p.in), winograd_planes, Precision::fp32, q, v, next);
+    status =
+        weight_products(stream, WeightShape::planes(count, p.out, p.in), winograd_planes, Precision::fp32, q, v, next);
     if (status != cudaSuccess) return status;
     next += std::int64_t(WinogradWeightPlan::ranges_of(p, count)) * winograd_planes * p.in * p.out;
   }
-  return launch<&winograd_weight_gradient_kernel>(dim3(unsigned(ceil_div(p.in * p.out, winograd_block))), block, 0, stream,
-                                                  Divisor(p.in), p.out, plan.ranges, partial, dweight, accumulate);
+  return launch<&winograd_weight_gradient_kernel>(dim3(unsigned(ceil_div(p.in * p.out, winograd_block))), block, 0,
+                                                  stream, Divisor(p.in), p.out, plan.ranges, partial, dweight,
+                                                  accumulate);
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda

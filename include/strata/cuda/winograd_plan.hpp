@@ -1,5 +1,5 @@
-// When a convolution is computed by Winograd's algorithm, and in how many pieces (winograd.cuh). Plain C++, so that tests and
-// programs without a CUDA compiler can ask.
+// When a convolution is computed by Winograd's algorithm, and in how many pieces (winograd.cuh). Plain C++, so that
+// tests and programs without a CUDA compiler can ask.
 //
 //     if (st::cuda::use_winograd(problem, problem.out_h(), problem.out_w())) ...
 #pragma once

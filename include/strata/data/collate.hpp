@@ -1,5 +1,5 @@
-// How the samples of a batch become one tensor: images are stacked along N, numbers become a tensor of rank 1, vectors images of
-// one pixel, tensors get one extent more, and each part of a tuple or a pair becomes a batch of its own.
+// How the samples of a batch become one tensor: images are stacked along N, numbers become a tensor of rank 1, vectors
+// images of one pixel, tensors get one extent more, and each part of a tuple or a pair becomes a batch of its own.
 #pragma once
 
 #include <algorithm>
@@ -91,14 +91,19 @@ class Collate<Tensor<T>> {
     const Shape& s = tensor.shape();
     if (position == 0) {
       if (tensor.empty() || s.rank() > 3)
-        throw ShapeError(concat("the ", role, " is a tensor of shape ", s.str(), "; wanted one to three extents, none of them 0"));
+        throw ShapeError(
+            concat("the ", role, " is a tensor of shape ", s.str(), "; wanted one to three extents, none of them 0"));
       const auto n = std::int64_t(count);
       shape_ = s;
-      batch_ = type(s.rank() == 0 ? Shape{n} : s.rank() == 1 ? Shape{n, s[0]} : s.rank() == 2 ? Shape{n, s[0], s[1]} : Shape{n, s[0], s[1], s[2]});
+      batch_ = type(s.rank() == 0   ? Shape{n}
+                    : s.rank() == 1 ? Shape{n, s[0]}
+                    : s.rank() == 2 ? Shape{n, s[0], s[1]}
+                                    : Shape{n, s[0], s[1], s[2]});
     } else if (s != shape_) {
       throw ShapeError(concat("the ", role, " is of shape ", s.str(), ", the first of the batch of ", shape_.str()));
     }
-    std::memcpy(batch_.data() + std::int64_t(position) * tensor.size(), tensor.data(), std::size_t(tensor.size()) * sizeof(T));
+    std::memcpy(batch_.data() + std::int64_t(position) * tensor.size(), tensor.data(),
+                std::size_t(tensor.size()) * sizeof(T));
   }
   type take() { return std::move(batch_); }
 

@@ -4,11 +4,13 @@
 //     for (int epoch = 0; epoch < 80; ++epoch)
 //       for (auto& [noisy, clean] : loader.epoch(epoch)) { ... }
 //
-// Several processes that train together take a part of each batch each (distributed/world.hpp): the whole batch is cut into
-// `shards` pieces of as many samples, and a rank gets those that lie one after another from rank * shards / ranks on.
+// Several processes that train together take a part of each batch each (distributed/world.hpp): the whole batch is cut
+// into `shards` pieces of as many samples, and a rank gets those that lie one after another from rank * shards / ranks
+// on.
 //
 // Sample `index` of an epoch is dataset.get(index, rng) with rng = Rng(seed, epoch, index): the same bits for any
-// number of workers and ranks, and loader.epoch(epoch, k) gives batches k, k + 1, ... exactly as if the first k had been used.
+// number of workers and ranks, and loader.epoch(epoch, k) gives batches k, k + 1, ... exactly as if the first k had
+// been used.
 #pragma once
 
 #include <algorithm>
@@ -91,8 +93,8 @@ struct BatchOf<D> {
   struct Collated<T, true> {
     using type = typename Collate<T>::type;
   };
-  using type =
-      LoadedBatch<typename Collated<Input, Collatable<Input>>::type, typename Collated<Target, Collatable<Target>>::type>;
+  using type = LoadedBatch<typename Collated<Input, Collatable<Input>>::type,
+                           typename Collated<Target, Collatable<Target>>::type>;
 };
 
 }  // namespace detail
@@ -103,12 +105,13 @@ class DataLoader {
                 "DataLoader<D>: D must have 'std::size_t size() const' and 'get(std::size_t, Rng&) const' returning a "
                 "struct with input and target");
   static_assert(!Dataset<D> || detail::BatchOf<D>::valid,
-                "DataLoader<D>: the input and the target of a sample must each be an Image<C>, a Vector<C>, a Tensor, a number, or "
+                "DataLoader<D>: the input and the target of a sample must each be an Image<C>, a Vector<C>, a Tensor, "
+                "a number, or "
                 "a std::tuple of these; for another type specialise strata::Collate");
 
  public:
-  /// This rank's part of a batch, {input, target}: Image<C> for images and vectors, Tensor<std::int64_t> of shape (N) for labels:
-  /// see data/sample.hpp.
+  /// This rank's part of a batch, {input, target}: Image<C> for images and vectors, Tensor<std::int64_t> of shape (N)
+  /// for labels: see data/sample.hpp.
   using Batch = typename detail::BatchOf<D>::type;
 
   class Epoch;
@@ -165,8 +168,8 @@ class DataLoader {
       samples_ = std::int64_t(size);
     }
     if (!options.drop_last && samples_ % options.shards != 0)
-      throw ValueError(concat("DataLoader: the last batch of ", samples_, " samples cannot be cut into ", options.shards,
-                              " shards of as many: leave it out with .drop_last = true"));
+      throw ValueError(concat("DataLoader: the last batch of ", samples_, " samples cannot be cut into ",
+                              options.shards, " shards of as many: leave it out with .drop_last = true"));
     if (this->size() == 0)
       throw ValueError(concat("DataLoader: .drop_last leaves no batch: the dataset has ", samples_,
                               " samples, fewer than .batch_size = ", options.batch_size));

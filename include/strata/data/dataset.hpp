@@ -80,7 +80,8 @@ std::array<std::size_t, N> split_lengths(const Number (&parts)[N], std::size_t s
   std::size_t sum = 0;
   if constexpr (std::is_floating_point_v<Number>) {
     const double total = std::accumulate(std::begin(parts), std::end(parts), 0.0);
-    if (!(std::abs(total - 1) <= 1e-6)) throw ValueError(concat("random_split: the fractions add up to ", total, ", wanted 1"));
+    if (!(std::abs(total - 1) <= 1e-6))
+      throw ValueError(concat("random_split: the fractions add up to ", total, ", wanted 1"));
     for (std::size_t i = 0; i < N; ++i) {
       // A product that rounding put below a whole number, as 0.29 * 100, means that number.
       lengths[i] = std::min(std::size_t(double(parts[i]) * double(size) * (1 + 1e-12)), size - sum);
@@ -90,10 +91,12 @@ std::array<std::size_t, N> split_lengths(const Number (&parts)[N], std::size_t s
   } else {
     for (std::size_t i = 0; i < N; ++i) {
       lengths[i] = std::size_t(parts[i]);
-      if (lengths[i] > size - sum) throw ValueError(concat("random_split: the lengths add up to more than the ", size, " samples"));
+      if (lengths[i] > size - sum)
+        throw ValueError(concat("random_split: the lengths add up to more than the ", size, " samples"));
       sum += lengths[i];
     }
-    if (sum != size) throw ValueError(concat("random_split: the lengths add up to ", sum, ", and there are ", size, " samples"));
+    if (sum != size)
+      throw ValueError(concat("random_split: the lengths add up to ", sum, ", and there are ", size, " samples"));
   }
   for (std::size_t i = 0; i < N; ++i)
     if (lengths[i] == 0) throw ValueError(concat("random_split: part number ", i, " of ", size, " samples is empty"));
@@ -200,9 +203,9 @@ auto random_split(D&& dataset, double share, std::uint64_t seed) {
 }
 
 /// Splits a dataset at random into as many parts as there are numbers, always the same for a seed: numbers of samples,
-/// which add up to all of them, or fractions, which add up to 1 (each is rounded down, and what is left goes to the first
-/// parts, one each, as in torch.utils.data.random_split). Returns an array of Subsets. Throws ValueError for other sums, and
-/// for a part that would be empty.
+/// which add up to all of them, or fractions, which add up to 1 (each is rounded down, and what is left goes to the
+/// first parts, one each, as in torch.utils.data.random_split). Returns an array of Subsets. Throws ValueError for
+/// other sums, and for a part that would be empty.
 ///
 ///     const auto [train, validation, test] = st::random_split(dataset, {0.8, 0.1, 0.1}, seed);
 template <class D, class Number, std::size_t N>

@@ -84,8 +84,8 @@ class DeadLeaves {
   using Colour = std::array<float, C>;
   static constexpr float full_turn = 2 * std::numbers::pi_v<float>;
 
-  // What is added to something passes through this, and no two numbers are drawn in one list of arguments: an image has the
-  // same bits with every compiler and on every processor.
+  // What is added to something passes through this, and no two numbers are drawn in one list of arguments: an image has
+  // the same bits with every compiler and on every processor.
   static float rounded(float product) { return detail::rounded(product); }
 
   // The colours of one image: a few, most of them close to grey.
@@ -201,7 +201,8 @@ class DeadLeaves {
     std::vector<std::int32_t> shown(std::size_t(h * w));
     {
       const float smallest = scale * 5 * std::pow(10.0f, rng.uniform()), largest = 0.7f * float(std::max(h, w));
-      const float of_smallest = 1 / (smallest * smallest), of_largest = std::min(1 / (largest * largest), 0.25f * of_smallest);
+      const float of_smallest = 1 / (smallest * smallest),
+                  of_largest = std::min(1 / (largest * largest), 0.25f * of_smallest);
       Canvas canvas(h, w);
       for (int fallen = 0; canvas.uncovered > 0; ++fallen) {
         const bool last = fallen == 2000;  // what is left in between is one object in the far back

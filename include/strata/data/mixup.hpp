@@ -2,7 +2,7 @@
 // each sample with the one before it in the batch, the first with the last, all in the same proportion.
 //
 //     #include <strata/data/mixup.hpp>                 // not part of strata.hpp
-//     st::Rng rng(seed, std::uint32_t(epoch), std::uint32_t(batch));    // the batch's own: a resumed run draws it again
+//     st::Rng rng(seed, std::uint32_t(epoch), std::uint32_t(batch));   // the batch's own: a resumed run draws it again
 //     const auto mixed = st::mixup(input, labels, rng, {.alpha = 0.2f});
 //     const auto y = net(pass, mixed.input);
 //     const auto loss = mixed.first_share * cross_entropy(y, mixed.first) +

@@ -24,8 +24,8 @@
 
 namespace strata { inline namespace STRATA_ABI {
 
-/// A square patch of `size` pixels from a random place of an image, in one of its eight orientations if `augment`. Throws
-/// ShapeError, naming the image, when that is smaller.
+/// A square patch of `size` pixels from a random place of an image, in one of its eight orientations if `augment`.
+/// Throws ShapeError, naming the image, when that is smaller.
 template <int C>
 Image<C> random_patch(const AnyImages<C>& images, std::size_t index, std::int64_t size, Rng& rng, bool augment = true) {
   const std::optional<ImageSize> known = images.size_of(index);

@@ -56,9 +56,9 @@ bool is_grey(const RawImage& image);
 /// 0, or below a sixteenth of a neighbour's.
 void spread_visible_colours(RawImage& image);
 
-/// Writes a .png as it is, or a .bmp or .jpg (8 bits of 1 or 3 channels: ValueError for others; a grey .jpg has three channels
-/// in the file). Of the metadata it writes what the format can hold. The file appears whole or not at all. An image that is moved
-/// here (std::move) gives its memory to the work. Throws FileError.
+/// Writes a .png as it is, or a .bmp or .jpg (8 bits of 1 or 3 channels: ValueError for others; a grey .jpg has three
+/// channels in the file). Of the metadata it writes what the format can hold. The file appears whole or not at all. An
+/// image that is moved here (std::move) gives its memory to the work. Throws FileError.
 void save_raw_image(const std::filesystem::path& path, RawImage image, int quality = 95);
 
 /// What save_raw_image will not write of the image's metadata in a file of that name: "colour profile", "gamma".

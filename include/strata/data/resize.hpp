@@ -33,8 +33,8 @@ inline double cubic(double x) {
   return 0;
 }
 
-/// For each of `to` results the places of the source (mirrored at the edges, the edge pixel doubled) that count, and by how
-/// much.
+/// For each of `to` results the places of the source (mirrored at the edges, the edge pixel doubled) that count, and by
+/// how much.
 struct ResizeWeights {
   struct Tap {
     std::int64_t place;
@@ -75,12 +75,13 @@ struct ResizeWeights {
 
 }  // namespace detail
 
-/// Every image of the batch at h x w pixels. Rows first, then columns; sums in double, rounded once. Values may leave the
-/// range of the input, as a cubic overshoots. Throws ShapeError for empty images and extents below 1.
+/// Every image of the batch at h x w pixels. Rows first, then columns; sums in double, rounded once. Values may leave
+/// the range of the input, as a cubic overshoots. Throws ShapeError for empty images and extents below 1.
 template <int C>
 Image<C> resize_bicubic(const Image<C>& image, std::int64_t h, std::int64_t w) {
   if (image.empty() || h < 1 || w < 1)
-    throw ShapeError(concat("resize_bicubic: cannot make ", h, "x", w, " pixels of an image of ", image.h(), "x", image.w()));
+    throw ShapeError(
+        concat("resize_bicubic: cannot make ", h, "x", w, " pixels of an image of ", image.h(), "x", image.w()));
   const detail::ResizeWeights down(image.h(), h), across(image.w(), w);
   Image<C> out(image.n(), h, w);
   parallel_for(image.n() * h, [&](std::int64_t row) {

@@ -7,10 +7,10 @@
 //
 //     Image<C>                       images                     Image<C> of N images
 //     float, double                  one number to predict      Tensor<float> of shape (N), for losses on Var<1>
-//     Vector<C>                      C numbers to predict       Image<C> of N images of one pixel, as Linear<.., C> gives them
+//     Vector<C>               C numbers to predict       Image<C> of N images of one pixel, as Linear<.., C> gives them
 //     an integer                     a class                    Tensor<Label> of shape (N)
 //     Tensor<Label> of shape (H, W)  each pixel's class         Tensor<Label> of shape (N, H, W)
-//     std::tuple or Pair of these    more than one              the same of batches: st::Pair{std::tuple{image, mask}, clean}
+//     std::tuple or Pair of these    more than one        the same of batches: st::Pair{std::tuple{image, mask}, clean}
 #pragma once
 
 #include <array>

@@ -1,5 +1,5 @@
-// What is done to images before they are trained on: crops, padding, the eight orientations, noise, blur, rounding, luma,
-// smaller sizes.
+// What is done to images before they are trained on: crops, padding, the eight orientations, noise, blur, rounding,
+// luma, smaller sizes.
 //
 //     auto patch = st::random_crop(image, 40, rng);
 //     auto turned = st::dihedral(patch, int(rng.below(8)));
@@ -79,17 +79,21 @@ Image<C> random_crop(const Image<C>& image, std::int64_t size, Rng& rng) {
 /// What lies beyond an image's border: zeros, or the image mirrored at its last pixels, which are not repeated.
 enum class CropPadding { zeros, reflect };
 
-/// The image with `padding` pixels more on each side. Throws ValueError for a negative padding, ShapeError where reflect finds
-/// no pixel to mirror: padding must be less than height and width then.
+/// The image with `padding` pixels more on each side. Throws ValueError for a negative padding, ShapeError where
+/// reflect finds no pixel to mirror: padding must be less than height and width then.
 template <int C>
 Image<C> pad(const Image<C>& image, std::int64_t padding, CropPadding mode = CropPadding::zeros) {
   constexpr std::int64_t most = std::int64_t{1} << 24;
-  if (padding < 0 || padding > most) throw ValueError(concat("pad: got a padding of ", padding, ", wanted 0 to ", most));
+  if (padding < 0 || padding > most)
+    throw ValueError(concat("pad: got a padding of ", padding, ", wanted 0 to ", most));
   const std::int64_t h = image.h(), w = image.w();
   if (mode == CropPadding::reflect && (padding >= h || padding >= w))
-    throw ShapeError(concat("pad: ", padding, " pixels cannot be mirrored beyond an image of ", h, "x", w, " (rows x columns)"));
+    throw ShapeError(
+        concat("pad: ", padding, " pixels cannot be mirrored beyond an image of ", h, "x", w, " (rows x columns)"));
   Image<C> out(image.n(), h + 2 * padding, w + 2 * padding);
-  const auto mirrored = [](std::int64_t i, std::int64_t size) { return i < 0 ? -i : i < size ? i : 2 * (size - 1) - i; };
+  const auto mirrored = [](std::int64_t i, std::int64_t size) {
+    return i < 0 ? -i : i < size ? i : 2 * (size - 1) - i;
+  };
   for (std::int64_t n = 0; n < image.n(); ++n)
     for (std::int64_t y = -padding; y < h + padding; ++y) {
       float* to = &out(n, 0, y + padding, 0);
@@ -112,7 +116,8 @@ struct RandomCropOptions {
   CropPadding padding_mode = CropPadding::zeros;
 };
 
-/// random_crop of the padded image: the picture moves by up to `padding` pixels, as classifiers of small images are trained.
+/// random_crop of the padded image: the picture moves by up to `padding` pixels, as classifiers of small images are
+/// trained.
 template <int C>
 Image<C> random_crop(const Image<C>& image, std::int64_t size, Rng& rng, const RandomCropOptions& options) {
   return random_crop(pad(image, options.padding, options.padding_mode), size, size, rng);
@@ -136,7 +141,8 @@ Sample<C> random_crop(const Sample<C>& sample, std::int64_t size, Rng& rng) {
 
 namespace detail {
 
-/// Writes orientation k (see dihedral) of the h x w pixels at `from`, whose rows are `row` pixels apart, one after another.
+/// Writes orientation k (see dihedral) of the h x w pixels at `from`, whose rows are `row` pixels apart, one after
+/// another.
 template <int C>
 void copy_dihedral(const float* from, std::int64_t row, std::int64_t h, std::int64_t w, int k, float* to) {
   // Pixel (i, j) of the result is pixel (y, x) = start + i * down + j * right of the mirrored image.
@@ -186,7 +192,8 @@ Sample<C> dihedral(const Sample<C>& sample, int k) {
 /// The orientation that undoes k: dihedral(dihedral(x, k), dihedral_inverse(k)) is x.
 constexpr int dihedral_inverse(int k) { return k >= 4 ? k : (4 - k) % 4; }
 
-/// The image mirrored left to right with probability p, all images of a batch alike. Throws ValueError for a p outside [0, 1].
+/// The image mirrored left to right with probability p, all images of a batch alike. Throws ValueError for a p outside
+/// [0, 1].
 template <int C>
 Image<C> random_horizontal_flip(const Image<C>& image, Rng& rng, float p = 0.5f) {
   if (!(p >= 0 && p <= 1)) throw ValueError(concat("random_horizontal_flip: got p ", p, ", wanted 0 to 1"));
@@ -237,8 +244,8 @@ inline void add_scaled(std::int64_t count, float scale, const float* from, float
 
 }  // namespace detail
 
-/// The image under a Gaussian of standard deviation `sigma` pixels, cut off at 3 sigma; beyond the border its last pixels go
-/// on. Throws ValueError for a sigma that is negative or over 100.
+/// The image under a Gaussian of standard deviation `sigma` pixels, cut off at 3 sigma; beyond the border its last
+/// pixels go on. Throws ValueError for a sigma that is negative or over 100.
 template <int C>
 Image<C> gaussian_blur(const Image<C>& image, float sigma) {
   if (!(sigma >= 0 && sigma <= 100)) throw ValueError(concat("gaussian_blur: got sigma ", sigma, ", wanted 0 to 100"));
@@ -265,8 +272,8 @@ Image<C> gaussian_blur(const Image<C>& image, float sigma) {
     std::fill_n(&out(n, 0, 0, 0), h * w * C, 0.0f);
     for (std::int64_t y = 0; y < h; ++y)
       for (std::int64_t i = -reach; i <= reach; ++i)
-        detail::add_scaled(w * C, weights[std::size_t(reach + i)], &rows(0, 0, std::clamp<std::int64_t>(y + i, 0, h - 1), 0),
-                           &out(n, 0, y, 0));
+        detail::add_scaled(w * C, weights[std::size_t(reach + i)],
+                           &rows(0, 0, std::clamp<std::int64_t>(y + i, 0, h - 1), 0), &out(n, 0, y, 0));
   }
   return out;
 }
@@ -285,7 +292,8 @@ inline Image<1> luma(const Image<3>& image) {
   Image<1> out(image.n(), image.h(), image.w());
   const float* from = image.data();
   for (std::int64_t i = 0; i < out.size(); ++i, from += 3)
-    out.data()[i] = detail::rounded(0.299f * from[0]) + detail::rounded(0.587f * from[1]) + detail::rounded(0.114f * from[2]);
+    out.data()[i] =
+        detail::rounded(0.299f * from[0]) + detail::rounded(0.587f * from[1]) + detail::rounded(0.114f * from[2]);
   return out;
 }
 

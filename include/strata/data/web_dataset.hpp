@@ -3,7 +3,7 @@
 //     #include <strata/data/web_dataset.hpp>           // not part of strata.hpp
 //     // train-000.tar: 0001.jpg 0001.cls 0002.jpg 0002.cls ...
 //     const st::WebDataset<3> photos({"train-000.tar", "train-001.tar"});              // image and class
-//     const st::TarShards shards({"pairs.tar"});                                       // anything else: a get() of your own
+//     const st::TarShards shards({"pairs.tar"});                                  // anything else: a get() of your own
 //     const auto noisy = shards.image<3>(index, "noisy.png"), clean = shards.image<3>(index, "clean.png");
 //
 // Archives are read where they lie: nothing is unpacked, a sample's bytes are read when it is asked for, and in any

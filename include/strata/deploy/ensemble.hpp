@@ -1,6 +1,6 @@
-// Self-ensemble: the mean of what a network makes of an image in its eight orientations, each turned back. Eight times the
-// work for some hundredths to tenths of a decibel (Timofte, Rothe and Van Gool, "Seven ways to improve example-based
-// single image super resolution", CVPR 2016).
+// Self-ensemble: the mean of what a network makes of an image in its eight orientations, each turned back. Eight times
+// the work for some hundredths to tenths of a decibel (Timofte, Rothe and Van Gool, "Seven ways to improve
+// example-based single image super resolution", CVPR 2016).
 //
 //     st::Image<1> out = st::self_ensemble(image, [&](const st::Image<1>& x) { return st::run_tiled(net, x); });
 #pragma once
@@ -28,7 +28,8 @@ struct Orientation {
   }
 };
 
-/// run(image) gives an image of the same shape or a whole multiple of it, in the host's memory. The result does not depend on threads.
+/// run(image) gives an image of the same shape or a whole multiple of it, in the host's memory. The result does not
+/// depend on threads.
 template <int C, class Run>
 auto self_ensemble(const Image<C>& image, Run&& run) {
   image.tensor().require_host("self_ensemble");

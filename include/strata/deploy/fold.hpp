@@ -92,7 +92,8 @@ constexpr bool folding_changes_members() {
 #pragma clang diagnostic pop
 #endif
 template <class M>
-concept folding_changes_nothing = requires { typename std::bool_constant<folding_changes_members<M>()>; } && !folding_changes_members<M>();
+concept folding_changes_nothing =
+    requires { typename std::bool_constant<folding_changes_members<M>()>; } && !folding_changes_members<M>();
 
 /// Folding<M>::type is the deploy form of M, and Folding<M>::of(m) makes it. What has nothing to fold stays as it is.
 template <class M>

@@ -118,7 +118,8 @@ class ChannelScale : public Layer<ChannelScale<Channels, Act>> {
         },
         [&](auto& gpu) {
           // The device's rows are never written here, and have no const of their own.
-          gpu.batch_norm_apply(pixels, Channels, x.data(), {const_cast<float*>(scale), const_cast<float*>(shift)}, y.data(), Act);
+          gpu.batch_norm_apply(pixels, Channels, x.data(), {const_cast<float*>(scale), const_cast<float*>(shift)},
+                               y.data(), Act);
         });
     return pass.output(std::move(y));
   }

@@ -3,8 +3,8 @@
 //     float sigma = 255 * st::estimate_noise(image);
 //
 // G. Chen, F. Zhu and P. A. Heng, An efficient statistical method for image noise level estimation, ICCV 2015. Small
-// patches of a picture vary in a few directions only; in all others there is nothing but noise. So of the eigenvalues of
-// the patches' covariance the smallest are all about sigma^2: the largest are left out until the mean of the rest is
+// patches of a picture vary in a few directions only; in all others there is nothing but noise. So of the eigenvalues
+// of the patches' covariance the smallest are all about sigma^2: the largest are left out until the mean of the rest is
 // their median.
 #pragma once
 
@@ -70,7 +70,8 @@ double noise_variance(std::int64_t h, std::int64_t w, Value&& value) {
       for (std::int64_t i = 0; i < n; ++i) patch[std::size_t(i)] = double(value(y + i / side, x + i % side)) - 0.5;
       for (std::int64_t i = 0; i < n; ++i) {
         sum[std::size_t(i)] += patch[std::size_t(i)];
-        for (std::int64_t j = 0; j <= i; ++j) covariance[std::size_t(i * n + j)] += patch[std::size_t(i)] * patch[std::size_t(j)];
+        for (std::int64_t j = 0; j <= i; ++j)
+          covariance[std::size_t(i * n + j)] += patch[std::size_t(i)] * patch[std::size_t(j)];
       }
     }
   for (std::int64_t i = 0; i < n; ++i)
@@ -99,10 +100,13 @@ float estimate_noise(const Image<C>& image) {
   image.tensor().require_host("estimate_noise");
   if (image.n() != 1) throw ValueError(concat("estimate_noise: got a batch of ", image.n(), " images, wanted one"));
   if (image.h() < 16 || image.w() < 16)
-    throw ShapeError(concat("estimate_noise: an image of ", image.h(), " x ", image.w(), " pixels is too small: wanted 16 x 16"));
+    throw ShapeError(
+        concat("estimate_noise: an image of ", image.h(), " x ", image.w(), " pixels is too small: wanted 16 x 16"));
   double variance = 0;
   for (int c = 0; c < C; ++c)
-    variance += detail::noise_variance(image.h(), image.w(), [&](std::int64_t y, std::int64_t x) { return image(0, c, y, x); }) / C;
+    variance += detail::noise_variance(image.h(), image.w(),
+                                       [&](std::int64_t y, std::int64_t x) { return image(0, c, y, x); }) /
+                C;
   return float(std::sqrt(variance));
 }
 

@@ -192,7 +192,9 @@ struct JoinRows {
 /// Whether a module's forward is join(x, body(x)), with a join that works pixel by pixel: both are followed.
 template <int C, class M>
 bool is_join(const M& module, std::int64_t h, std::int64_t w) {
-  if constexpr (requires(Infer& pass, const Var<C, Followed>& x) { module.join(pass, x, call(module.body, pass, x)); }) {
+  if constexpr (requires(Infer& pass, const Var<C, Followed>& x) {
+                  module.join(pass, x, call(module.body, pass, x));
+                }) {
     Infer pass;
     const auto input = [&](Following& run) {
       return Var<C, Followed>(FollowedValue(&run, run.add_image({.c = C, .h = h, .w = w})));
@@ -206,19 +208,23 @@ bool is_join(const M& module, std::int64_t h, std::int64_t w) {
     const auto joined = var_in<Infer>(module.join(pass, same_x, body));
     const auto& links = parts.links();
     return whole.same_steps(parts) && y.symbol().id() == joined.symbol().id() &&
-           std::all_of(links.begin() + std::ptrdiff_t(of_body), links.end(), [](const FollowedLink& link) { return link.reads == Reads{}; });
+           std::all_of(links.begin() + std::ptrdiff_t(of_body), links.end(),
+                       [](const FollowedLink& link) { return link.reads == Reads{}; });
   } else {
     return false;
   }
 }
 template <class M, int C>
-  requires(!LeafLayer<M> && Joins<M, C> && RowStage<std::remove_cvref_t<decltype(std::declval<const M&>().body)>, C>::possible)
-struct RowStage<M, C> : SkipStage<RowStage<std::remove_cvref_t<decltype(std::declval<const M&>().body)>, C>, C, JoinRows<M>> {
+  requires(!LeafLayer<M> && Joins<M, C> &&
+           RowStage<std::remove_cvref_t<decltype(std::declval<const M&>().body)>, C>::possible)
+struct RowStage<M, C>
+    : SkipStage<RowStage<std::remove_cvref_t<decltype(std::declval<const M&>().body)>, C>, C, JoinRows<M>> {
   using Body = RowStage<std::remove_cvref_t<decltype(std::declval<const M&>().body)>, C>;
   static constexpr bool possible = true;
   static constexpr int out = M::io::out;
   RowStage(const M& module, std::int64_t h, std::int64_t w)
-      : SkipStage<Body, C, JoinRows<M>>(Body(module.body, h, w), {&module}, h, w), as_it_says_(is_join<C>(module, h, w)) {}
+      : SkipStage<Body, C, JoinRows<M>>(Body(module.body, h, w), {&module}, h, w),
+        as_it_says_(is_join<C>(module, h, w)) {}
   bool regular() const { return as_it_says_ && SkipStage<Body, C, JoinRows<M>>::regular(); }
 
  private:

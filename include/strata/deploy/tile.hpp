@@ -6,17 +6,17 @@
 //                  [&](std::int64_t y, st::Image<1>& rows) { ... fill rows y, y + 1, ... of the input ... },
 //                  [&](std::int64_t y, const st::Image<1>& rows) { ... rows y, y + 1, ... of the output ... });
 //
-// Two ways lead there. A network of library layers and of modules y = join(x, body(x)) runs by bands of rows, and nothing
-// is computed twice (deploy/row_stages.hpp). Any other network runs on tiles that overlap. Its forward is followed
-// (nn/follow.hpp), which tells of every pixel of the result what it depends on, by rounding too: a Winograd tile's errors depend
-// on all of the six by six pixels it reads. Each tile is followed as well: where it would not take the same steps with the same
-// kernels as the whole image, that is not done. A network that looks at the whole image (GlobalAvgPool2d, GroupNorm) cannot be
-// cut: it runs whole where the limit allows, and is refused otherwise.
+// Two ways lead there. A network of library layers and of modules y = join(x, body(x)) runs by bands of rows, and
+// nothing is computed twice (deploy/row_stages.hpp). Any other network runs on tiles that overlap. Its forward is
+// followed (nn/follow.hpp), which tells of every pixel of the result what it depends on, by rounding too: a Winograd
+// tile's errors depend on all of the six by six pixels it reads. Each tile is followed as well: where it would not take
+// the same steps with the same kernels as the whole image, that is not done. A network that looks at the whole image
+// (GlobalAvgPool2d, GroupNorm) cannot be cut: it runs whole where the limit allows, and is refused otherwise.
 //
 // A module of your own runs by rows when it says how its output follows from its input and its body's output:
 //
 //     Body body;
-//     static constexpr auto join(auto& pass, const auto& x, const auto& y) { return x + y; }            // pixel by pixel
+//     static constexpr auto join(auto& pass, const auto& x, const auto& y) { return x + y; }          // pixel by pixel
 //     static constexpr auto forward(auto& self, auto& pass, const auto& x) { return join(pass, x, self.body(pass, x)); }
 #pragma once
 
@@ -35,7 +35,8 @@
 namespace strata { inline namespace STRATA_ABI {
 
 struct TileOptions {
-  std::int64_t max_bytes = std::int64_t{512} << 20;  ///< for everything that run_rows holds at once; the caller's images are not counted
+  /// for everything that run_rows holds at once; the caller's images are not counted
+  std::int64_t max_bytes = std::int64_t{512} << 20;
   std::int64_t tile = 0;  ///< rows of a band, or height and width of a tile; 0: as many as max_bytes allows
 };
 
@@ -82,7 +83,8 @@ class FollowedRun {
     if (run_.asked_for_extents()) return "its forward asks for the image's extents";
     if (run_.irregular()) return "it joins images whose pixels do not lie equally densely";
     if (result().one || run_.rows_of(result_, {0, 0}, false).all())
-      return concat("every pixel of its result depends on all of the image", account_.whole().empty() ? "" : ": ", account_.whole());
+      return concat("every pixel of its result depends on all of the image", account_.whole().empty() ? "" : ": ",
+                    account_.whole());
     return {};
   }
 
@@ -125,14 +127,16 @@ struct BandPlan {
   std::int64_t row_bytes;   // for each row of a band
   std::int64_t kept_bytes;  // whatever the bands
 
-  std::int64_t most_rows(std::int64_t bytes) const { return std::max<std::int64_t>((bytes - kept_bytes) / row_bytes / unit * unit, 0); }
+  std::int64_t most_rows(std::int64_t bytes) const {
+    return std::max<std::int64_t>((bytes - kept_bytes) / row_bytes / unit * unit, 0);
+  }
   std::int64_t least_bytes() const { return kept_bytes + unit * row_bytes; }
 };
 template <class Net, class Stage>
 BandPlan plan_bands(const FollowedRun<Net>& whole, const Stage& stage, std::int64_t h, std::int64_t w) {
   const std::int64_t unit = band_unit(whole.run());
-  // A band goes through as input, copy with padding and result, with one more where a skip goes around; a half more is what
-  // the pool's rounding and blocks of other sizes take. In the end layers hold back some rows more.
+  // A band goes through as input, copy with padding and result, with one more where a skip goes around; a half more is
+  // what the pool's rounding and blocks of other sizes take. In the end layers hold back some rows more.
   const std::int64_t row_bytes = w * std::int64_t(std::ceil(6 * whole.widest() - 1e-9)) * std::int64_t(sizeof(float));
   const std::int64_t in_the_end = h % unit == 0 ? 2 : 4;
   return {.unit = unit, .row_bytes = row_bytes, .kept_bytes = stage.kept_bytes() + in_the_end * unit * row_bytes};
@@ -165,7 +169,8 @@ class TilePlan {
     const TileSpan inside = span(round_to(4096, align_) / whole_.result().down * whole_.result().up, align_, false, h_);
     return inside.size() - align_;
   }
-  /// What tiles that give this many rows and columns of input's worth take, the strip of the image and that of the result too.
+  /// What tiles that give this many rows and columns of input's worth take, the strip of the image and that of the
+  /// result too.
   std::int64_t bytes(std::int64_t tile) const {
     const std::int64_t rows = std::min(h_, tile + overlap()), columns = std::min(w_, tile + overlap());
     return part_bytes(FollowedRun<Net>(net_, rows, columns)) + strip_bytes(rows, tile);
@@ -175,7 +180,8 @@ class TilePlan {
     const FollowedImage& y = whole_.result();
     rows_ = spans(tile, y.h, h_);
     columns_ = spans(tile, y.w, w_);
-    std::map<std::pair<std::int64_t, std::int64_t>, std::pair<std::int64_t, std::int64_t>> results;  // of parts of each size
+    // of parts of each size
+    std::map<std::pair<std::int64_t, std::int64_t>, std::pair<std::int64_t, std::int64_t>> results;
     for (const TileSpan& r : rows_)
       for (const TileSpan& c : columns_) {
         const auto [found, fresh] = results.try_emplace({r.size(), c.size()});
@@ -184,7 +190,8 @@ class TilePlan {
           if (!part.run().valid() || !part.run().same_steps(whole_.run())) return false;
           found->second = {part.result().h, part.result().w};
         }
-        if (found->second.first < r.end - to_result(r.top) || found->second.second < c.end - to_result(c.top)) return false;
+        if (found->second.first < r.end - to_result(r.top) || found->second.second < c.end - to_result(c.top))
+          return false;
       }
     return true;
   }
@@ -197,7 +204,8 @@ class TilePlan {
 
  private:
   std::int64_t strip_bytes(std::int64_t rows, std::int64_t tile) const {
-    const std::int64_t in = rows * w_ * Net::io::in, out = std::min(to_result(tile), whole_.result().h) * whole_.result().w * Net::io::out;
+    const std::int64_t in = rows * w_ * Net::io::in,
+                       out = std::min(to_result(tile), whole_.result().h) * whole_.result().w * Net::io::out;
     return (in + out) * std::int64_t(sizeof(float));
   }
   /// For `count` input rows' worth of the result, from row `begin` of it on.
@@ -218,7 +226,8 @@ class TilePlan {
     std::vector<TileSpan> all;
     const std::int64_t step = to_result(tile), least = 2 * to_result(align_);
     for (std::int64_t begin = 0, end; begin < result; begin = end) {
-      end = begin + step + least > result ? result : begin + step;  // the last takes what would be too little for one of its own
+      // the last takes what would be too little for one of its own
+      end = begin + step + least > result ? result : begin + step;
       all.push_back(span_to(begin, end, true, size));
     }
     return all;
@@ -232,17 +241,17 @@ class TilePlan {
 
 /// Overlapping tiles. `bands` is what bands of rows would take, or 0.
 template <class Net, class Read, class Write>
-void run_tiles(const Net& net, const FollowedRun<Net>& whole, std::int64_t h, std::int64_t w, Read&& read, Write&& write,
-               const TileOptions& options, std::int64_t bands) {
+void run_tiles(const Net& net, const FollowedRun<Net>& whole, std::int64_t h, std::int64_t w, Read&& read,
+               Write&& write, const TileOptions& options, std::int64_t bands) {
   constexpr int in = Net::io::in, out = Net::io::out;
   const std::int64_t images = (h * w * in + whole.result().h * whole.result().w * out) * std::int64_t(sizeof(float));
   const std::int64_t whole_bytes = TilePlan<Net>::part_bytes(whole) + images;
   const auto run_it_whole = [&](const std::string& obstacle) {
     if (whole_bytes > options.max_bytes) {
       if (!obstacle.empty())
-        throw ValueError(concat("run_rows: .max_bytes = ", options.max_bytes, " is too little for an image of ", h, " x ", w,
-                                " pixels, and this network cannot run on parts of one, since ", obstacle, ": give ", whole_bytes,
-                                " at least, or a smaller image"));
+        throw ValueError(concat("run_rows: .max_bytes = ", options.max_bytes, " is too little for an image of ", h,
+                                " x ", w, " pixels, and this network cannot run on parts of one, since ", obstacle,
+                                ": give ", whole_bytes, " at least, or a smaller image"));
       throw_limit(options.max_bytes, whole_bytes, h, w);
     }
     Image<in> image(1, h, w);
@@ -265,7 +274,8 @@ void run_tiles(const Net& net, const FollowedRun<Net>& whole, std::int64_t h, st
       (plan.bytes(middle) <= options.max_bytes ? tile : more) = middle;
     }
   }
-  if (!plan.lay(tile) && !plan.lay(tile + align)) return run_it_whole("its parts would be computed by other kernels than the whole");
+  if (!plan.lay(tile) && !plan.lay(tile + align))
+    return run_it_whole("its parts would be computed by other kernels than the whole");
 
   for (const TileSpan& y : plan.rows()) {
     Image<in> strip(1, y.size(), w);
@@ -276,8 +286,8 @@ void run_tiles(const Net& net, const FollowedRun<Net>& whole, std::int64_t h, st
       for (std::int64_t i = 0; i < part.h(); ++i) std::copy_n(&strip(0, 0, i, x.top), part.w() * in, &part(0, 0, i, 0));
       const Image<out> result = run_whole(net, part);
       for (std::int64_t i = 0; i < rows.h(); ++i)
-        std::copy_n(&result(0, 0, y.begin - plan.to_result(y.top) + i, x.begin - plan.to_result(x.top)), (x.end - x.begin) * out,
-                    &rows(0, 0, i, x.begin));
+        std::copy_n(&result(0, 0, y.begin - plan.to_result(y.top) + i, x.begin - plan.to_result(x.top)),
+                    (x.end - x.begin) * out, &rows(0, 0, i, x.begin));
     }
     write(y.begin, rows);
   }
@@ -285,12 +295,13 @@ void run_tiles(const Net& net, const FollowedRun<Net>& whole, std::int64_t h, st
 
 }  // namespace detail
 
-/// Runs `net` on an image of h x w pixels. read(y, Image<In>& rows) fills rows y, y + 1, ... of the input, and may be asked
-/// for rows again; write(y, const Image<Out>& rows) gets the rows of the output from top to bottom. Every value has the
-/// bits of net(pass, image), whatever the options and the number of threads. Throws ValueError when max_bytes is too
-/// little.
+/// Runs `net` on an image of h x w pixels. read(y, Image<In>& rows) fills rows y, y + 1, ... of the input, and may be
+/// asked for rows again; write(y, const Image<Out>& rows) gets the rows of the output from top to bottom. Every value
+/// has the bits of net(pass, image), whatever the options and the number of threads. Throws ValueError when max_bytes
+/// is too little.
 template <class Net, class Read, class Write>
-void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write&& write, const TileOptions& options = {}) {
+void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write&& write,
+              const TileOptions& options = {}) {
   static_assert(detail::fixes_channels<Net>, "strata: run_rows wants a network with a fixed number of channels");
   constexpr int in = Net::io::in;
   require_host(net, "run_rows");  // bands are cut and put together in the host's memory
@@ -332,10 +343,9 @@ void run_rows(const Net& net, std::int64_t h, std::int64_t w, Read&& read, Write
   detail::run_tiles(net, whole, h, w, read, write, options, least);
 }
 
-/// The least .max_bytes with which run_rows goes through an image of h x w pixels in bands of rows; with less it computes
-/// overlapping tiles, which takes up to nine times as long, asks for rows again, and ends where the limit is too little for
-/// these as well.
-/// 0 where the network or the image's size allows no bands.
+/// The least .max_bytes with which run_rows goes through an image of h x w pixels in bands of rows; with less it
+/// computes overlapping tiles, which takes up to nine times as long, asks for rows again, and ends where the limit is
+/// too little for these as well. 0 where the network or the image's size allows no bands.
 template <class Net>
 std::int64_t least_band_bytes(const Net& net, std::int64_t h, std::int64_t w) {
   using Stage = detail::RowStage<Net, Net::io::in>;
@@ -358,7 +368,8 @@ Image<Net::io::out> run_tiled(const Net& net, const Image<Net::io::in>& image, c
     run_rows(
         net, image.h(), image.w(),
         [&](std::int64_t y, Image<in>& rows) { std::copy_n(&image(n, 0, y, 0), rows.size(), rows.data()); },
-        [&](std::int64_t y, const Image<out>& rows) { std::copy_n(rows.data(), rows.size(), &result(n, 0, y, 0)); }, options);
+        [&](std::int64_t y, const Image<out>& rows) { std::copy_n(rows.data(), rows.size(), &result(n, 0, y, 0)); },
+        options);
   return result;
 }
 

@@ -1,7 +1,7 @@
 // Images to OpenCV and back. Both keep pixels as rows of (y, x, channel), so a float image is seen as a cv::Mat in
 // place.
 //
-//     #include <strata/interop/opencv.hpp>             // not part of strata.hpp: needs OpenCV (Debian: libopencv-core-dev)
+//     #include <strata/interop/opencv.hpp>         // not part of strata.hpp: needs OpenCV (Debian: libopencv-core-dev)
 //     const cv::Mat photo = cv::imread("photo.jpg");                                   // 8 bits, BGR
 //     st::Image<3> image = st::as_image<3>(photo, {.order = st::MatOrder::bgr});       // [0, 1], RGB
 //     cv::Mat view = st::as_mat(image);                // CV_32FC3, RGB: the image's own numbers, no copy

@@ -1,23 +1,25 @@
-// Writes a network as an ONNX file (opset 17), for onnxruntime, OpenCV and whatever else reads it; batch, height and width
-// stay open.
+// Writes a network as an ONNX file (opset 17), for onnxruntime, OpenCV and whatever else reads it; batch, height and
+// width stay open.
 //
-//     #include <strata/io/onnx_export.hpp>           // not part of strata.hpp: needs protozero (Debian: libprotozero-dev)
+//     #include <strata/io/onnx_export.hpp>        // not part of strata.hpp: needs protozero (Debian: libprotozero-dev)
 //     st::export_onnx("net.onnx", net);
 //     st::export_onnx("net.onnx", net, {.fold_batch_norm = true, .names = st::Names::spliced});
 //
 // With CMake: find_package(strata COMPONENTS onnx), then link strata::onnx.
 //
-// The graph comes from the network's forward itself, run on symbols (io/detail/onnx_trace.hpp), so custom modules need nothing
-// if they are written for images of any type: `auto operator()(P& pass, const auto& x)`. One that looks at numbers or extents
-// is a compile-time error that says so, and gives a second call operator for symbols; Var<C, OnnxSymbol> shows one.
+// The graph comes from the network's forward itself, run on symbols (io/detail/onnx_trace.hpp), so custom modules need
+// nothing if they are written for images of any type: `auto operator()(P& pass, const auto& x)`. One that looks at
+// numbers or extents is a compile-time error that says so, and gives a second call operator for symbols; Var<C,
+// OnnxSymbol> shows one.
 //
-// Beside the file an input and the output that this network gives for it are written, net.input.pb and net.output.pb, as the
-// format's own TensorProto: onnx.load_tensor and onnx.numpy_helper.to_array read them.
-// Format: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, docs/IR.md and docs/Operators.md there.
+// Beside the file an input and the output that this network gives for it are written, net.input.pb and net.output.pb,
+// as the format's own TensorProto: onnx.load_tensor and onnx.numpy_helper.to_array read them. Format:
+// https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, docs/IR.md and docs/Operators.md there.
 #pragma once
 
 #if !__has_include(<protozero/pbf_writer.hpp>)
-#error "strata/io/onnx_export.hpp needs protozero, which is not on the include path (Debian: apt install libprotozero-dev)"
+#error \
+    "strata/io/onnx_export.hpp needs protozero, which is not on the include path (Debian: apt install libprotozero-dev)"
 #endif
 
 #include "strata/core/macros_away.inc"
@@ -106,7 +108,8 @@ inline void write_value(protozero::pbf_writer out, const std::string& name, int 
 }
 
 /// The file's bytes.
-inline std::string onnx_model(const OnnxGraph& graph, int in, int out, const OnnxValue& result, const Metadata& metadata) {
+inline std::string onnx_model(const OnnxGraph& graph, int in, int out, const OnnxValue& result,
+                              const Metadata& metadata) {
   std::string bytes;
   protozero::pbf_writer model(bytes);
   model.add_int64(1, onnx::ir_version);
@@ -160,9 +163,10 @@ inline void write_whole(const std::filesystem::path& path, std::string_view byte
 
 }  // namespace detail
 
-/// Writes the network's inference as `path`. Throws FileError when a file cannot be written, ValueError for a network above
-/// the 2 GB that protobuf allows or with a parameter called "input" or "output", ShapeError when the sample's extents do not
-/// suit the network (give others, or sample = false), DeviceError for a network on an accelerator. The network must be of float32; its numbers stay as they are.
+/// Writes the network's inference as `path`. Throws FileError when a file cannot be written, ValueError for a network
+/// above the 2 GB that protobuf allows or with a parameter called "input" or "output", ShapeError when the sample's
+/// extents do not suit the network (give others, or sample = false), DeviceError for a network on an accelerator. The
+/// network must be of float32; its numbers stay as they are.
 template <class Net>
 void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions& options = {}) {
   static_assert(requires { Net::io::in; Net::io::out; },
@@ -199,8 +203,10 @@ void export_onnx(const std::filesystem::path& path, Net& net, const OnnxOptions&
       try {
         return Image<out>(detail::call(net, pass, x).value());
       } catch (const ShapeError& error) {
-        throw ShapeError(concat("export_onnx: the network does not take the sample of ", x.shape().str(), " that is written beside the file: ",
-                                "give extents that suit it, in OnnxOptions::sample_h and sample_w, or .sample = false: ", error.what()));
+        throw ShapeError(concat(
+            "export_onnx: the network does not take the sample of ", x.shape().str(),
+            " that is written beside the file: ",
+            "give extents that suit it, in OnnxOptions::sample_h and sample_w, or .sample = false: ", error.what()));
       }
     }();
     detail::write_whole(std::filesystem::path(path).replace_extension(".input.pb"),

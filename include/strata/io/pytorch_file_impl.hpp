@@ -238,7 +238,8 @@ class PytorchFile::Contents {
         is_network ? ": it looks like a whole network, pickled with its Python class, and not like its weights alone"
                    : ", and only tensors, dicts, lists, tuples, numbers and strings are read",
         ". To rebuild it would run Python code that the file names, so it is refused. If you trust where the file "
-        "comes from, save its weights alone, in Python where it was made: torch.save(net.state_dict(), \"weights.pth\")"));
+        "comes from, save its weights alone, in Python where it was made: torch.save(net.state_dict(), "
+        "\"weights.pth\")"));
   }
   void want_no_network(const detail::Unpickler& pickle, detail::PickleId id) const {
     if (const auto* object = pickle.get<detail::PickleObject>(id))

@@ -18,11 +18,12 @@ enum class Match {
   by_order,
 };
 
-/// How the names of a file become those of the network: first the prefix is dropped, then names are left out, then renamed.
+/// How the names of a file become those of the network: first the prefix is dropped, then names are left out, then
+/// renamed.
 ///
 /// What PyTorch's wrappers add to names need not be given: the "module." of DataParallel where all names have it, the
-/// "_orig_mod." of torch.compile and its like, a checkpoint's "net.", and, when nothing else keeps file and network apart, any
-/// beginning that all names share, as Lightning's "model.". Nor need weight_norm: weight_g and weight_v (or
+/// "_orig_mod." of torch.compile and its like, a checkpoint's "net.", and, when nothing else keeps file and network
+/// apart, any beginning that all names share, as Lightning's "model.". Nor need weight_norm: weight_g and weight_v (or
 /// parametrizations.weight.original0 and 1) become the weight. What was done so is in LoadReport::notes.
 struct LoadWeightsOptions {
   Match match = Match::by_name;
@@ -33,9 +34,9 @@ struct LoadWeightsOptions {
   std::vector<Rename> rename = {};  ///< the first that fits a name counts; one that fits none is an error
   /// Names, or their beginnings before a dot, that are left out; one that fits none is an error.
   std::vector<std::string> ignore = {};
-  /// Names of the network, or their beginnings before a dot, that the file has not and that become zero, as the bias of a
-  /// convolution without; one that fits nothing that is missing is an error. A file in which no convolution or linear layer
-  /// has a bias needs no such rule: all of these become zero.
+  /// Names of the network, or their beginnings before a dot, that the file has not and that become zero, as the bias of
+  /// a convolution without; one that fits nothing that is missing is an error. A file in which no convolution or linear
+  /// layer has a bias needs no such rule: all of these become zero.
   std::vector<std::string> zero = {};
 };
 

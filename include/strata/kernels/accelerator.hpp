@@ -1,7 +1,8 @@
-// What a device other than the CPU has to do: the kernels behind the layers, losses and optimisers, as virtual functions on
-// raw pointers and plain structs. The network's templates call it; none of them passes through a device compiler.
+// What a device other than the CPU has to do: the kernels behind the layers, losses and optimisers, as virtual
+// functions on raw pointers and plain structs. The network's templates call it; none of them passes through a device
+// compiler.
 //
-//     st::Accelerator& gpu = st::accelerator(st::Device::cuda());          // DeviceError, with the reason, where there is none
+//     st::Accelerator& gpu = st::accelerator(st::Device::cuda());  // DeviceError, with the reason, where there is none
 //     st::Tensor<> x(st::Shape{16, 64, 40, 40}, gpu.pool());
 //     gpu.upload(x.data(), numbers.data(), bytes);
 //     gpu.relu_forward(x.size(), x.data(), x.data());
@@ -52,8 +53,8 @@ struct NormalisationRows {
   float *mean = nullptr, *inverse_std = nullptr; ///< of the batch, or the running ones
 };
 
-/// A tensor to be updated by its gradient. state1 and state2 are SGD's velocity (nullptr without momentum) and none, Adam's
-/// first and second moments, or none.
+/// A tensor to be updated by its gradient. state1 and state2 are SGD's velocity (nullptr without momentum) and none,
+/// Adam's first and second moments, or none.
 struct TensorUpdate {
   std::int64_t size = 0;
   float* value = nullptr;
@@ -68,8 +69,8 @@ struct TensorSpan {
   float* data = nullptr;
 };
 
-/// The gradient of an expression's value at element i: factor * values[i], factor * values[0] when `uniform`, factor where
-/// values is nullptr.
+/// The gradient of an expression's value at element i: factor * values[i], factor * values[0] when `uniform`, factor
+/// where values is nullptr.
 struct UpstreamGradient {
   const float* values = nullptr;
   bool uniform = false;
@@ -103,14 +104,16 @@ class Accelerator {
 
   /// Which kernels compute convolutions, where the device has a choice. Throws ValueError where it has none.
   virtual void set_engine(const EngineOptions& options) {
-    if (options.engine != Engine::native) throw ValueError(concat(device().str(), ": has no library to choose, only Strata's kernels"));
+    if (options.engine != Engine::native)
+      throw ValueError(concat(device().str(), ": has no library to choose, only Strata's kernels"));
   }
 
   // ---- memory
 
   /// The device's memory. Lives as long as the accelerator.
   virtual MemoryPool& pool() = 0;
-  /// Host to device. The host memory may be changed when the call returns; the copy overlaps with kernels queued before.
+  /// Host to device. The host memory may be changed when the call returns; the copy overlaps with kernels queued
+  /// before.
   virtual void upload(void* to, const void* host, std::size_t bytes) = 0;
   /// Device to host: waits for all work before it.
   virtual void download(void* host, const void* from, std::size_t bytes) = 0;
@@ -122,24 +125,24 @@ class Accelerator {
   virtual void synchronize() = 0;
 
   /// From now on work is written down instead of done, until end_recording. What is taken meanwhile from the
-  /// device's pool, also by layers from the pool of their input, is the recording's own and stays as long as the recording or
-  /// its results, so that a replay writes over nobody's memory. Numbers that are
-  /// arguments (a learning rate, a place in a random stream) are recorded as they are. Whatever waits or reads host memory
-  /// (upload, download, synchronize, sum_of_squares, noisy_patches) throws Error in between. Run the same work once before,
-  /// so that nothing has to be prepared.
+  /// device's pool, also by layers from the pool of their input, is the recording's own and stays as long as the
+  /// recording or its results, so that a replay writes over nobody's memory. Numbers that are arguments (a learning
+  /// rate, a place in a random stream) are recorded as they are. Whatever waits or reads host memory (upload, download,
+  /// synchronize, sum_of_squares, noisy_patches) throws Error in between. Run the same work once before, so that
+  /// nothing has to be prepared.
   virtual void begin_recording() = 0;
   virtual std::unique_ptr<RecordedWork> end_recording() = 0;
 
   // ---- convolution (Linear is kernel 1, padding 0, n 1, h the batch, w 1)
 
-  /// y = activation(bias + x * weight), the formula of Conv2dProblem, with its groups and padding mode; bias may be nullptr. With `accumulate` y += x * weight,
-  /// and neither bias nor activation is allowed.
+  /// y = activation(bias + x * weight), the formula of Conv2dProblem, with its groups and padding mode; bias may be
+  /// nullptr. With `accumulate` y += x * weight, and neither bias nor activation is allowed.
   virtual void conv2d_forward(const Conv2dProblem&, const float* x, const float* weight, const float* bias, float* y,
                               Activation, bool accumulate, Precision) = 0;
   /// dx[n, i, j, c] (+)= sum over o, p, q of dy[n, (i + padding - p*dilation) / stride, (j + ...) / stride, o] *
   /// weight[o, p, q, c], over whole quotients inside the image.
-  virtual void conv2d_backward_input(const Conv2dProblem&, const float* dy, const float* weight, float* dx, bool accumulate,
-                                     Precision) = 0;
+  virtual void conv2d_backward_input(const Conv2dProblem&, const float* dy, const float* weight, float* dx,
+                                     bool accumulate, Precision) = 0;
   /// dweight[o, p, q, c] (+)= sum over n, i, j of dy[n, i, j, o] * x[n, i*stride + p*dilation - padding, ..., c];
   /// dbias[o] (+)= sum over n, i, j of dy[n, i, j, o]. Each of the two may be absent.
   virtual void conv2d_backward_weight(const Conv2dProblem&, const float* x, const float* dy, GradientTarget<> dweight,
@@ -159,8 +162,8 @@ class Accelerator {
   virtual void batch_norm_inference(int channels, const float* weight, const float* bias, const float* running_mean,
                                     const float* running_var, double eps, const NormalisationRows& rows) = 0;
   /// y = activation(x * scale + shift). y may be x.
-  virtual void batch_norm_apply(std::int64_t pixels, int channels, const float* x, const NormalisationRows& rows, float* y,
-                                Activation) = 0;
+  virtual void batch_norm_apply(std::int64_t pixels, int channels, const float* x, const NormalisationRows& rows,
+                                float* y, Activation) = 0;
   /// With g = dy where the activation let the value through (x * scale + shift > 0 for ReLU), else 0, and
   /// xhat = (x - mean) * inverse_std:
   ///   dbias (+)= sum g,   dweight (+)= sum g * xhat
@@ -194,8 +197,8 @@ class Accelerator {
 
   // ---- windows, permutations, channels
 
-  /// y = the largest value of each window, the first of equals, NaN where there is one. place[...] = kernel row * kernel +
-  /// kernel column of where it was (nullptr: not wanted). place and y have the same shape.
+  /// y = the largest value of each window, the first of equals, NaN where there is one. place[...] = kernel row *
+  /// kernel + kernel column of where it was (nullptr: not wanted). place and y have the same shape.
   virtual void max_pool_forward(const PoolProblem&, const float* x, float* y, std::int32_t* place) = 0;
   /// dx (+)= the sum of dy over the windows whose largest value the pixel was.
   virtual void max_pool_backward(const PoolProblem&, const std::int32_t* place, const float* dy, float* dx,
@@ -209,24 +212,25 @@ class Accelerator {
   /// dx[n, pixel, c] (+)= dy[n, c] / pixels.
   virtual void global_avg_pool_backward(std::int64_t n, std::int64_t pixels, int channels, const float* dy, float* dx,
                                         bool accumulate) = 0;
-  /// large (c, i*r + p, j*r + q) is small (c*r*r + p*r + q, i, j); `channels` those of the large image, h and w of the small.
-  /// to (+)= from: small to large, or large to small with `inverse`.
+  /// large (c, i*r + p, j*r + q) is small (c*r*r + p*r + q, i, j); `channels` those of the large image, h and w of the
+  /// small. to (+)= from: small to large, or large to small with `inverse`.
   virtual void pixel_shuffle(std::int64_t n, std::int64_t h, std::int64_t w, int channels, int r, const float* from,
                              float* to, bool inverse, bool accumulate) = 0;
-  /// to[b, column, row] (+)= from[b, row, column]: Flatten is batch n, rows pixels, columns channels; so is NHWC to NCHW.
+  /// to[b, column, row] (+)= from[b, row, column]: Flatten is batch n, rows pixels, columns channels; so is NHWC to
+  /// NCHW.
   virtual void transpose(std::int64_t batch, std::int64_t rows, std::int64_t columns, const float* from, float* to,
                          bool accumulate) = 0;
   /// to[pixel, to_first + c] (+)= from[pixel, from_first + c] for c below count, where pixels have from_channels and
   /// to_channels channels: joining images, and taking the gradient apart.
-  virtual void copy_channels(std::int64_t pixels, int count, const float* from, int from_channels, int from_first, float* to,
-                             int to_channels, int to_first, bool accumulate) = 0;
+  virtual void copy_channels(std::int64_t pixels, int count, const float* from, int from_channels, int from_first,
+                             float* to, int to_channels, int to_first, bool accumulate) = 0;
 
   // ---- expressions: programs as in math/expression_program.hpp, of complete() programs
 
   /// y[i] = the program's value at element i. y may be one of its leaves.
   virtual void expression_forward(const ExpressionProgram&, std::int64_t size, float* y) = 0;
-  /// gradients[l][i] (+)= upstream(i) * (derivative of the program's value at i for leaf l, all its occurrences together).
-  /// One target for each leaf, in the order of their numbers.
+  /// gradients[l][i] (+)= upstream(i) * (derivative of the program's value at i for leaf l, all its occurrences
+  /// together). One target for each leaf, in the order of their numbers.
   virtual void expression_backward(const ExpressionProgram&, std::int64_t size, const UpstreamGradient&,
                                    std::span<const GradientTarget<>> gradients) = 0;
   /// *result = factor * (sum of the program's values over all elements).
@@ -234,16 +238,17 @@ class Accelerator {
 
   // ---- losses
 
-  /// *result = factor * sum over rows of -log softmax(logits[row])[labels[row]]. Labels are on the device; one that is no
-  /// class makes the result NaN.
+  /// *result = factor * sum over rows of -log softmax(logits[row])[labels[row]]. Labels are on the device; one that is
+  /// no class makes the result NaN.
   virtual void cross_entropy_forward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
                                      double factor, float* result) = 0;
   /// dlogits[row, c] (+)= factor * upstream * (softmax(logits[row])[c] - (c == labels[row])); upstream is uniform.
   virtual void cross_entropy_backward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
-                                      double factor, const UpstreamGradient& upstream, float* dlogits, bool accumulate) = 0;
+                                      double factor, const UpstreamGradient& upstream, float* dlogits,
+                                      bool accumulate) = 0;
 
-  // ---- optimisers: any number of tensors in one launch. The formulas: math/optimizer_update.hpp; its `first` and `step`
-  // are taken from each tensor instead.
+  // ---- optimisers: any number of tensors in one launch. The formulas: math/optimizer_update.hpp; its `first` and
+  // `step` are taken from each tensor instead.
 
   virtual void sgd_update(std::span<const TensorUpdate> tensors, const SgdUpdate&) = 0;
   virtual void adam_update(std::span<const TensorUpdate> tensors, const AdamUpdate&) = 0;
@@ -289,7 +294,8 @@ inline void register_cuda(const AcceleratorProvider& provider) {
   strata_any_build::cuda_instruction_set.store(STRATA_ISA, std::memory_order_release);
 }
 
-/// Why `device` cannot be used: a sentence that says whether build, library, driver or device is missing. Empty where it can.
+/// Why `device` cannot be used: a sentence that says whether build, library, driver or device is missing. Empty where
+/// it can.
 inline std::string missing_reason(Device device) {
   if (device.kind == DeviceKind::cpu) return {};
   const AcceleratorProvider* provider = detail::cuda_provider.load(std::memory_order_acquire);

@@ -1,5 +1,5 @@
-// What batch normalisation leaves to the kernels around it: a scale and a shift of every channel, applied where an image
-// is read, and the gradient that goes back through the same formula.
+// What batch normalisation leaves to the kernels around it: a scale and a shift of every channel, applied where an
+// image is read, and the gradient that goes back through the same formula.
 //
 //     y = act(x * scale + shift)
 //     dx = scale * g + (x - mean) * slope + offset,    g = dy where the activation let the value through, else 0
@@ -19,8 +19,8 @@ struct ChannelAffine {
   explicit operator bool() const { return scale != nullptr; }
 };
 
-/// Normalised images on their way back: `x` is what was normalised, N,H,W,C like the gradient; the rest has one number for
-/// each channel. Without an x: nothing to do.
+/// Normalised images on their way back: `x` is what was normalised, N,H,W,C like the gradient; the rest has one number
+/// for each channel. Without an x: nothing to do.
 template <class T>
 struct NormGradient {
   const T* x = nullptr;
@@ -33,9 +33,9 @@ struct NormGradient {
   explicit operator bool() const { return x != nullptr; }
 };
 
-/// The two sums over all pixels that a batch norm's gradients are made of, gathered while the gradient g for its result is
-/// written: sum_g = sum of g, sum_gx = sum of g * (x - mean), one of each for each channel, with g = 0 where the activation
-/// did not let the value through. Without an x: nothing to do.
+/// The two sums over all pixels that a batch norm's gradients are made of, gathered while the gradient g for its result
+/// is written: sum_g = sum of g, sum_gx = sum of g * (x - mean), one of each for each channel, with g = 0 where the
+/// activation did not let the value through. Without an x: nothing to do.
 template <class T>
 struct NormGradientSums {
   const T* x = nullptr;

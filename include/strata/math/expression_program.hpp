@@ -1,4 +1,5 @@
-// An elementwise expression as data: a program in postfix order, so that a device evaluates any expression with one kernel.
+// An elementwise expression as data: a program in postfix order, so that a device evaluates any expression with one
+// kernel.
 //
 //     st::ExpressionProgram program;                         // (a - b)^2
 //     program.push_leaf(a), program.push_leaf(b);
@@ -33,12 +34,13 @@ class ExpressionProgram {
   struct Instruction {
     Operation operation;
     std::uint8_t leaf;  ///< of a leaf: its number
-    std::uint8_t left;  ///< of an operation on two: the instruction whose value is the left one; the right one is the last
+    /// of an operation on two: the instruction whose value is the left one; the right one is the last
+    std::uint8_t left;
     float a, b;         ///< of a constant: its value; of clamp: low and high; of leaky_relu and power: slope, exponent
   };
 
-  /// Pushes an array. Arrays pushed before are known by their address and share a number. Throws Error when a program gets
-  /// longer than max_length, deeper than max_depth or has more than max_leaves arrays; returns the leaf's number.
+  /// Pushes an array. Arrays pushed before are known by their address and share a number. Throws Error when a program
+  /// gets longer than max_length, deeper than max_depth or has more than max_leaves arrays; returns the leaf's number.
   constexpr int push_leaf(const float* data) {
     int leaf = 0;
     while (leaf < leaves_ && leaf_[leaf] != data) ++leaf;

@@ -53,8 +53,8 @@ template <class M, class V>
 }
 
 /// e^x, within 2 units in the last place; below -87.3 it is 0, as denormals are. For vectors of floats Cody and Waite's
-/// reduction to |r| <= log(2) / 2 and the polynomial of Cephes' expf. Single floats go through a vector, here and below, so
-/// that an element has the same bits wherever it lies.
+/// reduction to |r| <= log(2) / 2 and the polynomial of Cephes' expf. Single floats go through a vector, here and
+/// below, so that an element has the same bits wherever it lies.
 template <class V>
 [[gnu::always_inline]] inline V exponential(V x) {
   if constexpr (!std::is_same_v<simd::Lane<V>, float>) {
@@ -78,8 +78,8 @@ template <class V>
   }
 }
 
-/// log x, within 2 units in the last place; -infinity at 0, NaN below. For vectors of floats x = m 2^e with m from sqrt(1/2) to
-/// sqrt(2), and the polynomial of Cephes' logf in m - 1.
+/// log x, within 2 units in the last place; -infinity at 0, NaN below. For vectors of floats x = m 2^e with m from
+/// sqrt(1/2) to sqrt(2), and the polynomial of Cephes' logf in m - 1.
 template <class V>
 [[gnu::always_inline]] inline V logarithm(V x) {
   if constexpr (!std::is_same_v<simd::Lane<V>, float>) {
@@ -91,7 +91,8 @@ template <class V>
     constexpr float infinity = std::numeric_limits<float>::infinity();
     const auto tiny = x < V{} + std::numeric_limits<float>::min();  // denormal: made larger first
     const Bits bits = std::bit_cast<Bits>(select(tiny, x * 8388608.0f, x));
-    const Bits exponent = (bits >> 23) | 0x4B000000, fraction = (bits & 0x7FFFFF) | 0x3F000000;  // the first: 2^23 and a whole number
+    // the first: 2^23 and a whole number
+    const Bits exponent = (bits >> 23) | 0x4B000000, fraction = (bits & 0x7FFFFF) | 0x3F000000;
     V e = std::bit_cast<V>(exponent) - 8388734.0f - select(tiny, V{} + 23.0f, V{});
     V m = std::bit_cast<V>(fraction);  // from 1/2 to 1
     const auto low = m < V{} + 0.707106781186547524f;
@@ -187,7 +188,10 @@ struct Erf {
       return select(y > V{} + 1, V{} + 1, select(y < V{} - 1, V{} - 1, y));
     }
   }
-  template <class V> static V derivative(V a, V) { return exponential(-(a * a)) * simd::Lane<V>(1.12837916709551257390); }
+  template <class V>
+  static V derivative(V a, V) {
+    return exponential(-(a * a)) * simd::Lane<V>(1.12837916709551257390);
+  }
 };
 struct Log {
   template <class V> static V value(V a) { return logarithm(a); }

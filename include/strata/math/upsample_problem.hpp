@@ -1,5 +1,5 @@
-// The extents of an upsampling, and which pixels each new one is made of. Whole factors; pixels are areas, not points, so that
-// corners do not coincide (PyTorch's align_corners=False).
+// The extents of an upsampling, and which pixels each new one is made of. Whole factors; pixels are areas, not points,
+// so that corners do not coincide (PyTorch's align_corners=False).
 #pragma once
 
 #include <algorithm>

@@ -18,8 +18,8 @@ double accuracy(const Image<C, T>& logits, const Tensor<Label>& labels) {
   labels.require_host("accuracy");
   const std::int64_t count = logits.size() / C;
   if (labels.size() != count || count == 0)
-    throw ShapeError(concat("accuracy: ", labels.size(), " labels for logits of ", logits.shape().str(), ", which want ",
-                            count));
+    throw ShapeError(
+        concat("accuracy: ", labels.size(), " labels for logits of ", logits.shape().str(), ", which want ", count));
   std::int64_t hits = 0;
   for (std::int64_t i = 0; i < count; ++i) {
     const T* row = logits.data() + i * C;

@@ -4,7 +4,7 @@
 //
 //     st::networks::VGG19Features<> net;
 //     st::load_weights("vgg19-dcbb9e9d.pth", net, {.ignore = {"classifier"}});
-//     st::networks::VGG19Features<35>              // its first 35 layers: up to conv5_4, before the ReLU, as ESRGAN's loss
+//     st::networks::VGG19Features<35>          // its first 35 layers: up to conv5_4, before the ReLU, as ESRGAN's loss
 //
 // Names as in torchvision (features.0 ...). Images are RGB, normalised by ImageNet's mean (0.485, 0.456, 0.406) and
 // deviation (0.229, 0.224, 0.225). 20 024 384 parameters, 0.39 million multiply-adds for each pixel, receptive field

@@ -1,5 +1,5 @@
-// Activations that are an expression: Sigmoid, Tanh, SiLU, GELU, ELU, Softplus, Mish, ReLU6, Hardsigmoid, Hardswish. The
-// other rectifiers are in nn/relu.hpp.
+// Activations that are an expression: Sigmoid, Tanh, SiLU, GELU, ELU, Softplus, Mish, ReLU6, Hardsigmoid, Hardswish.
+// The other rectifiers are in nn/relu.hpp.
 //
 //     st::Sequential<st::GlobalAvgPool2d, st::Conv2d<64, 4, 1>, st::ReLU, st::Conv2d<4, 64, 1>, st::Sigmoid>
 //

@@ -3,10 +3,10 @@
 //     st::BatchNorm2d<64>                                    // eps 1e-5, momentum 0.1
 //     st::BatchNorm2d<64, std::ratio<1, 10000>>              // eps 1e-4
 //
-// A Train pass normalises with the batch's own mean and biased variance, and moves running_mean and running_var (unbiased)
-// a step of `momentum` towards them. An Infer pass uses the running ones. So does a Train pass where the statistics are frozen,
-// as in PyTorch where a batch norm is in eval() while the network is trained; weight and bias are learned still, and the
-// gradient is that of a fixed scale and shift:
+// A Train pass normalises with the batch's own mean and biased variance, and moves running_mean and running_var
+// (unbiased) a step of `momentum` towards them. An Infer pass uses the running ones. So does a Train pass where the
+// statistics are frozen, as in PyTorch where a batch norm is in eval() while the network is trained; weight and bias
+// are learned still, and the gradient is that of a fixed scale and shift:
 //
 //     st::freeze_statistics(net.backbone);                   // of all batch norms below; (..., false) thaws them
 //     st::freeze(net.backbone);                              // and all parameters (optim/parameter_group.hpp)
@@ -40,7 +40,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   Buffer running_mean{Shape{Channels}};
   Buffer running_var{Shape{Channels}, 1.0f};
   Buffer num_batches_tracked = Buffer::integers(Shape{});
-  bool frozen_statistics = false;  ///< whether a Train pass uses the running statistics and leaves them as they are. Not in files
+  /// whether a Train pass uses the running statistics and leaves them as they are. Not in files
+  bool frozen_statistics = false;
 
   static constexpr void visit(auto& self, auto&& f) {
     f("weight", self.weight);
@@ -56,7 +57,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static std::string name() { return concat("BatchNorm2d(", Channels, ", eps=", eps, ", momentum=", momentum, ")"); }
   static auto onnx(auto& self, const auto& x) {
     return x.template node<Channels>(
-        "BatchNormalization", {x.tensor(self.weight), x.tensor(self.bias), x.tensor(self.running_mean), x.tensor(self.running_var)},
+        "BatchNormalization",
+        {x.tensor(self.weight), x.tensor(self.bias), x.tensor(self.running_mean), x.tensor(self.running_var)},
         {{"epsilon", float(eps)}, {"momentum", float(1 - momentum)}});
   }
 
@@ -88,13 +90,14 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
         scale.data()[c] = T(numbers.scale), shift.data()[c] = T(numbers.shift);
       }
       Image<Channels, T> image(x.n(), x.h(), x.w());
-      cpu::batch_norm_apply(x.size() / Channels, Channels, x.data(), scale.data(), shift.data(), image.data(), activation);
+      cpu::batch_norm_apply(x.size() / Channels, Channels, x.data(), scale.data(), shift.data(), image.data(),
+                            activation);
       return pass.output(std::move(image));
     }
   }
 
-  /// Training, with the statistics of x at hand. `x_rectified`: x is the result of a ReLU whose gradient is left to this
-  /// layer's.
+  /// Training, with the statistics of x at hand. `x_rectified`: x is the result of a ReLU whose gradient is left to
+  /// this layer's.
   template <class T>
   static Var<Channels, T> forward_with(auto& self, Train& pass, const Var<Channels, T>& x,
                                        const ChannelStatistics& statistics, Activation activation, bool x_rectified) {
@@ -120,30 +123,33 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
     using Normalised = NormalisedImage<Channels, T>;
     const auto image = std::allocate_shared<Normalised>(PoolAllocator<Normalised>(), x.value(), norm, activation);
     auto y = Var<Channels, T>(image, pass.tape());
-    pass.tape()->record(y.id(), [&self, x = x.value(), x_id = x.id(), id = y.id(), norm, activation, x_rectified, frozen](Tape& tape) {
-      const auto gathered = tape.take<GatheredSums<Channels>>(id);
-      T* const dy = tape.gradient<T>(id);
-      Scratch<double> memory(std::size_t(2 * Channels));
-      if (gathered == nullptr)
-        cpu::batch_norm_backward_sums(x.size() / Channels, Channels, x.data(), dy, norm.scale(), norm.shift(), norm.mean(),
-                                      activation, memory.data(), memory.data() + Channels);
-      const double* sum_g = gathered != nullptr ? gathered->sum_g : memory.data();
-      const double* sum_gx = gathered != nullptr ? gathered->sum_gx : memory.data() + Channels;
-      add(self.weight, [&](int c) { return T(sum_gx[c] * double(norm.inverse_std()[c])); });
-      add(self.bias, [&](int c) { return T(sum_g[c]); });
-      if (x_id < 0) return;
-      using Pending = PendingNormGradient<Channels, T>;
-      if (frozen) std::fill_n(memory.data(), 2 * Channels, 0.0);  // the statistics do not depend on x
-      const auto pending =
-          std::allocate_shared<Pending>(PoolAllocator<Pending>(), x, norm, activation, x_rectified, frozen ? memory.data() : sum_g,
-                                         frozen ? memory.data() + Channels : sum_gx);
-      if (tape.move_gradient(id, x_id)) {
-        tape.attach(x_id, pending);  // the convolution before this layer completes it where it reads it
-      } else {
-        const auto dx = tape.target<T>(x_id);
-        (*pending)(dy, dx.data, dx.accumulate);
-      }
-    }, x.value(), self.weight, self.bias);
+    pass.tape()->record(
+        y.id(),
+        [&self, x = x.value(), x_id = x.id(), id = y.id(), norm, activation, x_rectified, frozen](Tape& tape) {
+          const auto gathered = tape.take<GatheredSums<Channels>>(id);
+          T* const dy = tape.gradient<T>(id);
+          Scratch<double> memory(std::size_t(2 * Channels));
+          if (gathered == nullptr)
+            cpu::batch_norm_backward_sums(x.size() / Channels, Channels, x.data(), dy, norm.scale(), norm.shift(),
+                                          norm.mean(), activation, memory.data(), memory.data() + Channels);
+          const double* sum_g = gathered != nullptr ? gathered->sum_g : memory.data();
+          const double* sum_gx = gathered != nullptr ? gathered->sum_gx : memory.data() + Channels;
+          add(self.weight, [&](int c) { return T(sum_gx[c] * double(norm.inverse_std()[c])); });
+          add(self.bias, [&](int c) { return T(sum_g[c]); });
+          if (x_id < 0) return;
+          using Pending = PendingNormGradient<Channels, T>;
+          if (frozen) std::fill_n(memory.data(), 2 * Channels, 0.0);  // the statistics do not depend on x
+          const auto pending =
+              std::allocate_shared<Pending>(PoolAllocator<Pending>(), x, norm, activation, x_rectified,
+                                            frozen ? memory.data() : sum_g, frozen ? memory.data() + Channels : sum_gx);
+          if (tape.move_gradient(id, x_id)) {
+            tape.attach(x_id, pending);  // the convolution before this layer completes it where it reads it
+          } else {
+            const auto dx = tape.target<T>(x_id);
+            (*pending)(dy, dx.data, dx.accumulate);
+          }
+        },
+        x.value(), self.weight, self.bias);
     return y;
   }
 
@@ -151,15 +157,17 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static Tensor<float> affine_rows(const auto& self, Device images) {
     check_same_device(images, self.weight.device(), name);
     Tensor<float> numbers(Shape{4, Channels}, self.weight.template value<float>().pool());
-    accelerator(images).batch_norm_inference(Channels, self.weight.template value<float>().data(), self.bias.template value<float>().data(),
-                                             self.running_mean.template value<float>().data(),
-                                             self.running_var.template value<float>().data(), eps, detail::normalisation_rows(numbers));
+    accelerator(images).batch_norm_inference(
+        Channels, self.weight.template value<float>().data(), self.bias.template value<float>().data(),
+        self.running_mean.template value<float>().data(), self.running_var.template value<float>().data(), eps,
+        detail::normalisation_rows(numbers));
     return numbers;
   }
 
  private:
   template <Pass P, class T>
-  static Var<Channels, T> forward_on_accelerator(auto& self, P& pass, const Var<Channels, T>& x, Activation activation) {
+  static Var<Channels, T> forward_on_accelerator(auto& self, P& pass, const Var<Channels, T>& x,
+                                                 Activation activation) {
     if constexpr (!std::is_same_v<T, float>) {
       detail::throw_not_float(x.device());
     } else {
@@ -174,8 +182,9 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
         numbers = Tensor<float>(Shape{4, Channels}, x.pool());
         const bool again = pass.recomputing();  // the running statistics were moved the first time
         Tensor<float> unused = again ? zeros(Shape{2, Channels}, x.pool()) : Tensor<float>();
-        gpu.batch_norm_statistics(pixels, Channels, x.data(), std::as_const(self.weight).value().data(), std::as_const(self.bias).value().data(),
-                                  eps, momentum, again ? unused.data() : self.running_mean.value().data(),
+        gpu.batch_norm_statistics(pixels, Channels, x.data(), std::as_const(self.weight).value().data(),
+                                  std::as_const(self.bias).value().data(), eps, momentum,
+                                  again ? unused.data() : self.running_mean.value().data(),
                                   again ? unused.data() + Channels : self.running_var.value().data(),
                                   again ? nullptr : self.num_batches_tracked.template value<std::int64_t>().data(),
                                   detail::normalisation_rows(numbers));
@@ -190,8 +199,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
           float* const dy = tape.gradient<float>(id);
           GradientTarget<> dx{dy, false};  // in place where nobody has written yet
           if (!tape.move_gradient(id, x.id())) dx = tape.target<float>(x.id());
-          gpu.batch_norm_backward(pixels, Channels, detail::normalisation_rows(numbers), activation, x.data(), dy, detail::gradient_target(self.weight),
-                                  detail::gradient_target(self.bias), dx);
+          gpu.batch_norm_backward(pixels, Channels, detail::normalisation_rows(numbers), activation, x.data(), dy,
+                                  detail::gradient_target(self.weight), detail::gradient_target(self.bias), dx);
         }, x, self.weight, self.bias);
       return y;
     }
@@ -218,7 +227,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
 
   static_assert(Channels > 0, "strata::BatchNorm2d<Channels>: Channels must be positive");
   static_assert(Eps::num > 0, "strata::BatchNorm2d<Channels, Eps>: Eps must be positive");
-  static_assert(Momentum::num >= 0 && Momentum::num <= Momentum::den, "strata::BatchNorm2d: Momentum must be from 0 to 1");
+  static_assert(Momentum::num >= 0 && Momentum::num <= Momentum::den,
+                "strata::BatchNorm2d: Momentum must be from 0 to 1");
 };
 
 }}  // namespace strata::STRATA_ABI

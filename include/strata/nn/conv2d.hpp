@@ -33,8 +33,8 @@ struct KernelSize {
   int h, w;
 };
 
-/// The compile-time options of a convolution. Padding is the same on opposite sides; `same` keeps the size of the image at
-/// stride 1. padding_w is that of columns, where it is not as that of rows.
+/// The compile-time options of a convolution. Padding is the same on opposite sides; `same` keeps the size of the image
+/// at stride 1. padding_w is that of columns, where it is not as that of rows.
 struct Conv2dOptions {
   static constexpr int same = -1;
   int stride = 1;
@@ -50,8 +50,11 @@ inline constexpr Conv2dOptions no_bias{.bias = false};
 namespace detail {
 
 constexpr Window conv_window(KernelSize kernel, const Conv2dOptions& options) {
-  const auto padding = [&](int taps) { return options.padding >= 0 ? options.padding : options.dilation * (taps - 1) / 2; };
-  Window window{.kernel = kernel.h, .stride = options.stride, .padding = padding(kernel.h), .dilation = options.dilation};
+  const auto padding = [&](int taps) {
+    return options.padding >= 0 ? options.padding : options.dilation * (taps - 1) / 2;
+  };
+  Window window{
+      .kernel = kernel.h, .stride = options.stride, .padding = padding(kernel.h), .dilation = options.dilation};
   const int columns = options.padding_w >= 0 ? options.padding_w : padding(kernel.w);
   if (kernel.w != kernel.h) window.kernel_w = kernel.w;
   if (columns != window.padding) window.padding_w = columns;
@@ -70,15 +73,15 @@ inline std::string pair_text(int rows, int columns) {
   return rows == columns ? std::to_string(rows) : concat("(", rows, ", ", columns, ")");
 }
 
-/// x with a border of its own pixels, as ONNX nodes. It counts as being of the size of x: the convolution behind takes the border
-/// away.
+/// x with a border of its own pixels, as ONNX nodes. It counts as being of the size of x: the convolution behind takes
+/// the border away.
 template <class Conv, int C, class Symbol>
 Var<C, Symbol> onnx_padding(const Var<C, Symbol>& x) {
   constexpr std::int64_t rows = Conv::window.padding, columns = Conv::window.columns().padding;
   using Numbers = std::vector<std::int64_t>;
   if constexpr (Conv::padding_mode != PaddingMode::circular) {
     return x.template node<C>("Pad", {x.constant({8}, Numbers{0, 0, rows, columns, 0, 0, rows, columns})},
-                                            {{"mode", Conv::padding_mode == PaddingMode::reflect ? "reflect" : "edge"}});
+                              {{"mode", Conv::padding_mode == PaddingMode::reflect ? "reflect" : "edge"}});
   } else {  // which Pad has from a later opset on: the other side's rows are put before and behind
     const auto wrapped = [](const Var<C, Symbol>& from, std::int64_t count, std::int64_t axis) {
       if (count == 0) return from;
@@ -102,10 +105,11 @@ auto onnx_convolution(const auto& weights, const auto& x) {
   using Numbers = std::vector<std::int64_t>;
   std::vector<std::string> tensors{x.tensor(weights.weight)};
   if constexpr (Conv::has_bias) tensors.push_back(x.tensor(weights.bias));
-  typename std::remove_cvref_t<decltype(x)>::Attributes attributes{{"kernel_shape", Numbers{window.kernel, columns.kernel}},
-                                                                  {"strides", Numbers{window.stride, window.stride}},
-                                                                  {"pads", Numbers{rows, sides, rows, sides}},
-                                                                  {"dilations", Numbers{window.dilation, window.dilation}}};
+  typename std::remove_cvref_t<decltype(x)>::Attributes attributes{
+      {"kernel_shape", Numbers{window.kernel, columns.kernel}},
+      {"strides", Numbers{window.stride, window.stride}},
+      {"pads", Numbers{rows, sides, rows, sides}},
+      {"dilations", Numbers{window.dilation, window.dilation}}};
   if (Conv::groups > 1) attributes.push_back({"group", std::int64_t{Conv::groups}});
   const auto image = [&] {
     if constexpr (pads)
@@ -120,14 +124,15 @@ auto onnx_convolution(const auto& weights, const auto& x) {
 }
 
 /// The same on an accelerator.
-inline void conv_parameter_gradients(Accelerator& gpu, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const float* x,
-                                     const float* dy, Precision precision) {
-  const GradientTarget<> dweight = gradient_target(weight), dbias = bias != nullptr ? gradient_target(*bias) : GradientTarget<>{};
+inline void conv_parameter_gradients(Accelerator& gpu, const Conv2dProblem& problem, Parameter& weight, Parameter* bias,
+                                     const float* x, const float* dy, Precision precision) {
+  const GradientTarget<> dweight = gradient_target(weight),
+                         dbias = bias != nullptr ? gradient_target(*bias) : GradientTarget<>{};
   if (dweight || dbias) gpu.conv2d_backward_weight(problem, x, dy, dweight, dbias, precision);
 }
 
-/// Where the gradients of a convolution's weight and bias (nullptr: none) go, for kernels that give the first always and add to
-/// both or to neither.
+/// Where the gradients of a convolution's weight and bias (nullptr: none) go, for kernels that give the first always
+/// and add to both or to neither.
 template <class T>
 class ConvGradientTargets {
  public:
@@ -152,10 +157,11 @@ class ConvGradientTargets {
 
 /// dweight and dbias (+)= ..., for those of the two that want one. dy is completed as the fusion says.
 template <class T>
-void conv_parameter_gradients(Device device, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, T* dy,
-                              Precision precision, const cpu::Conv2dBackwardFusion<T>& fusion = {}) {
+void conv_parameter_gradients(Device device, const Conv2dProblem& problem, Parameter& weight, Parameter* bias,
+                              const T* x, T* dy, Precision precision, const cpu::Conv2dBackwardFusion<T>& fusion = {}) {
   if (on_accelerator(device))
-    return dispatch<T>(device, [] {}, [&](auto& gpu) { conv_parameter_gradients(gpu, problem, weight, bias, x, dy, precision); });
+    return dispatch<T>(
+        device, [] {}, [&](auto& gpu) { conv_parameter_gradients(gpu, problem, weight, bias, x, dy, precision); });
   if (!weight.requires_grad && !ConvGradientTargets<T>::wants(bias)) {
     if (fusion.output)
       cpu::batch_norm_backward_input(problem.output_size() / problem.out, problem.out, fusion.output, dy, dy, false);
@@ -167,10 +173,11 @@ void conv_parameter_gradients(Device device, const Conv2dProblem& problem, Param
 
 /// The same with groups, or with padding that is not zeros.
 template <int Form, class T>
-void general_parameter_gradients(Device device, const Conv2dProblem& problem, Parameter& weight, Parameter* bias, const T* x, const T* dy,
-                                 Precision precision) {
+void general_parameter_gradients(Device device, const Conv2dProblem& problem, Parameter& weight, Parameter* bias,
+                                 const T* x, const T* dy, Precision precision) {
   if (on_accelerator(device))
-    return dispatch<T>(device, [] {}, [&](auto& gpu) { conv_parameter_gradients(gpu, problem, weight, bias, x, dy, precision); });
+    return dispatch<T>(
+        device, [] {}, [&](auto& gpu) { conv_parameter_gradients(gpu, problem, weight, bias, x, dy, precision); });
   if (!weight.requires_grad && !ConvGradientTargets<T>::wants(bias)) return;
   const ConvGradientTargets<T> to(weight, bias);
   cpu::general_backward_weight<Form, T>(problem, x, dy, to.weight, to.bias, to.accumulate);
@@ -179,21 +186,23 @@ void general_parameter_gradients(Device device, const Conv2dProblem& problem, Pa
 }  // namespace detail
 
 /// y[o] = bias[o] + sum over c, p, q of weight[o, c, p, q] * x[c, i + p, j + q]: cross-correlation, as in PyTorch.
-/// weight has shape (Out, In / groups, Kernel, Kernel), bias (Out). Kernel is a number or a KernelSize. With groups the channels
-/// are cut into so many parts on both sides, and c counts those of the part that o belongs to.
+/// weight has shape (Out, In / groups, Kernel, Kernel), bias (Out). Kernel is a number or a KernelSize. With groups the
+/// channels are cut into so many parts on both sides, and c counts those of the part that o belongs to.
 template <int In, int Out, auto Kernel = 3, Conv2dOptions Options = Conv2dOptions{}>
 class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
  public:
   using io = maps<In, Out>;
   static constexpr Window window = detail::conv_window(Kernel, Options);
   static constexpr KernelSize kernel_size = Kernel;
-  static constexpr int kernel = kernel_size.h, stride = Options.stride, padding = window.padding, dilation = Options.dilation;
+  static constexpr int kernel = kernel_size.h, stride = Options.stride, padding = window.padding,
+                       dilation = Options.dilation;
   static constexpr int groups = Options.groups > 0 ? Options.groups : 1;
   static constexpr PaddingMode padding_mode = Options.padding_mode;
   static constexpr bool has_bias = Options.bias;
 
  private:
-  static constexpr bool pads_itself = padding_mode != PaddingMode::zeros && (padding > 0 || window.columns().padding > 0);
+  static constexpr bool pads_itself =
+      padding_mode != PaddingMode::zeros && (padding > 0 || window.columns().padding > 0);
   static constexpr bool plain = groups == 1 && !pads_itself;
   template <class T>
   static constexpr int form = cpu::group_form<T>(In, Out, groups);
@@ -230,7 +239,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
               .input_gradient = cpu::conv2d_input_workspace(p), .packed = cpu::conv2d_packed_bytes(p),
               .reads_unnormalised = true, .normalises_a_copy = !cpu::conv2d_normalises_on_load(p)};
     else
-      return {.forward = cpu::general_workspace(form<float>, p, 0), .weight_gradient = cpu::general_workspace(form<float>, p, 1),
+      return {.forward = cpu::general_workspace(form<float>, p, 0),
+              .weight_gradient = cpu::general_workspace(form<float>, p, 1),
               .input_gradient = cpu::general_workspace(form<float>, p, 2)};
   }
   static constexpr bool takes_affine = true, takes_activation = true, gathers_statistics = plain;
@@ -240,7 +250,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     std::string text = depthwise ? concat("DepthwiseConv2d(", In) : concat("Conv2d(", In, ", ", Out);
     text += ", kernel_size=" + detail::pair_text(kernel_size.h, kernel_size.w);
     if (stride != 1) text += concat(", stride=", stride);
-    if (padding != 0 || window.columns().padding != 0) text += ", padding=" + detail::pair_text(padding, window.columns().padding);
+    if (padding != 0 || window.columns().padding != 0)
+      text += ", padding=" + detail::pair_text(padding, window.columns().padding);
     if (dilation != 1) text += concat(", dilation=", dilation);
     if (groups != 1) text += concat(", groups=", groups);
     if (!has_bias) text += ", bias=False";
@@ -261,19 +272,21 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
 
   /// The image that `weight` (O, KH, KW, I in memory) and `bias` (or nullptr) make of x. Statistics of it on request.
   template <class T>
-  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation, Precision precision,
-                                const ChannelStatistics& statistics = {}) {
+  static Image<Out, T> convolve(const Var<In, T>& x, const T* weight, const T* bias, Activation activation,
+                                Precision precision, const ChannelStatistics& statistics = {}) {
     const Conv2dProblem problem = problem_for(x);
     Image<Out, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
     if constexpr (plain)
       backend::conv2d_forward<T>(x.device(), problem, source(x), weight, bias, image.data(), activation, precision,
                                  {affine(x), statistics});
     else
-      backend::general_conv2d_forward<form<T>, T>(x.device(), problem, x.data(), weight, bias, image.data(), activation, precision);
+      backend::general_conv2d_forward<form<T>, T>(x.device(), problem, x.data(), weight, bias, image.data(), activation,
+                                                  precision);
     return image;
   }
 
-  /// `statistics` are those of the result, for a batch norm behind the layer. It then leaves the gradient of a ReLU to that.
+  /// `statistics` are those of the result, for a batch norm behind the layer. It then leaves the gradient of a ReLU to
+  /// that.
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, Var<In, T> x, Activation activation = Activation::none,
                       const ChannelStatistics& statistics = {}) {
@@ -282,7 +295,9 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     const T* bias = nullptr;
     if constexpr (has_bias) bias = std::as_const(self.bias).template value<T>().data();
     if constexpr (!P::training) {
-      return infer(pass, x, self.packed, [=] { return checksum(weight, weight_shape.size()); }, [=] { return weight; }, bias, activation);
+      return infer(
+          pass, x, self.packed, [=] { return checksum(weight, weight_shape.size()); }, [=] { return weight; }, bias,
+          activation);
     } else {
       auto y = pass.output(convolve(x, weight, bias, activation, pass.precision(), statistics));
       const bool rectify = activation == Activation::relu && !statistics;
@@ -293,10 +308,11 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
         if constexpr (!plain) {
           T* dy = tape.gradient<T>(id);
           if (kept.size() != 0) backend::relu_backward(x.device(), kept.size(), kept.data(), dy, dy, false);
-          detail::general_parameter_gradients<form<T>, T>(x.device(), problem, self.weight, has_bias ? &self.bias : nullptr, x.data(), dy,
-                                                          precision);
+          detail::general_parameter_gradients<form<T>, T>(x.device(), problem, self.weight,
+                                                          has_bias ? &self.bias : nullptr, x.data(), dy, precision);
           if (const auto dx = tape.target<T>(x.id()))
-            backend::general_conv2d_backward_input<form<T>, T>(x.device(), problem, dy, weights, dx.data, dx.accumulate, precision);
+            backend::general_conv2d_backward_input<form<T>, T>(x.device(), problem, dy, weights, dx.data, dx.accumulate,
+                                                               precision);
           return;
         }
         const auto pending = kept.size() == 0 ? tape.take<PendingNormGradient<Out, T>>(id) : nullptr;
@@ -314,39 +330,43 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     }
   }
 
-  /// The convolution of x with the weights that weights() gives and `biases` (or nullptr). The form that the CPU's kernels
-  /// read is kept in `cache` under key(), a checksum of what the weights come from.
+  /// The convolution of x with the weights that weights() gives and `biases` (or nullptr). The form that the CPU's
+  /// kernels read is kept in `cache` under key(), a checksum of what the weights come from.
   template <class T, class Key, class Weights>
   static Var<Out, T> infer(Infer& pass, const Var<In, T>& x, cpu::PackedWeights& cache, Key&& key, Weights&& weights,
                            const T* biases, Activation activation) {
     if constexpr (!plain) return pass.output(convolve(x, weights(), biases, activation, pass.precision()));
     const Conv2dProblem problem = problem_for(x);
     Image<Out, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
-    backend::conv2d_forward_cached<T>(x.device(), problem, x.data(), cache, key, weights, biases, image.data(), activation,
-                                      pass.precision());
+    backend::conv2d_forward_cached<T>(x.device(), problem, x.data(), cache, key, weights, biases, image.data(),
+                                      activation, pass.precision());
     return pass.output(std::move(image));
   }
 
-  /// Winograd's tiles lie at the same rows in a band as in the whole image, and it takes two of them for the kernel to be the same.
+  /// Winograd's tiles lie at the same rows in a band as in the whole image, and it takes two of them for the kernel to
+  /// be the same.
   static constexpr Bands bands = [] {
     Bands some{.possible = stride == 1 && padding_mode == PaddingMode::zeros && window.square()};
     if constexpr (plain)
-      some.together = cpu::winograd::step * dilation, some.least = std::max<std::int64_t>(2 * some.together, window.reach());
+      some.together = cpu::winograd::step * dilation,
+      some.least = std::max<std::int64_t>(2 * some.together, window.reach());
     else
       some.possible = some.possible && form<float> != cpu::groups_apart;
     return some;
   }();
   /// The form of the weights that kernels read, in bytes.
   static constexpr std::int64_t band_weight_bytes =
-      std::int64_t{sizeof(float)} * (plain ? cpu::winograd::planes * cpu::winograd::FilterParts(kernel).count * std::int64_t{In} * Out
-                                           : std::int64_t{kernel} * kernel * (In / groups) * Out);
+      std::int64_t{sizeof(float)} *
+      (plain ? cpu::winograd::planes * cpu::winograd::FilterParts(kernel).count * std::int64_t{In} * Out
+             : std::int64_t{kernel} * kernel * (In / groups) * Out);
   /// y from a band with its padding written out, by weights that stay as they are for as long as `cache` does.
-  static void convolve_padded(const Image<In>& x, cpu::PackedWeights& cache, const float* weight, const float* bias, Activation activation,
-                              Image<Out>& y) {
+  static void convolve_padded(const Image<In>& x, cpu::PackedWeights& cache, const float* weight, const float* bias,
+                              Activation activation, Image<Out>& y) {
     Conv2dProblem problem = problem_for(1, y.h() + window.reach() - 1, x.w());
     problem.padding = 0, problem.padding_w = Conv2dProblem::as_rows;
     if constexpr (plain)
-      cpu::conv2d_forward_cached<float>(problem, x.data(), cache, /*key=*/1, [&] { return weight; }, bias, y.data(), activation);
+      cpu::conv2d_forward_cached<float>(
+          problem, x.data(), cache, /*key=*/1, [&] { return weight; }, bias, y.data(), activation);
     else
       cpu::general_forward<form<float>, float>(problem, x.data(), weight, bias, y.data(), activation);
   }
@@ -372,7 +392,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
     using Sums = GatheredSums<In>;
     const auto gathered = std::allocate_shared<Sums>(PoolAllocator<Sums>());
     tape.attach(x.id(), gathered);
-    return {normalised->input().data(), normalised->affine(), normalised->numbers().mean(), gathered->sum_g, gathered->sum_gx};
+    return {normalised->input().data(), normalised->affine(), normalised->numbers().mean(), gathered->sum_g,
+            gathered->sum_gx};
   }
 
   template <class T>

@@ -1,12 +1,12 @@
-// Dropout (Srivastava et al., 2014): a Train pass sets elements to 0 with probability P and scales the others by 1/(1-P);
-// an Infer pass does nothing.
+// Dropout (Srivastava et al., 2014): a Train pass sets elements to 0 with probability P and scales the others by
+// 1/(1-P); an Infer pass does nothing.
 //
 //     st::Dropout                                     // P = 0.5
 //     st::DropoutOf<std::ratio<1, 10>>
-//     st::Train pass({.seed = 1, .step = step});      // says which random numbers: the same step drops the same elements
+//     st::Train pass({.seed = 1, .step = step});    // says which random numbers: the same step drops the same elements
 //
-// Dropouts of one pass are told apart by the order in which they run. Branches that have one each want a statement each: in
-// left(pass, x) + right(pass, x) C++ leaves the order open.
+// Dropouts of one pass are told apart by the order in which they run. Branches that have one each want a statement
+// each: in left(pass, x) + right(pass, x) C++ leaves the order open.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,8 @@ class DropoutOf : public Layer<DropoutOf<Probability>> {
       apply<T>(x.device(), rng, x.size(), x.data(), image.data(), false);
       auto y = pass.output(std::move(image));
       pass.tape()->record(y.id(), [rng, x_id = x.id(), size = x.size(), id = y.id(), device = x.device()](Tape& tape) {
-        if (const auto dx = tape.target<T>(x_id)) apply<T>(device, rng, size, tape.gradient<T>(id), dx.data, dx.accumulate);
+        if (const auto dx = tape.target<T>(x_id))
+          apply<T>(device, rng, size, tape.gradient<T>(id), dx.data, dx.accumulate);
       });
       return y;
     }

@@ -85,9 +85,10 @@ constexpr Extents extents_of(const Following& run, int result) {
 template <class Net>
 class Made {
   static constexpr bool can_be = std::is_default_constructible_v<Net>;
-  static_assert(can_be,
-                "strata: a network without a default constructor cannot be made from its type alone: ask the object, as in "
-                "st::facts(net, h, w), st::summary(net), st::training_bytes(net, n, h, w)");
+  static_assert(
+      can_be,
+      "strata: a network without a default constructor cannot be made from its type alone: ask the object, as in "
+      "st::facts(net, h, w), st::summary(net), st::training_bytes(net, n, h, w)");
 
  public:
   constexpr Made() {

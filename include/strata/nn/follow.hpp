@@ -90,7 +90,8 @@ class Var<C, Followed> {
   }
   template <int Out, class... Rest>
   constexpr Var<Out, Followed> node_of_other_size(const std::string& op, Rest&&...) const {
-    symbol_.run().fail([&] { return concat("a module is the ONNX operator ", op, ", of which the extents are not known"); });
+    symbol_.run().fail(
+        [&] { return concat("a module is the ONNX operator ", op, ", of which the extents are not known"); });
     return node<Out>(op);
   }
   template <class Leaf>
@@ -138,7 +139,8 @@ constexpr void collect_leaves(const Node& node, std::vector<FollowedValue>& leav
   }
 }
 template <int C>
-constexpr Var<C, Followed> join_followed(const std::vector<FollowedValue>& leaves, const char* what, bool keeps_inputs) {
+constexpr Var<C, Followed> join_followed(const std::vector<FollowedValue>& leaves, const char* what,
+                                         bool keeps_inputs) {
   std::vector<int> ids;
   for (const FollowedValue& leaf : leaves) ids.push_back(leaf.id());
   Following& run = leaves.front().run();
@@ -180,8 +182,14 @@ constexpr Var<channels_after<M, C>(), Followed> followed_layer(const M& module, 
   const int input = x.symbol().id(), output = facts.finish();
   const auto [in_training, fused] = run.take_next();
   if (run.is_told()) {
-    FollowedStep step{.module = &module, .type = &type_mark<M>, .name = &layer_text<M>, .inputs = {&input, 1}, .output = output,
-                      .multiply_adds = facts.cost(), .in_training = in_training, .fused = fused};
+    FollowedStep step{.module = &module,
+                      .type = &type_mark<M>,
+                      .name = &layer_text<M>,
+                      .inputs = {&input, 1},
+                      .output = output,
+                      .multiply_adds = facts.cost(),
+                      .in_training = in_training,
+                      .fused = fused};
     if constexpr (requires { M::memory(run.shape(input)); }) step.memory = M::memory(run.shape(input));
     if constexpr (IdleInInference<M>) step.memory.gives_its_input = true;
     run.tell(step);

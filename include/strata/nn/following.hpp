@@ -1,11 +1,12 @@
-// What a symbolic run of a network's forward (nn/follow.hpp) writes down: its images and what each is made of. Every fact of a
-// network follows from it: extents, costs, receptive field, memory, the table of layers and where an image may be cut.
+// What a symbolic run of a network's forward (nn/follow.hpp) writes down: its images and what each is made of. Every
+// fact of a network follows from it: extents, costs, receptive field, memory, the table of layers and where an image
+// may be cut.
 //
 // A layer states its part in its own file, and containers and modules none at all, since their forward is followed:
 //
 //     static constexpr void trace(auto& t) {
 //       t.channels(Out);
-//       t.window(Kernel, stride, padding, dilation);                                           // what it does to an image
+//       t.window(Kernel, stride, padding, dilation);                                        // what it does to an image
 //       t.multiply_adds(t.extents().h * t.extents().w * Out * In * Kernel * Kernel);           // and what it costs
 //     }
 #pragma once
@@ -33,7 +34,8 @@ struct Extents {
   std::int64_t c = 0, h = 0, w = 0;
   std::int64_t multiply_adds = 0;  ///< for one image
   bool whole = false;              ///< a pixel here depends on all of the image
-  bool valid = true;               ///< false where the image is too small for a layer, or images of different extents meet
+  /// false where the image is too small for a layer, or images of different extents meet
+  bool valid = true;
 };
 
 /// What a layer's run takes of the memory pool besides its result, in bytes, and what it keeps for the way back.
@@ -43,7 +45,8 @@ struct LayerMemory {
   std::size_t kept = 0;                                              ///< by a Train pass, besides images
   bool keeps_input = true, keeps_output = false;
   bool gives_its_input = false;     ///< an Infer pass computes nothing (a layer says so by idle_in_inference)
-  bool gradient_in_place = false;   ///< the gradient for the result becomes that for the input where nobody else asks for it
+  /// the gradient for the result becomes that for the input where nobody else asks for it
+  bool gradient_in_place = false;
   bool reads_unnormalised = false;  ///< an input that a batch norm has still to compute is not computed for it,
   bool normalises_a_copy = false;   ///< but in memory of its own
   bool normalises_later = false;    ///< the result is computed when somebody asks for it (batch norm)
@@ -92,7 +95,8 @@ class FollowSink {
   virtual ~FollowSink() = default;
   virtual void ran(const Following& run, const FollowedStep& step) = 0;
   virtual void let_go(int /*image*/) {}
-  /// What runs from here on, from image `input`, runs again on the way back; with its result it ends (nn/checkpoint.hpp).
+  /// What runs from here on, from image `input`, runs again on the way back; with its result it ends
+  /// (nn/checkpoint.hpp).
   virtual void checkpoint(int /*input*/, int /*output*/) {}
 };
 
@@ -170,7 +174,9 @@ class Following {
 
   /// How the next layer runs: what a Sequential knows of it.
   constexpr void next_runs(FusedStep in_training, bool fused) { next_ = in_training, next_fused_ = fused; }
-  constexpr std::pair<FusedStep, bool> take_next() { return {std::exchange(next_, FusedStep{}), std::exchange(next_fused_, false)}; }
+  constexpr std::pair<FusedStep, bool> take_next() {
+    return {std::exchange(next_, FusedStep{}), std::exchange(next_fused_, false)};
+  }
 
   constexpr void retain(int id) {
     if (sink_ != nullptr) ++handles_[std::size_t(id)];
@@ -186,7 +192,8 @@ class Following {
       const FollowedImage& x = image(id);
       if (x.h != y.h || x.w != y.w)
         fail([&] {
-          return concat(what, " of images of different extents: ", shape(inputs[0]).str(), " and ", shape(id).str(), " (N x C x H x W)");
+          return concat(what, " of images of different extents: ", shape(inputs[0]).str(), " and ", shape(id).str(),
+                        " (N x C x H x W)");
         });
       irregular_ = irregular_ || (!x.one && !y.one && (x.up != y.up || x.down != y.down));
       if (y.one && !x.one) y = x;
@@ -223,15 +230,17 @@ class LayerFacts {
 
   constexpr void channels(std::int64_t c) { image_.c = c; }
   constexpr void multiply_adds(std::int64_t count) { cost_ += count; }
-  /// A window of `kernel` taps moved over the image. Where `together` is above 1, so many rows and columns of the result are
-  /// computed together, so that the rounding of each depends on what all of them read.
+  /// A window of `kernel` taps moved over the image. Where `together` is above 1, so many rows and columns of the
+  /// result are computed together, so that the rounding of each depends on what all of them read.
   constexpr void window(int kernel, int stride, int padding, int dilation, int together = 1) {
     window(Window{.kernel = kernel, .stride = stride, .padding = padding, .dilation = dilation}, together);
   }
   /// One that is not square counts, for what a pixel depends on, as the square around it.
   constexpr void window(const Window& rows, int together = 1) {
     const Window columns = rows.columns();
-    const auto slide = [](std::int64_t size, const Window& w) { return floor_div(size + 2 * w.padding - w.reach(), w.stride) + 1; };
+    const auto slide = [](std::int64_t size, const Window& w) {
+      return floor_div(size + 2 * w.padding - w.reach(), w.stride) + 1;
+    };
     const std::int64_t h = slide(image_.h, rows), w = slide(image_.w, columns);
     if (h < 1 || w < 1) too_small();
     Reads reads{Reads::Way::window, rows.kernel, rows.stride, rows.padding, rows.dilation, together};
@@ -249,7 +258,8 @@ class LayerFacts {
     if (h < 1 || w < 1) too_small();
     slide_to(h, w, {Reads::Way::window, kernel, stride, padding, 1, 1});
   }
-  /// A window of `kernel` taps spread over an image that becomes about `stride` times as large: a transposed convolution.
+  /// A window of `kernel` taps spread over an image that becomes about `stride` times as large: a transposed
+  /// convolution.
   constexpr void transposed_window(int kernel, int stride, int padding, int together = 1, int output_padding = 0) {
     const auto spread = [&](std::int64_t size) { return (size - 1) * stride - 2 * padding + kernel + output_padding; };
     const std::int64_t h = spread(image_.h), w = spread(image_.w);
@@ -266,8 +276,8 @@ class LayerFacts {
     image_.h = h, image_.w = w, image_.up = image_.down = 1;
     image_.one = true;
   }
-  /// The image becomes up / down times as large, each pixel made of `taps` on each axis that lie around its middle, or, of one, the
-  /// nearest.
+  /// The image becomes up / down times as large, each pixel made of `taps` on each axis that lie around its middle, or,
+  /// of one, the nearest.
   constexpr void resampled(std::int64_t up, std::int64_t down, int taps) {
     const std::int64_t h = image_.h * up / down, w = image_.w * up / down;
     if (h < 1 || w < 1) too_small();
@@ -275,8 +285,8 @@ class LayerFacts {
     scale(up, down);
     step({.way = Reads::Way::resampled, .kernel = taps, .stride = int(down), .dilation = int(up)});
   }
-  /// The image has h x w pixels from now on, of which row i shows row i - top and column j column j - left. Rows at the border may
-  /// show others, at most `border` further.
+  /// The image has h x w pixels from now on, of which row i shows row i - top and column j column j - left. Rows at the
+  /// border may show others, at most `border` further.
   constexpr void shifted(std::int64_t h, std::int64_t w, std::int64_t top, std::int64_t left, std::int64_t border = 0) {
     if (h < 1 || w < 1) too_small();
     image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
@@ -289,13 +299,17 @@ class LayerFacts {
   /// The image must have these extents.
   constexpr void wants(std::int64_t h, std::int64_t w) {
     if (image_.h != h || image_.w != w)
-      run_.fail([&] { return concat(name_(), ": the image has ", image_.h, " x ", image_.w, " pixels here, and it wants ", h, " x ", w); });
+      run_.fail([&] {
+        return concat(name_(), ": the image has ", image_.h, " x ", image_.w, " pixels here, and it wants ", h, " x ",
+                      w);
+      });
   }
   /// Height and width must be multiples of this.
   constexpr void wants_multiple_of(int factor) {
     if (image_.h % factor != 0 || image_.w % factor != 0)
       run_.fail([&] {
-        return concat(name_(), ": the image has ", image_.h, " x ", image_.w, " pixels here, and it wants multiples of ", factor);
+        return concat(name_(), ": the image has ", image_.h, " x ", image_.w,
+                      " pixels here, and it wants multiples of ", factor);
       });
   }
 
@@ -328,7 +342,8 @@ class LayerFacts {
     image_.up = up / common, image_.down = down / common;
   }
   constexpr void too_small() {
-    run_.fail([&] { return concat(name_(), ": the image has ", image_.h, " x ", image_.w, " pixels here, too few for it"); });
+    run_.fail(
+        [&] { return concat(name_(), ": the image has ", image_.h, " x ", image_.w, " pixels here, too few for it"); });
   }
 
   Following& run_;

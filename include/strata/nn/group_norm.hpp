@@ -1,5 +1,6 @@
 // Normalisations that do not look at the other images of a batch, so training and inference are the same: GroupNorm,
-// InstanceNorm2d and LayerNorm2d, with PyTorch's numbers. They run on the CPU; on an accelerator they are a DeviceError.
+// InstanceNorm2d and LayerNorm2d, with PyTorch's numbers. They run on the CPU; on an accelerator they are a
+// DeviceError.
 //
 //     st::GroupNorm<8, 64>              // 64 channels in 8 groups, each with its mean and variance over all pixels
 //     st::InstanceNorm2d<64>            // each channel by itself, without weight and bias
@@ -33,13 +34,16 @@ class GroupNormalisation : public Layer<Self> {
       check_on_cpu(x.device(), self.weight.device(), Self::name);
     else
       check_on_cpu(x.device(), x.device(), Self::name);
-    const cpu::GroupNormProblem problem{.n = x.n(), .pixels = x.h() * x.w(), .channels = Channels, .groups = Self::groups, .eps = Self::eps};
+    const cpu::GroupNormProblem problem{
+        .n = x.n(), .pixels = x.h() * x.w(), .channels = Channels, .groups = Self::groups, .eps = Self::eps};
     const std::int64_t count = problem.pixels * Channels / Self::groups;
     if (count == 0 || (P::training && count < 2))
-      throw ShapeError(concat(Self::name(), ": got images of ", x.h(), " x ", x.w(), " pixels, whose groups have ", count,
-                              " numbers; a variance wants 2 or more"));
+      throw ShapeError(concat(Self::name(), ": got images of ", x.h(), " x ", x.w(), " pixels, whose groups have ",
+                              count, " numbers; a variance wants 2 or more"));
     const T *weight = nullptr, *bias = nullptr;
-    if constexpr (Affine) weight = std::as_const(self.weight).template value<T>().data(), bias = std::as_const(self.bias).template value<T>().data();
+    if constexpr (Affine)
+      weight = std::as_const(self.weight).template value<T>().data(),
+      bias = std::as_const(self.bias).template value<T>().data();
     Tensor<T> numbers(Shape{cpu::group_norm_numbers(problem)});
     Image<Channels, T> image(x.n(), x.h(), x.w());
     cpu::group_norm_forward(problem, x.data(), weight, bias, image.data(), numbers.data());
@@ -49,8 +53,8 @@ class GroupNormalisation : public Layer<Self> {
         GradientTarget<T> dweight, dbias;
         if constexpr (Affine) dweight = gradient_target<T>(self.weight), dbias = gradient_target<T>(self.bias);
         const auto dx = tape.target<T>(x.id());
-        cpu::group_norm_backward(problem, x.data(), numbers.data(), tape.gradient<T>(id), dx.data, dx.accumulate, dweight.data,
-                                 dweight.accumulate, dbias.data, dbias.accumulate);
+        cpu::group_norm_backward(problem, x.data(), numbers.data(), tape.gradient<T>(id), dx.data, dx.accumulate,
+                                 dweight.data, dweight.accumulate, dbias.data, dbias.accumulate);
       };
       if constexpr (Affine)
         pass.tape()->record(y.id(), step, x, self.weight, self.bias);
@@ -82,7 +86,8 @@ class GroupNorm : public detail::GroupNormalisation<GroupNorm<Groups, Channels, 
   /// A group as one channel of an instance normalisation.
   static auto onnx(auto& self, const auto& x) {
     const auto shape = x.template node<Channels>("Shape");
-    const auto grouped = x.template node_of_other_size<Groups>("Reshape", {x.constant({3}, std::vector<std::int64_t>{0, Groups, -1})});
+    const auto grouped =
+        x.template node_of_other_size<Groups>("Reshape", {x.constant({3}, std::vector<std::int64_t>{0, Groups, -1})});
     const auto normal = grouped.template node<Groups>("InstanceNormalization",
                                                       {x.constant({Groups}, std::vector<float>(Groups, 1.0f)),
                                                        x.constant({Groups}, std::vector<float>(Groups, 0.0f))},
@@ -155,9 +160,9 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
       pass.tape()->record(y.id(), [&self, pixels, x, numbers, id = y.id()](Tape& tape) {
         const auto dweight = detail::gradient_target<T>(self.weight), dbias = detail::gradient_target<T>(self.bias);
         const auto dx = tape.target<T>(x.id());
-        cpu::layer_norm_backward(pixels, Channels, x.data(), numbers.data(), std::as_const(self.weight).template value<T>().data(),
-                                 tape.gradient<T>(id), dx.data, dx.accumulate, dweight.data, dweight.accumulate, dbias.data,
-                                 dbias.accumulate);
+        cpu::layer_norm_backward(pixels, Channels, x.data(), numbers.data(),
+                                 std::as_const(self.weight).template value<T>().data(), tape.gradient<T>(id), dx.data,
+                                 dx.accumulate, dweight.data, dweight.accumulate, dbias.data, dbias.accumulate);
       }, x, self.weight, self.bias);
       return y;
     }
@@ -165,7 +170,8 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
 
   static auto onnx(auto& self, const auto& x) {
     return x.template node<Channels>("Transpose", {}, {{"perm", std::vector<std::int64_t>{0, 2, 3, 1}}})
-        .template node<Channels>("LayerNormalization", {x.tensor(self.weight), x.tensor(self.bias)}, {{"epsilon", float(eps)}})
+        .template node<Channels>("LayerNormalization", {x.tensor(self.weight), x.tensor(self.bias)},
+                                 {{"epsilon", float(eps)}})
         .template node<Channels>("Transpose", {}, {{"perm", std::vector<std::int64_t>{0, 3, 1, 2}}});
   }
 

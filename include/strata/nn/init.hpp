@@ -3,13 +3,14 @@
 //     st::initialize(net, seed);                                            // kaiming normal
 //     st::initialize(net, seed, st::XavierUniform{.gain = 1.0f});
 //
-// Every tensor of two or more extents (convolution and linear weights) is drawn, unless it was constructed with a number to start
-// with, as a learned factor is: st::Parameter beta{st::Shape{1, C, 1, 1}, 0.0f}. It and all others, biases and batch norm's
-// scales, get that number. The draw depends on the seed and the tensor's place in the
-// network's list, on nothing else.
+// Every tensor of two or more extents (convolution and linear weights) is drawn, unless it was constructed with a
+// number to start with, as a learned factor is: st::Parameter beta{st::Shape{1, C, 1, 1}, 0.0f}. It and all others,
+// biases and batch norm's scales, get that number. The draw depends on the seed and the tensor's place in the network's
+// list, on nothing else.
 //
-// A layer that nobody initialises has drawn its weights already, kaiming normal, when it was constructed: the n-th layer that
-// a thread constructs draws the n-th set, so that no two are alike, and a program that is run again draws the same.
+// A layer that nobody initialises has drawn its weights already, kaiming normal, when it was constructed: the n-th
+// layer that a thread constructs draws the n-th set, so that no two are alike, and a program that is run again draws
+// the same.
 #pragma once
 
 #include <algorithm>
@@ -98,8 +99,8 @@ struct Constant {
   }
 };
 
-/// Rows (outputs x inputs) that are orthonormal times gain, or columns where there are more rows than columns (Saxe et al.,
-/// 2013): a normal matrix, orthogonalised by Gram-Schmidt in double, twice.
+/// Rows (outputs x inputs) that are orthonormal times gain, or columns where there are more rows than columns (Saxe et
+/// al., 2013): a normal matrix, orthogonalised by Gram-Schmidt in double, twice.
 struct Orthogonal {
   float gain = 1;
   void operator()(Parameter& weight, Rng rng) const {
@@ -154,7 +155,8 @@ class DefaultWeightsUntouched {
 
 /// The weights that a layer is constructed with.
 constexpr void draw_default_weights(Parameter& weight) {
-  if (!std::is_constant_evaluated()) KaimingNormal{}(weight, Rng(0, 0xFFFFFFFEu, next_default_weights()));  // no epoch's stream
+  // no epoch's stream
+  if (!std::is_constant_evaluated()) KaimingNormal{}(weight, Rng(0, 0xFFFFFFFEu, next_default_weights()));
 }
 
 }  // namespace detail
@@ -169,7 +171,8 @@ void initialize(M& module, std::uint64_t seed, const Init& init = {}) {
       leaf.to(Device::cpu());  // initialisers write on the host
       leaf.reset();
       leaf.zero_grad();
-      if (leaf.shape().rank() >= 2 && !leaf.starts_at_a_number()) init(leaf, Rng(seed, 0xFFFFFFFFu, index));  // no epoch's stream
+      // no epoch's stream
+      if (leaf.shape().rank() >= 2 && !leaf.starts_at_a_number()) init(leaf, Rng(seed, 0xFFFFFFFFu, index));
       leaf.to(device);
       ++index;
     }

@@ -12,7 +12,8 @@
 
 namespace strata { inline namespace STRATA_ABI {
 
-/// y[o] = bias[o] + sum over i of weight[o, i] * x[i]. weight has shape (Out, In), bias (Out). Images must have one pixel.
+/// y[o] = bias[o] + sum over i of weight[o, i] * x[i]. weight has shape (Out, In), bias (Out). Images must have one
+/// pixel.
 template <int In, int Out, bool Bias = true>
 class Linear : public Layer<Linear<In, Out, Bias>> {
  public:
@@ -52,15 +53,17 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
     Image<Out, T> image(x.n(), 1, 1, x.pool());
     const T* bias_data = nullptr;
     if constexpr (Bias) bias_data = std::as_const(self.bias).template value<T>().data();
-    backend::conv2d_forward<T>(x.device(), problem, x.data(), std::as_const(self.weight).template value<T>().data(), bias_data,
-                               image.data(), Activation::none, pass.precision());
+    backend::conv2d_forward<T>(x.device(), problem, x.data(), std::as_const(self.weight).template value<T>().data(),
+                               bias_data, image.data(), Activation::none, pass.precision());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
       pass.tape()->record(y.id(), [&self, problem, x, id = y.id(), precision = pass.precision()](Tape& tape) {
         T* dy = tape.gradient<T>(id);
-        detail::conv_parameter_gradients<T>(x.device(), problem, self.weight, Bias ? &self.bias : nullptr, x.data(), dy, precision);
+        detail::conv_parameter_gradients<T>(x.device(), problem, self.weight, Bias ? &self.bias : nullptr, x.data(), dy,
+                                            precision);
         if (const auto dx = tape.target<T>(x.id()))
-          backend::conv2d_backward_input<T>(x.device(), problem, dy, std::as_const(self.weight).template value<T>().data(), dx.data,
+          backend::conv2d_backward_input<T>(x.device(), problem, dy,
+                                            std::as_const(self.weight).template value<T>().data(), dx.data,
                                             dx.accumulate, precision);
       }, x, self.weight, self.bias);
     return y;
@@ -92,7 +95,8 @@ class Flatten : public Layer<Flatten<C, H, W>> {
     Image<C * H * W, T> image(x.n(), 1, 1, x.pool());
     T* const out = image.data();
     detail::dispatch<T>(
-        x.device(), [&] { permute(x.n(), [&](std::int64_t pixel, std::int64_t flat) { out[flat] = x.data()[pixel]; }); },
+        x.device(),
+        [&] { permute(x.n(), [&](std::int64_t pixel, std::int64_t flat) { out[flat] = x.data()[pixel]; }); },
         [&](auto& gpu) { gpu.transpose(x.n(), H * W, C, x.data(), out, false); });
     auto y = pass.output(std::move(image));
     if constexpr (P::training)

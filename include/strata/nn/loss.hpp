@@ -5,7 +5,8 @@
 //     auto own = mean(sqrt(square(prediction - target) + 1e-6f));
 //
 // More are in nn/losses/, each included by itself: segmentation.hpp (Dice, focal), similarity.hpp (SSIM, MS-SSIM),
-// smoothness.hpp (total variation, edges), adversarial.hpp (GANs), perceptual.hpp (features of a frozen network, LPIPS).
+// smoothness.hpp (total variation, edges), adversarial.hpp (GANs), perceptual.hpp (features of a frozen network,
+// LPIPS).
 #pragma once
 
 #include <algorithm>
@@ -32,7 +33,8 @@ struct LossOptions {
 };
 
 namespace detail {
-/// A target of one number for each sample, a tensor of shape (N), is one of N images of one pixel; others are as they are.
+/// A target of one number for each sample, a tensor of shape (N), is one of N images of one pixel; others are as they
+/// are.
 template <class T>
 Image<1, T> loss_target(const Tensor<T>& target) {
   return Image<1, T>(target.reshaped(Shape{target.size(), 1, 1, 1}));
@@ -44,11 +46,13 @@ template <class E>
 auto reduce_as(const E& expression, Reduction reduction, double scale = 1) {
   const std::int64_t size = expression.shape().size();
   if (size == 0) throw ShapeError("loss: the images are empty");
-  return reduce(expression, scale * (reduction == Reduction::mean ? 1.0 / double(size) : reduction == Reduction::sum ? 1.0 : 0.5));
+  return reduce(expression, scale * (reduction == Reduction::mean  ? 1.0 / double(size)
+                                     : reduction == Reduction::sum ? 1.0
+                                                                   : 0.5));
 }
 
-/// d^2 / 2 of the difference d where |d| < delta, delta * (|d| - delta / 2) elsewhere. With e = d limited to [-delta, delta]
-/// that is e * (d - e / 2) in both parts, so nothing cancels and the gradient is e.
+/// d^2 / 2 of the difference d where |d| < delta, delta * (|d| - delta / 2) elsewhere. With e = d limited to [-delta,
+/// delta] that is e * (d - e / 2) in both parts, so nothing cancels and the gradient is e.
 auto huber(const auto& prediction, const auto& target, double delta) {
   const auto difference = prediction - loss_target(target);
   const auto limited = clamp(difference, -delta, delta);
@@ -93,7 +97,9 @@ class CharbonnierLoss {
       throw ValueError(concat("CharbonnierLoss: epsilon is ", options_.epsilon, ", wanted more than 0"));
   }
   auto operator()(const auto& prediction, const auto& target) const {
-    return detail::reduce_as(sqrt(square(prediction - detail::loss_target(target)) + options_.epsilon * options_.epsilon), options_.reduction);
+    return detail::reduce_as(
+        sqrt(square(prediction - detail::loss_target(target)) + options_.epsilon * options_.epsilon),
+        options_.reduction);
   }
 
  private:
@@ -127,8 +133,8 @@ struct SmoothL1Options {
   Reduction reduction = Reduction::mean;
 };
 
-/// Of d^2 / (2 beta) where |d| = |prediction - target| is below beta, of |d| - beta / 2 elsewhere, as torch.nn.SmoothL1Loss:
-/// HuberLoss with delta = beta, divided by beta. With beta = 0 it is L1Loss.
+/// Of d^2 / (2 beta) where |d| = |prediction - target| is below beta, of |d| - beta / 2 elsewhere, as
+/// torch.nn.SmoothL1Loss: HuberLoss with delta = beta, divided by beta. With beta = 0 it is L1Loss.
 class SmoothL1Loss {
  public:
   /// Throws ValueError for a negative beta.
@@ -150,16 +156,17 @@ struct BCEWithLogitsOptions {
   Reduction reduction = Reduction::mean;
 };
 
-/// Of -(pos_weight * y * log sigmoid(x) + (1 - y) * log(1 - sigmoid(x))), x the logit and y the target in [0, 1] of each
-/// element, as torch.nn.BCEWithLogitsLoss: yes or no for every pixel and channel. Logits are what a network gives without a
-/// Sigmoid at its end. Computed as (1 - y) * x + (1 + (pos_weight - 1) * y) * (log(1 + e^-|x|) + max(-x, 0)), which
-/// overflows for no logit.
+/// Of -(pos_weight * y * log sigmoid(x) + (1 - y) * log(1 - sigmoid(x))), x the logit and y the target in [0, 1] of
+/// each element, as torch.nn.BCEWithLogitsLoss: yes or no for every pixel and channel. Logits are what a network gives
+/// without a Sigmoid at its end. Computed as (1 - y) * x + (1 + (pos_weight - 1) * y) * (log(1 + e^-|x|) + max(-x, 0)),
+/// which overflows for no logit.
 class BCEWithLogitsLoss {
  public:
   /// Throws ValueError for a negative pos_weight.
   explicit BCEWithLogitsLoss(BCEWithLogitsOptions options = {}) : options_(options) {
     if (!(options_.pos_weight >= 0 && std::isfinite(options_.pos_weight)))
-      throw ValueError(concat("BCEWithLogitsLoss: pos_weight is ", options_.pos_weight, ", wanted a number of at least 0"));
+      throw ValueError(
+          concat("BCEWithLogitsLoss: pos_weight is ", options_.pos_weight, ", wanted a number of at least 0"));
   }
   auto operator()(const auto& logits, const auto& target_or_numbers) const {
     const auto& target = detail::loss_target(target_or_numbers);
@@ -178,8 +185,8 @@ struct KLDivOptions {
   Reduction reduction = Reduction::mean;
 };
 
-/// Of target * (log target - x), x the logarithms of the predicted probabilities, as torch.nn.KLDivLoss: where the target is 0
-/// it is 0. The mean is over all elements, as PyTorch's; the divergence itself is with batchmean.
+/// Of target * (log target - x), x the logarithms of the predicted probabilities, as torch.nn.KLDivLoss: where the
+/// target is 0 it is 0. The mean is over all elements, as PyTorch's; the divergence itself is with batchmean.
 class KLDivLoss {
  public:
   explicit KLDivLoss(KLDivOptions options = {}) : options_(options) {}
@@ -205,19 +212,20 @@ struct CrossEntropyOptions {
   Reduction reduction = Reduction::mean;
 };
 
-/// Mean or sum over pixels of -log softmax(logits)[label] (half_sum: half the sum). logits has a channel for each class;
-/// labels has N*H*W elements, one for each pixel in row order: of shape (N) for images of one pixel, (N, H, W) for
-/// segmentation. With label smoothing s the target is 1 - s + s / C at the label and s / C at the other classes, as
-/// torch.nn.CrossEntropyLoss's (Szegedy et al., 2016); with weights each class's term is multiplied by its weight, and the mean
-/// is over the weights of the labels. Throws ValueError for a label that is no class and for labels none of which counts,
-/// DeviceError for label smoothing, weights and ignored labels on an accelerator.
+/// Mean or sum over pixels of -log softmax(logits)[label] (half_sum: half the sum). logits has a channel for each
+/// class; labels has N*H*W elements, one for each pixel in row order: of shape (N) for images of one pixel, (N, H, W)
+/// for segmentation. With label smoothing s the target is 1 - s + s / C at the label and s / C at the other classes, as
+/// torch.nn.CrossEntropyLoss's (Szegedy et al., 2016); with weights each class's term is multiplied by its weight, and
+/// the mean is over the weights of the labels. Throws ValueError for a label that is no class and for labels none of
+/// which counts, DeviceError for label smoothing, weights and ignored labels on an accelerator.
 class CrossEntropyLoss {
  public:
   /// Throws ValueError for a label_smoothing outside [0, 1], and for a weight that is negative or not finite.
   explicit CrossEntropyLoss(CrossEntropyOptions options = {}) : options_(std::move(options)) {
     for (const double weight : options_.weight)
       if (!(weight >= 0 && std::isfinite(weight)))
-        throw ValueError(concat("CrossEntropyLoss: a class has the weight ", weight, ", wanted a number of at least 0"));
+        throw ValueError(
+            concat("CrossEntropyLoss: a class has the weight ", weight, ", wanted a number of at least 0"));
     if (!(options_.label_smoothing >= 0 && options_.label_smoothing <= 1))
       throw ValueError(concat("CrossEntropyLoss: label_smoothing is ", options_.label_smoothing, ", wanted [0, 1]"));
   }
@@ -234,13 +242,16 @@ class CrossEntropyLoss {
     const bool wrong_order = labels.shape().rank() == 3 && labels.shape() != Shape{x.n(), x.h(), x.w()};
     if (labels.size() != count || count == 0 || wrong_order)
       throw ShapeError(concat("CrossEntropyLoss: ", labels.size(), " labels for logits of ", x.shape().str(),
-                              ", which want ", count, wrong_order ? concat("; theirs are of shape ", labels.shape().str()) : ""));
+                              ", which want ", count,
+                              wrong_order ? concat("; theirs are of shape ", labels.shape().str()) : ""));
     if (!options_.weight.empty() && options_.weight.size() != std::size_t(C))
       throw ValueError(concat("CrossEntropyLoss: ", options_.weight.size(), " weights for ", C, " classes"));
     if (on_accelerator(labels.device()) && labels.device() != x.device())
-      throw DeviceError(concat("CrossEntropyLoss: the logits are on ", x.device().str(), " and the labels on ", labels.device().str()));
+      throw DeviceError(concat("CrossEntropyLoss: the logits are on ", x.device().str(), " and the labels on ",
+                               labels.device().str()));
     bool ignored = false;
-    for (std::int64_t i = 0; !on_accelerator(labels.device()) && i < count; ++i)  // on an accelerator a wrong one makes the loss NaN
+    // on an accelerator a wrong one makes the loss NaN
+    for (std::int64_t i = 0; !on_accelerator(labels.device()) && i < count; ++i)
       if (const Label label = labels.data()[i]; label == options_.ignore_index)
         ignored = true;
       else if (label < 0 || label >= C)
@@ -249,11 +260,12 @@ class CrossEntropyLoss {
                           : options_.reduction == Reduction::sum ? 1.0 : 0.5;
     if (on_accelerator(x.device())) {
       if (ignored || !options_.weight.empty())
-        throw DeviceError(concat("CrossEntropyLoss: there are no class weights and ignored labels on ", x.device().str(),
-                                 ": train on the CPU, or leave them out"));
+        throw DeviceError(concat("CrossEntropyLoss: there are no class weights and ignored labels on ",
+                                 x.device().str(), ": train on the CPU, or leave them out"));
       if (options_.label_smoothing != 0)
         throw DeviceError(concat("CrossEntropyLoss: there is no label smoothing on ", x.device().str(),
-                                 " (label_smoothing is ", options_.label_smoothing, "): leave it at 0, or train on the CPU"));
+                                 " (label_smoothing is ", options_.label_smoothing,
+                                 "): leave it at 0, or train on the CPU"));
       return on_device(x, labels.to(x.device()), factor);
     }
     const double shared = options_.label_smoothing / C, own = 1 - options_.label_smoothing;  // of the target
@@ -287,7 +299,8 @@ class CrossEntropyLoss {
 
   /// With weights, 0 for labels that do not count.
   template <int C, class T>
-  Scalar<T> weighted(const Var<C, T>& x, const Tensor<Label>& labels, std::int64_t count, double shared, double own) const {
+  Scalar<T> weighted(const Var<C, T>& x, const Tensor<Label>& labels, std::int64_t count, double shared,
+                     double own) const {
     std::array<double, std::size_t(C)> weights;
     weights.fill(1);
     std::copy(options_.weight.begin(), options_.weight.end(), weights.begin());
@@ -302,8 +315,11 @@ class CrossEntropyLoss {
       counted += weights[label];
     }
     if (options_.reduction == Reduction::mean && !(counted > 0))
-      throw ValueError("CrossEntropyLoss: no label counts: all are ignored, or of classes of weight 0, and there is no mean");
-    const double factor = options_.reduction == Reduction::mean ? 1.0 / counted : options_.reduction == Reduction::sum ? 1.0 : 0.5;
+      throw ValueError(
+          "CrossEntropyLoss: no label counts: all are ignored, or of classes of weight 0, and there is no mean");
+    const double factor = options_.reduction == Reduction::mean  ? 1.0 / counted
+                          : options_.reduction == Reduction::sum ? 1.0
+                                                                 : 0.5;
     Scalar<T> loss(T(total * factor), x.tape());
     if (loss.tape() != nullptr)
       loss.tape()->record(loss.id(), [x, labels, id = loss.id(), factor, count, shared, own, weights, all,
@@ -344,8 +360,8 @@ class CrossEntropyLoss {
       if (loss.tape() != nullptr)
         loss.tape()->record(loss.id(), [&gpu, x, labels, id = loss.id(), factor, rows](Tape& tape) {
           if (const auto dx = tape.target<float>(x.id()))
-            gpu.cross_entropy_backward(rows, C, x.data(), labels.data(), factor, {.factor = *tape.gradient<float>(id)}, dx.data,
-                                       dx.accumulate);
+            gpu.cross_entropy_backward(rows, C, x.data(), labels.data(), factor, {.factor = *tape.gradient<float>(id)},
+                                       dx.data, dx.accumulate);
         }, x, labels);
       return loss;
     }

@@ -4,11 +4,11 @@
 //     st::inference_bytes<Net>(1, 480, 640);      // one image in an Infer pass
 //     st::training_bytes(net, 128, 40, 40);       // of this object
 //
-// What is counted is what the pool of host memory (tensor/storage.hpp) hands out at the same time at most: parameters with
-// their gradients or the form that kernels read, activations, gradients of activations, and workspaces. Not counted are the
-// batch itself and an optimiser's state. The forward is followed (nn/follow.hpp), and so who holds which image for how long: it
-// is exact to 5 percent for the library's layers in chains, and to 10 percent in modules of one's own, where small images and
-// copies that nobody else counts weigh more.
+// What is counted is what the pool of host memory (tensor/storage.hpp) hands out at the same time at most: parameters
+// with their gradients or the form that kernels read, activations, gradients of activations, and workspaces. Not
+// counted are the batch itself and an optimiser's state. The forward is followed (nn/follow.hpp), and so who holds
+// which image for how long: it is exact to 5 percent for the library's layers in chains, and to 10 percent in modules
+// of one's own, where small images and copies that nobody else counts weigh more.
 #pragma once
 
 #include <algorithm>
@@ -79,7 +79,8 @@ class MemoryAccount : public FollowSink {
   void write_down(Event event) { again_->events.push_back(std::move(event)); }
 
   void perform(const FollowedStep& step) {
-    if (depth_ > 0) write_down({.output = step.output, .step = step, .inputs = {step.inputs.begin(), step.inputs.end()}});
+    if (depth_ > 0)
+      write_down({.output = step.output, .step = step, .inputs = {step.inputs.begin(), step.inputs.end()}});
     const bool keeps = training_ && depth_ == 0;
     const LayerMemory& memory = step.memory;
     const int x = step.inputs[0], y = step.output;
@@ -148,7 +149,8 @@ class MemoryAccount : public FollowSink {
   bool pending(int id) { return image(id).pending; }
   void add_image(const Following& run, int id) {
     const FollowedImage& i = run.image(id);
-    images_.push_back({.bytes = MemoryPool::block_bytes(std::size_t(run.n() * i.c * i.h * i.w) * sizeof(float)), .input = id == 0});
+    images_.push_back(
+        {.bytes = MemoryPool::block_bytes(std::size_t(run.n() * i.c * i.h * i.w) * sizeof(float)), .input = id == 0});
   }
   void reach(std::size_t bytes) { peak_ = std::max(peak_, bytes); }
   void take(std::size_t bytes) { reach(live_ += bytes); }
@@ -298,7 +300,8 @@ std::size_t parameter_bytes(Net& net, bool training) {
 }
 
 inline void check_batch(const char* who, std::int64_t n, std::int64_t h, std::int64_t w) {
-  if (n < 1 || h < 1 || w < 1) throw ShapeError(concat(who, ": got ", n, " images of ", h, " x ", w, "; wanted 1 or more"));
+  if (n < 1 || h < 1 || w < 1)
+    throw ShapeError(concat(who, ": got ", n, " images of ", h, " x ", w, "; wanted 1 or more"));
 }
 
 }  // namespace detail

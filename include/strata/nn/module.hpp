@@ -77,9 +77,10 @@ struct check_module {
 /// Read image_fits<Module, Given, Wanted> in the compiler's text.
 template <class M, int Given, int Wanted>
 struct image_fits {
-  static_assert(Given == Wanted,
-                "strata: an image with the wrong number of channels: read image_fits<Module, Given, Wanted> beside this "
-                "message: Module wants images of Wanted channels, but got one of Given");
+  static_assert(
+      Given == Wanted,
+      "strata: an image with the wrong number of channels: read image_fits<Module, Given, Wanted> beside this "
+      "message: Module wants images of Wanted channels, but got one of Given");
 };
 
 template <class M, class P, class X>
@@ -90,32 +91,36 @@ constexpr auto call(M& module, P& pass, const X& x) {
     using Result = std::remove_cvref_t<decltype(module(pass, x))>;
     if constexpr (!variable_operand<Result>) {
       static_assert(variable_operand<Result>,
-                    "strata: this module's call operator must return its result, an st::Var<C> or an expression (read call<Module, "
+                    "strata: this module's call operator must return its result, an st::Var<C> or an expression (read "
+                    "call<Module, "
                     "Pass, X> beside this message)");
       return x;
     } else {
       if constexpr (P::training && IsImage<Result>::value)
         if (x.id() >= 0)
-          throw Error(concat("a module returned an Image in a training pass, and no gradient would flow back through it: let ",
-                             type_text<std::remove_const_t<M>>(), " return an st::Var or an expression, or use st::custom_op"));
+          throw Error(
+              concat("a module returned an Image in a training pass, and no gradient would flow back through it: let ",
+                     type_text<std::remove_const_t<M>>(), " return an st::Var or an expression, or use st::custom_op"));
       return var_in(pass, module(pass, x));
     }
   } else if constexpr (Symbolic<X> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
     return var_in<P>(const_cast<std::remove_const_t<M>&>(module)(pass, x));  // nothing is computed that could change it
   } else if constexpr (Symbolic<X>) {
-    static_assert(never<M>,
-                  "strata: this module cannot be followed, neither for its facts nor for ONNX: its call operator must take "
-                  "images of any type, as 'auto operator()(P& pass, const auto& x)'; or have it say what it does, in "
-                  "'static constexpr void trace(auto& t)' (nn/following.hpp) and, for ONNX, in a second call operator, "
-                  "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
+    static_assert(
+        never<M>,
+        "strata: this module cannot be followed, neither for its facts nor for ONNX: its call operator must take "
+        "images of any type, as 'auto operator()(P& pass, const auto& x)'; or have it say what it does, in "
+        "'static constexpr void trace(auto& t)' (nn/following.hpp) and, for ONNX, in a second call operator, "
+        "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
     if constexpr (fixes_channels<M>)
       return Var<M::io::out, typename X::value_type>();  // the right type: nothing else fails after the sentence above
     else
       return x;
   } else if constexpr (std::is_const_v<M> && requires(std::remove_const_t<M>& m) { m(pass, x); }) {
-    static_assert(never<M>,
-                  "strata: a const network holds a module whose call operator is not const: give the module a const one "
-                  "for st::Infer, or pass the network as non-const");
+    static_assert(
+        never<M>,
+        "strata: a const network holds a module whose call operator is not const: give the module a const one "
+        "for st::Infer, or pass the network as non-const");
     return var_in<P>(const_cast<std::remove_const_t<M>&>(module)(pass, x));
   } else {
     return var_in<P>(module(pass, x));  // does not compile, and the compiler says why
@@ -153,7 +158,8 @@ auto run_or_forget(Train& pass, const X& x, Y&& y, Ms&... modules) {
 template <class Self>
 class Layer : public LayerOf<Self> {
  public:
-  constexpr Layer() {}  // not left to the compiler: g++ 12 would forget, in a constant expression, what stands beside an empty layer
+  // not left to the compiler: g++ 12 would forget, in a constant expression, what stands beside an empty layer
+  constexpr Layer() {}
 
   template <Pass P, detail::variable_operand X>
   constexpr auto operator()(P& pass, const X& x) {
@@ -162,9 +168,10 @@ class Layer : public LayerOf<Self> {
   template <Pass P, detail::variable_operand X>
   constexpr auto operator()(P& pass, const X& x) const {
     if constexpr (P::training && detail::holds_state<Self>) {
-      static_assert(detail::never<X>,
-                    "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
-                    "network that is not const, or use st::Infer");
+      static_assert(
+          detail::never<X>,
+          "strata: this module is const, and a Train pass changes it (gradients, running statistics): train a "
+          "network that is not const, or use st::Infer");
       return run(const_cast<Self&>(static_cast<const Self&>(*this)), pass, detail::var_in(pass, x));
     } else {
       return run(static_cast<const Self&>(*this), pass, detail::var_in(pass, x));
@@ -172,7 +179,8 @@ class Layer : public LayerOf<Self> {
   }
   template <detail::variable_operand X>
   auto operator()(const X& x) const {
-    static_assert(detail::never<X>, "strata: a module is called with a pass: 'st::Infer pass; net(pass, x)', or st::Train to train");
+    static_assert(detail::never<X>,
+                  "strata: a module is called with a pass: 'st::Infer pass; net(pass, x)', or st::Train to train");
     return as_var(x);
   }
 
@@ -213,7 +221,8 @@ int freeze_statistics(M& module, bool frozen = true) {
   } else if constexpr (detail::has_visit<Plain>) {
     Plain::visit(module, [&](const auto&, auto& part) { count += freeze_statistics(part, frozen); });
   } else if constexpr (!detail::is_leaf<Plain>) {
-    detail::each_part(std::string(), module, [&](const std::string&, auto& part) { count += freeze_statistics(part, frozen); });
+    detail::each_part(std::string(), module,
+                      [&](const std::string&, auto& part) { count += freeze_statistics(part, frozen); });
   }
   return count;
 }

@@ -41,15 +41,23 @@ struct Pooling {
   static constexpr void trace(auto& t) { t.pooling_window(Kernel, Stride, Padding, Ceil); }
 
   static constexpr PoolProblem problem_of(const Shape& x) {
-    return {.n = x.n(), .h = x.h(), .w = x.w(), .channels = int(x.c()), .kernel = Kernel, .stride = Stride, .padding = Padding,
-            .ceil = Ceil, .count_padding = CountPadding};
+    return {.n = x.n(),
+            .h = x.h(),
+            .w = x.w(),
+            .channels = int(x.c()),
+            .kernel = Kernel,
+            .stride = Stride,
+            .padding = Padding,
+            .ceil = Ceil,
+            .count_padding = CountPadding};
   }
   template <class Self>
   static PoolProblem problem(const Shape& x) {
     const PoolProblem p = problem_of(x);
     if (x.h() < 1 || x.w() < 1 || p.out_h() < 1 || p.out_w() < 1)
-      throw ShapeError(concat(Self::name(), ": an image of ", x.h(), " x ", x.w(), " pixels is smaller than the window of ",
-                              Kernel, " x ", Kernel, Padding > 0 ? " with its padding" : ""));
+      throw ShapeError(concat(Self::name(), ": an image of ", x.h(), " x ", x.w(),
+                              " pixels is smaller than the window of ", Kernel, " x ", Kernel,
+                              Padding > 0 ? " with its padding" : ""));
     return p;
   }
   static std::string text(const char* layer) {
@@ -66,8 +74,10 @@ struct Pooling {
                                                   {{"kernel_shape", two(Kernel)}, {"strides", two(Stride)}});
     else if (!average)
       return image.template node_of_other_size<C>("MaxPool", {},
-                                                  {{"kernel_shape", two(Kernel)}, {"strides", two(Stride)},
-                                                   {"pads", std::vector<std::int64_t>(4, Padding)}, {"ceil_mode", std::int64_t{Ceil}}});
+                                                  {{"kernel_shape", two(Kernel)},
+                                                   {"strides", two(Stride)},
+                                                   {"pads", std::vector<std::int64_t>(4, Padding)},
+                                                   {"ceil_mode", std::int64_t{Ceil}}});
     else
       return image.template node_of_other_size<C>(
           "AveragePool", {},
@@ -76,8 +86,9 @@ struct Pooling {
   }
 
   static_assert(Kernel > 0 && Stride > 0, "strata: pooling windows and strides must be positive");
-  static_assert(Padding >= 0 && 2 * Padding <= Kernel,
-                "strata: a pooling's padding must be from 0 to half of its window: a window would else lie in the padding alone");
+  static_assert(
+      Padding >= 0 && 2 * Padding <= Kernel,
+      "strata: a pooling's padding must be from 0 to half of its window: a window would else lie in the padding alone");
 };
 
 }  // namespace detail
@@ -122,7 +133,8 @@ class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride, Padding, Options>>,
 
  private:
   template <int C, class T>
-  static Var<C, T> forward_on_accelerator(Train& pass, const PoolProblem& problem, const Var<C, T>& x, Image<C, T> image) {
+  static Var<C, T> forward_on_accelerator(Train& pass, const PoolProblem& problem, const Var<C, T>& x,
+                                          Image<C, T> image) {
     if constexpr (!std::is_same_v<T, float>) {
       detail::throw_not_float(x.device());
     } else {
@@ -148,7 +160,8 @@ Var<C, T> average_windows(P& pass, const PoolProblem& problem, const Var<C, T>& 
   backend::avg_pool_forward(x.device(), problem, x.data(), image.data());
   auto y = pass.output(std::move(image));
   if constexpr (P::training)
-    pass.tape()->record(y.id(), [problem, x_id = x.id(), size = x.size(), id = y.id(), device = x.device()](Tape& tape) {
+    pass.tape()->record(y.id(), [problem, x_id = x.id(), size = x.size(), id = y.id(),
+                                 device = x.device()](Tape& tape) {
       dispatch<T>(
           device,
           [&] {
@@ -213,7 +226,8 @@ class GlobalAvgPool2d : public Layer<GlobalAvgPool2d> {
   }
 };
 
-/// H x W means that divide the image, as torch.nn.AdaptiveAvgPool2d((H, W)): of rows i*h/H, rounded down, to (i+1)*h/H, rounded up.
+/// H x W means that divide the image, as torch.nn.AdaptiveAvgPool2d((H, W)): of rows i*h/H, rounded down, to (i+1)*h/H,
+/// rounded up.
 template <int H, int W = H>
 class AdaptiveAvgPool2d : public Layer<AdaptiveAvgPool2d<H, W>> {
  public:
@@ -234,8 +248,8 @@ class AdaptiveAvgPool2d : public Layer<AdaptiveAvgPool2d<H, W>> {
           pass, {.n = x.n(), .h = x.h(), .w = x.w(), .channels = C, .parts_h = H, .parts_w = W}, x);
   }
 
-  /// For io/onnx_export.hpp. ONNX has this for one pixel alone: otherwise a product with a matrix of means from each side, which
-  /// the graph makes from the image's size.
+  /// For io/onnx_export.hpp. ONNX has this for one pixel alone: otherwise a product with a matrix of means from each
+  /// side, which the graph makes from the image's size.
   template <int C, class Symbol>
   static auto onnx(auto&, const Var<C, Symbol>& input) {
     const auto x = input.as_image();
@@ -254,12 +268,15 @@ class AdaptiveAvgPool2d : public Layer<AdaptiveAvgPool2d<H, W>> {
     const auto floats = [&](const std::string& name) { return x.operation("Cast", {name}, {{"to", std::int64_t{1}}}); };
     std::vector<std::int64_t> numbers(std::size_t(parts), 0);
     for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = std::int64_t(i);
-    const std::string size = x.operation("Gather", {x.operation("Shape", {x.symbol().name}), number(axis)}), all = number(parts);
+    const std::string size = x.operation("Gather", {x.operation("Shape", {x.symbol().name}), number(axis)}),
+                      all = number(parts);
     const std::string from = x.operation("Mul", {x.constant({parts, 1}, numbers), size});
     const std::string begin = x.operation("Div", {from, all});
-    const std::string end = x.operation("Div", {x.operation("Add", {x.operation("Add", {from, size}), number(parts - 1)}), all});
+    const std::string end =
+        x.operation("Div", {x.operation("Add", {x.operation("Add", {from, size}), number(parts - 1)}), all});
     const std::string pixel = x.operation("Range", {number(0), size, number(1)});
-    const std::string inside = x.operation("And", {x.operation("GreaterOrEqual", {pixel, begin}), x.operation("Less", {pixel, end})});
+    const std::string inside =
+        x.operation("And", {x.operation("GreaterOrEqual", {pixel, begin}), x.operation("Less", {pixel, end})});
     return x.operation("Div", {floats(inside), floats(x.operation("Sub", {end, begin}))});
   }
 
@@ -281,7 +298,8 @@ class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() { return concat("PixelShuffle(upscale_factor=", Factor, ")"); }
   static auto onnx(auto&, const auto& x) {
-    return x.as_image().template node_of_other_size<out>("DepthToSpace", {}, {{"blocksize", std::int64_t{Factor}}, {"mode", "CRD"}});
+    return x.as_image().template node_of_other_size<out>("DepthToSpace", {},
+                                                         {{"blocksize", std::int64_t{Factor}}, {"mode", "CRD"}});
   }
 
   template <Pass P, class T>
@@ -290,7 +308,8 @@ class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
     backend::pixel_shuffle(x.device(), x.n(), x.h(), x.w(), out, Factor, x.data(), image.data(), false, false);
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [n = x.n(), h = x.h(), w = x.w(), x_id = x.id(), id = y.id(), device = x.device()](Tape& tape) {
+      pass.tape()->record(y.id(), [n = x.n(), h = x.h(), w = x.w(), x_id = x.id(), id = y.id(),
+                                   device = x.device()](Tape& tape) {
         if (const auto dx = tape.target<T>(x_id))
           backend::pixel_shuffle<T>(device, n, h, w, out, Factor, tape.gradient<T>(id), dx.data, true, dx.accumulate);
       });
@@ -298,11 +317,12 @@ class PixelShuffle : public Layer<PixelShuffle<In, Factor>> {
   }
 
   static_assert(In > 0 && Factor > 0, "strata::PixelShuffle<In, Factor>: both must be positive");
-  static_assert(In % (Factor * Factor) == 0, "strata::PixelShuffle<In, Factor>: In must be a multiple of Factor * Factor");
+  static_assert(In % (Factor * Factor) == 0,
+                "strata::PixelShuffle<In, Factor>: In must be a multiple of Factor * Factor");
 };
 
-/// Images of In channels and h x w pixels become In*r*r channels and (h/r) x (w/r) pixels, as torch.nn.PixelUnshuffle. h
-/// and w must be multiples of r: ShapeError.
+/// Images of In channels and h x w pixels become In*r*r channels and (h/r) x (w/r) pixels, as torch.nn.PixelUnshuffle.
+/// h and w must be multiples of r: ShapeError.
 template <int In, int Factor>
 class PixelUnshuffle : public Layer<PixelUnshuffle<In, Factor>> {
  public:
@@ -319,7 +339,8 @@ class PixelUnshuffle : public Layer<PixelUnshuffle<In, Factor>> {
   static std::string name() { return concat("PixelUnshuffle(downscale_factor=", Factor, ")"); }
   /// ONNX puts the pixels of a square before its channels, PyTorch behind: the channels are put in order afterwards.
   static auto onnx(auto&, const auto& x) {
-    const auto y = x.as_image().template node_of_other_size<out>("SpaceToDepth", {}, {{"blocksize", std::int64_t{Factor}}});
+    const auto y =
+        x.as_image().template node_of_other_size<out>("SpaceToDepth", {}, {{"blocksize", std::int64_t{Factor}}});
     if constexpr (In == 1) {
       return y;
     } else {

@@ -54,10 +54,13 @@ struct Reads {
       rows.last = floor_div(rows.last, together) * together + together - 1;
     }
     const std::int64_t more = rounding ? border : 0;
-    if (way == Way::window) return {rows.first * stride - padding - more, rows.last * stride - padding + reach() - 1 + more};
+    if (way == Way::window)
+      return {rows.first * stride - padding - more, rows.last * stride - padding + reach() - 1 + more};
     if (way == Way::resampled) {
       if (kernel == 1) return {floor_div(rows.first * stride, dilation), floor_div(rows.last * stride, dilation)};
-      const auto around = [&](std::int64_t i) { return floor_div((2 * i + 1) * stride - dilation, 2 * std::int64_t{dilation}); };
+      const auto around = [&](std::int64_t i) {
+        return floor_div((2 * i + 1) * stride - dilation, 2 * std::int64_t{dilation});
+      };
       return {around(rows.first) - kernel / 2 + 1, around(rows.last) + kernel / 2};
     }
     return {ceil_div(rows.first + padding - reach() + 1, stride), floor_div(rows.last + padding, stride)};

@@ -115,22 +115,25 @@ class PReLU : public Layer<PReLU<Channels>> {
     const std::int64_t pixels = x.size() / C;
     check_same_device(x.device(), self.weight.device(), name);
     Image<C, T> image(x.n(), x.h(), x.w(), x.pool());
-    backend::prelu_forward(x.device(), pixels, C, x.data(), std::as_const(self.weight).template value<T>().data(), Channels, image.data());
+    backend::prelu_forward(x.device(), pixels, C, x.data(), std::as_const(self.weight).template value<T>().data(),
+                           Channels, image.data());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
       pass.tape()->record(y.id(), [weight = &self.weight, x, id = y.id(), pixels](Tape& tape) {
         const auto dx = tape.target<T>(x.id());
         if (on_accelerator(x.device()))
-          return detail::dispatch<T>(x.device(), [] {}, [&](auto& gpu) {
-            gpu.prelu_backward(pixels, C, x.data(), std::as_const(*weight).value().data(), Channels, tape.gradient<T>(id), dx,
-                               detail::gradient_target(*weight));
-          });
+          return detail::dispatch<T>(
+              x.device(), [] {},
+              [&](auto& gpu) {
+                gpu.prelu_backward(pixels, C, x.data(), std::as_const(*weight).value().data(), Channels,
+                                   tape.gradient<T>(id), dx, detail::gradient_target(*weight));
+              });
         Parameter unused;
         if (!weight->requires_grad) unused = Parameter(weight->shape());
         const auto dw = (weight->requires_grad ? *weight : unused).template grad_target<T>();
         if (!dw.accumulate) std::fill_n(dw.data, Channels, T(0));
-        cpu::prelu_backward(pixels, C, x.data(), std::as_const(*weight).template value<T>().data(), Channels, tape.gradient<T>(id),
-                            dx.data, dx.accumulate, dw.data);
+        cpu::prelu_backward(pixels, C, x.data(), std::as_const(*weight).template value<T>().data(), Channels,
+                            tape.gradient<T>(id), dx.data, dx.accumulate, dw.data);
       }, x, self.weight);
     return y;
   }

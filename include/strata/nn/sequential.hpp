@@ -27,9 +27,10 @@ namespace detail {
 /// One neighbourhood of a Sequential. The type carries the facts, so that every compiler prints them.
 template <std::size_t Layer, class Previous, int Gives, class Next, int Wants>
 struct link {
-  static_assert(Gives == Wants,
-                "strata::Sequential: channel mismatch: read link<Layer, Previous, Gives, Next, Wants> beside this message: "
-                "layer number Layer (from 0), of type Next, wants Wants channels, but Previous before it gives Gives");
+  static_assert(
+      Gives == Wants,
+      "strata::Sequential: channel mismatch: read link<Layer, Previous, Gives, Next, Wants> beside this message: "
+      "layer number Layer (from 0), of type Next, wants Wants channels, but Previous before it gives Gives");
 };
 
 struct Signature {
@@ -94,8 +95,8 @@ template <std::size_t... I, class... Ms>
 struct Links<std::index_sequence<I...>, Ms...>
     : IndexedLink<I, typename decltype(Chain<Ms...>::template link_before<I>())::type>... {};
 
-/// A tuple whose elements are constructed from the last to the first, as libstdc++ does and libc++ does not: a layer's first
-/// weights depend on how many layers were constructed before it (nn/init.hpp).
+/// A tuple whose elements are constructed from the last to the first, as libstdc++ does and libc++ does not: a layer's
+/// first weights depend on how many layers were constructed before it (nn/init.hpp).
 template <class... Ms>
 constexpr std::tuple<Ms...> last_made_first() {
 #if defined(__GLIBCXX__)

@@ -1,6 +1,7 @@
-// A table of a network: each layer as the forward runs it, with its output's shape, parameters and multiply-adds. A layer with
-// a + in front runs in one step with the layer above it when the network is trained (nn/fuse.hpp). One that runs several times
-// stands there several times, with its parameters in the first row; one that no visit lists has no name.
+// A table of a network: each layer as the forward runs it, with its output's shape, parameters and multiply-adds. A
+// layer with a + in front runs in one step with the layer above it when the network is trained (nn/fuse.hpp). One that
+// runs several times stands there several times, with its parameters in the first row; one that no visit lists has no
+// name.
 //
 //     std::cout << st::summary(net, {.height = 40, .width = 40});
 #pragma once
@@ -35,10 +36,12 @@ using ListedModules = std::map<std::pair<const void*, const void*>, ListedModule
 template <class M>
 void list_modules(const M& member, const std::string& name, ListedModules& modules) {
   if constexpr (has_visit<M>) {
-    modules.emplace(std::pair<const void*, const void*>{&member, &type_mark<M>}, ListedModule{name, count_parameters(member)});
+    modules.emplace(std::pair<const void*, const void*>{&member, &type_mark<M>},
+                    ListedModule{name, count_parameters(member)});
     M::visit(member, [&](const auto& child, const auto& part) { list_modules(part, join(name, child), modules); });
   } else if constexpr (!is_leaf<M>) {
-    each_part(name, member, [&](const std::string& part_name, const auto& part) { list_modules(part, part_name, modules); });
+    each_part(name, member,
+              [&](const std::string& part_name, const auto& part) { list_modules(part, part_name, modules); });
   }
 }
 
@@ -74,8 +77,11 @@ inline std::string grouped(std::int64_t number) {
 
 inline void SummarySink::ran(const Following& run, const FollowedStep& step) {
   if (step.name == nullptr) return;  // arithmetic and the like
-  Row row{.name = "-", .layer = (step.in_training.place > 0 ? "+ " : "") + step.name(), .output = run.shape(step.output).str(),
-          .parameters = "0", .multiply_adds = step.multiply_adds * run.n()};
+  Row row{.name = "-",
+          .layer = (step.in_training.place > 0 ? "+ " : "") + step.name(),
+          .output = run.shape(step.output).str(),
+          .parameters = "0",
+          .multiply_adds = step.multiply_adds * run.n()};
   if (const auto found = modules_.find({step.module, step.type}); found != modules_.end()) {
     ListedModule& module = found->second;
     row.name = module.name;
@@ -86,8 +92,10 @@ inline void SummarySink::ran(const Following& run, const FollowedStep& step) {
 }
 
 /// The text of the table.
-inline std::string summary_text(const SummarySink& sink, std::int64_t parameters, std::int64_t multiply_adds, std::int64_t field) {
-  std::vector<std::vector<std::string>> table{{"name", "layer", "output (N x C x H x W)", "parameters", "multiply-adds"}};
+inline std::string summary_text(const SummarySink& sink, std::int64_t parameters, std::int64_t multiply_adds,
+                                std::int64_t field) {
+  std::vector<std::vector<std::string>> table{
+      {"name", "layer", "output (N x C x H x W)", "parameters", "multiply-adds"}};
   for (const SummarySink::Row& row : sink.rows())
     table.push_back({row.name, row.layer, row.output, row.parameters, grouped(row.multiply_adds)});
   std::vector<std::size_t> widths(table[0].size());
@@ -105,19 +113,20 @@ inline std::string summary_text(const SummarySink& sink, std::int64_t parameters
   }
   if (parameters > sink.parameters())
     text += concat("in no layer that ran: ", grouped(parameters - sink.parameters()), " parameters\n");
-  return text + concat("total: ", grouped(parameters), " parameters, ", grouped(multiply_adds), " multiply-adds, receptive field ",
+  return text + concat("total: ", grouped(parameters), " parameters, ", grouped(multiply_adds),
+                       " multiply-adds, receptive field ",
                        field == whole_image ? "the whole image" : concat(field, " x ", field), "\n");
 }
 
 }  // namespace detail
 
-/// The table as text, ending in a line with the sums and the receptive field. Throws ShapeError where the image does not suit
-/// the network.
+/// The table as text, ending in a line with the sums and the receptive field. Throws ShapeError where the image does
+/// not suit the network.
 template <class Net>
 std::string summary(const Net& net, SummaryOptions options = {}) {
   if (options.batch < 1 || options.height < 1 || options.width < 1)
-    throw ValueError(concat("summary: batch, height and width must be positive, got ", options.batch, ", ", options.height,
-                            ", ", options.width));
+    throw ValueError(concat("summary: batch, height and width must be positive, got ", options.batch, ", ",
+                            options.height, ", ", options.width));
   detail::ListedModules modules;
   detail::list_modules(net, "", modules);
   detail::SummarySink sink(std::move(modules));
@@ -125,7 +134,8 @@ std::string summary(const Net& net, SummaryOptions options = {}) {
   Infer pass;
   const int result = detail::follow(run, net, pass, options.height, options.width);
   detail::check_fits("summary", run, options.height, options.width);
-  return detail::summary_text(sink, detail::count_parameters(net), run.multiply_adds() * options.batch, detail::field_of(run, result));
+  return detail::summary_text(sink, detail::count_parameters(net), run.multiply_adds() * options.batch,
+                              detail::field_of(run, result));
 }
 
 }}  // namespace strata::STRATA_ABI

@@ -1,7 +1,7 @@
 // Upsample: images a whole number of times as large.
 //
 //     st::Upsample<2>                                        // every pixel becomes 2 x 2
-//     st::Upsample<4, st::UpsampleMode::bilinear>            // linear in between, as PyTorch's with align_corners=False
+//     st::Upsample<4, st::UpsampleMode::bilinear>           // linear in between, as PyTorch's with align_corners=False
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,8 @@ class Upsample : public Layer<Upsample<Factor, Mode>> {
   }
   static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
   static std::string name() {
-    return concat("Upsample(scale_factor=", Factor, ", mode=", Mode == UpsampleMode::nearest ? "nearest" : "bilinear", ")");
+    return concat("Upsample(scale_factor=", Factor, ", mode=", Mode == UpsampleMode::nearest ? "nearest" : "bilinear",
+                  ")");
   }
 
   template <Pass P, int C, class T>

@@ -67,11 +67,17 @@ class AdamBase : public Optimizer {
           T *first = std::get<Tensor<T>>(moments.first).data(), *second = std::get<Tensor<T>>(moments.second).data();
           dispatch<T>(
               value.device(),
-              [&] { cpu::adam_update(value.size(), value.data(), grad.data(), first, second,
-                                     numbers(settings_of(slot), moments.steps)); },
+              [&] {
+                cpu::adam_update(value.size(), value.data(), grad.data(), first, second,
+                                 numbers(settings_of(slot), moments.steps));
+              },
               [&](auto& gpu) {
-                on_device_[slot.settings].add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(), .state1 = first,
-                                                .state2 = second, .step = moments.steps});
+                on_device_[slot.settings].add(gpu.device(), {.size = value.size(),
+                                                             .value = value.data(),
+                                                             .gradient = grad.data(),
+                                                             .state1 = first,
+                                                             .state2 = second,
+                                                             .step = moments.steps});
               });
         });
     for (std::size_t s = 0; s < on_device_.size(); ++s)

@@ -60,7 +60,8 @@ double grad_norm(Net& net) {
     if (!std::isfinite(total)) throw NumericError(concat("grad_norm: the gradient of '", name, "' is not finite"));
   });
   on_device.flush([&](Accelerator& gpu, std::span<const TensorSpan> tensors) { total = gpu.sum_of_squares(tensors); });
-  if (!std::isfinite(total)) throw NumericError(concat("grad_norm: the gradient of '", detail::first_not_finite(net), "' is not finite"));
+  if (!std::isfinite(total))
+    throw NumericError(concat("grad_norm: the gradient of '", detail::first_not_finite(net), "' is not finite"));
   return std::sqrt(total);
 }
 

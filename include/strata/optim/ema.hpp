@@ -22,8 +22,8 @@ namespace strata { inline namespace STRATA_ABI {
 
 struct ExponentialMovingAverageOptions {
   double decay = 0.999;  ///< in [0, 1]
-  /// Whether the decay begins small and grows, min(decay, (1 + n) / (10 + n)) at update n, so that an average of a short
-  /// run does not remember the weights it began with. As num_updates of TensorFlow's ExponentialMovingAverage.
+  /// Whether the decay begins small and grows, min(decay, (1 + n) / (10 + n)) at update n, so that an average of a
+  /// short run does not remember the weights it began with. As num_updates of TensorFlow's ExponentialMovingAverage.
   bool warmup = false;
   /// Whether buffers of floats (BatchNorm's running statistics) are averaged too, and whole numbers copied. By default,
   /// as PyTorch's, the average uses the network's own buffers.
@@ -41,7 +41,8 @@ class ExponentialMovingAverage {
     detail::check_option(options.decay >= 0 && options.decay <= 1, "ExponentialMovingAverage", "decay", options.decay,
                          "[0, 1]");
     for_each_averaged(net, [&](const std::string& name, auto& leaf) {
-      averages_.push_back({name, {"ExponentialMovingAverage", name, leaf, leaf.any_value()}, detail::clone(leaf.any_value())});
+      averages_.push_back(
+          {name, {"ExponentialMovingAverage", name, leaf, leaf.any_value()}, detail::clone(leaf.any_value())});
     });
     if (averages_.empty()) throw ValueError("ExponentialMovingAverage: the network has no parameters");
   }
@@ -63,12 +64,14 @@ class ExponentialMovingAverage {
                 return detail::dispatch<T>(
                     value.device(), [&] { cpu::average_update(value.size(), mean.data(), value.data(), decay); },
                     [&](auto& gpu) {
-                      on_device_.add(gpu.device(), {.size = value.size(), .value = mean.data(), .gradient = value.data()});
+                      on_device_.add(gpu.device(),
+                                     {.size = value.size(), .value = mean.data(), .gradient = value.data()});
                     });
             copy_numbers(mean, value);
           },
           average.average);
-    on_device_.flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.average_update(tensors, decay); });
+    on_device_.flush(
+        [&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.average_update(tensors, decay); });
     ++updates_;
   }
 

@@ -1,19 +1,19 @@
-// Dynamic loss scaling for training in half precision, as torch.amp.GradScaler. Gradients are small numbers, and fp16 rounds
-// what is below 6e-8 to zero; so the loss is multiplied by a large scale before it goes back, and the gradients are divided
-// by it before the optimiser sees them. Where a gradient came out infinite or NaN the step is left out and the scale falls;
-// after a row of good steps it rises again.
+// Dynamic loss scaling for training in half precision, as torch.amp.GradScaler. Gradients are small numbers, and fp16
+// rounds what is below 6e-8 to zero; so the loss is multiplied by a large scale before it goes back, and the gradients
+// are divided by it before the optimiser sees them. Where a gradient came out infinite or NaN the step is left out and
+// the scale falls; after a row of good steps it rises again.
 //
 //     st::GradScaler scaler;
 //     st::Train pass({.precision = st::Precision::fp16});
 //     auto loss = mse(net(pass, noisy), clean);
 //     adam.zero_grad();
 //     pass.backward(scaler.scale(loss));
-//     if (scaler.unscale_(adam)) st::clip_grad_norm_(net, 1.0);     // only where gradients are looked at before the step
+//     if (scaler.unscale_(adam)) st::clip_grad_norm_(net, 1.0);   // only where gradients are looked at before the step
 //     scaler.step(adam);
 //     scaler.update();
 //
-// A scaler that is not enabled changes nothing and has no state, so that one program serves every precision. A checkpoint
-// keeps the scale and the count of good steps: save_checkpoint(path, info, net, adam, scaler).
+// A scaler that is not enabled changes nothing and has no state, so that one program serves every precision. A
+// checkpoint keeps the scale and the count of good steps: save_checkpoint(path, info, net, adam, scaler).
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,8 @@ namespace strata { inline namespace STRATA_ABI {
 struct GradScalerOptions {
   double init_scale = 65536;            ///< above 0
   double growth_factor = 2;             ///< above 1: the scale is multiplied by it
-  double backoff_factor = 0.5;          ///< between 0 and 1: and by this after a step with gradients that are not finite
+  /// between 0 and 1: and by this after a step with gradients that are not finite
+  double backoff_factor = 0.5;
   std::int64_t growth_interval = 2000;  ///< good steps in a row before it grows; at least 1
   bool enabled = true;
 };
@@ -48,7 +49,8 @@ class GradScaler {
                          options.growth_factor, "a number above 1");
     detail::check_option(options.backoff_factor > 0 && options.backoff_factor < 1, who, "backoff_factor",
                          options.backoff_factor, "(0, 1)");
-    detail::check_option(options.growth_interval >= 1, who, "growth_interval", double(options.growth_interval), "at least 1");
+    detail::check_option(options.growth_interval >= 1, who, "growth_interval", double(options.growth_interval),
+                         "at least 1");
   }
 
   bool enabled() const { return options_.enabled; }
@@ -65,13 +67,14 @@ class GradScaler {
     return loss * T(scale_);
   }
 
-  /// Divides the gradients of the optimiser's parameters by the scale, and says whether all are finite. On a device they
-  /// count as such up to a norm of 1.8e19. Once between two updates: a second call is an Error.
+  /// Divides the gradients of the optimiser's parameters by the scale, and says whether all are finite. On a device
+  /// they count as such up to a norm of 1.8e19. Once between two updates: a second call is an Error.
   bool unscale_(Optimizer& optimizer) {
     if (!enabled()) return true;
     Seen& seen = of(optimizer);
     if (seen.unscaled)
-      throw Error("GradScaler::unscale_: the gradients of this optimiser are unscaled already; call update() after each step");
+      throw Error(
+          "GradScaler::unscale_: the gradients of this optimiser are unscaled already; call update() after each step");
     const double factor = 1 / scale_;
     double squares = 0;
     bool any = false;
@@ -103,7 +106,8 @@ class GradScaler {
   template <class AnyOptimizer>
   bool step(AnyOptimizer& optimizer) {
     if (enabled()) {
-      if (of(optimizer).stepped) throw Error("GradScaler::step: called twice for this optimiser; call update() after each step");
+      if (of(optimizer).stepped)
+        throw Error("GradScaler::step: called twice for this optimiser; call update() after each step");
       if (!of(optimizer).unscaled) unscale_(optimizer);
       of(optimizer).stepped = true;
       if (!of(optimizer).finite) return false;
@@ -112,13 +116,14 @@ class GradScaler {
     return true;
   }
 
-  /// Adapts the scale to what the steps since the last update found. Throws Error when there was none, and NumericError when
-  /// the scale has fallen so far that it cannot be what makes gradients infinite.
+  /// Adapts the scale to what the steps since the last update found. Throws Error when there was none, and NumericError
+  /// when the scale has fallen so far that it cannot be what makes gradients infinite.
   void update() {
     if (!enabled()) return;
     if (std::none_of(seen_.begin(), seen_.end(), [](const Seen& seen) { return seen.unscaled; }))
       throw Error("GradScaler::update: no gradients were looked at since the last update; call step() first");
-    const bool finite = std::all_of(seen_.begin(), seen_.end(), [](const Seen& seen) { return !seen.unscaled || seen.finite; });
+    const bool finite =
+        std::all_of(seen_.begin(), seen_.end(), [](const Seen& seen) { return !seen.unscaled || seen.finite; });
     seen_.clear();
     if (!finite) {
       back_off();
@@ -149,9 +154,10 @@ class GradScaler {
     scale_ *= options_.backoff_factor;
     growth_tracker_ = 0;
     if (scale_ < 0x1p-60)
-      throw NumericError(concat("GradScaler: gradients are not finite at a scale of ", scale_,
-                                " either, so it is not half precision that overflows: look for the first layer whose output is not "
-                                "finite, or lower the learning rate"));
+      throw NumericError(
+          concat("GradScaler: gradients are not finite at a scale of ", scale_,
+                 " either, so it is not half precision that overflows: look for the first layer whose output is not "
+                 "finite, or lower the learning rate"));
   }
 
   GradScalerOptions options_;

@@ -152,12 +152,14 @@ struct OneCycleSchedule {
     detail::check_option(max_lr > 0 && std::isfinite(max_lr), who, "max_lr", max_lr, "a number above 0");
     if (total_steps < 1) throw ValueError(concat(who, ": total_steps is ", total_steps, ", wanted at least 1"));
     detail::check_option(pct_start >= 0 && pct_start <= 1, who, "pct_start", pct_start, "[0, 1]");
-    detail::check_option(div_factor > 0 && std::isfinite(div_factor), who, "div_factor", div_factor, "a number above 0");
-    detail::check_option(final_div_factor > 0 && std::isfinite(final_div_factor), who, "final_div_factor", final_div_factor,
+    detail::check_option(div_factor > 0 && std::isfinite(div_factor), who, "div_factor", div_factor,
                          "a number above 0");
+    detail::check_option(final_div_factor > 0 && std::isfinite(final_div_factor), who, "final_div_factor",
+                         final_div_factor, "a number above 0");
     if (step > total_steps)
-      throw ValueError(concat(who, ": step ", step, " of a cycle of ", total_steps,
-                              ": make total_steps the number of all steps (epochs times batches, where each batch is one)"));
+      throw ValueError(
+          concat(who, ": step ", step, " of a cycle of ", total_steps,
+                 ": make total_steps the number of all steps (epochs times batches, where each batch is one)"));
     const double first = max_lr / div_factor, top = pct_start * double(total_steps) - 1, end = double(total_steps) - 1;
     const auto between = [&](double from, double to, double begin, double stop) {
       // A part that is empty but for rounding, as the first of pct_start * total_steps = 1, is at its end.

@@ -5,8 +5,8 @@
 //     pass.backward(loss);
 //     sgd.step();
 //
-// Parameters that want another learning rate or decay, or none: optim/parameter_group.hpp. The gradient of a large batch in
-// several passes over small ones: backward() adds, so give each pass its share of the loss and step once:
+// Parameters that want another learning rate or decay, or none: optim/parameter_group.hpp. The gradient of a large
+// batch in several passes over small ones: backward() adds, so give each pass its share of the loss and step once:
 //
 //     sgd.zero_grad();
 //     for (const auto& [noisy, clean] : four_small_batches) {
@@ -17,9 +17,9 @@
 //
 // It is that of the large batch but for rounding, where no batch norm takes its statistics from the batch.
 //
-// An optimiser keeps pointers to the network's parameters: the network must outlive it and must not move, which is an Error
-// when the optimiser is used next, and members must not be added to it afterwards. Assigning to the network, as when the best
-// weights so far are put back, changes its numbers only.
+// An optimiser keeps pointers to the network's parameters: the network must outlive it and must not move, which is an
+// Error when the optimiser is used next, and members must not be added to it afterwards. Assigning to the network, as
+// when the best weights so far are put back, changes its numbers only.
 //
 // State that a checkpoint keeps is given as one list, from which saving and loading both follow:
 //
@@ -75,7 +75,8 @@ class DeviceBatch {
  public:
   void add(Device device, const Item& item) {
     if (!items_.empty() && device != device_)
-      throw DeviceError(concat("an optimiser's step on parameters of ", device_.str(), " and ", device.str(), ": a network is on one device"));
+      throw DeviceError(concat("an optimiser's step on parameters of ", device_.str(), " and ", device.str(),
+                               ": a network is on one device"));
     device_ = device;
     items_.push_back(item);
   }
@@ -150,7 +151,9 @@ class Optimizer {
     static_assert(!std::is_const_v<Net>, "strata: an optimiser changes its network, so the network must not be const");
     static_assert(detail::holds_state<Net>,
                   "strata: an optimiser wants a network: a type with parameters and a visit() that lists its members");
-    for_each_parameter(net, [&](const std::string& name, Parameter& p) { slots_.push_back({name, {who_, name, p, p}}); });
+    for_each_parameter(net, [&](const std::string& name, Parameter& p) {
+      slots_.push_back({name, {who_, name, p, p}});
+    });
     check_listed_once();
     if (slots_.empty()) throw ValueError(concat(who_, ": the network has no parameters, so there is nothing to learn"));
     set_lr(lr);
@@ -169,8 +172,9 @@ class Optimizer {
     for_each_parameter_kind(net, assign);
     for (std::size_t g = 0; g < groups.size(); ++g)
       if (members[g] == 0)
-        throw ValueError(concat(who_, ": no parameter belongs to group number ", g, " (from 0): the network's are called '",
-                                slots_.front().name, "' to '", slots_.back().name, "'"));
+        throw ValueError(concat(who_, ": no parameter belongs to group number ", g,
+                                " (from 0): the network's are called '", slots_.front().name, "' to '",
+                                slots_.back().name, "'"));
     for (const auto& [parameter, is_frozen] : frozen) parameter->requires_grad = !is_frozen;
   }
   ~Optimizer() = default;
@@ -209,22 +213,28 @@ class Optimizer {
   const Slot& slot_of(std::string_view name) const {
     for (const Slot& slot : slots_)
       if (slot.name == name) return slot;
-    throw ValueError(concat(who_, ": there is no parameter '", name, "'; the first is called '", slots_.front().name, "'"));
+    throw ValueError(
+        concat(who_, ": there is no parameter '", name, "'; the first is called '", slots_.front().name, "'"));
   }
 
   void check_groups(const std::vector<ParameterGroup>& groups) const {
     using detail::check_option;
     for (std::size_t g = 0; g < groups.size(); ++g) {
       const ParameterGroup& group = groups[g];
-      if (!group.when) throw ValueError(concat(who_, ": group number ", g, " (from 0) says nothing of which parameters it is for: give .when"));
+      if (!group.when)
+        throw ValueError(
+            concat(who_, ": group number ", g, " (from 0) says nothing of which parameters it is for: give .when"));
       if (group.lr && group.lr_factor)
-        throw ValueError(concat(who_, ": group number ", g, " (from 0) gives both lr and lr_factor: give one of the two"));
+        throw ValueError(
+            concat(who_, ": group number ", g, " (from 0) gives both lr and lr_factor: give one of the two"));
       for (const auto& [value, option] : {std::pair{group.lr, "a group's lr"}, {group.lr_factor, "a group's lr_factor"},
                                           {group.weight_decay, "a group's weight_decay"}})
-        if (value) check_option(detail::finite_and_not_negative(*value), who_, option, *value, "a number of at least 0");
+        if (value)
+          check_option(detail::finite_and_not_negative(*value), who_, option, *value, "a number of at least 0");
       if (group.lr && lr_ == 0)
-        throw ValueError(concat(who_, ": group number ", g, " (from 0) has the learning rate ", *group.lr,
-                                ", and the optimiser's own is 0, so they have no ratio for schedules to keep: give another"));
+        throw ValueError(
+            concat(who_, ": group number ", g, " (from 0) has the learning rate ", *group.lr,
+                   ", and the optimiser's own is 0, so they have no ratio for schedules to keep: give another"));
     }
   }
 
@@ -249,16 +259,20 @@ class Optimizer {
   void check_listed_once() const {
     std::vector<std::pair<const Parameter*, const std::string*>> places;
     for (const Slot& slot : slots_) places.emplace_back(&*slot.parameter, &slot.name);
-    std::stable_sort(places.begin(), places.end(), [](const auto& a, const auto& b) { return std::less<>()(a.first, b.first); });
-    const auto twice = std::adjacent_find(places.begin(), places.end(), [](const auto& a, const auto& b) { return a.first == b.first; });
+    std::stable_sort(places.begin(), places.end(),
+                     [](const auto& a, const auto& b) { return std::less<>()(a.first, b.first); });
+    const auto twice = std::adjacent_find(places.begin(), places.end(),
+                                          [](const auto& a, const auto& b) { return a.first == b.first; });
     if (twice != places.end())
-      throw Error(concat(who_, ": '", *twice->second, "' and '", *std::next(twice)->second, "' are one parameter, which would be "
+      throw Error(concat(who_, ": '", *twice->second, "' and '", *std::next(twice)->second,
+                         "' are one parameter, which would be "
                          "changed twice in a step: a network's lists must name each member once"));
   }
 
   void check_parameter(const std::string& name, Parameter& parameter) const {
     if (parameter.any_value().index() > 1) throw Error(concat(who_, "::step: '", name, "' does not hold floats"));
-    if (on_accelerator(parameter.device()) && parameter.any_value().index() != 0) detail::throw_not_float(parameter.device());
+    if (on_accelerator(parameter.device()) && parameter.any_value().index() != 0)
+      detail::throw_not_float(parameter.device());
     if (!parameter.has_grad()) {
       if (allow_unused_) return;
       throw Error(concat(who_, "::step: parameter '", name, "' got no gradient since zero_grad: the loss does not ",

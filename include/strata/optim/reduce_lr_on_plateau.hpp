@@ -4,8 +4,8 @@
 //     st::ReduceLROnPlateau scheduler(adam, {.factor = 0.5, .patience = 5});
 //     for (...) { train_one_epoch(); scheduler.step(validation_loss()); }
 //
-// Unlike the schedules of optim/lr_scheduler.hpp it is no function of the step. What it remembers goes into a checkpoint with
-// the optimiser, which keeps the learning rate itself.
+// Unlike the schedules of optim/lr_scheduler.hpp it is no function of the step. What it remembers goes into a
+// checkpoint with the optimiser, which keeps the learning rate itself.
 #pragma once
 
 #include <algorithm>
@@ -49,8 +49,8 @@ class ReduceLROnPlateau {
       check_option(detail::finite_and_not_negative(value), who, name, value, "a number of at least 0");
   }
 
-  /// Looks at the number measured after an epoch, and lowers the learning rate when it is time. Throws NumericError for one
-  /// that is not finite; then nothing changes.
+  /// Looks at the number measured after an epoch, and lowers the learning rate when it is time. Throws NumericError for
+  /// one that is not finite; then nothing changes.
   void step(double metric) {
     if (!std::isfinite(metric))
       throw NumericError(concat("ReduceLROnPlateau::step: the metric is ", metric, ", wanted a finite number"));

@@ -1,4 +1,5 @@
-// RMSprop, as torch.optim.RMSprop (formula: cpu/optimizer.hpp): the gradient over the root of a moving average of its squares.
+// RMSprop, as torch.optim.RMSprop (formula: cpu/optimizer.hpp): the gradient over the root of a moving average of its
+// squares.
 //
 //     st::RMSprop rmsprop(net, {.lr = 1e-3, .momentum = 0.9});
 //
@@ -34,8 +35,8 @@ class RMSprop : public Optimizer {
     check_option(options.momentum >= 0 && options.momentum < 1, "RMSprop", "momentum", options.momentum, "[0, 1)");
   }
 
-  /// Changes every trainable parameter by its gradient. Throws Error, naming the parameter, when one got no gradient, and
-  /// DeviceError when one is on an accelerator; then none is changed.
+  /// Changes every trainable parameter by its gradient. Throws Error, naming the parameter, when one got no gradient,
+  /// and DeviceError when one is on an accelerator; then none is changed.
   void step() {
     for (const Slot& slot : parameter_slots())
       if (slot.parameter->requires_grad && on_accelerator(slot.parameter->device()))
@@ -43,7 +44,8 @@ class RMSprop : public Optimizer {
                                  ", and RMSprop runs on the CPU only: use SGD, Adam or AdamW there"));
     update_parameters(
         [&](std::size_t i, const AnyTensor& value) {
-          return detail::empty_or_like(averages_[i].square, value) && detail::empty_or_like(averages_[i].gradient, value) &&
+          return detail::empty_or_like(averages_[i].square, value) &&
+                 detail::empty_or_like(averages_[i].gradient, value) &&
                  detail::empty_or_like(averages_[i].momentum, value);
         },
         [&]<class T>(std::size_t i, Tensor<T>& value, Tensor<T>& grad) {

@@ -53,20 +53,25 @@ class SGD : public Optimizer {
           detail::dispatch<T>(
               value.device(), [&] { cpu::sgd_update(value.size(), value.data(), grad.data(), velocity, update); },
               [&](auto& gpu) {
-                on_device_[slot.settings].add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(), .state1 = velocity,
-                                                .first = update.first});
+                on_device_[slot.settings].add(gpu.device(), {.size = value.size(),
+                                                             .value = value.data(),
+                                                             .gradient = grad.data(),
+                                                             .state1 = velocity,
+                                                             .first = update.first});
               });
         });
     for (std::size_t s = 0; s < on_device_.size(); ++s)
-      on_device_[s].flush(
-          [&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.sgd_update(tensors, numbers(settings()[s])); });
+      on_device_[s].flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) {
+        gpu.sgd_update(tensors, numbers(settings()[s]));
+      });
   }
 
   static constexpr std::string_view state_name = "sgd";
   static void state(auto& self, auto&& f) {
     f("lr", self.lr_);
     for (std::size_t i = 0; i < self.parameter_slots().size(); ++i)
-      f(self.parameter_slots()[i].name + ".velocity", self.velocity_[i], self.parameter_slots()[i].parameter->any_value());
+      f(self.parameter_slots()[i].name + ".velocity", self.velocity_[i],
+        self.parameter_slots()[i].parameter->any_value());
   }
 
  private:

@@ -70,7 +70,9 @@ class Image {
   Tensor<T> tensor() const&& { return tensor_; }
 
   T& operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) & { return data()[offset(n, c, y, x)]; }
-  const T& operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) const& { return data()[offset(n, c, y, x)]; }
+  const T& operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) const& {
+    return data()[offset(n, c, y, x)];
+  }
   T operator()(std::int64_t n, int c, std::int64_t y, std::int64_t x) const&& { return data()[offset(n, c, y, x)]; }
 
   Image clone() const { return Image(tensor_.clone()); }

@@ -1,7 +1,7 @@
 // Memory that is taken once and used again. A training step asks for the same sizes each time, so after the first one
 // every request is met from the pool: no call to the system, no page fault.
 //
-//     st::Storage block = st::cpu_pool().take(1 << 20);    // uninitialised, 64-byte aligned, returned by its last handle
+//     st::Storage block = st::cpu_pool().take(1 << 20);  // uninitialised, 64-byte aligned, returned by its last handle
 //
 // A pool rounds sizes up to eight classes per power of two; block_bytes(bytes) tells what a request really takes.
 #pragma once
@@ -74,8 +74,8 @@ class HostMemory final : public MemorySource {
 
   void deallocate(void* memory, std::size_t) noexcept override { std::free(memory); }
 
-  // What the C library keeps is soon used again while sizes change, and taking it anew from the system costs some percent of
-  // a small network's time: so it is returned here and not by deallocate.
+  // What the C library keeps is soon used again while sizes change, and taking it anew from the system costs some
+  // percent of a small network's time: so it is returned here and not by deallocate.
   void trim() noexcept override {
 #if defined(__GLIBC__)
     malloc_trim(0);
@@ -116,15 +116,19 @@ class Storage {
   void* data() const&& = delete;  // the last handle of a block gives it back: name it first
   /// The same for who may write: where a backward pass is to read the block again, what lies there is noted first.
   void* data_to_write() const {
-    if (block_ && block_->watch.on.load(std::memory_order_relaxed)) [[unlikely]] block_->watch.before_write(block_->data);
+    if (block_ && block_->watch.on.load(std::memory_order_relaxed)) [[unlikely]]
+      block_->watch.before_write(block_->data);
     return data();
   }
-  /// From here to unwatch() it shows whether the numbers have changed: see tensor/watch.hpp. For no block, nothing does.
+  /// From here to unwatch() it shows whether the numbers have changed: see tensor/watch.hpp. For no block, nothing
+  /// does.
   std::uint32_t watch() const { return block_ ? block_->watch.begin(block_->data) : 0; }
   void unwatch() const noexcept {
     if (block_) block_->watch.end();
   }
-  bool unchanged_since(std::uint32_t version) const { return !block_ || block_->watch.version_of(block_->data) == version; }
+  bool unchanged_since(std::uint32_t version) const {
+    return !block_ || block_->watch.version_of(block_->data) == version;
+  }
   /// Whether both are handles on one block.
   bool same_block(const Storage& other) const { return block_ == other.block_; }
   std::size_t capacity() const { return block_ ? block_->capacity : 0; }
@@ -154,10 +158,11 @@ class MemoryPool {
   static constexpr std::size_t block_bytes(std::size_t bytes) { return class_bytes(class_of(bytes)); }
 
   /// An uninitialised block of at least `bytes` bytes. One that will be held for long is taken no larger than
-  /// block_bytes(bytes); others may be up to 1.5 times as large. Throws OutOfMemory, or what the source throws, when there is
-  /// none even with the free blocks given back.
+  /// block_bytes(bytes); others may be up to 1.5 times as large. Throws OutOfMemory, or what the source throws, when
+  /// there is none even with the free blocks given back.
   Storage take(std::size_t bytes, bool for_long = false) {
-    if (MemoryPool* const other = instead_.load(std::memory_order_acquire)) [[unlikely]] return other->take(bytes, for_long);
+    if (MemoryPool* const other = instead_.load(std::memory_order_acquire)) [[unlikely]]
+      return other->take(bytes, for_long);
     const int wanted = class_of(bytes);
     const std::lock_guard lock(guard_);
     detail::Block* block = take_free(wanted, for_long ? 0 : 4);
@@ -176,8 +181,8 @@ class MemoryPool {
     return Storage(block);
   }
 
-  /// From here on, until it is called with nullptr, what is asked of this pool is taken from another: from that of a recording
-  /// while work is recorded, and from the device's own for what is computed from a recording's results.
+  /// From here on, until it is called with nullptr, what is asked of this pool is taken from another: from that of a
+  /// recording while work is recorded, and from the device's own for what is computed from a recording's results.
   void take_from(MemoryPool* other) { instead_.store(other, std::memory_order_release); }
 
   /// Gives the free blocks back to the system, and what the C library keeps of earlier ones.
@@ -187,8 +192,8 @@ class MemoryPool {
     source_.trim();
   }
 
-  /// Frees the free blocks, for requests of other sizes: the C library may keep their memory. A pool does so itself when the
-  /// system has no more, and when it would come to hold more than twice what was ever in use at once.
+  /// Frees the free blocks, for requests of other sizes: the C library may keep their memory. A pool does so itself
+  /// when the system has no more, and when it would come to hold more than twice what was ever in use at once.
   void free_unused() {
     const std::lock_guard lock(guard_);
     trim_locked();
@@ -333,7 +338,8 @@ inline MemoryPool& Storage::pool() const { return block_ ? *block_->pool : cpu_p
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(std::size_t count) : storage_(cpu_pool().take(count > SIZE_MAX / sizeof(T) ? SIZE_MAX : count * sizeof(T))) {}
+  explicit Scratch(std::size_t count)
+      : storage_(cpu_pool().take(count > SIZE_MAX / sizeof(T) ? SIZE_MAX : count * sizeof(T))) {}
   T* data() & { return static_cast<T*>(storage_.data()); }
   const T* data() const& { return static_cast<const T*>(storage_.data()); }
   const T* data() const&& = delete;  // it ends with this line

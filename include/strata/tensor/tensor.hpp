@@ -1,4 +1,5 @@
-// A block of numbers with a shape. Like PyTorch's, a Tensor is a handle: a copy shares the numbers, clone() copies them.
+// A block of numbers with a shape. Like PyTorch's, a Tensor is a handle: a copy shares the numbers, clone() copies
+// them.
 //
 //     st::Tensor<> weight(st::Shape{64, 1, 3, 3});     // uninitialised
 //     weight.fill(0);
@@ -22,7 +23,8 @@ namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 [[noreturn]] inline void throw_not_on_host(const char* what, Device device) {
-  throw DeviceError(concat(what, ": the numbers are on ", device.str(), "; bring them to the host first, with x.to(st::Device::cpu())"));
+  throw DeviceError(concat(what, ": the numbers are on ", device.str(),
+                           "; bring them to the host first, with x.to(st::Device::cpu())"));
 }
 }  // namespace detail
 
@@ -55,16 +57,18 @@ class Tensor {
   Device device() const { return storage_.device(); }
   /// Where its memory is from: the pool for results that belong beside it.
   MemoryPool& pool() const { return storage_.pool(); }
-  /// The same numbers on another device: this handle where they are there already, else a copy. Throws DeviceError where
-  /// there is no such device. (kernels/transfer.hpp)
+  /// The same numbers on another device: this handle where they are there already, else a copy. Throws DeviceError
+  /// where there is no such device. (kernels/transfer.hpp)
   Tensor to(Device device) const;
-  /// Throws DeviceError unless the numbers are in the host's memory. `what` names the operation that reads or writes them.
+  /// Throws DeviceError unless the numbers are in the host's memory. `what` names the operation that reads or writes
+  /// them.
   void require_host(const char* what) const {
     if (device().kind != DeviceKind::cpu) detail::throw_not_on_host(what, device());
   }
 
-  /// The numbers, in memory of device(): those of an accelerator are not for the host to read. A tensor that is not const
-  /// gives them to write: where a training pass has read them, backward() then looks whether they are what they were.
+  /// The numbers, in memory of device(): those of an accelerator are not for the host to read. A tensor that is not
+  /// const gives them to write: where a training pass has read them, backward() then looks whether they are what they
+  /// were.
   T* data() & { return static_cast<T*>(storage_.data_to_write()); }
   const T* data() const& { return static_cast<const T*>(storage_.data()); }
   std::span<T> span() & { return {data(), std::size_t(size())}; }

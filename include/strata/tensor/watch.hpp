@@ -69,7 +69,8 @@ struct Watch {
     return checksum_range(static_cast<const char*>(data), std::int64_t(bytes), bytes);
   }
   struct Guard : ForkSafeMutex {};
-  static Guard& guard() { return lasting<Guard>(); }  // one for all: held for a moment, twice for each operation that trains
+  // one for all: held for a moment, twice for each operation that trains
+  static Guard& guard() { return lasting<Guard>(); }
 
   int watchers_ = 0;
   std::uint32_t version_ = 0;

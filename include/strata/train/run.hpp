@@ -28,8 +28,8 @@
 //
 // It decides nothing of the training: the loop is the program's. A run that is stopped, or killed, and resumed has one
 // log, one file of events and one report, as if it had never stopped: what was written for steps after the checkpoint
-// is cut off. From the first Run on, Ctrl-C and its like are answered by stopping() (train/console.hpp); a second Ctrl-C
-// ends the program.
+// is cut off. From the first Run on, Ctrl-C and its like are answered by stopping() (train/console.hpp); a second
+// Ctrl-C ends the program.
 #pragma once
 
 #include <algorithm>

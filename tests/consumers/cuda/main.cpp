@@ -1,5 +1,5 @@
-// A program of somebody who links strata::cuda. On a machine without a device it starts, says what is missing, and trains on
-// the CPU.
+// A program of somebody who links strata::cuda. On a machine without a device it starts, says what is missing, and
+// trains on the CPU.
 #include <strata/cuda.hpp>
 #include <strata/strata.hpp>
 

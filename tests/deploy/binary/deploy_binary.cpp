@@ -1,5 +1,5 @@
-// A program that runs a folded network and does nothing else: loads weights, runs, prints a sum. symbols.py looks at what
-// the linker put into it.
+// A program that runs a folded network and does nothing else: loads weights, runs, prints a sum. symbols.py looks at
+// what the linker put into it.
 #include <cstdio>
 
 #include "strata/deploy/fold.hpp"

@@ -1,4 +1,5 @@
-// Writes and reads pictures and weights, and says what came: program FOLDER. With strata::compiled and without it the same.
+// Writes and reads pictures and weights, and says what came: program FOLDER. With strata::compiled and without it the
+// same.
 #include <cstdint>
 #include <cstdio>
 #include <string>
@@ -21,7 +22,8 @@ int main(int, char** arguments) {
   for (const float value : luma.span()) sum += double(value);
 
   const st::AnyTensor tensor = st::load_image<3>(folder + "/picture.png").tensor();
-  st::write_safetensors(folder + "/weights.safetensors", {{"a.weight", &tensor}}, {{"key", "value"}}, {.checksum = true});
+  st::write_safetensors(folder + "/weights.safetensors", {{"a.weight", &tensor}}, {{"key", "value"}},
+                        {.checksum = true});
   const st::WeightsFile file(folder + "/weights.safetensors");
   file.verify_checksums();
   const auto read = file.read<double>(*file.find("a.weight"));

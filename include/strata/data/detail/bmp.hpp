@@ -60,15 +60,17 @@ inline BmpLayout read_bmp_structure(Bytes file) {
     if (grey) layout.info.channels = 1;
   }
   layout.row_bytes = (std::size_t(layout.info.w) * std::size_t(bits) + 31) / 32 * 4;
-  if (layout.pixels_at < std::size_t{14} + header_size) throw BadImage("it is damaged: its BMP pixels lie inside the header");
+  if (layout.pixels_at < std::size_t{14} + header_size)
+    throw BadImage("it is damaged: its BMP pixels lie inside the header");
   return layout;
 }
 
 /// Takes no memory for pixels before the file is known to have them.
 inline DecodedImage decode_bmp(Bytes file, const BmpLayout& layout) {
   const std::size_t w = std::size_t(layout.info.w), h = std::size_t(layout.info.h);
-  const Bytes rows = part(file, layout.pixels_at, h > file.size() / layout.row_bytes ? file.size() : layout.row_bytes * h,
-                          "the BMP image data");
+  const Bytes rows =
+      part(file, layout.pixels_at, h > file.size() / layout.row_bytes ? file.size() : layout.row_bytes * h,
+           "the BMP image data");
   const std::size_t channels = std::size_t(layout.info.channels);
   DecodedImage image{layout.info, layout.info.w, std::vector<unsigned char>(w * h * channels)};
   unsigned char* out = image.samples.data();

@@ -151,14 +151,17 @@ void encode_jpeg(const EncoderInput& input, Write& write) {
   const auto append = [](void* to, void* data, int size) {
     const auto* bytes = static_cast<const unsigned char*>(data);
     auto& out = *static_cast<std::vector<unsigned char>*>(to);
-    for (int i = 0; i < size; ++i) out.push_back(bytes[i]);  // insert() makes g++ 12 warn of an overflow that is not there
+    // insert() makes g++ 12 warn of an overflow that is not there
+    for (int i = 0; i < size; ++i) out.push_back(bytes[i]);
   };
   {
     stb::Memory memory(std::numeric_limits<std::size_t>::max());
-    if (!stb::stbi_write_jpg_to_func(append, &file, int(input.w), int(input.h), input.channels, input.samples.data(), input.quality))
+    if (!stb::stbi_write_jpg_to_func(append, &file, int(input.w), int(input.h), input.channels, input.samples.data(),
+                                     input.quality))
       throw BadImage("the JPEG encoder failed");
   }
-  // stb_image_write begins with the start of the image and an empty JFIF segment, 20 bytes: this one's take their place.
+  // stb_image_write begins with the start of the image and an empty JFIF segment, 20 bytes: this one's take their
+  // place.
   constexpr std::size_t start = 20;
   if (!begins_with(file, "\xFF\xD8\xFF\xE0\x00\x10JFIF", 11)) throw BadImage("the JPEG encoder failed");
   const ImageMetadata& metadata = input.metadata;

@@ -1,4 +1,5 @@
-// What EXIF data says of a picture's place on the page: a TIFF directory (TIFF 6.0) in a JPEG segment or PNG's eXIf chunk.
+// What EXIF data says of a picture's place on the page: a TIFF directory (TIFF 6.0) in a JPEG segment or PNG's eXIf
+// chunk.
 #pragma once
 
 #include <algorithm>
@@ -49,7 +50,8 @@ inline ExifData read_exif(Bytes tiff) {
 /// The TIFF data of a JPEG APP1 segment; empty when it is of another kind.
 inline Bytes exif_of_segment(Bytes body) {
   constexpr std::array<unsigned char, 6> mark{'E', 'x', 'i', 'f', 0, 0};
-  return body.size() > mark.size() && std::equal(mark.begin(), mark.end(), body.begin()) ? body.subspan(mark.size()) : Bytes();
+  return body.size() > mark.size() && std::equal(mark.begin(), mark.end(), body.begin()) ? body.subspan(mark.size())
+                                                                                         : Bytes();
 }
 
 }}}  // namespace strata::STRATA_ABI::detail

@@ -23,8 +23,8 @@ struct GzipMember {
   std::uint32_t crc = 0;   ///< CRC-32 of them
 };
 
-/// Reads the header and the eight bytes at the file's end. Throws BadImage, also for a size that so few compressed bytes
-/// cannot hold: nothing needs to be allocated for it.
+/// Reads the header and the eight bytes at the file's end. Throws BadImage, also for a size that so few compressed
+/// bytes cannot hold: nothing needs to be allocated for it.
 inline GzipMember read_gzip(Bytes file) {
   const Bytes head = part(file, 0, 10, "the gzip header");
   if (!is_gzip(head) || head[2] != 8) throw BadImage("it is no gzip file");
@@ -53,8 +53,8 @@ inline GzipMember read_gzip(Bytes file) {
   return member;
 }
 
-/// The first `count` bytes, or all of them and their checksum compared. inflate_padding zero bytes follow the file's bytes
-/// behind what `file` spans. Throws BadImage.
+/// The first `count` bytes, or all of them and their checksum compared. inflate_padding zero bytes follow the file's
+/// bytes behind what `file` spans. Throws BadImage.
 inline std::vector<unsigned char> gunzip(Bytes file, const GzipMember& member, std::size_t count) {
   const bool whole = count >= member.size;
   const std::size_t size = whole ? member.size : count;
@@ -64,7 +64,8 @@ inline std::vector<unsigned char> gunzip(Bytes file, const GzipMember& member, s
   inflater.run_deflate();
   bytes.resize(size);
   if (!whole) return bytes;
-  if (inflater.rest() != end) throw BadImage("it is damaged, or more than one file compressed: something follows its compressed data");
+  if (inflater.rest() != end)
+    throw BadImage("it is damaged, or more than one file compressed: something follows its compressed data");
   if (crc32(bytes) != member.crc) throw BadImage("it is damaged: its checksum is wrong");
   return bytes;
 }

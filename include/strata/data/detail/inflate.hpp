@@ -17,16 +17,17 @@
 
 namespace strata { inline namespace STRATA_ABI { namespace detail {
 
-/// Zero bytes that must follow the input, and writable bytes that must follow the output: both are read or written beyond
-/// their ends by less than this before the end is noticed.
+/// Zero bytes that must follow the input, and writable bytes that must follow the output: both are read or written
+/// beyond their ends by less than this before the end is noticed.
 inline constexpr std::size_t inflate_padding = 320;
 
-/// What the next bits of the input begin with. From the lowest bit on: 8 bits for the length of the code or codes, 2 for the
-/// number of literals (1 or 2), 2 for the kind when there is none, 4 for the number of extra bits, 16 for the value:
-/// literals, or the base of a length or distance.
+/// What the next bits of the input begin with. From the lowest bit on: 8 bits for the length of the code or codes, 2
+/// for the number of literals (1 or 2), 2 for the kind when there is none, 4 for the number of extra bits, 16 for the
+/// value: literals, or the base of a length or distance.
 struct HuffmanEntry {
   enum Kind : std::uint32_t { longer = 0, base = 1, end = 2, invalid = 3 };
-  static constexpr std::uint32_t bits_of(std::uint32_t entry) { return entry & 63; }  // what a 64-bit shift looks at: costs nothing
+  // what a 64-bit shift looks at: costs nothing
+  static constexpr std::uint32_t bits_of(std::uint32_t entry) { return entry & 63; }
   static constexpr std::uint32_t literals_of(std::uint32_t entry) { return entry >> 8 & 3; }
   static constexpr std::uint32_t kind_of(std::uint32_t entry) { return entry >> 10 & 3; }
   static constexpr std::uint32_t extra_of(std::uint32_t entry) { return entry >> 12 & 15; }
@@ -35,7 +36,8 @@ struct HuffmanEntry {
                                       std::uint32_t value) {
     return bits | literals << 8 | std::uint32_t(kind) << 10 | extra << 12 | value << 16;
   }
-  /// A literal as the second of a pair: entry + second_of(next) is the entry of both. Not joined(...) for anything else.
+  /// A literal as the second of a pair: entry + second_of(next) is the entry of both. Not joined(...) for anything
+  /// else.
   static constexpr std::uint32_t second_of(std::uint32_t entry) {
     return literals_of(entry) == 1 ? (entry & 0xFFFF) | (entry & 0xFF0000) << 8 : make(0, 0, end, 0, 0);
   }
@@ -66,10 +68,11 @@ class HuffmanTable : public HuffmanEntry {
       total += counts_[length];
     }
     for (std::size_t symbol = 0; symbol < lengths.size(); ++symbol)
-      if (const std::uint32_t length = lengths[symbol]) sorted_[place[length]++] = entry_of(std::uint32_t(symbol)) | length;
+      if (const std::uint32_t length = lengths[symbol])
+        sorted_[place[length]++] = entry_of(std::uint32_t(symbol)) | length;
 
-    // Codes in their order count upwards from their first bit, which is the table's lowest. A table of one more bit is the
-    // smaller one twice, and the longer codes. Places of longer codes, or of none, hold 0: the slow way finds out.
+    // Codes in their order count upwards from their first bit, which is the table's lowest. A table of one more bit is
+    // the smaller one twice, and the longer codes. Places of longer codes, or of none, hold 0: the slow way finds out.
     table_[0] = 0;
     std::uint32_t reversed = 0, index = 0;
     for (std::size_t length = 1; length <= table_bits; ++length) {
@@ -182,8 +185,9 @@ class Inflater {
   const unsigned char* rest() const { return input_.in - input_.count / 8; }
 
  private:
-  static constexpr std::array<std::uint16_t, 29> length_base{3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
-                                                             31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+  static constexpr std::array<std::uint16_t, 29> length_base{3,  4,  5,  6,   7,   8,   9,   10,  11, 13,
+                                                             15, 17, 19, 23,  27,  31,  35,  43,  51, 59,
+                                                             67, 83, 99, 115, 131, 163, 195, 227, 258};
   static constexpr std::array<unsigned char, 29> length_extra{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
                                                               2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
 
@@ -239,12 +243,14 @@ class Inflater {
       if (i % 16 == 0) input_.refill();
       code_lengths[order[i]] = static_cast<unsigned char>(input_.take(3));
     }
-    distances_.build(code_lengths, [](std::uint32_t symbol) { return HuffmanEntry::make(0, 0, HuffmanEntry::base, 0, symbol); });
+    distances_.build(code_lengths,
+                     [](std::uint32_t symbol) { return HuffmanEntry::make(0, 0, HuffmanEntry::base, 0, symbol); });
     std::array<unsigned char, 316 + 138> lengths{};
     for (std::size_t i = 0; i < literals + distances;) {
       input_.refill();
       const std::uint32_t entry = distances_.look_up(input_.bits);  // of 7 bits at most
-      if (HuffmanEntry::kind_of(entry) != HuffmanEntry::base) throw BadImage("it is damaged: a block's codes cannot be read");
+      if (HuffmanEntry::kind_of(entry) != HuffmanEntry::base)
+        throw BadImage("it is damaged: a block's codes cannot be read");
       input_.drop(HuffmanEntry::bits_of(entry));
       const std::uint32_t symbol = HuffmanEntry::value_of(entry);
       if (symbol < 16) {
@@ -253,7 +259,9 @@ class Inflater {
       }
       if (symbol == 16 && i == 0) throw BadImage("it is damaged: a block's codes repeat nothing");
       const unsigned char repeated = symbol == 16 ? lengths[i - 1] : 0;
-      const std::size_t times = symbol == 16 ? 3 + input_.take(2) : symbol == 17 ? 3 + input_.take(3) : 11 + input_.take(7);
+      const std::size_t times = symbol == 16   ? 3 + input_.take(2)
+                                : symbol == 17 ? 3 + input_.take(3)
+                                               : 11 + input_.take(7);
       std::fill_n(lengths.begin() + std::ptrdiff_t(i), times, repeated);
       i += times;
       if (i > literals + distances) throw BadImage("it is damaged: a block has too many codes");
@@ -264,8 +272,8 @@ class Inflater {
     block();
   }
 
-  // One block's symbols. Every round writes less than inflate_padding bytes before it looks at the end of the output. The
-  // state is in local variables, which the bytes that are written cannot overlap: it stays in registers.
+  // One block's symbols. Every round writes less than inflate_padding bytes before it looks at the end of the output.
+  // The state is in local variables, which the bytes that are written cannot overlap: it stays in registers.
   void block() {
     using T = HuffmanEntry;
     // Look-ups of a round, of which the first is made by the round before it, before the bits are filled up: that takes
@@ -348,9 +356,9 @@ class Inflater {
   HuffmanTable<8> distances_;  // and the codes of the lengths
 };
 
-/// Decompresses output_size bytes: all there are or, with `more`, the first of more. inflate_padding zero bytes follow the
-/// input's size, as many writable ones the output's. The checksum at the stream's end is not looked at: PNG's chunks have
-/// their own. Throws BadImage.
+/// Decompresses output_size bytes: all there are or, with `more`, the first of more. inflate_padding zero bytes follow
+/// the input's size, as many writable ones the output's. The checksum at the stream's end is not looked at: PNG's
+/// chunks have their own. Throws BadImage.
 inline void inflate_zlib(const unsigned char* input, std::size_t size, unsigned char* output, std::size_t output_size,
                          bool more = false) {
   Inflater(input, size, output, output_size, more).run();

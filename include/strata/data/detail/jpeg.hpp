@@ -1,5 +1,5 @@
-// JPEG files (ITU-T T.81): reads what stands beside the pixels, checks the image data from the first block to the end marker,
-// and has stb_image decode it.
+// JPEG files (ITU-T T.81): reads what stands beside the pixels, checks the image data from the first block to the end
+// marker, and has stb_image decode it.
 #pragma once
 
 #include <algorithm>
@@ -40,7 +40,8 @@ inline std::vector<JpegComponent> jpeg_components(Bytes body) {
     one.id = field[0], one.h = field[1] >> 4, one.v = field[1] & 0xF, one.table = field[2];
     for (std::size_t j = 0; j < i; ++j)
       if (components[j].id == one.id) damaged_jpeg("two JPEG channels have one number");
-    if (one.h < 1 || one.h > 4 || one.v < 1 || one.v > 4 || one.table > 3) damaged_jpeg("its JPEG frame header is impossible");
+    if (one.h < 1 || one.h > 4 || one.v < 1 || one.v > 4 || one.table > 3)
+      damaged_jpeg("its JPEG frame header is impossible");
   }
   return components;
 }
@@ -74,7 +75,8 @@ inline JpegStructure read_jpeg_structure(Bytes file, bool whole) {
     if (frame) {
       if (out.components > 0) damaged_jpeg("it has two JPEG frame headers");
       if (body.size() < 6) damaged_jpeg("its JPEG frame header is too short");
-      if (marker > 0xC2) throw BadImage("it is a lossless, hierarchical or arithmetic-coded JPEG, which is not supported");
+      if (marker > 0xC2)
+        throw BadImage("it is a lossless, hierarchical or arithmetic-coded JPEG, which is not supported");
       if (body[0] != 8) throw BadImage(concat("it is a JPEG of ", int(body[0]), " bits; only 8 are supported"));
       scans.h = info.h = big_endian(body.subspan(1, 2));
       scans.w = info.w = big_endian(body.subspan(3, 2));
@@ -83,7 +85,8 @@ inline JpegStructure read_jpeg_structure(Bytes file, bool whole) {
       out.components = int(scans.components.size());
       info.channels = out.components >= 3 ? 3 : 1;  // CMYK is read as RGB
       info.orientation = out.exif.orientation;
-      info.decoding_copies = (scans.progressive ? 4 : 2) + (out.components == 4 ? 1 : 0) + (info.orientation == 1 ? 0 : 1);
+      info.decoding_copies =
+          (scans.progressive ? 4 : 2) + (out.components == 4 ? 1 : 0) + (info.orientation == 1 ? 0 : 1);
       if (info.orientation >= 5) std::swap(info.w, info.h);
       out.adobe_missing = out.components == 4 && adobe < 0;
       if (out.components == 4 && adobe != 0 && adobe != 2 && !out.adobe_missing)
@@ -109,7 +112,8 @@ inline JpegStructure read_jpeg_structure(Bytes file, bool whole) {
       if (body.size() != 2) damaged_jpeg("a JPEG restart interval is impossible");
       scans.restart_interval = big_endian(body);
     } else if (marker == 0xDC) {
-      if (body.size() != 2 || std::int64_t(big_endian(body)) != scans.h) damaged_jpeg("its JPEG picture has two heights");
+      if (body.size() != 2 || std::int64_t(big_endian(body)) != scans.h)
+        damaged_jpeg("its JPEG picture has two heights");
     } else if (marker == 0xDA) {
       if (out.components == 0) damaged_jpeg("its JPEG image data comes before the frame header");
       if (!whole) return out;
@@ -128,7 +132,8 @@ inline DecodedImage decode_jpeg(std::vector<unsigned char> file, const JpegStruc
     constexpr std::array<unsigned char, 16> marker{0xFF, 0xEE, 0, 14, 'A', 'd', 'o', 'b', 'e', 0, 100, 0, 0, 0, 0, 0};
     file.insert(file.begin() + 2, marker.begin(), marker.end());
   }
-  // Four channels of a progressive file take twelve bytes a pixel, and their rows and columns are filled up to units of 32.
+  // Four channels of a progressive file take twelve bytes a pixel, and their rows and columns are filled up to units of
+  // 32.
   const std::size_t padded = (std::size_t(info.w) + 32) * (std::size_t(info.h) + 32);
   stb::Memory memory((std::size_t{1} << 20) + 20 * padded);
   int w = 0, h = 0, channels = 0;

@@ -1,5 +1,6 @@
 // Reads the image data of JPEG files (ITU-T T.81) as a decoder does, and computes nothing: what is missing, too much or
-// impossible in it is found before memory is taken for pixels. stb_image fills what is missing with grey and says nothing.
+// impossible in it is found before memory is taken for pixels. stb_image fills what is missing with grey and says
+// nothing.
 //
 // A JPEG file has no checksums. Damage that leaves exactly as many codes as the picture has blocks, and values in their
 // range, cannot be told from another picture.
@@ -48,8 +49,8 @@ class JpegCode {
  private:
   friend class JpegBits;
   static constexpr std::uint32_t fast_bits = 9;
-  // What the next bits begin with: 8 bits for the symbol, 8 for the code's length, and that with the bits of the value, as many
-  // as the symbol's lower half says. 0: a longer code.
+  // What the next bits begin with: 8 bits for the symbol, 8 for the code's length, and that with the bits of the value,
+  // as many as the symbol's lower half says. 0: a longer code.
   std::array<std::uint32_t, 1 << fast_bits> fast_{};
   std::array<std::uint32_t, 17> ends_{};  // behind the last code of each length, as the first of 16 bits
   std::array<std::int32_t, 17> first_{};  // from a code of each length to its place among the symbols
@@ -156,7 +157,8 @@ struct JpegComponent {
   std::int64_t all_w = 0;                   // with those that fill up the last units
   std::int32_t dc = 0;                      // the last block's
   const JpegCode *dc_code = nullptr, *ac_code = nullptr;
-  std::array<signed char, 64> missing_bits{};  // of each coefficient, what a progressive file has still to send; -1: all
+  // of each coefficient, what a progressive file has still to send; -1: all
+  std::array<signed char, 64> missing_bits{};
   std::vector<std::uint64_t> nonzero;          // of each block's coefficients, in a progressive file
 };
 
@@ -191,7 +193,8 @@ class JpegScans {
     }
   }
 
-  /// When `components` have their factors. Each block takes a bit at least: throws BadImage when `bytes` cannot be enough.
+  /// When `components` have their factors. Each block takes a bit at least: throws BadImage when `bytes` cannot be
+  /// enough.
   void lay_out(std::size_t bytes) {
     for (const JpegComponent& one : components) h_most_ = std::max(h_most_, one.h), v_most_ = std::max(v_most_, one.v);
     for (const JpegComponent& one : components)
@@ -240,7 +243,8 @@ class JpegScans {
         damaged_jpeg("a JPEG scan's Huffman code is missing");
       for (std::size_t k = first_; k <= last_; ++k) {
         signed char& missing = found->missing_bits[k];
-        if (missing != (refines ? int(high_) : -1)) damaged_jpeg("a JPEG scan comes twice, or without the one before it");
+        if (missing != (refines ? int(high_) : -1))
+          damaged_jpeg("a JPEG scan comes twice, or without the one before it");
         missing = static_cast<signed char>(low_);
       }
       order.push_back(found);
@@ -314,8 +318,8 @@ class JpegScans {
     }
   }
 
-  // Differences and values of 8-bit samples have 11 and 10 bits (T.81, F.1.2); a mean cannot be outside the samples' range,
-  // which is allowed twice here, for what quantisation adds.
+  // Differences and values of 8-bit samples have 11 and 10 bits (T.81, F.1.2); a mean cannot be outside the samples'
+  // range, which is allowed twice here, for what quantisation adds.
   void dc(JpegBits& bits, JpegComponent& one) const {
     const std::uint32_t size = bits.symbol(*one.dc_code);
     if (size > 11) impossible();

@@ -79,8 +79,8 @@ inline void read_png_chunk(PngStructure& png, const std::string& name, Bytes bod
   }
 }
 
-/// Reads the chunks up to the first of the pixels, or, when `whole`, all of them and their checksums. Throws BadImage, also
-/// for pixels that so few compressed bytes cannot hold.
+/// Reads the chunks up to the first of the pixels, or, when `whole`, all of them and their checksums. Throws BadImage,
+/// also for pixels that so few compressed bytes cannot hold.
 inline PngStructure read_png_structure(Bytes file, bool whole) {
   PngStructure png;
   enum { before, inside, after } pixels = before;
@@ -94,7 +94,8 @@ inline PngStructure read_png_structure(Bytes file, bool whole) {
                      "xcrun pngcrush -revert-iphone-optimizations");
     if (first != (name == "IHDR") || (first && length != 13)) throw BadImage("its PNG header is missing or misplaced");
     if (length > 0x7FFFFFFFu) throw BadImage("it is damaged: a PNG chunk is longer than may be");
-    if (name == "IDAT" && png.colour == 3 && png.palette.empty()) throw BadImage("it is damaged: its PNG palette is missing");
+    if (name == "IDAT" && png.colour == 3 && png.palette.empty())
+      throw BadImage("it is damaged: its PNG palette is missing");
     if (!whole && name == "IDAT") break;
     const Bytes body = part(file, at + 8, length, concat("the PNG chunk ", name).c_str());
     const std::uint32_t crc = big_endian(part(file, at + 8 + length, 4, "a PNG chunk's checksum"));
@@ -102,7 +103,8 @@ inline PngStructure read_png_structure(Bytes file, bool whole) {
       throw BadImage(concat("it is damaged: the checksum of the PNG chunk ", name, " does not match"));
     const bool critical = type[0] < 'a';
     if (critical && name != "IHDR" && name != "PLTE" && name != "IDAT" && name != "IEND")
-      throw BadImage(concat("it has a PNG chunk '", name, "' that this program does not know, and without which its pixels "
+      throw BadImage(concat("it has a PNG chunk '", name,
+                            "' that this program does not know, and without which its pixels "
                             "cannot be understood"));
     if (name == "IDAT") {
       if (pixels == after) throw BadImage("it is damaged: its PNG pixels are in two places");
@@ -124,8 +126,10 @@ inline PngStructure read_png_structure(Bytes file, bool whole) {
   info.decoding_copies = (png.usual() ? 1 : 2) + (info.orientation == 1 ? 0 : 1);
   constexpr std::size_t most = 1032;  // of deflate: a match of 258 bytes takes two bits at least
   if (whole && info.w > 0 && info.h > 0 &&
-      (std::size_t(info.h) > png.compressed * most || png.row_bytes(info.w) > png.compressed * most / std::size_t(info.h)))
-    throw TruncatedImage(concat("it is damaged: ", png.compressed, " compressed bytes cannot hold its ", info.w, "x", info.h, " pixels"));
+      (std::size_t(info.h) > png.compressed * most ||
+       png.row_bytes(info.w) > png.compressed * most / std::size_t(info.h)))
+    throw TruncatedImage(concat("it is damaged: ", png.compressed, " compressed bytes cannot hold its ", info.w, "x",
+                                info.h, " pixels"));
   if (info.orientation >= 5) std::swap(info.w, info.h);
   return png;
 }

@@ -1,6 +1,6 @@
-// The pixels of the usual PNG files (8 or 16 bits a sample, neither a palette nor interlaced), several times faster than by
-// stb_image: training that reads its images anew for every sample spends most of its time here. It takes no more memory than
-// the file and the pixels.
+// The pixels of the usual PNG files (8 or 16 bits a sample, neither a palette nor interlaced), several times faster
+// than by stb_image: training that reads its images anew for every sample spends most of its time here. It takes no
+// more memory than the file and the pixels.
 //
 //     if (png.usual()) DecodedImage image = decode_usual_png(std::move(file), as_stored(png.info), info.h, info.w);
 #pragma once
@@ -29,7 +29,8 @@ typedef unsigned char Sixteen __attribute__((vector_size(16)));
   simd::unroll<4>([&](auto) STRATA_INLINED {
     Sixteen mixed[16];
     simd::unroll<8>([&](auto i) STRATA_INLINED {
-      mixed[2 * i] = __builtin_shufflevector(rows[i], rows[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      mixed[2 * i] =
+          __builtin_shufflevector(rows[i], rows[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
       mixed[2 * i + 1] =
           __builtin_shufflevector(rows[i], rows[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     });
@@ -42,12 +43,14 @@ typedef unsigned char Sixteen __attribute__((vector_size(16)));
 [[gnu::always_inline]] inline Sixteen distance(Sixteen a, Sixteen b) { return (a > b ? a : b) - smaller(a, b); }
 /// All ones where a <= b. In this form a register of masks takes no part, which a value would pass through slowly.
 [[gnu::always_inline]] inline Sixteen at_most(Sixteen a, Sixteen b) { return Sixteen(smaller(a, b) == a); }
-[[gnu::always_inline]] inline Sixteen select(Sixteen mask, Sixteen yes, Sixteen no) { return (yes & mask) | (no & ~mask); }
+[[gnu::always_inline]] inline Sixteen select(Sixteen mask, Sixteen yes, Sixteen no) {
+  return (yes & mask) | (no & ~mask);
+}
 
 /// As png_unfilter; Step is the bytes of a pixel where they are known to the compiler, or 0.
 template <std::size_t Step>
-[[gnu::noinline]] void png_unfilter_by(std::size_t bytes, const unsigned char* filtered, std::size_t h, std::size_t row_bytes,
-                                       std::size_t wanted, unsigned char* out) {
+[[gnu::noinline]] void png_unfilter_by(std::size_t bytes, const unsigned char* filtered, std::size_t h,
+                                       std::size_t row_bytes, std::size_t wanted, unsigned char* out) {
   constexpr std::size_t vectors = 2, rows = 16 * vectors, most = Step > 0 ? Step : 8;
   const std::size_t step = Step > 0 ? Step : bytes, skew = (rows - 1) * step;  // of the last row
   const std::size_t columns = wanted + skew, line = (columns + 15) / 16 * 16 + skew;
@@ -87,8 +90,8 @@ template <std::size_t Step>
           b[v] = __builtin_shufflevector(before, a[v], 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30);
         });
         simd::unroll<vectors>([&](auto v) STRATA_INLINED {
-          // Paeth: whichever of a, b, c is nearest to a + b - c; a before b before c. Where c is not between a and b, that
-          // is a or b; where it is, c's distance is the difference of the other two.
+          // Paeth: whichever of a, b, c is nearest to a + b - c; a before b before c. Where c is not between a and b,
+          // that is a or b; where it is, c's distance is the difference of the other two.
           const Sixteen c = corner[n][v], far_a = distance(b[v], c), far_b = distance(a[v], c);
           const Sixteen far_c = distance(far_a, far_b) | ~(at_most(a[v], c) ^ at_most(b[v], c));
           const Sixteen nearest =
@@ -122,7 +125,8 @@ inline void png_unfilter_rows(std::size_t step, const unsigned char* filtered, s
     if (filter > 4) throw BadImage("it is damaged: a row has an unknown filter");
     const unsigned char* const row = filtered + 1;
     for (std::size_t i = 0; i < wanted; ++i) {
-      const int a = i >= step ? out[i - step] : 0, b = above ? above[i] : 0, c = above && i >= step ? above[i - step] : 0;
+      const int a = i >= step ? out[i - step] : 0, b = above ? above[i] : 0,
+                c = above && i >= step ? above[i - step] : 0;
       const int to_a = std::abs(b - c), to_b = std::abs(a - c), to_c = std::abs(a + b - 2 * c);
       const int nearest = to_a <= to_b && to_a <= to_c ? a : to_b <= to_c ? b : c;
       const int guess = filter == 0 ? 0 : filter == 1 ? a : filter == 2 ? b : filter == 3 ? (a + b) / 2 : nearest;
@@ -132,11 +136,12 @@ inline void png_unfilter_rows(std::size_t step, const unsigned char* filtered, s
   }
 }
 
-/// Undoes PNG's filters in the first `wanted` bytes (whole pixels) of each row. `filtered` has h rows, each the byte of its
-/// filter type and row_bytes bytes, and inflate_padding bytes behind them; `out` has h rows of `wanted` bytes. `step` is the
-/// bytes of a pixel, at most 8. A pixel waits for its left neighbour, so one row alone cannot use vectors: here many rows go
-/// side by side, each a pixel behind the one above it, from which it takes what it needs. Two vectors of them, since an
-/// operation has to wait for the one before it. `out` may be `filtered`: what is written lies before what is still to be read.
+/// Undoes PNG's filters in the first `wanted` bytes (whole pixels) of each row. `filtered` has h rows, each the byte of
+/// its filter type and row_bytes bytes, and inflate_padding bytes behind them; `out` has h rows of `wanted` bytes.
+/// `step` is the bytes of a pixel, at most 8. A pixel waits for its left neighbour, so one row alone cannot use
+/// vectors: here many rows go side by side, each a pixel behind the one above it, from which it takes what it needs.
+/// Two vectors of them, since an operation has to wait for the one before it. `out` may be `filtered`: what is written
+/// lies before what is still to be read.
 inline void png_unfilter(std::size_t step, const unsigned char* filtered, std::size_t h, std::size_t row_bytes,
                          std::size_t wanted, unsigned char* out) {
   if (wanted > (std::size_t{1} << 17) && h < 256) return png_unfilter_rows(step, filtered, h, row_bytes, wanted, out);
@@ -147,8 +152,8 @@ inline void png_unfilter(std::size_t step, const unsigned char* filtered, std::s
   }
 }
 
-/// Puts the compressed pixels of a file, whose chunks read_png_structure has found whole, together at its beginning, with
-/// inflate_padding behind them. Returns their size.
+/// Puts the compressed pixels of a file, whose chunks read_png_structure has found whole, together at its beginning,
+/// with inflate_padding behind them. Returns their size.
 inline std::size_t gather_png_pixels(std::vector<unsigned char>& file) {
   std::size_t size = 0;
   for (std::size_t at = png_signature.size();;) {
@@ -166,8 +171,8 @@ inline std::size_t gather_png_pixels(std::vector<unsigned char>& file) {
   return size;
 }
 
-/// Decodes a usual file, in its own memory as far as that goes. Only the first `rows` rows and `columns` columns are decoded.
-/// Throws BadImage.
+/// Decodes a usual file, in its own memory as far as that goes. Only the first `rows` rows and `columns` columns are
+/// decoded. Throws BadImage.
 inline DecodedImage decode_usual_png(std::vector<unsigned char> file, const ImageInfo& info, std::int64_t rows,
                                      std::int64_t columns) {
   const std::size_t size = gather_png_pixels(file);

@@ -27,7 +27,8 @@ class PngPalette {
       std::copy_n(png.palette.begin() + std::ptrdiff_t(3 * i), 3, entry.begin());
       entry[3] = i < png.key.size() ? png.key[i] : 255;
     }
-    for (std::size_t c = 0; has_key_ && c < samples_; ++c) key_[c] = big_endian(png.key.subspan(2 * c, 2)) & ((1u << depth_) - 1);
+    for (std::size_t c = 0; has_key_ && c < samples_; ++c)
+      key_[c] = big_endian(png.key.subspan(2 * c, 2)) & ((1u << depth_) - 1);
   }
 
   /// Pixel x of a row. Samples of 16 bits stay as they are in the file.
@@ -69,10 +70,14 @@ inline DecodedImage decode_rare_png(std::vector<unsigned char> file, const PngSt
   struct Pass {
     std::int64_t x, y, dx, dy;
   };
-  constexpr std::array<Pass, 7> adam7{{{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}}};
-  const std::vector<Pass> passes = png.interlaced ? std::vector<Pass>(adam7.begin(), adam7.end()) : std::vector<Pass>{{0, 0, 1, 1}};
+  constexpr std::array<Pass, 7> adam7{
+      {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}}};
+  const std::vector<Pass> passes =
+      png.interlaced ? std::vector<Pass>(adam7.begin(), adam7.end()) : std::vector<Pass>{{0, 0, 1, 1}};
   const ImageInfo info = as_stored(png.info);
-  const auto extent = [](std::int64_t size, std::int64_t from, std::int64_t step) { return size <= from ? 0 : (size - from + step - 1) / step; };
+  const auto extent = [](std::int64_t size, std::int64_t from, std::int64_t step) {
+    return size <= from ? 0 : (size - from + step - 1) / step;
+  };
   std::size_t filtered_size = 0;
   for (const Pass& pass : passes) {
     const std::int64_t w = extent(info.w, pass.x, pass.dx), h = extent(info.h, pass.y, pass.dy);

@@ -24,8 +24,8 @@ template <class T>
 class Prefetcher {
  public:
   /// make(index, stopping) for first <= index < last; at most `ahead` results wait or are being made. stopping() turns
-  /// true when nobody wants the result any more. workers = 0: everything is made inside next(). Where the system gives fewer
-  /// threads than `workers`, those do the work.
+  /// true when nobody wants the result any more. workers = 0: everything is made inside next(). Where the system gives
+  /// fewer threads than `workers`, those do the work.
   using Make = std::function<T(std::int64_t, const Prefetcher&)>;
 
   Prefetcher(std::int64_t first, std::int64_t last, int workers, std::int64_t ahead, Make make)
@@ -44,8 +44,8 @@ class Prefetcher {
   Prefetcher& operator=(const Prefetcher&) = delete;
   ~Prefetcher() { stop(); }
 
-  /// The next result; nothing after the last. What make threw for it is thrown here, and the sequence is over. Throws Error
-  /// in a child forked since the beginning, which has none of the threads.
+  /// The next result; nothing after the last. What make threw for it is thrown here, and the sequence is over. Throws
+  /// Error in a child forked since the beginning, which has none of the threads.
   std::optional<T> next() {
     if (wanted_ >= last_) return std::nullopt;
     if (queue_ == nullptr) {
@@ -57,7 +57,8 @@ class Prefetcher {
     if (forked()) {
       wanted_ = last_;
       throw Error(
-          "DataLoader: this process was forked in the middle of an epoch, and the workers that make its batches stayed in "
+          "DataLoader: this process was forked in the middle of an epoch, and the workers that make its batches stayed "
+          "in "
           "the parent; begin one in the child, with loader.epoch(epoch, first_batch)");
     }
     Queue& queue = *queue_;

@@ -1,5 +1,5 @@
-// Sean Barrett's stb_image (JPEG only) and stb_image_write, inside a namespace of Strata: a program that has its own copy of
-// stb, of any version and with any settings, before or after this header, is not touched.
+// Sean Barrett's stb_image (JPEG only) and stb_image_write, inside a namespace of Strata: a program that has its own
+// copy of stb, of any version and with any settings, before or after this header, is not touched.
 //
 //     stb::Memory memory(most_bytes);     // of all that stb takes until the end of the scope
 //     unsigned char* pixels = stb::stbi_load_from_memory(...);
@@ -37,8 +37,8 @@ namespace strata { inline namespace STRATA_ABI { namespace detail::stb {
 
 using ::abs;  // strata::abs, of images, would hide it
 
-/// What stb takes on this thread while this lives: `limit` bytes at most at any time, and given back at the end. Where there
-/// is no more, bad_alloc is thrown through stb, which writes to nowhere where it looks at all.
+/// What stb takes on this thread while this lives: `limit` bytes at most at any time, and given back at the end. Where
+/// there is no more, bad_alloc is thrown through stb, which writes to nowhere where it looks at all.
 class Memory {
  public:
   explicit Memory(std::size_t limit) : left_(limit), outer_(current()) { current() = this; }
@@ -56,7 +56,8 @@ class Memory {
     const std::size_t before = old ? old->bytes : 0;
     if (bytes > all.left_ + before) throw std::bad_alloc();
     // Zeros, of a whole block alone: of a damaged file stb may look at what it never filled.
-    Block* const block = static_cast<Block*>(old ? std::realloc(old, sizeof(Block) + bytes) : std::calloc(sizeof(Block) + bytes, 1));
+    Block* const block =
+        static_cast<Block*>(old ? std::realloc(old, sizeof(Block) + bytes) : std::calloc(sizeof(Block) + bytes, 1));
     if (!block) throw std::bad_alloc();
     if (!old) block->next = all.first_;
     block->bytes = bytes;
@@ -201,8 +202,9 @@ class Memory {
 #undef STBI_FAILURE_USERMSG
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
-// stb_image's functions are extern "C", so in the assembler's file they have the names of a program's own stb, whatever namespace
-// they are in. Unused ones are not compiled when they are inline, and the two that are used get names of ours.
+// stb_image's functions are extern "C", so in the assembler's file they have the names of a program's own stb, whatever
+// namespace they are in. Unused ones are not compiled when they are inline, and the two that are used get names of
+// ours.
 #define STBIDEF static inline
 #undef stbi_load_from_memory
 #undef stbi_failure_reason
@@ -234,7 +236,8 @@ class Memory {
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wshadow"
-// Of a JPEG file whose image data ends early stb shifts a zero by more than 31 bits: the result is zero on every processor.
+// Of a JPEG file whose image data ends early stb shifts a zero by more than 31 bits: the result is zero on every
+// processor.
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((no_sanitize("shift"))), apply_to = function)
 #endif

@@ -111,7 +111,8 @@ inline void reorder(const Shape& shape, int width, const std::byte* from, std::b
 using Stride = std::array<std::int64_t, std::size_t(Shape::max_rank)>;
 
 /// Elements of `width` bytes in PyTorch's order, from the stretch of memory that they lie in with these strides.
-inline std::vector<std::byte> gather(const Shape& shape, const Stride& stride, std::size_t width, std::vector<std::byte> span) {
+inline std::vector<std::byte> gather(const Shape& shape, const Stride& stride, std::size_t width,
+                                     std::vector<std::byte> span) {
   std::int64_t dense = 1;
   bool contiguous = true;
   for (int axis = shape.rank(); axis-- > 0; dense *= shape[axis])
@@ -129,7 +130,8 @@ inline std::vector<std::byte> gather(const Shape& shape, const Stride& stride, s
     for (std::int64_t b = 0; b < extent[1]; ++b)
       for (std::int64_t c = 0; c < extent[2]; ++c)
         for (std::int64_t d = 0; d < extent[3]; ++d, to += width)
-          std::memcpy(to, span.data() + std::size_t(a * step[0] + b * step[1] + c * step[2] + d * step[3]) * width, width);
+          std::memcpy(to, span.data() + std::size_t(a * step[0] + b * step[1] + c * step[2] + d * step[3]) * width,
+                      width);
   return out;
 }
 
@@ -150,8 +152,8 @@ inline AnyTensor make_tensor(const AnyTensor& like, const Shape& shape) {
   return Tensor<std::int64_t>(shape);
 }
 
-/// A tensor of the type of `like` from elements of another type in PyTorch's memory order. Only whole numbers become whole
-/// numbers: the caller has seen to it.
+/// A tensor of the type of `like` from elements of another type in PyTorch's memory order. Only whole numbers become
+/// whole numbers: the caller has seen to it.
 inline AnyTensor tensor_from(std::vector<std::byte> bytes, DType from, const Shape& shape, const AnyTensor& like) {
   const DType type = dtype_of(like);
   const int width = row_of(type).bytes;

@@ -154,10 +154,11 @@ class Var<C, OnnxSymbol> {
  private:
   template <class Self, class T>
   static const T& refused() {
-    static_assert(detail::never<Self>,
-                  "strata: a module that asks for an image's extents or numbers cannot be exported by itself, since an ONNX "
-                  "graph is for images of any size: give it a second call operator, "
-                  "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
+    static_assert(
+        detail::never<Self>,
+        "strata: a module that asks for an image's extents or numbers cannot be exported by itself, since an ONNX "
+        "graph is for images of any size: give it a second call operator, "
+        "'auto operator()(st::Infer& pass, const st::Symbolic auto& x) const' (io/onnx_export.hpp)");
     static const T none{};
     return none;
   }

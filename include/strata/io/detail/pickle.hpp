@@ -1,14 +1,15 @@
-// Reads Python pickles as PyTorch writes them, without Python and without running anything: they are programs for a stack
-// machine, and this one knows only how to build numbers, strings, lists, tuples, dicts, and PyTorch's tensors and storages.
-// Whatever else a pickle names (a class, a function) stays a name, and what it would have made an object of which nothing is
-// known but that name: state beside the weights does no harm, and who wants such an object is told what it is.
+// Reads Python pickles as PyTorch writes them, without Python and without running anything: they are programs for a
+// stack machine, and this one knows only how to build numbers, strings, lists, tuples, dicts, and PyTorch's tensors and
+// storages. Whatever else a pickle names (a class, a function) stays a name, and what it would have made an object of
+// which nothing is known but that name: state beside the weights does no harm, and who wants such an object is told
+// what it is.
 //
 //     Unpickler pickle(bytes, path);
 //     const PickleValue& top = pickle.at(pickle.load());
 //
-// What a pickle can make of memory and time is bounded: four million instructions, no more items copied than the file has bytes,
-// and at most some fifty bytes taken for each byte of the file (pickle_values.hpp). The bytes must outlive what is read.
-// Opcodes: CPython's pickletools.py, which documents each; all of protocols 2 to 5.
+// What a pickle can make of memory and time is bounded: four million instructions, no more items copied than the file
+// has bytes, and at most some fifty bytes taken for each byte of the file (pickle_values.hpp). The bytes must outlive
+// what is read. Opcodes: CPython's pickletools.py, which documents each; all of protocols 2 to 5.
 #pragma once
 
 #include <array>
@@ -159,7 +160,8 @@ class Unpickler : public PickleValues {
       case 0x8a: push_long(byte()); return true;
       case 0x8b: push_long(number<std::uint32_t>()); return true;
       case 'G': push(std::bit_cast<double>(__builtin_bswap64(number<std::uint64_t>()))); return true;
-      case 'U': case 0x8c: push(text(byte())); return true;                // strings, Python 2's too, with their lengths
+      // strings, Python 2's too, with their lengths
+      case 'U': case 0x8c: push(text(byte())); return true;
       case 'T': case 'X': push(text(number<std::uint32_t>())); return true;
       case 0x8d: push(text(number<std::uint64_t>())); return true;
       case 'C': push_bytes(byte()); return true;
@@ -235,7 +237,8 @@ class Unpickler : public PickleValues {
   void push_long(std::uint32_t count) {
     const std::string_view bytes = text(count);
     if (bytes.size() > 8) return push(PickleLong{});
-    std::uint64_t whole = bytes.empty() || (static_cast<unsigned char>(bytes.back()) & 0x80u) == 0 ? 0 : ~std::uint64_t{0};
+    std::uint64_t whole =
+        bytes.empty() || (static_cast<unsigned char>(bytes.back()) & 0x80u) == 0 ? 0 : ~std::uint64_t{0};
     if (!bytes.empty()) std::memcpy(&whole, bytes.data(), bytes.size());
     push(std::bit_cast<std::int64_t>(whole));
   }
@@ -359,17 +362,19 @@ class Unpickler : public PickleValues {
     const auto* arguments = get<PickleTuple>(item(given, 2));
     if (function == nullptr || type == nullptr || arguments == nullptr) return false;
     const PickleKnown known = globals()[function->global].known;
-    if (globals()[type->global].known != PickleKnown::tensor_type || known == PickleKnown::rebuild_from_type) return false;
+    if (globals()[type->global].known != PickleKnown::tensor_type || known == PickleKnown::rebuild_from_type)
+      return false;
     return make(known, *arguments);
   }
 
   /// The state of an object, which is not needed; an OrderedDict's are attributes, where PyTorch keeps version numbers.
   void build() {
-    if (get<PickleObject>(top()) == nullptr && get<PickleName>(top()) == nullptr) (void)want<PickleDict>(top(), "a dict");
+    if (get<PickleObject>(top()) == nullptr && get<PickleName>(top()) == nullptr)
+      (void)want<PickleDict>(top(), "a dict");
   }
 
-  /// ("storage", type, key, device, elements, view); the device it was on is no matter. Or ("module", class, file, source) of
-  /// the older form, which stands for the class.
+  /// ("storage", type, key, device, elements, view); the device it was on is no matter. Or ("module", class, file,
+  /// source) of the older form, which stands for the class.
   void persistent(PickleId id) {
     const PickleTuple items = want<PickleTuple>(id, "a storage");
     if (items.count == 0) fail("it has a storage that is not described as PyTorch does");

@@ -1,7 +1,8 @@
 // What a pickle holds, in little memory: whatever a file says, what is kept of it is bounded by the file's length.
 //
-// A value is 24 bytes and refers to others by number, so that one that contains itself is harmless and nothing recurses.
-// Texts are views of the file's bytes; the items of all lists, tuples and dicts lie in one store, a dict's as key, value, key...
+// A value is 24 bytes and refers to others by number, so that one that contains itself is harmless and nothing
+// recurses. Texts are views of the file's bytes; the items of all lists, tuples and dicts lie in one store, a dict's as
+// key, value, key...
 #pragma once
 
 #include <array>
@@ -56,14 +57,24 @@ struct PickleTensor {
   std::uint32_t tensor;
 };
 
-using PickleValue = std::variant<PickleNone, bool, std::int64_t, double, std::string_view, PickleBytes, PickleLong, PickleList,
-                                 PickleTuple, PickleDict, PickleSet, PickleName, PickleObject, PickleStorage, PickleTensor>;
+using PickleValue =
+    std::variant<PickleNone, bool, std::int64_t, double, std::string_view, PickleBytes, PickleLong, PickleList,
+                 PickleTuple, PickleDict, PickleSet, PickleName, PickleObject, PickleStorage, PickleTensor>;
 static_assert(sizeof(PickleValue) == 24);
 
 /// What is known of a class or function.
 enum class PickleKnown : std::uint8_t {
-  nothing, ordered_dict, default_dict, rebuild_tensor, rebuild_tensor_v3, rebuild_parameter, rebuild_from_type, tensor_type,
-  size, storage_type, dtype,
+  nothing,
+  ordered_dict,
+  default_dict,
+  rebuild_tensor,
+  rebuild_tensor_v3,
+  rebuild_parameter,
+  rebuild_from_type,
+  tensor_type,
+  size,
+  storage_type,
+  dtype,
 };
 struct PickleGlobal {
   std::string_view module, name;
@@ -89,22 +100,54 @@ struct PickleStorageRow {
   DType dtype;
   int width;
 };
-inline constexpr std::array<PickleStorageRow, 18> pickle_storages{{
-    {"Double", DType::f64, 8}, {"Float", DType::f32, 4}, {"Half", DType::f16, 2}, {"BFloat16", DType::bf16, 2},
-    {"Long", DType::i64, 8}, {"Int", DType::i32, 4}, {"Short", DType::i16, 2}, {"Char", DType::i8, 1}, {"Byte", DType::u8, 1},
-    {"Bool", DType::boolean, 1}, {"Untyped", DType::other, 1}, {"ComplexFloat", DType::c64, 8},
-    {"ComplexDouble", DType::other, 16}, {"QInt8", DType::other, 1}, {"QUInt8", DType::other, 1}, {"QInt32", DType::other, 4},
-    {"QUInt4x2", DType::other, 1}, {"QUInt2x4", DType::other, 1}}};
+inline constexpr std::array<PickleStorageRow, 18> pickle_storages{{{"Double", DType::f64, 8},
+                                                                   {"Float", DType::f32, 4},
+                                                                   {"Half", DType::f16, 2},
+                                                                   {"BFloat16", DType::bf16, 2},
+                                                                   {"Long", DType::i64, 8},
+                                                                   {"Int", DType::i32, 4},
+                                                                   {"Short", DType::i16, 2},
+                                                                   {"Char", DType::i8, 1},
+                                                                   {"Byte", DType::u8, 1},
+                                                                   {"Bool", DType::boolean, 1},
+                                                                   {"Untyped", DType::other, 1},
+                                                                   {"ComplexFloat", DType::c64, 8},
+                                                                   {"ComplexDouble", DType::other, 16},
+                                                                   {"QInt8", DType::other, 1},
+                                                                   {"QUInt8", DType::other, 1},
+                                                                   {"QInt32", DType::other, 4},
+                                                                   {"QUInt4x2", DType::other, 1},
+                                                                   {"QUInt2x4", DType::other, 1}}};
 
 /// What torch calls its types.
-inline constexpr std::array<std::pair<std::string_view, DType>, 27> pickle_dtypes{{
-    {"float32", DType::f32}, {"float", DType::f32}, {"float64", DType::f64}, {"double", DType::f64}, {"float16", DType::f16},
-    {"half", DType::f16}, {"bfloat16", DType::bf16}, {"int64", DType::i64}, {"long", DType::i64}, {"int32", DType::i32},
-    {"int", DType::i32}, {"int16", DType::i16}, {"short", DType::i16}, {"int8", DType::i8}, {"uint8", DType::u8},
-    {"bool", DType::boolean}, {"uint16", DType::u16}, {"uint32", DType::u32}, {"uint64", DType::u64}, {"complex64", DType::c64},
-    {"complex128", DType::other}, {"float8_e4m3fn", DType::f8_e4m3}, {"float8_e5m2", DType::f8_e5m2},
-    {"float8_e8m0fnu", DType::f8_e8m0}, {"float8_e4m3fnuz", DType::f8_e4m3fnuz}, {"float8_e5m2fnuz", DType::f8_e5m2fnuz},
-    {"float4_e2m1fn_x2", DType::f4}}};
+inline constexpr std::array<std::pair<std::string_view, DType>, 27> pickle_dtypes{
+    {{"float32", DType::f32},
+     {"float", DType::f32},
+     {"float64", DType::f64},
+     {"double", DType::f64},
+     {"float16", DType::f16},
+     {"half", DType::f16},
+     {"bfloat16", DType::bf16},
+     {"int64", DType::i64},
+     {"long", DType::i64},
+     {"int32", DType::i32},
+     {"int", DType::i32},
+     {"int16", DType::i16},
+     {"short", DType::i16},
+     {"int8", DType::i8},
+     {"uint8", DType::u8},
+     {"bool", DType::boolean},
+     {"uint16", DType::u16},
+     {"uint32", DType::u32},
+     {"uint64", DType::u64},
+     {"complex64", DType::c64},
+     {"complex128", DType::other},
+     {"float8_e4m3fn", DType::f8_e4m3},
+     {"float8_e5m2", DType::f8_e5m2},
+     {"float8_e8m0fnu", DType::f8_e8m0},
+     {"float8_e4m3fnuz", DType::f8_e4m3fnuz},
+     {"float8_e5m2fnuz", DType::f8_e5m2fnuz},
+     {"float4_e2m1fn_x2", DType::f4}}};
 
 /// Finds out whether a class or function is known. The names are the file's, and only compared.
 inline PickleGlobal known_global(std::string_view module, std::string_view name) {
@@ -161,7 +204,8 @@ class PickleValues {
   template <class F>
   void each(const PickleDict& dict, F&& f) const {
     for (std::uint32_t at = dict.first; at != pickle_nothing; at = runs_[at].next)
-      for (std::size_t i = 0; i < runs_[at].count; i += 2) f(items_[runs_[at].begin + i], items_[runs_[at].begin + i + 1]);
+      for (std::size_t i = 0; i < runs_[at].count; i += 2)
+        f(items_[runs_[at].begin + i], items_[runs_[at].begin + i + 1]);
   }
 
   /// "collections.Counter", as it may be shown.
@@ -173,8 +217,9 @@ class PickleValues {
 
   /// What a value is, in Python's words.
   std::string kind(PickleId id) const {
-    static constexpr std::array<std::string_view, 15> kinds{"None", "bool", "int",  "float", "str",  "bytes",   "int",   "list",
-                                                            "tuple", "dict", "set", "name", "object", "storage", "tensor"};
+    static constexpr std::array<std::string_view, 15> kinds{"None",  "bool", "int",    "float",   "str",
+                                                            "bytes", "int",  "list",   "tuple",   "dict",
+                                                            "set",   "name", "object", "storage", "tensor"};
     if (const auto* name = get<PickleName>(id)) return "the name " + name_of(name->global);
     if (const auto* object = get<PickleObject>(id)) return "an object of " + name_of(object->global);
     return std::string(kinds[values_[id].index()]);
@@ -244,7 +289,8 @@ class PickleMemo {
   void put(std::uint32_t key, PickleId id) {
     ++puts_;
     if (find(key) == pickle_nothing) ++keys_;
-    if (key > 2 * puts_ + 256) {  // far from the others, which no writer does: not worth a place for each number before it
+    // far from the others, which no writer does: not worth a place for each number before it
+    if (key > 2 * puts_ + 256) {
       far_[key] = id;
       return;
     }

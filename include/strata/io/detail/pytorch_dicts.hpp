@@ -71,12 +71,13 @@ class DictSearch {
     for (const NamedValue& outer : items_) {
       if (!tensors_.contains(outer.value) || tensors(outer.value) > 0 || !opened.insert(outer.value).second) continue;
       for (const NamedValue& item : string_items(pickle, outer.value))
-        if (first_time(item.value) && tensors(item.value) > 0) under_two_.push_back({outer.name, item.name, item.value});
+        if (first_time(item.value) && tensors(item.value) > 0)
+          under_two_.push_back({outer.name, item.name, item.value});
     }
   }
 
-  /// The dict that is meant when nobody says which: one of a usual name, else the file's own, else the only one there is.
-  /// Null for none, or several.
+  /// The dict that is meant when nobody says which: one of a usual name, else the file's own, else the only one there
+  /// is. Null for none, or several.
   const Found* usual() {
     static constexpr std::array<std::string_view, 14> names{
         "state_dict", "model_state_dict", "params_ema", "params", "model",     "net",   "network",
@@ -92,7 +93,8 @@ class DictSearch {
   /// The dict with tensors under this key, or under two with a dot between them; null when there is none.
   const Found* under(std::string_view key) {
     const auto find = [&](const std::vector<NamedValue>& items, std::string_view name) {
-      const auto found = std::find_if(items.begin(), items.end(), [&](const NamedValue& item) { return item.name == name; });
+      const auto found =
+          std::find_if(items.begin(), items.end(), [&](const NamedValue& item) { return item.name == name; });
       return found == items.end() ? pickle_nothing : found->value;
     };
     const auto choose = [&](std::string_view first, std::string_view second, PickleId id) {

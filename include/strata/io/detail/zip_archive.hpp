@@ -1,9 +1,9 @@
 // Reads zip archives whose entries are stored without compression, as torch.save writes them. Others are listed too.
 //
-// The list of entries at the archive's end says where everything is; what else lies between the entries is not looked at.
-// Nothing is trusted: every offset is checked against the file's length, no two entries may share bytes (or reading all of them
-// could take any multiple of the file's length), nothing is ever decompressed, the list takes 64 MB at most.
-// Format: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3 (zip64).
+// The list of entries at the archive's end says where everything is; what else lies between the entries is not looked
+// at. Nothing is trusted: every offset is checked against the file's length, no two entries may share bytes (or reading
+// all of them could take any multiple of the file's length), nothing is ever decompressed, the list takes 64 MB at
+// most. Format: PKWARE's APPNOTE.TXT, sections 4.3 and 4.5.3 (zip64).
 #pragma once
 
 #include <algorithm>
@@ -64,8 +64,9 @@ class ZipArchive {
 
   /// The entry of that name; null when there is none.
   const Entry* find(std::string_view name) const {
-    const auto found = std::lower_bound(entries_.begin(), entries_.end(), name,
-                                        [](const Entry& entry, std::string_view wanted) { return entry.name < wanted; });
+    const auto found =
+        std::lower_bound(entries_.begin(), entries_.end(), name,
+                         [](const Entry& entry, std::string_view wanted) { return entry.name < wanted; });
     return found == entries_.end() || found->name != name ? nullptr : &*found;
   }
 
@@ -103,7 +104,8 @@ class ZipArchive {
   /// Throws unless `size` bytes at `begin` lie before `end`.
   void want_inside(std::uint64_t begin, std::uint64_t size, std::uint64_t end, std::string_view what) const {
     if (begin > end || size > end - begin)
-      fail(concat(what, " of ", size, " bytes at byte ", begin, " is not inside the first ", end, " bytes: cut short?"));
+      fail(
+          concat(what, " of ", size, " bytes at byte ", begin, " is not inside the first ", end, " bytes: cut short?"));
   }
 
   /// Where the list of entries is, from the record at the end of the file, which a comment may follow.
@@ -115,7 +117,8 @@ class ZipArchive {
     file_->read(tail_begin, tail);
     for (std::size_t at = tail.size() - fixed + 1; at-- > 0;) {
       if (little_endian<std::uint32_t>(tail, at) != end_mark) continue;
-      if (little_endian<std::uint16_t>(tail, at + 20) != tail.size() - at - fixed) continue;  // not the comment's length
+      // not the comment's length
+      if (little_endian<std::uint16_t>(tail, at + 20) != tail.size() - at - fixed) continue;
       const std::uint64_t end = tail_begin + at;
       Place list{little_endian<std::uint32_t>(tail, at + 16), little_endian<std::uint32_t>(tail, at + 12)};
       if (list.begin == in_zip64 || list.size == in_zip64) list = find_list64(end);
@@ -142,7 +145,8 @@ class ZipArchive {
   /// Reads the first entry of `list` and returns the bytes it takes there.
   std::size_t read_entry(std::span<const std::byte> list, std::uint64_t list_begin, std::vector<Range>& ranges) {
     constexpr std::size_t fixed = 46;
-    if (list.size() < fixed || little_endian<std::uint32_t>(list, 0) != entry_mark) fail("its list of entries is damaged");
+    if (list.size() < fixed || little_endian<std::uint32_t>(list, 0) != entry_mark)
+      fail("its list of entries is damaged");
     const std::size_t name = little_endian<std::uint16_t>(list, 28), extra = little_endian<std::uint16_t>(list, 30),
                       comment = little_endian<std::uint16_t>(list, 32);
     if (list.size() - fixed < name + extra + comment) fail("its list of entries is damaged");

@@ -4,7 +4,7 @@
 //
 //     const st::DiceLoss dice;
 //     auto loss = cross_entropy(logits, mask) + dice(logits, mask);  // mask: class numbers, a Tensor<Label> (N, H, W)
-//     auto binary = dice(logits, areas);                             // areas: an Image with a channel of 0 and 1 for each
+//     auto binary = dice(logits, areas);                          // areas: an Image with a channel of 0 and 1 for each
 #pragma once
 
 #include <algorithm>
