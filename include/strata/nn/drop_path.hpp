@@ -29,7 +29,8 @@ class DropPathOf : public Layer<DropPathOf<Probability>> {
   static constexpr double p = double(Probability::num) / double(Probability::den);
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto&) {}
-  static LayerMemory memory(const Shape&) { return {.keeps_input = false, .gives_its_input = true}; }
+  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
+  static constexpr bool idle_in_inference = true;
   static std::string name() { return concat("DropPath(drop_prob=", p, ")"); }
 
   template <Pass P, int C, class T>

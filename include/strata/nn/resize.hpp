@@ -143,8 +143,8 @@ constexpr auto interpolate(P& pass, const X& x, std::int64_t height, std::int64_
 template <Pass P, class X, class L>
 constexpr auto resize_like(P& pass, const X& x, const L& like, const InterpolateOptions& options = {}) {
   if constexpr (Symbolic<X>) {
-    return symbolic_operator<X::channels>(detail::ResizeLikeOperator{options}, detail::var_in<P>(x),
-                                          detail::var_in<P>(like));
+    return SymbolicRun<typename X::value_type>::template op<X::channels>(
+        detail::ResizeLikeOperator{options}, detail::var_in<P>(x), detail::var_in<P>(like));
   } else {
     return interpolate(pass, x, like.h(), like.w(), options);
   }
