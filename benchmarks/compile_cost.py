@@ -4,15 +4,17 @@
     benchmarks/compile_cost.py                                  # g++ and clang++, -O2 -march=native
     benchmarks/compile_cost.py --compiler g++ --flags "-O0"
     benchmarks/compile_cost.py --layers 50 100 200 400          # how the cost grows with the number of layers
+    benchmarks/compile_cost.py --before OTHER/include --rounds 5   # two versions in turns, medians
 
-The programs: the training of the 17-layer DnCNN (Repeat: one block, whatever the depth), and a pack of distinct layers,
-no two convolutions alike, forward in Infer, and in Train with backward. The training once more with the kernels left out
-(STRATA_COMPILED_KERNELS), and those kernels.
+The programs: an empty one, the training of the 17-layer DnCNN (Repeat: one block, whatever the depth), and a pack of distinct
+layers, no two convolutions alike, forward in Infer, and in Train with backward. The first two once more with what the targets
+strata::kernels and strata::compiled compile by themselves left out, and that.
 """
 import argparse
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -73,32 +75,51 @@ def main():
     parser.add_argument("--compiler", action="append", help="may be given several times")
     parser.add_argument("--flags", default="-O2 -march=native")
     parser.add_argument("--layers", type=int, nargs="+", default=[200])
+    parser.add_argument("--only", action="append", help="a part of a program's name; may be given several times")
+    parser.add_argument("--before", metavar="FOLDER", help="another version's include folder, compiled in turns with this one's")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each is compiled; the median counts [1]")
     parser.add_argument("--include", action="append", default=[], help="where stb is [Debian's places]")
     options = parser.parse_args()
     compilers = options.compiler or [c for c in ("g++", "clang++-16") if shutil.which(c)]
     include = pathlib.Path(__file__).resolve().parent.parent / "include"
     folders = options.include or ["/usr/include/stb"]
+    versions = [("before", pathlib.Path(options.before)), ("after", include)] if options.before else [("", include)]
 
-    programs = {"empty program with strata.hpp": HEAD + "int main() {}\n", "DnCNN-17, training": DNCNN}
-    programs["DnCNN-17, compiled kernels"] = "#define STRATA_COMPILED_KERNELS\n" + DNCNN
+    kernels = "#define STRATA_COMPILED_KERNELS\n"
+    compiled = "#define STRATA_COMPILED\n" + kernels
+    empty = HEAD + "int main() {}\n"
+    programs = {"empty program with strata.hpp": empty, "the same, strata::compiled": compiled + empty, "DnCNN-17, training": DNCNN}
+    programs["DnCNN-17, strata::kernels"] = kernels + DNCNN
+    programs["DnCNN-17, strata::compiled"] = compiled + DNCNN
     programs["the kernels by themselves"] = '#include "strata/cpu/kernels.cpp"\n'
+    programs["the rest of strata::compiled"] = '#include "strata/compiled.cpp"\n'
     for layers in options.layers:
         programs[f"{layers} distinct layers, Infer"] = pack(layers, training=False)
         programs[f"{layers} distinct layers, Train"] = pack(layers, training=True)
+    if options.only:
+        programs = {name: text for name, text in programs.items() if any(part in name for part in options.only)}
 
-    print(f"{'program':34} {'compiler':12} {'CPU s':>8} {'peak MB':>8}   {options.flags}")
+    print(f"{'program':34} {'compiler':12} {'version':8} {'CPU s':>8} {'peak MB':>8}   {options.flags}")
     failed = False
     with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder, "program.cpp")
         for name, text in programs.items():
-            source = pathlib.Path(folder, "program.cpp")
             source.write_text(text)
             for compiler in compilers:
-                command = [compiler, "-std=c++20", *options.flags.split(), f"-I{include}"]
-                command += [part for place in folders for part in ("-isystem", place)]
-                cost = measure([*command, "-c", str(source), "-o", str(pathlib.Path(folder, "program.o"))])
-                failed |= cost is None
-                figures = f"{cost[0]:8.1f} {cost[1]:8.0f}" if cost else "does not compile"
-                print(f"{name:34} {compiler:12} {figures}", flush=True)
+                costs = {version: [] for version, _ in versions}
+                for _ in range(options.rounds):
+                    for version, headers in versions:
+                        if version == "before" and "strata::compiled" in name and not (headers / "strata/compiled.cpp").is_file():
+                            continue
+                        command = [compiler, "-std=c++20", *options.flags.split(), f"-I{headers}"]
+                        command += [part for place in folders for part in ("-isystem", place)]
+                        cost = measure([*command, "-c", str(source), "-o", str(pathlib.Path(folder, "program.o"))])
+                        failed |= cost is None
+                        costs[version] += [cost] if cost else []
+                for version, measured in costs.items():
+                    if measured:
+                        seconds, memory = (statistics.median(values) for values in zip(*measured))
+                        print(f"{name:34} {compiler:12} {version:8} {seconds:8.1f} {memory:8.0f}", flush=True)
     return 1 if failed else 0
 
 

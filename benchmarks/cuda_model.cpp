@@ -168,7 +168,7 @@ int main(int argc, char** argv) {
   ExpressionProgram squared_difference;
   (void)squared_difference.push_leaf(a.data()), (void)squared_difference.push_leaf(b.data());
   squared_difference.push(Operation::subtract), squared_difference.push(Operation::square);
-  const GradientTarget gradients[] = {{c.data(), false}, {nullptr, false}};
+  const GradientTarget<> gradients[] = {{c.data(), false}, {nullptr, false}};
   ExpressionProgram charbonnier = squared_difference;
   charbonnier.push_constant(1e-6f), charbonnier.push(Operation::add), charbonnier.push(Operation::sqrt);
   const TensorUpdate tensor{size, a.data(), b.data(), c.data(), d.data(), false, 2};

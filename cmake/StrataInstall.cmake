@@ -8,8 +8,9 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/strata-config-version.cma
                                  ARCH_INDEPENDENT)
 
 install(DIRECTORY include/strata DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cuh"
-        PATTERN "*.cu" PATTERN "*.inc" PATTERN "*kernels.cpp" PATTERN "mpi.cpp")
-install(TARGETS strata strata_kernels EXPORT strata-targets)
+        PATTERN "*.cu" PATTERN "*.inc" PATTERN "*kernels.cpp" PATTERN "compiled.cpp"
+        PATTERN "mpi.cpp")
+install(TARGETS strata strata_kernels strata_compiled EXPORT strata-targets)
 install(EXPORT strata-targets NAMESPACE strata:: DESTINATION ${strata_package_dir})
 install(FILES ${PROJECT_BINARY_DIR}/strata-config.cmake ${PROJECT_BINARY_DIR}/strata-config-version.cmake
               cmake/StrataDependencies.cmake cmake/StrataCuda.cmake DESTINATION ${strata_package_dir})

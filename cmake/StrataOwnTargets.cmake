@@ -33,12 +33,14 @@ add_library(strata_own_flags INTERFACE)
 target_link_libraries(strata_own_flags INTERFACE strata::strata)
 target_compile_options(strata_own_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${strata_warnings}>" ${strata_native_flag})
 
-# Compiled once for all of them: what strata::kernels adds to a single program.
-add_library(strata_own_kernels OBJECT EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/include/strata/cpu/kernels.cpp)
-target_link_libraries(strata_own_kernels PRIVATE strata_own_flags)
+# Compiled once for all of them: what strata::compiled adds to a single program.
+add_library(strata_own_compiled OBJECT EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/include/strata/compiled.cpp
+                                                        ${PROJECT_SOURCE_DIR}/include/strata/cpu/kernels.cpp)
+target_link_libraries(strata_own_compiled PRIVATE strata_own_flags)
 add_library(strata_own INTERFACE)
-target_sources(strata_own INTERFACE $<TARGET_OBJECTS:strata_own_kernels>)
-target_compile_definitions(strata_own INTERFACE $<$<COMPILE_LANGUAGE:CXX>:STRATA_COMPILED_KERNELS>)
+target_sources(strata_own INTERFACE $<TARGET_OBJECTS:strata_own_compiled>)
+target_compile_definitions(strata_own INTERFACE $<$<COMPILE_LANGUAGE:CXX>:STRATA_COMPILED>
+                                                $<$<COMPILE_LANGUAGE:CXX>:STRATA_COMPILED_KERNELS>)
 target_link_libraries(strata_own INTERFACE strata_own_flags)
 
 # The code for NVIDIA's devices, compiled once for all of Strata's own programs: they link this in place of strata::cuda.

@@ -9,7 +9,7 @@ set -euo pipefail
 
 packages=(g++ cmake ninja-build libstb-dev libcli11-dev)
 if [[ "${1:-}" == tests ]]; then
-  packages+=(doctest-dev libbenchmark-dev libprotozero-dev python3 strace)
+  packages+=(doctest-dev libbenchmark-dev libprotozero-dev python3 strace libeigen3-dev libopencv-core-dev libopencv-imgcodecs-dev)
 fi
 
 # The headers are also read with clang 16 or newer, whichever version the system has.

@@ -8,23 +8,8 @@ namespace blocks {
 
 namespace st = strata;
 
-/// y = x + body(x).
-template <class Body>
-struct Add {
-  using io = typename Body::io;
-  Body body;
-
-  static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
-
-  auto join(auto&, const auto& x, const auto& y) const { return x + y; }
-  auto operator()(st::Train& pass, const auto& x) { return join(pass, x, body(pass, x)); }
-  auto operator()(st::Infer& pass, const auto& x) const { return join(pass, x, body(pass, x)); }
-  /// The deploy form.
-  auto fold() const { return Add<st::deploy_t<Body>>{.body = st::fold(body)}; }
-};
-
 template <int Width>
-using ResidualBlock = Add<st::Sequential<st::Conv2d<Width, Width>, st::ReLU, st::Conv2d<Width, Width>>>;
+using ResidualBlock = st::Add<st::Sequential<st::Conv2d<Width, Width>, st::ReLU, st::Conv2d<Width, Width>>>;
 
 /// Makes the block the identity: its last convolution gives zeros. Deep networks train faster from there.
 template <int Width>

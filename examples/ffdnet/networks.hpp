@@ -15,17 +15,14 @@ namespace st = strata;
 
 /// y = image - body(image, noise map).
 template <int Channels, class Body>
-struct NoiseMapDenoiser {
+struct NoiseMapDenoiser : st::Layer<NoiseMapDenoiser<Channels, Body>> {
   using io = st::maps<Channels + 1, Channels>;
   Body body;
 
   static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
 
-  auto join(auto& pass, const auto& x, const auto& noise) const { return st::narrow<0, Channels>(pass, x) - noise; }
-  auto operator()(st::Train& pass, const auto& x) { return join(pass, x, body(pass, x)); }
-  auto operator()(st::Infer& pass, const auto& x) const { return join(pass, x, body(pass, x)); }
-  /// The deploy form.
-  auto fold() const { return NoiseMapDenoiser<Channels, st::deploy_t<Body>>{.body = st::fold(body)}; }
+  static constexpr auto join(auto& pass, const auto& x, const auto& noise) { return st::narrow<0, Channels>(pass, x) - noise; }
+  static constexpr auto forward(auto& self, auto& pass, const auto& x) { return join(pass, x, self.body(pass, x)); }
 };
 
 /// Input: Channels of the image in [0, 1], then one with the standard deviation of the noise at each pixel, on the same

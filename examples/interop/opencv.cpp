@@ -14,7 +14,8 @@
 
 namespace st = strata;
 
-using Net = st::Residual<st::Sequential<st::Conv2d<3, 16>, st::ReLU, st::Conv2d<16, 3>>>;  // yours, with trained weights
+using Net =
+    st::Residual<st::Sequential<st::Conv2d<3, 16>, st::ReLU, st::Conv2d<16, 3>>>;  // yours, with trained weights
 
 int main(int argc, char** argv) try {
   cv::Mat photo;  // BGR, 8 or 16 bits

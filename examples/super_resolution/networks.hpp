@@ -16,17 +16,14 @@ inline constexpr int factor = 2;
 
 /// y = x once for each pixel that it becomes + body(x): factor * factor channels.
 template <class Body>
-struct AddToPixels {
+struct AddToPixels : st::Layer<AddToPixels<Body>> {
   using io = st::maps<1, factor * factor>;
   Body body;
 
   static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
 
-  auto join(auto& pass, const auto& x, const auto& y) const { return st::cat(pass, x, x, x, x) + y; }
-  auto operator()(st::Train& pass, const auto& x) { return join(pass, x, body(pass, x)); }
-  auto operator()(st::Infer& pass, const auto& x) const { return join(pass, x, body(pass, x)); }
-  /// The deploy form.
-  auto fold() const { return AddToPixels<st::deploy_t<Body>>{.body = st::fold(body)}; }
+  static constexpr auto join(auto& pass, const auto& x, const auto& y) { return st::cat(pass, x, x, x, x) + y; }
+  static constexpr auto forward(auto& self, auto& pass, const auto& x) { return join(pass, x, self.body(pass, x)); }
 };
 
 /// One channel: the luma. The other two planes of a colour image are resized by a cubic, since the eye sees little detail

@@ -1,4 +1,4 @@
-// expect: strata::DepthwiseConv2d: padding must be 0 or more, or Conv2dOptions::same
+// expect: strata::Conv2d: padding must be 0 or more, or Conv2dOptions::same
 #include "strata/nn/depthwise_conv2d.hpp"
 
 namespace st = strata;

@@ -1,5 +1,7 @@
 // expect: wants numbers of the network's layers, from 0, one after another
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/losses/perceptual.hpp"
+#include "strata/nn/relu.hpp"
 
 namespace st = strata;
 

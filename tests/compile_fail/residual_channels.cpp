@@ -1,4 +1,4 @@
-// expect: strata::Residual<M>: M must give as many channels as it takes
+// expect: strata::Subtract<Body>: Body must give as many channels as it takes
 // expect-context: Conv2d<64, 3
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/relu.hpp"

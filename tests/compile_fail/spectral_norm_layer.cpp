@@ -1,4 +1,6 @@
 // expect: want a layer with a weight: a convolution or Linear
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/spectral_norm.hpp"
 
 namespace st = strata;

@@ -1,10 +1,10 @@
-// A program that takes the kernels from a file of their own.
+// A program that takes what is no template, and the kernels, from files of their own.
 #include <strata/strata.hpp>
 
 #include <cstdio>
 
-#ifndef STRATA_COMPILED_KERNELS
-#error "strata::kernels has not told the program that its kernels are compiled elsewhere"
+#if !defined(STRATA_COMPILED) || !defined(STRATA_COMPILED_KERNELS)
+#error "strata::compiled has not told the program what is compiled elsewhere"
 #endif
 
 int main() {
@@ -21,5 +21,6 @@ int main() {
     (step == 0 ? first : last) = loss.item();
   }
   std::printf("loss %g, then %g\n", double(first), double(last));
-  return last < first ? 0 : 1;
+  strata::save_weights("trains.safetensors", net);
+  return last < first && strata::load_weights("trains.safetensors", net).notes.empty() ? 0 : 1;
 }

@@ -13,6 +13,7 @@
 
 #include "child_process.hpp"
 #include "strata/core/parallel.hpp"
+#include "strata/core/thread_pool.hpp"
 #include "strata/cpu/worker_scratch.hpp"
 
 namespace st = strata;

@@ -1,4 +1,5 @@
 #include "strata/core/processors.hpp"
+#include "strata/core/processor_counts.hpp"
 
 #include <doctest/doctest.h>
 #include <sys/stat.h>

@@ -4,7 +4,7 @@
 #include "strata/math/functions.hpp"
 
 using namespace device_test;
-using strata::ExpressionProgram, strata::GradientTarget, strata::Operation, strata::UpstreamGradient;
+using strata::ExpressionProgram, strata::GradientTarget<>, strata::Operation, strata::UpstreamGradient;
 namespace math = strata::math;
 
 namespace {
@@ -128,7 +128,7 @@ TEST_CASE("every operation, forward and backward") {
         gpu().expression_forward(program, size, dev_y.data());
         CHECK(largest_error(dev_y, y) <= tolerance);
 
-        std::vector<GradientTarget> targets{{dev_ga.data(), false}, {dev_gb.data(), false}};
+        std::vector<GradientTarget<>> targets{{dev_ga.data(), false}, {dev_gb.data(), false}};
         if (program.leaf(0) == dev_b.data()) std::swap(targets[0], targets[1]);
         targets.resize(std::size_t(program.leaves()));
         const bool has_b = program.leaves() == 2, a_first = program.leaf(0) == dev_a.data();
@@ -136,7 +136,7 @@ TEST_CASE("every operation, forward and backward") {
         CHECK(largest_error(dev_ga, ga) <= tolerance);
         if (has_b) CHECK(largest_error(dev_gb, gb) <= tolerance);
 
-        std::vector<GradientTarget> only_a(targets.size());  // b's gradient is not wanted
+        std::vector<GradientTarget<>> only_a(targets.size());  // b's gradient is not wanted
         only_a[a_first ? 0 : 1] = {dev_sum.data(), true};
         gpu().expression_backward(program, size, {.values = dev_gy.data()}, only_a);
         CHECK(largest_error(dev_sum, sum) <= tolerance);
@@ -152,7 +152,7 @@ TEST_CASE("the derivative of the absolute value at 0 is 0, and a clamp passes gr
   ExpressionProgram absolute, limited;
   absolute.push_leaf(x.data()), absolute.push(Operation::abs);
   limited.push_leaf(x.data()), limited.push_clamp(0, 2);
-  const GradientTarget target{dx.data(), false};
+  const GradientTarget<> target{dx.data(), false};
   gpu().expression_backward(absolute, 5, {.values = gy.data()}, {&target, 1});
   CHECK(dx.download() == Numbers{0, -1, 1, 1, 1});
   gpu().expression_backward(limited, 5, {.values = gy.data()}, {&target, 1});

@@ -37,7 +37,7 @@ class Loops {
     for_each_product(p, [&](std::size_t i, std::size_t j, std::size_t k) { dx[i] += dy[k] * weight[j]; });
   }
   virtual void conv2d_backward_weight(const st::Conv2dProblem& p, const float* x, const float* dy,
-                                      st::GradientTarget dweight, st::GradientTarget dbias, st::Precision) {
+                                      st::GradientTarget<> dweight, st::GradientTarget<> dbias, st::Precision) {
     spend();
     if (dweight && !dweight.accumulate) std::fill_n(dweight.data, p.weight_size(), 0.0f);
     if (dweight)

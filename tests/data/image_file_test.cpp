@@ -13,6 +13,8 @@
 
 #include "picture_bytes.hpp"
 #include "strata/core/random.hpp"
+#include "strata/data/detail/crc32.hpp"
+#include "strata/data/detail/png.hpp"
 #include "temporary_folder.hpp"
 #include "test_data.hpp"
 

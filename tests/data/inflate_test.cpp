@@ -11,6 +11,7 @@
 
 #include "picture_bytes.hpp"
 #include "strata/core/random.hpp"
+#include "strata/data/detail/read_image.hpp"
 #include "strata/data/image_file.hpp"
 
 // The program's own stb, of own_stb_test.cpp.

@@ -15,6 +15,8 @@
 #include "failing_allocator.hpp"
 #include "picture_bytes.hpp"
 #include "strata/data/cifar10.hpp"
+#include "strata/data/detail/encode.hpp"
+#include "strata/data/detail/idx.hpp"
 #include "strata/data/data_loader.hpp"
 #include "strata/data/image_source.hpp"
 #include "strata/data/transforms.hpp"

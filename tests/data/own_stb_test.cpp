@@ -1,5 +1,6 @@
 // A program with stb of its own: the implementation of stb_image before Strata's headers and that of stb_image_write
 // after them, both with external linkage. The other files of this test program include Strata's images too.
+#undef STRATA_COMPILED  // the headers bring Strata's own into this file
 #define STB_IMAGE_IMPLEMENTATION
 #define STBI_MAX_DIMENSIONS 100
 #if __has_include(<stb/stb_image.h>)

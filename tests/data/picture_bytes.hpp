@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "strata/data/detail/encode.hpp"
 #include "strata/data/image_file.hpp"
 
 namespace strata_test {

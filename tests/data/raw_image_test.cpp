@@ -15,6 +15,7 @@
 
 #include "picture_bytes.hpp"
 #include "strata/core/random.hpp"
+#include "strata/data/detail/read_image.hpp"
 
 namespace st = strata;
 namespace fs = std::filesystem;

@@ -66,6 +66,31 @@ struct Ruled {
   auto operator()(st::Infer& pass, const auto& x) const { return x + body(pass, x); }
   auto fold() const { return Ruled<st::deploy_t<Body>>{.body = st::fold(body)}; }
 };
+/// Modules that need no rule: their members' types are template arguments.
+template <class Body>
+struct Gated : st::Layer<Gated<Body>> {
+  using io = typename Body::io;
+  Body body;
+  float scale = 0.5f;
+  static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
+  static constexpr auto forward(auto& self, auto& pass, const auto& x) { return x * (self.scale * self.body(pass, x)); }
+};
+template <int Count, class Body>
+struct Several {
+  using io = typename Body::io;
+  std::vector<Body> bodies = std::vector<Body>(std::size_t(Count));
+  std::optional<Body> last;
+  static constexpr void visit(auto& self, auto&& f) {
+    f("bodies", self.bodies);
+    f("last", self.last);
+  }
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) const {
+    st::Var<io::in, typename std::remove_cvref_t<decltype(x)>::value_type> y = st::as_var(x);
+    for (const auto& body : bodies) y = body(pass, y);
+    return last.has_value() ? st::as_var((*last)(pass, y)) : y;
+  }
+};
 struct Unruled {
   using io = st::maps<8, 8>;
   using keeps_its_form = void;
@@ -110,6 +135,10 @@ TEST_CASE("the deploy form of a type") {
   CHECK(std::is_same_v<st::deploy_t<Before>,
                        st::Sequential<st::ChannelScale<3, relu>, st::MaxPool2d<2>, Folded<3, 8, none>, st::LeakyReLU>>);
   CHECK(std::is_same_v<st::deploy_t<Unruled>, Unruled>);
+  CHECK(std::is_same_v<st::deploy_t<st::Add<Block<8>, std::ratio<1, 10>>>, st::Add<st::Sequential<Folded<8, 8, relu>>, std::ratio<1, 10>>>);
+  CHECK(std::is_same_v<st::deploy_t<Gated<st::Subtract<Block<8>>>>, Gated<st::Subtract<st::Sequential<Folded<8, 8, relu>>>>>);
+  CHECK(std::is_same_v<st::deploy_t<Several<2, Block<8>>>, Several<2, st::Sequential<Folded<8, 8, relu>>>>);
+  CHECK(std::is_same_v<st::deploy_t<Gated<st::PReLU<8>>>, Gated<st::PReLU<8>>>);
   CHECK(std::is_same_v<st::deploy_t<st::Repeat<2, Ruled<Block<8>>>>, st::Repeat<2, Ruled<st::Sequential<Folded<8, 8, relu>>>>>);
   CHECK(st::receptive_field<st::deploy_t<DnCNN>> == st::receptive_field<DnCNN>);
   CHECK(st::multiply_adds<st::deploy_t<DnCNN>>(40, 40) == st::multiply_adds<DnCNN>(40, 40));
@@ -129,6 +158,15 @@ TEST_CASE("a folded network computes the same") {
   check(st::Sequential<st::Conv2d<1, 8>, Unruled, st::Repeat<2, Ruled<Block<8>>>, st::PixelShuffle<8, 2>>());
   check(st::Sequential<st::Conv2d<1, 4>, st::BatchNorm2d<4>, st::ReLU, st::GlobalAvgPool2d, st::Linear<4, 3>>());
   check(st::Sequential<st::PixelShuffle<8, 2>, st::Dropout>());
+  check(st::Sequential<st::Add<Block<8>, std::ratio<1, 10>>, st::Subtract<Block<8>>>());
+  Gated<Block<8>> gated;
+  gated.scale = 0.25f;
+  check(gated);
+  CHECK(st::fold(gated).scale == 0.25f);
+  Several<2, Block<8>> several;
+  several.last.emplace();
+  check(several);
+  CHECK(st::fold(several).bodies.size() == 2);
   check(st::Sequential<st::Conv2d<1, 8>, st::Checkpoint<st::Repeat<2, Block<8>>>, st::Conv2d<8, 2>>());
   check(st::Sequential<st::DepthwiseConv2d<3, 5>, st::BatchNorm2d<3>, st::BatchNorm2d<3>, st::ReLU, st::Conv2d<3, 17, 1>, st::BatchNorm2d<17>,
                        st::DepthwiseConv2d<17, 3, strided>, st::BatchNorm2d<17>, st::DepthwiseConv2d<17, 7, st::no_bias>, st::ReLU>());

@@ -105,24 +105,24 @@ class HostAccelerator final : public st::Accelerator {
                       st::Activation activation, bool accumulate, st::Precision precision) override {
     const Kernel kernel(*this);
     last_precision = precision;
-    if (!accumulate) return st::cpu::conv2d_forward<float>(p, x, w, bias, y, activation);
+    constexpr int apart = st::cpu::groups_apart;
+    if (!accumulate) return st::cpu::general_forward<apart, float>(p, x, w, bias, y, activation);
     std::vector<float> sum(std::size_t(p.output_size()));
-    st::cpu::conv2d_forward<float>(p, x, w, nullptr, sum.data());
+    st::cpu::general_forward<apart, float>(p, x, w, nullptr, sum.data(), st::Activation::none);
     for (std::size_t i = 0; i < sum.size(); ++i) y[i] += sum[i];
   }
   void conv2d_backward_input(const st::Conv2dProblem& p, const float* dy, const float* w, float* dx, bool accumulate,
                              st::Precision precision) override {
     const Kernel kernel(*this);
     last_precision = precision;
-    st::cpu::conv2d_backward_input<float>(p, dy, w, dx, accumulate);
+    st::cpu::general_backward_input<st::cpu::groups_apart, float>(p, dy, w, dx, accumulate);
   }
-  void conv2d_backward_weight(const st::Conv2dProblem& p, const float* x, const float* dy, st::GradientTarget dweight,
-                              st::GradientTarget dbias, st::Precision precision) override {
+  void conv2d_backward_weight(const st::Conv2dProblem& p, const float* x, const float* dy, st::GradientTarget<> dweight,
+                              st::GradientTarget<> dbias, st::Precision precision) override {
     const Kernel kernel(*this);
     last_precision = precision;
     std::vector<float> dw(std::size_t(p.weight_size())), db(std::size_t(p.out));
-    std::vector<float> gradient(dy, dy + p.output_size());
-    st::cpu::conv2d_backward_weight<float>(p, x, gradient.data(), dw.data(), db.data(), false, {});
+    st::cpu::general_backward_weight<st::cpu::groups_apart, float>(p, x, dy, dw.data(), db.data(), false);
     write(dweight, dw);
     write(dbias, db);
   }
@@ -157,8 +157,8 @@ class HostAccelerator final : public st::Accelerator {
     st::cpu::batch_norm_apply<float>(pixels, channels, x, rows.scale, rows.shift, y, activation);
   }
   void batch_norm_backward(std::int64_t pixels, int channels, const st::NormalisationRows& rows,
-                           st::Activation activation, const float* x, const float* dy, st::GradientTarget dweight,
-                           st::GradientTarget dbias, st::GradientTarget dx) override {
+                           st::Activation activation, const float* x, const float* dy, st::GradientTarget<> dweight,
+                           st::GradientTarget<> dbias, st::GradientTarget<> dx) override {
     const Kernel kernel(*this);
     std::vector<double> sum_g(static_cast<std::size_t>(channels)), sum_gx(sum_g);
     const auto passed = [&](std::int64_t i) {
@@ -216,7 +216,7 @@ class HostAccelerator final : public st::Accelerator {
     st::cpu::prelu_forward(pixels, channels, x, slope, slopes, y);
   }
   void prelu_backward(std::int64_t pixels, int channels, const float* x, const float* slope, int slopes,
-                      const float* dy, st::GradientTarget dx, st::GradientTarget dslope) override {
+                      const float* dy, st::GradientTarget<> dx, st::GradientTarget<> dslope) override {
     const Kernel kernel(*this);
     std::vector<float> sums(std::size_t(slopes), 0.0f);
     st::cpu::prelu_backward(pixels, channels, x, slope, slopes, dy, dx.data, dx.accumulate, sums.data());
@@ -288,13 +288,13 @@ class HostAccelerator final : public st::Accelerator {
   }
   void expression_backward(const st::ExpressionProgram& program, std::int64_t size,
                            const st::UpstreamGradient& upstream,
-                           std::span<const st::GradientTarget> gradients) override {
+                           std::span<const st::GradientTarget<>> gradients) override {
     const Kernel kernel(*this);
     for (std::int64_t i = 0; i < size; ++i) {
       const float g = upstream.factor * (upstream.values == nullptr ? 1 : upstream.values[upstream.uniform ? 0 : i]);
       const auto sums = Evaluation(program, i).gradients(g);
       for (std::size_t leaf = 0; leaf < gradients.size(); ++leaf)
-        if (const st::GradientTarget& target = gradients[leaf])
+        if (const st::GradientTarget<>& target = gradients[leaf])
           target.data[i] = (target.accumulate ? target.data[i] : 0.0f) + sums[leaf];
     }
   }
@@ -385,7 +385,7 @@ class HostAccelerator final : public st::Accelerator {
   }
 
  private:
-  static void write(st::GradientTarget target, const std::vector<float>& values) {
+  static void write(st::GradientTarget<> target, const std::vector<float>& values) {
     if (!target) return;
     for (std::size_t i = 0; i < values.size(); ++i)
       target.data[i] = (target.accumulate ? target.data[i] : 0.0f) + values[i];

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training by several processes, over each MPI that is installed.
 
-    ranks.py same|steps|errors|deaths|machines|symbols|programs|every_death PROGRAM... [--alone PROGRAM] [--nm NM]
+    ranks.py TEST PROGRAM... [--alone PROGRAM] [--nm NM]
 
 PROGRAM is name=path of ranks_program, linked to the MPI of that name (openmpi, mpich); mpirun.<name> starts it. More ranks run
 than there are processors. Returns 77, which CTest shows as skipped, where what a test needs is missing.
@@ -9,11 +9,13 @@ than there are processors. Returns 77, which CTest shows as skipped, where what 
 same         1, 2, 4 and 8 ranks end in the same bytes, and so does a run that goes on with another number of them
 steps        the same over 50 steps, and the messages and bytes of a step are the least there can be
 errors       an error, a rank that hangs, one that leaves: all end in time, with one sentence and no success
+every_error  the same, on each MPI, and on rank 0
 deaths       kill -9 of a rank at a random moment: the others end, nothing is damaged, and the run that goes on ends in the bytes
              of one that was not disturbed
 every_death  the same, 50 times for each rank
 machines     ranks in three network namespaces, a slow and lossy network between them, and a cable that is pulled
 symbols      a program that was not linked to strata::mpi has no trace of it, and runs
+training     PROGRAM is dncnn_train: the same weights alone and with ranks, also when it was interrupted; one sentence for an error
 """
 import argparse
 import hashlib
@@ -93,28 +95,40 @@ def same_bytes(programs, folders, steps, nets, rank_counts):
 
 
 def test_same(programs, folders, _):
-    same_bytes(programs, folders, 8, ["dncnn", "dropout"], [0, 2, 8])
+    same_bytes(programs, folders, 8, ["dropout"], [0, 2, 8])
 
 
 def test_steps(programs, folders, _):
     same_bytes(programs, folders, 50, ["dncnn", "dropout"], [0, 1, 2, 4, 8])
     for mpi, program in programs:
         for ranks in (2, 4, 8):
-            words = trained(mpi, program, ranks, "dropout", 2, 8, folders.new()).split()
+            words = trained(mpi, program, ranks, "dncnn", 2, 8, folders.new()).split()
             numbers, messages, sent = int(words[5]), int(words[7]), int(words[9])
             least = 2 * (1 - 1 / ranks) * 4 * numbers                               # of an allreduce of float32
             print(f"{mpi} {ranks} ranks: {messages} messages, {sent} bytes a step, {sent / least:.3f} of the least")
             check(sent < 1.05 * least, "more bytes than an allreduce needs")
 
 
+HANG = (("hang", 1, 3, "timeout", 2), "has not answered for 2 s", 20)
+ERRORS = [(("fail", 2, 3), "ranks_program: rank 2 of 4 on ", 15), (("leave", 3, 3, "timeout", 5), "at different places of the program", 25)]
+MORE_ERRORS = [(("fail", 0, 3), "ranks_program: rank 0 of 4 on ", 15), HANG]
+
+
 def test_errors(programs, folders, _):
+    errors(programs[:1], folders, [*ERRORS, HANG])
+    errors(programs[1:], folders, ERRORS)
+    if len(programs) == 2:
+        done = run("mpich", dict(programs)["openmpi"], 2, "dropout", 2, 8, folders.new())
+        check(done.returncode != 0 and "start it with the mpirun of that MPI" in done.stderr, done.stderr)
+
+
+def test_every_error(programs, folders, _):
+    errors(programs, folders, ERRORS + MORE_ERRORS)
+
+
+def errors(programs, folders, cases):
     for mpi, program in programs:
-        for words, sentence, limit in [
-            (("fail", 2, 3), "ranks_program: rank 2 of 4 on ", 15),
-            (("fail", 0, 3), "ranks_program: rank 0 of 4 on ", 15),
-            (("hang", 1, 3, "timeout", 3), "has not answered for 3 s", 25),
-            (("leave", 3, 3, "timeout", 5), "rank", 25),
-        ]:
+        for words, sentence, limit in cases:
             folder = folders.new()
             done = run(mpi, program, 4, "dropout", 10, 8, folder, *words)
             said = [line for line in done.stderr.splitlines() if "ranks_program: " in line]
@@ -126,9 +140,8 @@ def test_errors(programs, folders, _):
             trained(mpi, program, 2, "dropout", 10, 8, folder, "resume")
         done = run(mpi, program, 3, "dropout", 2, 8, folders.new())
         check(done.returncode != 0 and "3 ranks cannot share 8 shards" in done.stderr, mpi, done.stderr)
-    if len(programs) == 2:
-        done = run("mpich", dict(programs)["openmpi"], 2, "dropout", 2, 8, folders.new())
-        check(done.returncode != 0 and "start it with the mpirun of that MPI" in done.stderr, done.stderr)
+        said = [line for line in done.stderr.splitlines() if "ranks_program: " in line]
+        check(len(said) == 1, mpi, "an error of all ranks is to be said once:", said)
 
 
 def children(program):
@@ -178,7 +191,7 @@ def deaths(programs, folders, times, ranks_killed):
 
 
 def test_deaths(programs, folders, _):
-    deaths(programs, folders, 1, [0, 2])
+    deaths(programs, folders, 1, [2])
 
 
 def test_every_death(programs, folders, _):
@@ -227,23 +240,26 @@ def test_machines(programs, folders, _):
         hosts = folders.place / "hosts"
         hosts.write_text("".join(f"10.77.0.{i + 1} slots=2\n" for i in range(3)))
         start = [f"mpirun.openmpi", "--mca", "plm_rsh_agent", str(shell), "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "10.77.0.0/24",
-                 "--mca", "oob_tcp_if_include", "10.77.0.0/24", "--hostfile", str(hosts), "--map-by", "node", "-n", "4", program]
+                 "--mca", "oob_tcp_if_include", "10.77.0.0/24", "--mca", "oob_tcp_keepalive_time", "3",
+                 "--mca", "oob_tcp_keepalive_intvl", "1", "--mca", "oob_tcp_keepalive_probes", "3", "--hostfile", str(hosts), "--map-by", "node", "-n", "4", program]
         wanted = folders.new()
         trained("openmpi", program, 0, "dropout", 20, 8, wanted)
         done = subprocess.run([*start, "dropout", "20", "8", str(folder)], env=ENVIRONMENT, text=True, capture_output=True, timeout=120)
         check(done.returncode == 0 and digest(folder) == digest(wanted), "over the network:", done.returncode, done.stdout, done.stderr)
         print("ranks on three machines: the bytes of one rank;", done.stdout.strip())
         folder = folders.new()
-        process = subprocess.Popen([*start, "dropout", "1000", "8", str(folder), "timeout", "5", "pause", "20"], env=ENVIRONMENT, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        said_file = folders.place / "said"
+        process = subprocess.Popen([*start, "dropout", "1000", "8", str(folder), "timeout", "5", "pause", "20"], env=ENVIRONMENT,
+                                   stdout=said_file.open("w"), stderr=subprocess.STDOUT)
         time.sleep(4)
         ip("link", "set", "stratar1h", "down")
         pulled = time.monotonic()
         try:
-            said, _ = process.communicate(timeout=60)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
-            check(False, "a cable was pulled, and the run goes on for a minute", process.communicate()[0])
+            check(False, "a cable was pulled, and the run goes on for a minute", said_file.read_text())
+        said = said_file.read_text()
         print(f"cable pulled: ended after {time.monotonic() - pulled:.1f} s, status {process.returncode}:\n{said}")
         check(process.returncode != 0 and "has not answered for 5 s" in said, said)
         trained("openmpi", program, 2, "dropout", 20, 8, folder, "resume") if digest(folder) else None
@@ -271,6 +287,45 @@ def test_symbols(programs, folders, options):
     check(done.returncode != 0 and "torchrun started 2 processes" in done.stderr, done.stderr)
 
 
+def tensors(file):
+    """The bytes of a safetensors file's tensors, without its header, in which a checkpoint keeps the seconds."""
+    content = file.read_bytes()
+    return content[8 + int.from_bytes(content[:8], "little"):]
+
+
+def test_training(programs, folders, options):
+    """dncnn_train, in its own folder for each way of running it."""
+    flags = ["--depth", "8", "--width", "32", "--epochs", "3", "--steps-per-epoch", "6", "--batch-size", "8", "--patch-size", "16",
+             "--shards", "4", "--save-interval", "3", "--check-ranks", "2", "--checkpoint-dir"]
+    alone = folders.new()
+    done = run("", options.alone, 0, *flags, alone)
+    check(done.returncode == 0, done.stdout, done.stderr)
+    log = [line.rsplit(",", 1)[0] for line in (alone / "log.csv").read_text().splitlines()]
+    for mpi, program in programs[:1] if options.quick else programs:
+        folder = folders.new()
+        done = run(mpi, program, 4, *flags, folder)
+        check(done.returncode == 0 and done.stdout.count("epoch   3 ") == 1, mpi, done.stdout, done.stderr)
+        for name in ("latest.safetensors", "best.safetensors"):
+            check(tensors(folder / name) == tensors(alone / name), mpi, name, "is another than that of one process")
+        check([line.rsplit(",", 1)[0] for line in (folder / "log.csv").read_text().splitlines()] == log, mpi, "the log differs")
+        done = run(mpi, program, 2, *flags, folder)                                 # there is a run already: refused, once
+        check(done.returncode != 0 and done.stderr.count("is there already") == 1, mpi, done.stderr)
+
+        folder = folders.new()                                                      # interrupted, then on with other ranks
+        process = subprocess.Popen([*command(mpi, 2), program, *flags, str(folder)], env=ENVIRONMENT, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True)
+        start = time.monotonic()
+        while not (folder / "latest.safetensors").exists() and process.poll() is None and time.monotonic() - start < 60:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+        check("stopped after epoch" in said or "best PSNR" in said, mpi, "Ctrl-C on mpirun, and nothing says that it stopped:", said)
+        done = run(mpi, program, 1, "--checkpoint-dir", folder, "--resume")
+        check(done.returncode == 0, mpi, done.stdout, done.stderr)
+        check(tensors(folder / "latest.safetensors") == tensors(alone / "latest.safetensors"), mpi, "interrupted and gone on with: other weights")
+        print(mpi, "4 ranks, and 2 interrupted then 1:", done.stdout.splitlines()[-1])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("test")
@@ -278,6 +333,7 @@ def main():
     parser.add_argument("--alone")
     parser.add_argument("--nm", default="nm")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="training: with the first MPI alone")
     options = parser.parse_args()
     random.seed(options.seed)
     programs = [(p.split("=")[0], os.path.realpath(p.split("=")[1])) for p in options.programs]

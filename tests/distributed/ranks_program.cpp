@@ -4,6 +4,7 @@
 //
 // NET is dncnn (batch norm, residual) or dropout (batch norm, dropout, moving average). It goes on from FOLDER/latest.safetensors
 // with resume, saves there after every step, and says at the end what a step has sent.
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>

@@ -52,7 +52,7 @@ void check_tiles(const std::string& name, const Net& net, const Cut& cut) {
     }
     fail(name, "was cut into tiles, and looks at the whole image");
   }
-  const auto whole = infer(net, x), tiled = st::run_tiled(net, x, {.tile = cut.tile});
+  const auto whole = infer(net, x), tiled = st::run_tiled(net, x, {.max_bytes = std::int64_t{4} << 30, .tile = cut.tile});
   if (whole.shape() != tiled.shape() || std::memcmp(whole.data(), tiled.data(), std::size_t(whole.size()) * sizeof(float)) != 0)
     fail(name, "tiles give other bits than the whole image");
   std::printf("%s: tiles of %d of an image of %d x %d: the same bits\n", name.c_str(), int(cut.tile), int(cut.h), int(cut.w));
@@ -98,6 +98,7 @@ void check(const fs::path& folder, const std::string& name, const Cut& cut) {
 bool check_super_resolution(const fs::path& folder, std::string_view name);
 bool check_rcan(const fs::path& folder, std::string_view name);
 bool check_denoisers(const fs::path& folder, std::string_view name);
+bool check_nafnet(const fs::path& folder, std::string_view name);
 bool check_vgg(const fs::path& folder, std::string_view name);
 bool check_mobilenet(const fs::path& folder, std::string_view name);
 bool check_unet(const fs::path& folder, std::string_view name);

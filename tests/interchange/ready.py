@@ -21,13 +21,15 @@ NEEDS = ["torch", "torchvision", "spandrel", "onnxruntime", "safetensors", "nump
 
 
 def originals():
-    """name -> (module, input channels, three sizes, size of the training image, ours of the original's name)."""
+    """Two tables: name -> a function that makes (module, input channels, three sizes, size of the training image, our name of the
+    original's name); and the same of small networks, with one size, for tests/golden/networks.py."""
     import torch
     from torch import nn
     from torchvision import models
     from spandrel.architectures.Compact import Compact
     from spandrel.architectures.DnCNN import DnCNN
     from spandrel.architectures.DRUNet import DRUNet
+    from spandrel.architectures.NAFNet import NAFNet
     from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
     from spandrel.architectures.RCAN.__arch import rcan_arch as rcan
     from spandrel.architectures.__arch_helpers.dpir_basic_block import conv, sequential
@@ -144,7 +146,14 @@ def originals():
     bare = lambda name: name.removeprefix("net.")
     any_size, even, by_8, by_16 = [(24, 24), (17, 29), (1, 40)], [(24, 24), (18, 30), (2, 40)], [(32, 32), (24, 40), (8, 56)], [(32, 32), (48, 80), (16, 48)]
     large = [(64, 64), (97, 65), (33, 40)]
-    return {
+    def nafnet(width, encoder, middle, decoder):
+        net = NAFNet(width=width, enc_blk_nums=encoder, middle_blk_num=middle, dec_blk_nums=decoder)
+        for key, parameter in net.named_parameters():
+            if key.endswith(("beta", "gamma")):  # they start with 0, and nothing of a block would be seen
+                nn.init.normal_(parameter, 0, 0.3)
+        return net
+
+    full = {
         "edsr": lambda: (EDSR(), 3, any_size, (17, 21), plain),
         "srvgg": lambda: (Compact(), 3, any_size, (17, 21), plain),
         "rrdb": lambda: (RRDBNet(num_blocks=2), 3, any_size, (17, 21), basic_sr(2)),
@@ -152,12 +161,25 @@ def originals():
         "dncnn": lambda: (DnCNN(act_mode="R"), 1, any_size, (17, 21), plain),
         "ffdnet": lambda: (FFDNet(), 2, even, (18, 22), plain),
         "drunet": lambda: (DRUNet(in_nc=4, out_nc=3), 4, by_8, (24, 16), plain),
+        "nafnet": lambda: (nafnet(32, [2, 2, 4, 8], 12, [2, 2, 2, 2]), 3, by_16, (48, 32), plain),
         "vgg19": lambda: (Features(models.vgg19().features), 3, large, (33, 47), plain),
         "mobilenet_v2": lambda: (Classes(models.mobilenet_v2(dropout=0)), 3, large, (65, 33), bare),
         "unet": lambda: (UNet(3, 2, 32), 3, by_16, (48, 32), plain),
         "resnet18": lambda: (Classes(models.resnet18()), 3, large, (65, 33), bare),
         "resnet50": lambda: (Classes(models.resnet50()), 3, large, (65, 33), bare),
     }
+    small = {
+        "edsr": lambda: (EDSR(2, 8, 2), 3, (9, 7), plain),
+        "srvgg": lambda: (Compact(num_feat=8, num_conv=2, upscale=2), 3, (9, 7), plain),
+        "rcan": lambda: (RCAN(scale=3, n_resgroups=1, n_resblocks=2, n_feats=16, reduction=4), 3, (9, 7), plain),
+        "dncnn": lambda: (DnCNN(nc=8, nb=4, act_mode="R"), 1, (9, 7), plain),
+        "ffdnet": lambda: (FFDNet(1, 8, 4), 2, (10, 6), plain),
+        "drunet": lambda: (DRUNet(in_nc=2, nc=[8, 16, 32, 64], nb=1), 2, (16, 8), plain),
+        "nafnet": lambda: (nafnet(8, [1, 1, 1, 2], 1, [1, 1, 1, 1]), 3, (32, 16), plain),
+        "unet": lambda: (UNet(3, 2, 8), 3, (32, 16), plain),
+        "resnet18": lambda: (Classes(models.resnet18(num_classes=5)), 3, (37, 21), bare),
+    }
+    return full, small
 
 
 def randomise(net):
@@ -228,7 +250,7 @@ def main():
         except ImportError as error:
             print(f"SKIPPED: {sys.executable} has no module {error.name}; scripts/python_tests.sh makes one that has")
             return 77
-    networks = originals()
+    networks, _ = originals()
     with tempfile.TemporaryDirectory() as folder:
         for name in names or networks:
             check(program, pathlib.Path(folder), name, networks[name])

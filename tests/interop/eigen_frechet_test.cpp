@@ -1,8 +1,8 @@
 // The Frechet distance, against closed forms.
 #include "strata/metrics/frechet.hpp"
 
-#include <Eigen/QR>
 #include <doctest/doctest.h>
+#include <Eigen/QR>
 
 #include <cmath>
 #include <cstdint>
@@ -25,8 +25,8 @@ Eigen::MatrixXd normal(int rows, int columns, std::uint32_t stream) {
 
 TEST_CASE("one feature: the squared differences of means and of standard deviations") {
   Eigen::VectorXd a(3), b(4);
-  a << 1, 2, 3;        // mean 2, variance 1
-  b << 1, 3, 5, 7;     // mean 4, variance 20 / 3
+  a << 1, 2, 3;     // mean 2, variance 1
+  b << 1, 3, 5, 7;  // mean 4, variance 20 / 3
   CHECK(st::frechet_distance(a, b) == doctest::Approx(4 + std::pow(1 - std::sqrt(20.0 / 3), 2)).epsilon(1e-12));
 }
 

@@ -78,8 +78,8 @@ TEST_CASE("a matrix of Eigen's, which is column-major in memory, becomes the ima
   const Eigen::MatrixXf pixels = st::as_matrix(colours);  // a copy, column-major
   const st::Image<3> back = st::as_image<3>(pixels, 2, 3);
   for (std::int64_t i = 0; i < back.size(); ++i) REQUIRE(back.data()[i] == colours.data()[i]);
-  CHECK_THROWS_WITH_AS(st::as_image<3>(pixels, 3, 3), "as_image<3>: got a matrix of 6 x 3, wanted pixels x channels, 3 * 3 x 3",
-                       st::ShapeError);
+  CHECK_THROWS_WITH_AS(st::as_image<3>(pixels, 3, 3),
+                       "as_image<3>: got a matrix of 6 x 3, wanted pixels x channels, 3 * 3 x 3", st::ShapeError);
   CHECK_THROWS_AS(st::as_image<3>(pixels.transpose(), 1, 3), st::ShapeError);
 }
 

@@ -1,5 +1,5 @@
-// Images to cv::Mat and back. The nine ways in which a picture is garbled between two libraries have a test each: right, or
-// refused with a sentence (of a temporary by the compiler: compile_fail/mat_of_temporary.cpp).
+// Images to cv::Mat and back. The nine ways in which a picture is garbled between two libraries have a test each:
+// right, or refused with a sentence (of a temporary by the compiler: compile_fail/mat_of_temporary.cpp).
 #include "strata/interop/opencv.hpp"
 
 #include <doctest/doctest.h>
@@ -44,11 +44,11 @@ std::string refusal(Call&& call) {
   }
   return "";
 }
-#define CHECK_SAYS(expression, words)                  \
-  do {                                                 \
+#define CHECK_SAYS(expression, words)                              \
+  do {                                                             \
     const std::string said = refusal([&] { (void)(expression); }); \
-    CAPTURE(said);                                     \
-    CHECK(said.find(words) != std::string::npos);      \
+    CAPTURE(said);                                                 \
+    CHECK(said.find(words) != std::string::npos);                  \
   } while (false)
 
 }  // namespace
@@ -119,7 +119,8 @@ TEST_CASE("mistake 2, the layout: planes of cv::dnn are refused") {
 
 TEST_CASE("mistakes 3 and 5, the stride of a cropped Mat, which is not continuous") {
   const st::Image<3> image = numbered<3>(1, 9, 11);
-  for (const cv::Mat& whole : {st::to_mat<std::uint8_t>(image, bgr), st::to_mat<std::uint16_t>(image, bgr), st::to_mat<float>(image, bgr)}) {
+  for (const cv::Mat& whole :
+       {st::to_mat<std::uint8_t>(image, bgr), st::to_mat<std::uint16_t>(image, bgr), st::to_mat<float>(image, bgr)}) {
     const cv::Mat part = whole(cv::Rect(2, 3, 7, 4));  // column, row, width, height
     REQUIRE_FALSE(part.isContinuous());
     const st::Image<3> got = st::as_image<3>(part, bgr);
@@ -140,7 +141,8 @@ TEST_CASE("mistake 4, 16 bits and others: divided by their own white, or refused
   CHECK(st::to_mat<std::uint16_t>(st::Image<1>::full(1, 1, 1, 0.5f), {.white = 4095}).at<std::uint16_t>(0, 0) == 2048);
   for (const int type : {CV_8SC1, CV_16SC1, CV_32SC1, CV_16FC1})
     CHECK_SAYS(st::as_image<1>(cv::Mat(2, 2, type, cv::Scalar(1))), "wanted CV_8U, CV_16U, CV_32F or CV_64F");
-  CHECK_SAYS(st::to_mat<std::uint8_t>(st::Image<1>(1, 1, 1), {.white = 65535}), "the largest number of this type is 255");
+  CHECK_SAYS(st::to_mat<std::uint8_t>(st::Image<1>(1, 1, 1), {.white = 65535}),
+             "the largest number of this type is 255");
 }
 
 TEST_CASE("mistake 6, lifetimes: a Mat's image owns its numbers; an image's view goes with it") {
@@ -170,7 +172,8 @@ TEST_CASE("mistake 8, the range of values") {
   CHECK_SAYS(st::as_image<1>(levels), "give {.white = 255}");
   CHECK(st::as_image<1>(levels, {.white = 255})(0, 0, 0, 0) == 200 / 255.0f);
   CHECK(st::as_image<1>(levels, {.white = 1})(0, 0, 0, 0) == 200.0f);
-  CHECK(st::as_image<1>(cv::Mat(1, 1, CV_64FC1, cv::Scalar(-0.5)))(0, 0, 0, 0) == -0.5f);  // noise: neither clamped nor refused
+  CHECK(st::as_image<1>(cv::Mat(1, 1, CV_64FC1, cv::Scalar(-0.5)))(0, 0, 0, 0) ==
+        -0.5f);  // noise: neither clamped nor refused
   st::Image<1> wide(1, 1, 3);
   wide(0, 0, 0, 0) = -1, wide(0, 0, 0, 1) = 2, wide(0, 0, 0, 2) = 0.5f;
   const cv::Mat clamped = st::to_mat<std::uint8_t>(wide);

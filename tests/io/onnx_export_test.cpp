@@ -11,6 +11,7 @@
 #include "io/io_test_net.hpp"
 #include "strata/deploy/fold.hpp"
 #include "strata/io/onnx_export.hpp"
+#include "strata/nn/add.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/checkpoint.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
@@ -18,6 +19,7 @@
 #include "strata/nn/linear.hpp"
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/residual.hpp"
 
 namespace st = strata;
 using io_test::contains;
@@ -144,6 +146,12 @@ Model read_model(const std::filesystem::path& path) {
 }
 
 using Block = st::Sequential<st::Conv2d<2, 2, 3, st::no_bias>, st::BatchNorm2d<2>, st::ReLU>;
+struct Gated : st::Layer<Gated> {
+  using io = st::maps<1, 1>;
+  st::Conv2d<1, 1> body;
+  static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
+  static constexpr auto forward(auto& self, auto& pass, const auto& x) { return x * sigmoid(self.body(pass, x)); }
+};
 using Net = st::Residual<st::Sequential<st::Conv2d<1, 2, 1>, st::Repeat<2, Block>, st::Conv2d<2, 1, 3, st::Conv2dOptions{.padding = 2, .dilation = 2}>>>;
 
 struct BadName {
@@ -305,6 +313,27 @@ TEST_CASE("an exported network of other sizes and ranks says so") {
   st::Sequential<st::Repeat<1, st::Dropout>, st::Residual<st::Conv2d<1, 1>>, st::Dropout> dropped;
   st::export_onnx(folder / "dropped.onnx", dropped);
   CHECK(read_model(folder / "dropped.onnx").ops() == "Conv Sub ");
+}
+
+TEST_CASE("skip connections and modules with one forward are followed") {
+  const io_test::Folder folder;
+  st::Sequential<st::Add<st::Conv2d<1, 1>>, st::Add<st::Conv2d<1, 1>, std::ratio<1, 2>>, Gated> net;
+  st::export_onnx(folder / "net.onnx", net);
+  CHECK(read_model(folder / "net.onnx").ops() == "Conv Add Conv Mul Add Conv Sigmoid Mul ");
+}
+
+TEST_CASE("padding that is made of the image comes before the convolution") {
+  const io_test::Folder folder;
+  using st::Conv2dOptions, st::PaddingMode;
+  st::Sequential<st::Conv2d<2, 2, 3, Conv2dOptions{.padding_mode = PaddingMode::reflect}>,
+                 st::Conv2d<2, 4, st::KernelSize{1, 5}, Conv2dOptions{.groups = 2, .padding_mode = PaddingMode::replicate}>,
+                 st::Conv2d<4, 1, 3, Conv2dOptions{.padding_mode = PaddingMode::circular}>> net;
+  io_test::number(net);
+  st::export_onnx(folder / "net.onnx", net);
+  const Model model = read_model(folder / "net.onnx");
+  CHECK(model.ops() == "Pad Conv Pad Conv Slice Slice Concat Slice Slice Concat Conv ");
+  CHECK(model.nodes[1].whole.at("pads") == std::vector<std::int64_t>{0, 0, 0, 0});
+  CHECK(model.nodes[3].whole.at("kernel_shape") == std::vector<std::int64_t>{1, 5});
 }
 
 TEST_CASE("a depthwise convolution is one with groups") {

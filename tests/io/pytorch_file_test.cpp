@@ -8,6 +8,7 @@
 #include "io/io_test_net.hpp"
 #include "io/pickle_words.hpp"
 #include "strata/core/random.hpp"
+#include "strata/io/detail/pickle.hpp"
 #include "strata/io/weights.hpp"
 #include "test_data.hpp"
 

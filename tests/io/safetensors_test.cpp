@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <span>
+#include <string_view>
 #include <tuple>
 
 #include "io/io_test_net.hpp"
@@ -16,6 +18,8 @@ using io_test::file_error;
 using namespace std::string_view_literals;
 
 namespace {
+
+std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 std::uint32_t slow_crc32c(std::string_view text) {
   std::uint32_t crc = 0xFFFFFFFFu;
@@ -31,13 +35,13 @@ std::string with_entry(std::string_view entry) { return st::concat("{\"a\":", en
 }  // namespace
 
 TEST_CASE("crc32c") {
-  CHECK(st::crc32c(st::detail::bytes_of("123456789")) == 0xE3069283u);  // RFC 3720 and every catalogue of CRCs
+  CHECK(st::crc32c(bytes_of("123456789")) == 0xE3069283u);  // RFC 3720 and every catalogue of CRCs
   std::string text;
   for (int i = 0; i < 100; ++i) {
-    CHECK(st::crc32c(st::detail::bytes_of(text)) == slow_crc32c(text));
+    CHECK(st::crc32c(bytes_of(text)) == slow_crc32c(text));
     const std::size_t cut = text.size() / 3;
     const std::string_view view = text;
-    CHECK(st::crc32c(st::detail::bytes_of(view.substr(cut)), st::crc32c(st::detail::bytes_of(view.substr(0, cut)))) ==
+    CHECK(st::crc32c(bytes_of(view.substr(cut)), st::crc32c(bytes_of(view.substr(0, cut)))) ==
           slow_crc32c(text));
     text += static_cast<char>(i * 37);
   }
@@ -334,12 +338,12 @@ TEST_CASE("writing: names twice, folders that are not there, and failures leave 
   const std::string before = io_test::read_bytes(path);
   {
     st::AtomicFile file(path);
-    file.write(st::detail::bytes_of("half a fi"));  // and no commit
+    file.write(bytes_of("half a fi"));  // and no commit
   }
   CHECK(io_test::read_bytes(path) == before);
   CHECK(folder.files() == 1);
   st::AtomicFile file(path);
-  file.write(st::detail::bytes_of("new"));
+  file.write(bytes_of("new"));
   file.commit(true);
   CHECK(io_test::read_bytes(path) == "new");
   CHECK(io_test::read_bytes(st::previous_path(path)) == before);

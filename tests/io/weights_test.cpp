@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "io/io_test_net.hpp"
+#include "strata/io/detail/weights_match.hpp"
 #include "strata/io/weights.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/conv2d.hpp"

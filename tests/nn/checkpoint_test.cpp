@@ -11,12 +11,18 @@
 #include "strata/autograd/custom_op.hpp"
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/io/names.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/loss.hpp"
+#include "strata/nn/relu.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
 #include "strata/nn/summary.hpp"
 #include "strata/optim/adam.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/relu.hpp"
 
 namespace st = strata;
 using strata_test::random_image;
@@ -38,9 +44,11 @@ struct Skip {
   }
 };
 
-using Half = st::Sequential<st::Conv2d<8, 8, 3, st::no_bias>, st::BatchNorm2d<8>, st::ReLU, st::DropoutOf<std::ratio<1, 10>>>;
+using Half =
+    st::Sequential<st::Conv2d<8, 8, 3, st::no_bias>, st::BatchNorm2d<8>, st::ReLU, st::DropoutOf<std::ratio<1, 10>>>;
 
-/// In W: what a batch norm has not computed yet (first, and behind), a skip from before to behind, one in another, dropout.
+/// In W: what a batch norm has not computed yet (first, and behind), a skip from before to behind, one in another,
+/// dropout.
 template <template <class> class W>
 using Net = st::Sequential<
     st::Conv2d<3, 8>, st::BatchNorm2d<8>, st::ReLU, W<Half>, Skip<W<st::Repeat<2, Half>>>, st::BatchNorm2d<8>,
@@ -99,7 +107,8 @@ TEST_CASE("values, gradients, weights and running statistics have the same bits 
 }
 
 TEST_CASE("a gradient through it is the right one") {
-  st::Sequential<st::Conv2d<2, 4>, st::Checkpoint<st::Sequential<st::Conv2d<4, 4>, st::BatchNorm2d<4>, st::Dropout>>> net;
+  st::Sequential<st::Conv2d<2, 4>, st::Checkpoint<st::Sequential<st::Conv2d<4, 4>, st::BatchNorm2d<4>, st::Dropout>>>
+      net;
   st::to<double>(net);
   const auto report = st::gradient_check(net, random_image<2>(2, 5, 4, 1));
   CHECK_MESSAGE(report.ok(), report.str());

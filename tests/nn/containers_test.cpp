@@ -16,6 +16,7 @@
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/dropout.hpp"
+#include "strata/nn/facts.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
 #include "strata/nn/pooling.hpp"
@@ -162,6 +163,44 @@ TEST_CASE("gradients of containers") {
         random_image<2>(2, 3, 4, 4));
   check(random_net<st::Sequential<st::Conv2d<2, 4>, st::MaxPool2d<2>, st::BatchNorm2d<4>, st::GlobalAvgPool2d, st::Linear<4, 3>>>(9),
         random_image<2>(3, 6, 4, 5));
+}
+
+namespace {
+
+/// A module written as nn/module.hpp shows.
+template <class Body>
+struct Gated : st::Layer<Gated<Body>> {
+  using io = typename Body::io;
+  Body body;
+  static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
+  static constexpr auto forward(auto& self, auto& pass, const auto& x) { return x * sigmoid(self.body(pass, x)); }
+};
+
+}  // namespace
+
+TEST_CASE("skip connections, and a module with one forward for everything") {
+  using Body = st::Conv2d<2, 2, 3>;
+  const auto image = random_image<2>(2, 5, 6, 3);
+  st::Infer pass;
+  const auto skips = [&]<class Net>(const Net& net, float of_x, float of_body) {
+    const auto body = net.body(pass, image).value();
+    const auto y = st::as_var(net(pass, image)).value();
+    for (std::int64_t i = 0; i < y.size(); ++i)
+      CHECK(y.data()[i] == doctest::Approx(double(of_x * image.data()[i] + of_body * body.data()[i])).epsilon(1e-5));
+  };
+  skips(random_net<st::Add<Body>>(1), 1, 1);
+  skips(random_net<st::Add<Body, std::ratio<1, 10>>>(2), 1, 0.1f);
+  skips(random_net<st::Subtract<Body>>(3), 1, -1);
+  CHECK(std::is_same_v<st::Residual<Body>, st::Subtract<Body>>);
+
+  const auto check = [](const auto& net, const auto& x) {
+    const auto report = st::GradientCheck({.samples = 30})(net, x);
+    CHECK_MESSAGE(report.ok(), report.str());
+  };
+  using Net = st::Add<st::Sequential<Gated<st::Sequential<Body, st::BatchNorm2d<2>, st::ReLU>>, Gated<Body>>, std::ratio<1, 2>>;
+  check(random_net<Net>(4), image);
+  static_assert(st::receptive_field<Net> == 5);
+  static_assert(st::parameter_count<Gated<Body>> == 38);
 }
 
 TEST_CASE("gradients of losses") {

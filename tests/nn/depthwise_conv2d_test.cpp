@@ -142,6 +142,6 @@ TEST_CASE("a depthwise convolution's names, shapes, start and errors") {
   st::Infer infer;
   st::DepthwiseConv2d<1, 5, st::Conv2dOptions{.padding = 0}> large;
   CHECK_THROWS_WITH_AS(large(infer, st::Image<1>::full(1, 4, 9, 0.0f)),
-                       doctest::Contains("DepthwiseConv2d(1, kernel_size=5, groups=1): an image of 4 x 9 pixels"), st::ShapeError);
+                       doctest::Contains("Conv2d(1, 1, kernel_size=5): an image of 4 x 9 pixels"), st::ShapeError);
   CHECK_THROWS_AS(large(infer, st::Image<1>(0, 9, 9)), st::ShapeError);
 }

@@ -16,13 +16,18 @@
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/data/data_loader.hpp"
 #include "strata/deploy/fold.hpp"
+#include "strata/nn/batch_norm.hpp"
 #include "strata/nn/checkpoint.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
 #include "strata/nn/losses/perceptual.hpp"
 #include "strata/nn/losses/similarity.hpp"
 #include "strata/nn/pooling.hpp"
+#include "strata/nn/relu.hpp"
+#include "strata/nn/sequential.hpp"
 #include "strata/nn/spectral_norm.hpp"
 #include "strata/optim/sgd.hpp"
 
@@ -75,7 +80,8 @@ void check_layer(st::Image<C, T> x, const double (&wanted)[N]) {
     const std::int64_t row = v.size() / v.shape()[0];
     for (std::int64_t r = 0; r < v.shape()[0]; ++r) {
       double sum = 0;
-      for (std::int64_t i = r * row; i < (r + 1) * row; ++i) sum += double(std::as_const(v).data()[i]) * double(std::as_const(v).data()[i]);
+      for (std::int64_t i = r * row; i < (r + 1) * row; ++i)
+        sum += double(std::as_const(v).data()[i]) * double(std::as_const(v).data()[i]);
       layer.weight_g.template value<T>().data()[r] = T(std::sqrt(sum));
     }
   }
@@ -113,7 +119,8 @@ void check_layers() {
 }
 
 template <template <class> class Norm>
-using Net = st::Sequential<Norm<st::Conv2d<3, 8>>, st::ReLU, Norm<st::Conv2d<8, 8, 3, st::no_bias>>, st::BatchNorm2d<8>, Norm<st::Conv2d<8, 2, 1>>>;
+using Net = st::Sequential<Norm<st::Conv2d<3, 8>>, st::ReLU, Norm<st::Conv2d<8, 8, 3, st::no_bias>>, st::BatchNorm2d<8>,
+                           Norm<st::Conv2d<8, 2, 1>>>;
 template <class M>
 using Spectral = st::SpectralNorm<M>;
 template <class M>
@@ -135,7 +142,8 @@ TEST_CASE("names, gradients and folding of layers whose weights are made of othe
         std::vector<std::string>{"0.bias", "0.weight_orig", "0.weight_u", "0.weight_v", "2.weight_orig"});
   names.clear();
   st::for_each_tensor(length, [&](const std::string& name, auto&) { names.push_back(name); });
-  CHECK(std::vector<std::string>(names.begin(), names.begin() + 4) == std::vector<std::string>{"0.bias", "0.weight_g", "0.weight_v", "2.weight_g"});
+  CHECK(std::vector<std::string>(names.begin(), names.begin() + 4) ==
+        std::vector<std::string>{"0.bias", "0.weight_g", "0.weight_v", "2.weight_g"});
   CHECK(st::receptive_field<Net<Spectral>> == 5);
   CHECK(st::parameter_count<Net<Length>> == 3 * 8 * 9 + 8 + 8 + 8 * 8 * 9 + 8 + 16 + 16 + 2 + 2);
 
@@ -148,7 +156,8 @@ TEST_CASE("names, gradients and folding of layers whose weights are made of othe
     const auto folded = st::fold(net);
     st::Infer infer;
     const st::Image<2> wanted = net(infer, x), got = folded(infer, x);
-    for (std::int64_t i = 0; i < wanted.size(); ++i) CHECK(std::abs(wanted.data()[i] - got.data()[i]) <= 1e-5f * (1 + std::abs(wanted.data()[i])));
+    for (std::int64_t i = 0; i < wanted.size(); ++i)
+      CHECK(std::abs(wanted.data()[i] - got.data()[i]) <= 1e-5f * (1 + std::abs(wanted.data()[i])));
     st::to<double>(net);
     const auto report = st::gradient_check(net, random_image<3>(2, 5, 4, 7));
     CHECK_MESSAGE(report.ok(), report.str());
@@ -160,7 +169,9 @@ TEST_CASE("names, gradients and folding of layers whose weights are made of othe
 TEST_CASE("one layer with a spectral norm runs twice in a pass, and again on the way back, with the same bits") {
   const auto run = [](auto& net, bool frozen_first) {
     st::initialize(net, 3);
-    if (frozen_first) st::for_each_parameter(net, [](const std::string& name, st::Parameter& p) { p.requires_grad = name != "0.weight_orig"; });
+    if (frozen_first)
+      st::for_each_parameter(
+          net, [](const std::string& name, st::Parameter& p) { p.requires_grad = name != "0.weight_orig"; });
     const auto real = random_image<3, float>(2, 7, 6, 1), fake = random_image<3, float>(2, 7, 6, 2);
     std::vector<double> numbers;
     for (int step = 0; step < 2; ++step) {
@@ -202,7 +213,8 @@ std::pair<st::Image<C, T>, st::Image<C, T>> pictures(std::int64_t n, std::int64_
         for (std::int64_t x = 0; x < w; ++x) {
           double sum = 0, count = 0;
           for (std::int64_t v = std::max<std::int64_t>(y - 1, 0); v <= std::min(y + 1, h - 1); ++v)
-            for (std::int64_t u = std::max<std::int64_t>(x - 1, 0); u <= std::min(x + 1, w - 1); ++u) sum += raw(k, c, v, u), ++count;
+            for (std::int64_t u = std::max<std::int64_t>(x - 1, 0); u <= std::min(x + 1, w - 1); ++u)
+              sum += raw(k, c, v, u), ++count;
           made.first(k, c, y, x) = T(sum / count);
           made.second(k, c, y, x) = T(0.8 * (sum / count) + extra(k, c, y, x));
         }
@@ -236,14 +248,18 @@ struct Same {
 
 template <class T>
 void check_image_losses() {
-  check_image_loss<T, 2>([](auto&, const auto& x, const auto& y) { return st::SSIMLoss()(x, y); }, 2, 14, 13, golden::ssim);
-  check_image_loss<T, 2>([](auto&, const auto& x, const auto& y) { return st::MSSSIMLoss({.window = 3})(x, y); }, 1, 35, 37, golden::ms_ssim);
+  check_image_loss<T, 2>([](auto&, const auto& x, const auto& y) { return st::SSIMLoss()(x, y); }, 2, 14, 13,
+                         golden::ssim);
+  check_image_loss<T, 2>([](auto&, const auto& x, const auto& y) { return st::MSSSIMLoss({.window = 3})(x, y); }, 1, 35,
+                         37, golden::ms_ssim);
   st::LPIPS<Same, 3> lpips{Same()};
   for (int c = 0; c < 3; ++c) lpips.weights.lin[0].value().data()[c] = float(c + 1);
-  check_image_loss<T, 3>([&](auto& pass, const auto& x, const auto& y) { return lpips(pass, x, y); }, 2, 5, 4, golden::lpips);
+  check_image_loss<T, 3>([&](auto& pass, const auto& x, const auto& y) { return lpips(pass, x, y); }, 2, 5, 4,
+                         golden::lpips);
 }
 
-using Vgg = st::Sequential<st::Conv2d<3, 4>, st::ReLU, st::Conv2d<4, 4>, st::BatchNorm2d<4>, st::ReLU, st::MaxPool2d<2>, st::Conv2d<4, 6>>;
+using Vgg = st::Sequential<st::Conv2d<3, 4>, st::ReLU, st::Conv2d<4, 4>, st::BatchNorm2d<4>, st::ReLU, st::MaxPool2d<2>,
+                           st::Conv2d<4, 6>>;
 
 }  // namespace
 
@@ -271,7 +287,8 @@ TEST_CASE("gradients of losses through windows and networks, by differences") {
     const auto report = st::gradient_check([&](auto& pass, const auto& p) { return loss(pass, p, y); }, x);
     CHECK_MESSAGE(report.ok(), report.str());
   };
-  through(st::PerceptualLoss(st::Features<Vgg, 0, 3, 6>(vgg), {.weights = {1, 0.5, 2}, .mean = st::imagenet_mean, .std = st::imagenet_std}));
+  through(st::PerceptualLoss(st::Features<Vgg, 0, 3, 6>(vgg),
+                             {.weights = {1, 0.5, 2}, .mean = st::imagenet_mean, .std = st::imagenet_std}));
   through(st::PerceptualLoss(st::Features<Vgg, 4>(vgg), {.distance = st::FeatureDistance::l2}));
   through(st::LPIPS<st::Features<Vgg, 1, 4, 6>, 4, 4, 6>(st::Features<Vgg, 1, 4, 6>(vgg)));
 }
@@ -313,7 +330,8 @@ TEST_CASE("features are the layers' results, the network stays as it is, and the
 
 TEST_CASE("what these losses refuse") {
   const auto small = st::Image<3>::full(1, 10, 20, 0.5f);
-  CHECK_THROWS_WITH_AS(st::SSIMLoss()(small, small), "SSIMLoss: images of 10 x 20 pixels are smaller than the window of 11", st::ShapeError);
+  CHECK_THROWS_WITH_AS(st::SSIMLoss()(small, small),
+                       "SSIMLoss: images of 10 x 20 pixels are smaller than the window of 11", st::ShapeError);
   CHECK_THROWS_WITH_AS(st::MSSSIMLoss()(small, small), doctest::Contains("want more than 160"), st::ShapeError);
   CHECK_THROWS_AS(st::SSIMLoss({.window = 4}), st::ValueError);
   CHECK_THROWS_AS(st::SSIMLoss({.peak = 0}), st::ValueError);
@@ -340,7 +358,8 @@ struct Several {
   auto get(std::size_t index, st::Rng&) const {
     const auto image = st::Image<3>::full(1, 2, 3, float(index));
     const auto mask = st::Tensor<st::Label>::full(st::Shape{2, 3}, st::Label(index));
-    return st::Pair{std::tuple{image, 0.5f * float(index)}, std::tuple{mask, st::Vector<3>{{1, 2, float(index)}}, st::Pair{image, 7}}};
+    return st::Pair{std::tuple{image, 0.5f * float(index)},
+                    std::tuple{mask, st::Vector<3>{{1, 2, float(index)}}, st::Pair{image, 7}}};
   }
 };
 
@@ -376,6 +395,8 @@ TEST_CASE("vectors and several things go straight from a dataset into a loss") {
     CHECK(vector.shape() == st::Shape{2, 3, 1, 1});
     CHECK(vector(1, 2, 0, 0) == vector(0, 2, 0, 0) + 1);
     CHECK(pair.target.data()[1] == 7);
-    CHECK(std::isfinite(st::CrossEntropyLoss({.ignore_index = 3})(image, mask.data()[6] == 3 ? st::Tensor<st::Label>::full(mask.shape(), 1) : mask).item()));
+    CHECK(std::isfinite(st::CrossEntropyLoss({.ignore_index = 3})(
+                            image, mask.data()[6] == 3 ? st::Tensor<st::Label>::full(mask.shape(), 1) : mask)
+                            .item()));
   }
 }

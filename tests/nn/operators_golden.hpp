@@ -26,11 +26,14 @@ namespace operators {
 
 namespace st = strata;
 
-inline const auto path = strata_test::golden("golden/operators.safetensors");
+/// The file of an operator: convolutions have one of their own, which tests/golden/convolutions.py makes.
+inline auto path_of(const std::string& name) {
+  return strata_test::golden(name.starts_with("convolution_") ? "golden/convolutions.safetensors" : "golden/operators.safetensors");
+}
 
 template <class T>
 st::Tensor<T> golden(const std::string& name) {
-  static const st::SafetensorsFile file(path);
+  const st::SafetensorsFile file(path_of(name));
   const st::TensorInfo* info = file.find(name);
   REQUIRE_MESSAGE(info != nullptr, name);
   return file.read<T>(*info);
@@ -81,7 +84,7 @@ template <class T, class Net, int... C>
 void check_net_as(const std::string& name) {
   Net net;
   if constexpr (st::detail::holds_state<Net>) {
-    st::load_weights(path, net, {.prefix = name + ".state."});
+    st::load_weights(path_of(name), net, {.prefix = name + ".state."});
     st::to<T>(net);
   }
   const auto run = [&]<class P>(P& pass, const auto&... x) {

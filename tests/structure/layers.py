@@ -7,8 +7,10 @@
 A header may include its own folder and lower levels, and nothing else (the table LEVELS). Files are written by
 core/output_file.hpp alone, whole or not at all; that holds for the examples beside include/ too. What is true of a layer stands
 in the layer's file (nn/protocol.hpp): passes over a network name no layer and include none. A header starts with a comment that
-says what it is, has '#pragma once', declares nothing in a plain 'namespace strata', and is reached from strata.hpp
-(or is one of the few in OPTIONAL and OPTIONAL_FOLDERS, which it must not reach).
+says what it is, has '#pragma once', declares nothing in a plain 'namespace strata' (strata::any_build is for what all builds
+share), and is reached from strata.hpp (or is one of the few in OPTIONAL and OPTIONAL_FOLDERS, which it must not reach).
+What compiled.cpp compiles once (x_impl.hpp, the definitions of x.hpp) is included there, and elsewhere only behind #ifndef
+STRATA_COMPILED.
 Headers past 400 lines are listed, as a hint; they are no failure.
 """
 import pathlib
@@ -45,15 +47,16 @@ THIRD_PARTY = {
 STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
 CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
 WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_write_(png|jpg|bmp|tga|hdr))\b|\bO_CREAT\b"
-WRITERS = ["core/output_file.hpp", "io/folder_lock.hpp"]
+WRITERS = ["core/output_file_impl.hpp", "io/folder_lock_impl.hpp"]
 PASSES = ["nn", "deploy", "io"]      # in these folders all headers but the layers' own and losses
-NAMES_LAYERS = ["deploy/layers.hpp"]  # keeps the old names of folded convolutions
+NAMES_LAYERS = ["deploy/layers.hpp", "nn/depthwise_conv2d.hpp"]  # they keep old names
 LONG = 400
 UMBRELLA = "strata.hpp"
 # Included by themselves: they stand on a library that a program may not have, or are for few programs.
-OPTIONAL = ["io/onnx_export.hpp", "nn/spectral_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
+OPTIONAL = ["io/onnx_export.hpp", "io/optimizer_file.hpp", "nn/spectral_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
     "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness")),
-    "distributed/data_parallel.hpp", "distributed/mpi.hpp", "distributed/state.hpp", "distributed/tree_sum.hpp", "metrics/frechet.hpp"]
+    "distributed/data_parallel.hpp", "distributed/mpi.hpp", "distributed/state.hpp", "distributed/tree_sum.hpp", "metrics/frechet.hpp",
+    *(f"data/{name}.hpp" for name in ("augment", "mixup", "weighted_sampler", "class_folder", "web_dataset"))]
 OPTIONAL_FOLDERS = ["interop", "networks", "train"]
 
 
@@ -153,16 +156,24 @@ def check(root):
         includes[str(path)] = set()
         check_passes(path, "\n".join(lines), layers, problem)
         for number, line in enumerate(lines, 1):
-            if re.match(r"\s*namespace strata(?!::inline STRATA_ABI\b)\b", line):
+            if re.match(r"\s*namespace strata(?!::(inline STRATA_ABI|any_build)\b)\b", line):
                 problem("wants 'namespace strata::inline STRATA_ABI', so that differently compiled units can link", number)
             match = re.match(r'\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', line)
             if not match:
                 continue
             if match[1]:
+                if match[1].endswith("_impl.hpp") and lines[number - 2] != "#ifndef STRATA_COMPILED":
+                    problem(f'includes "{match[1]}"; write #ifndef STRATA_COMPILED in the line before', number)
                 includes[str(path)].add(match[1].removeprefix("strata/"))
                 check_local(path, match[1], lambda text: problem(text, number), root)
             else:
                 check_system(path, match[2], lambda text: problem(text, number))
+
+    compiled = root / "compiled.cpp"
+    listed = re.findall(r'(?m)^#include "strata/(.+)"$', compiled.read_text()) if compiled.is_file() else []
+    for name in includes:
+        if name.endswith("_impl.hpp") and name not in listed:
+            problems.append(f"include/strata/{name}:1: is not included by compiled.cpp")
 
     examples = root.parent.parent / "examples"
     for file in headers + sorted(p for p in examples.rglob("*") if p.suffix in (".hpp", ".cpp")):
@@ -210,6 +221,8 @@ FAULTS = {
     "nn/twice.hpp": ("// What it is.\n", "wants '#pragma once'"),
     "data/writer.hpp": (HEAD + "std::ofstream file;\n", "writes a file by itself"),
     "data/commenter.hpp": (HEAD + "int x;  // no std::ofstream\n", ""),
+    "io/apart_impl.hpp": (HEAD, "is not included by compiled.cpp"),
+    "io/apart.hpp": (HEAD + '#include "strata/io/apart_impl.hpp"\n', "write #ifndef STRATA_COMPILED"),
     "nn/mute.hpp": ("#pragma once\n", "wants an opening comment"),
     "stray/file.hpp": (HEAD, "stray/ has no level"),
     "cuda/kernel.cuh": (HEAD + "#include <cuda_runtime.h>\n", ""),

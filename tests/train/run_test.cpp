@@ -1,4 +1,5 @@
-// A run's folder: what is in it, that a run which was stopped and resumed leaves the same as one that was not, and the report.
+// A run's folder: what is in it, that a run which was stopped and resumed leaves the same as one that was not, and the
+// report.
 #include "strata/train/run.hpp"
 
 #include <doctest/doctest.h>
@@ -11,9 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/relu.hpp"
 #include "strata/nn/sequential.hpp"
-#include "strata/nn/conv2d.hpp"
 #include "strata/optim/adam.hpp"
 #include "strata/train/curve.hpp"
 #include "temporary_folder.hpp"
@@ -49,8 +50,14 @@ struct Ending {
 
 /// 3 epochs of 5 steps; the loss is a function of the step alone. Returns where it ended.
 st::CheckpointInfo train(const fs::path& root, bool resume, Ending ending = {}, int* saves = nullptr) {
-  st::Run run({.name = "tiny", .root = root, .resume = resume, .total_steps = 15, .log_interval = 2, .keep = 2,
-               .metrics = {{"set/psnr"}, {.name = "set/error", .higher_is_better = false}}, .quiet = true,
+  st::Run run({.name = "tiny",
+               .root = root,
+               .resume = resume,
+               .total_steps = 15,
+               .log_interval = 2,
+               .keep = 2,
+               .metrics = {{"set/psnr"}, {.name = "set/error", .higher_is_better = false}},
+               .quiet = true,
                .hooks = {.saved = [&](const st::CheckpointInfo&, const fs::path& file) {
                  CHECK(fs::exists(file));
                  if (saves) ++*saves;
@@ -67,7 +74,8 @@ st::CheckpointInfo train(const fs::path& root, bool resume, Ending ending = {}, 
       if (at.step == ending.after_step) return at;
     }
     // The second epoch is the best.
-    run.validated(at, {{"set/psnr", at.epoch == 1 ? 31.5 : 30.0 + 0.1 * double(at.epoch)}, {"set/error", 5.0 - double(at.epoch)}});
+    run.validated(at, {{"set/psnr", at.epoch == 1 ? 31.5 : 30.0 + 0.1 * double(at.epoch)},
+                       {"set/error", 5.0 - double(at.epoch)}});
     run.picture(at, "set/one", st::Image<1>::full(1, 6, 8, 0.1f * float(at.epoch)), st::Image<1>::full(1, 6, 8, 0.9f));
     ++at.epoch, at.batch = 0;
     run.save(at, net, adam);
@@ -154,7 +162,8 @@ TEST_CASE("a run that is killed after any step and resumed leaves one log, one f
   }
 }
 
-TEST_CASE("where the latest checkpoint is damaged the one before it is taken, and a best that is missing is written again") {
+TEST_CASE(
+    "where the latest checkpoint is damaged the one before it is taken, and a best that is missing is written again") {
   const strata_test::TemporaryFolder folder;
   train(folder.path(), false, {.after_step = 12});
   const fs::path models = folder / "tiny" / "models";
@@ -180,6 +189,7 @@ TEST_CASE("what cannot be meant is refused") {
   st::Run run({.name = "b", .root = folder.path(), .metrics = {{"psnr"}}, .quiet = true});
   Net net;
   st::CheckpointInfo at = run.start(net);
+  CHECK_THROWS_AS(st::Run({.name = "c", .root = folder.path(), .quiet = true}).validated(at, {}), st::Error);  // no start()
   CHECK_THROWS_AS(run.step(at, {.losses = {{"other", 1}}}), st::ValueError);
   CHECK_THROWS_AS(run.step(at, {}), st::ValueError);
   CHECK_THROWS_AS(run.validated(at, {{"ssim", 1}}), st::ValueError);
@@ -207,8 +217,14 @@ TEST_CASE("the report is one file that nothing in a name or number can break") {
 }
 
 TEST_CASE("ticks are round, and a value stands at its own step") {
-  CHECK(st::detail::round_ticks(0.3, 10.2, 6) == std::vector<double>{2, 4, 6, 8, 10});
-  CHECK(st::detail::round_ticks(-0.05, 0.22, 6) == std::vector<double>{-0.05, 0, 0.05, 0.1, 0.15, 0.2});
+  const auto texts = [](const std::vector<double>& ticks) {
+    std::string all;
+    for (const double tick : ticks) all += st::detail::tick_text(tick) + " ";
+    return all;
+  };
+  CHECK(texts(st::detail::round_ticks(0.3, 10.2, 6)) == "2 4 6 8 10 ");
+  CHECK(texts(st::detail::round_ticks(-0.05, 0.22, 6)) == "-0.05 0 0.05 0.1 0.15 0.2 ");
+  CHECK(texts(st::detail::round_ticks(29.01, 31.3, 6)) == "29.5 30 30.5 31 ");
   CHECK(st::detail::round_ticks(1, 1, 6).empty());
   CHECK(st::detail::round_ticks(0, INFINITY, 6).empty());
   CHECK(st::detail::round_logarithmic_ticks(-2.4, -0.9, 6).size() == 5);  // 0.005 0.01 0.02 0.05 0.1
@@ -218,7 +234,8 @@ TEST_CASE("ticks are round, and a value stands at its own step") {
   CHECK(st::detail::tick_text(-1234567) == "-1,234,567");
   CHECK(st::detail::tick_text(0.25) == "0.25");
   // Steps 0, 500, 1000 and an early end at 1100: 5/11 and 10/11 of the way.
-  const std::string svg = st::detail::curve_panel({.title = "a < b", .values = {1, 2, 3, 4}, .at = {0, 500, 1000, 1100}, .unit = "step"}, 30);
+  const std::string svg = st::detail::curve_panel(
+      {.title = "a < b", .values = {1, 2, 3, 4}, .at = {0, 500, 1000, 1100}, .unit = "step"}, 30);
   CHECK(svg.find("cx='370.909'") != std::string::npos);
   CHECK(svg.find("cx='661.818'") != std::string::npos);
   CHECK(svg.find("cx='720'") != std::string::npos);

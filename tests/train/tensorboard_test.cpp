@@ -1,4 +1,4 @@
-// TensorBoard's event files. tests/train/tensorboard.py reads what the last case writes with TensorBoard itself.
+// TensorBoard's event files. tests/train/read_events.py reads what the last case writes with TensorBoard itself.
 #include "strata/train/tensorboard.hpp"
 
 #include <doctest/doctest.h>
@@ -72,8 +72,10 @@ TEST_CASE("a resumed run goes on in one file: later steps are cut off, and so is
 
 TEST_CASE("a file that is no event file is left alone") {
   const strata_test::TemporaryFolder folder;
-  st::write_file(folder / "events.out.tfevents.1.host.2.strata", "these are somebody's notes, and long enough to be a record");
-  CHECK_THROWS_WITH_AS(st::TensorBoard(folder.path()), doctest::Contains("does not begin as TensorBoard's"), st::FileError);
+  st::write_file(folder / "events.out.tfevents.1.host.2.strata",
+                 "these are somebody's notes, and long enough to be a record");
+  CHECK_THROWS_WITH_AS(st::TensorBoard(folder.path()), doctest::Contains("does not begin as TensorBoard's"),
+                       st::FileError);
   CHECK(fs::file_size(folder / "events.out.tfevents.1.host.2.strata") == 58);
 }
 
@@ -82,7 +84,8 @@ TEST_CASE("the step of damaged events: told, or refused, and never read beyond t
   event.real(1, 1.5).integer(2, 300).bytes(5, "summary");
   const std::string& whole = event.str();
   CHECK(st::detail::step_of_event(whole) == 300);
-  for (std::size_t length = 0; length < whole.size(); ++length) (void)st::detail::step_of_event(std::string_view(whole).substr(0, length));
+  for (std::size_t length = 0; length < whole.size(); ++length)
+    (void)st::detail::step_of_event(std::string_view(whole).substr(0, length));
   for (std::size_t at = 0; at < whole.size(); ++at)
     for (int value = 0; value < 256; ++value) {
       std::string damaged = whole;

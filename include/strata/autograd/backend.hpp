@@ -57,16 +57,9 @@ void with_cpu_factor(Precision precision, F&& f) {
 }
 
 /// Where a parameter's gradient goes; nowhere when it wants none.
-inline GradientTarget gradient_target(Parameter& parameter) {
+template <class T = float>
+GradientTarget<T> gradient_target(Parameter& parameter) {
   if (!parameter.requires_grad) return {};
-  const auto target = parameter.grad_target<float>();
-  return {target.data, target.accumulate};
-}
-
-/// Where a parameter's gradient goes on the CPU; nowhere when it wants none.
-template <class T>
-Parameter::GradTarget<T> cpu_gradient_target(Parameter& parameter) {
-  if (!parameter.requires_grad) return {nullptr, false};
   return parameter.grad_target<T>();
 }
 
@@ -141,6 +134,33 @@ void conv2d_forward_cached(Device device, const Conv2dProblem& problem, const T*
         });
       },
       [&](auto& gpu) { gpu.conv2d_forward(problem, x, weights(), bias, y, activation, false, precision); });
+}
+
+/// With groups, or with padding that is not zeros. Form: cpu::group_form<T> of the channels.
+template <int Form, class T>
+void general_conv2d_forward(Device device, const Conv2dProblem& problem, const T* x, const T* weight, const T* bias, T* y,
+                            Activation activation, Precision precision) {
+  detail::dispatch<T>(
+      device,
+      [&] {
+        detail::with_cpu_factor<T>(precision, [&]<class Factor> {
+          cpu::general_forward<Form, T, std::conditional_t<Form == cpu::groups_apart, Factor, T>>(problem, x, weight, bias, y, activation);
+        });
+      },
+      [&](auto& gpu) { gpu.conv2d_forward(problem, x, weight, bias, y, activation, false, precision); });
+}
+template <int Form, class T>
+void general_conv2d_backward_input(Device device, const Conv2dProblem& problem, const T* dy, const T* weight, T* dx, bool accumulate,
+                                   Precision precision) {
+  detail::dispatch<T>(
+      device,
+      [&] {
+        detail::with_cpu_factor<T>(precision, [&]<class Factor> {
+          cpu::general_backward_input<Form, T, std::conditional_t<Form == cpu::groups_apart, Factor, T>>(problem, dy, weight, dx,
+                                                                                                       accumulate);
+        });
+      },
+      [&](auto& gpu) { gpu.conv2d_backward_input(problem, dy, weight, dx, accumulate, precision); });
 }
 
 /// A bias, which makes it a transposed convolution, is the CPU's as well.

@@ -100,11 +100,10 @@ class DeviceExpression {
   void push(const math::Clamp& clamp) { program.push_clamp(float(clamp.low), float(clamp.high)); }
 
   void backward(Tape& tape, const UpstreamGradient& upstream) const {
-    std::array<GradientTarget, ExpressionProgram::max_leaves> targets{};
+    std::array<GradientTarget<>, ExpressionProgram::max_leaves> targets{};
     std::vector<Storage> sums;
     for (std::size_t leaf = 0; leaf < std::size_t(program.leaves()); ++leaf) {
-      const auto target = tape.target<float>(ids_[leaf]);
-      targets[leaf] = {target.data, target.accumulate};
+      targets[leaf] = tape.target<float>(ids_[leaf]);
       if (sinks_[leaf] == nullptr) continue;
       sums.push_back(gpu->pool().take(std::size_t(size) * sizeof(float)));
       targets[leaf] = {static_cast<float*>(sums.back().data()), false};

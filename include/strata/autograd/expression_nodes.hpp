@@ -71,7 +71,7 @@ struct LeafNode : ExpressionTag {
   static constexpr int channels = C;
   Var<C, T> x;
   const T* values;
-  Tape::Target<T> target{};
+  GradientTarget<T> target{};
 
   explicit LeafNode(Var<C, T> variable) : x(std::move(variable)), values(x.data()) {}
   Tape* tape() const { return x.tape(); }

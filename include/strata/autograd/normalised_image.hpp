@@ -73,22 +73,25 @@ class NormalisedImage {
 
 // ---- notes at gradients (autograd/tape.hpp), between a normalisation and the layers around it
 
-/// At the gradient for a normalisation's result: the two sums over it that NormGradientSums describes, which the step that wrote
-/// the gradient has gathered. They hold for no other gradient.
+/// At the gradient for a normalisation's result: the two sums over it that NormGradientSums describes, which the step
+/// that wrote the gradient has gathered. They hold for no other gradient.
 template <int C>
 struct GatheredSums {
   double sum_g[C], sum_gx[C];
   void settle(void*) {}
 };
 
-/// At the gradient for a normalisation's input, where that for its result still lies: what is missing between the two, which is
-/// NormGradient, with the memory it reads.
+/// At the gradient for a normalisation's input, where that for its result still lies: what is missing between the two,
+/// which is NormGradient, with the memory it reads.
 template <int C, class T>
 class PendingNormGradient {
  public:
-  PendingNormGradient(Image<C, T> x, Normalisation<T> numbers, Activation activation, bool x_rectified, const double* sum_g,
-                      const double* sum_gx)
-      : x_(std::move(x)), numbers_(std::move(numbers)), coefficients_(Shape{2, C}), activation_(activation),
+  PendingNormGradient(Image<C, T> x, Normalisation<T> numbers, Activation activation, bool x_rectified,
+                      const double* sum_g, const double* sum_gx)
+      : x_(std::move(x)),
+        numbers_(std::move(numbers)),
+        coefficients_(Shape{2, C}),
+        activation_(activation),
         x_rectified_(x_rectified) {
     const double pixels = double(x_.size() / C);
     for (int c = 0; c < C; ++c) {

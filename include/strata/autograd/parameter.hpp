@@ -16,6 +16,7 @@
 #include "strata/core/at_run_time.hpp"
 #include "strata/core/error.hpp"
 #include "strata/kernels/transfer.hpp"
+#include "strata/math/gradient_target.hpp"
 #include "strata/tensor/tensor.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -138,14 +139,11 @@ class Parameter : public detail::Anchored {
   /// Forgets the gradient; its memory stays for the next one.
   void zero_grad() { has_grad_ = false; }
 
-  /// Where a backward pass writes: the first to come assigns, later ones add.
   template <class T>
-  struct GradTarget {
-    T* data;
-    bool accumulate;
-  };
+  using GradTarget = GradientTarget<T>;  ///< the old name
+  /// Where a backward pass writes.
   template <class T>
-  GradTarget<T> grad_target() {
+  GradientTarget<T> grad_target() {
     if (auto* held = std::get_if<Tensor<T>>(&*grad_); held == nullptr || held->shape() != shape() || held->device() != device())
       *grad_ = Tensor<T>(shape(), detail::pool_of(*value_));
     const bool accumulate = has_grad_;

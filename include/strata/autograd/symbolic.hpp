@@ -1,16 +1,17 @@
-// Images without numbers. A network's forward that takes images of any type also runs on Var<C, Symbol>, where Symbol stands in
-// an element's place: so it is followed for its facts (nn/follow.hpp, Followed) and written as an ONNX graph (io/onnx_export.hpp,
-// OnnxSymbol). Whoever brings a symbol of his own says here what each step becomes, and the layers below call it:
+// Images without numbers. A network's forward that takes images of any type also runs on Var<C, Symbol>, where Symbol
+// stands in an element's place: so it is followed for its facts (nn/follow.hpp, Followed) and written as an ONNX graph
+// (io/onnx_export.hpp, OnnxSymbol). Whoever brings a symbol of his own says here what each step becomes, and the layers
+// below call it:
 //
 //     template <>
 //     struct SymbolicRun<Mine> {
-//       static auto value(const auto& expression);                            // arithmetic: Var<E::channels, Mine>
-//       static auto cat(const auto&... x);                                    // autograd/custom_op.hpp: as the functions of
-//       template <int Start, int Length> static auto narrow(const auto& x);   // the same names
+//       static auto value(const auto& expression);                       // arithmetic: Var<E::channels, Mine>
+//       static auto cat(const auto&... x);                               // autograd/channels.hpp: as the functions of
+//       template <int Start, int Length> static auto narrow(const auto& x); // the same names
 //       static auto expand_as(const auto& one_pixel, const auto& like);
-//       template <int Out> static auto op(const auto& op, const auto&... x);  // autograd/operators.hpp: one of its operators
-//       static auto layer(auto& layer, auto& pass, auto x);                   // a module derived from Layer
-//       static auto module(auto& module, auto& pass, const auto& x);          // optional: modules that are not to be run
+//       template <int Out> static auto op(const auto& op, const auto&... x); // autograd/operators.hpp: one of its operators
+//       static auto layer(auto& layer, auto& pass, auto x);              // a module derived from Layer
+//       static auto module(auto& module, auto& pass, const auto& x);     // optional: modules that are not to be run
 //     };
 #pragma once
 

@@ -2,13 +2,13 @@
 //
 //     tape.record(y.id, [=](st::Tape& tape) { ...adds to the gradients of the inputs... }, x, weight);
 //
-// Behind the step stands what it reads again on the way back, or refers to: variables, images, tensors and parameters. When
-// one of them has changed by then, or a parameter was moved or destroyed, backward() throws (autograd/kept.hpp).
+// Behind the step stands what it reads again on the way back, or refers to: variables, images, tensors and parameters.
+// When one of them has changed by then, or a parameter was moved or destroyed, backward() throws (autograd/kept.hpp).
 //
-// Values are named by numbers, which no later pass uses again: a value of an earlier pass is known as such, and an error.
-// A gradient is made when the first contribution arrives (which assigns, so nothing is cleared beforehand) and goes back to
-// the pool when the step that consumed it has run, together with what that step kept from the forward pass. A tape's own
-// memory is used again by the next one.
+// Values are named by numbers, which no later pass uses again: a value of an earlier pass is known as such, and an
+// error. A gradient is made when the first contribution arrives (which assigns, so nothing is cleared beforehand) and
+// goes back to the pool when the step that consumed it has run, together with what that step kept from the forward
+// pass. A tape's own memory is used again by the next one.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +23,7 @@
 #include "strata/autograd/kept.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/fork.hpp"
+#include "strata/math/gradient_target.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -57,8 +58,8 @@ class Tape {
   /// Whether value `id` is of the pass now recorded, and backward has not run since.
   bool holds(std::int64_t id) const { return id >= open_ && id < first_ + std::int64_t(values_.size()); }
 
-  /// Records the step that made value `output`. `step` is called as step(Tape&) when `output` has got a gradient. `reads`
-  /// are what it then reads, or writes the gradient of.
+  /// Records the step that made value `output`. `step` is called as step(Tape&) when `output` has got a gradient.
+  /// `reads` are what it then reads, or writes the gradient of.
   template <class Step, class... Reads>
   void record(std::int64_t output, Step step, const Reads&... reads) {
     static_assert(alignof(Step) <= 64);
@@ -71,16 +72,11 @@ class Tape {
                       [](void* held) { static_cast<Step*>(held)->~Step(); }});
   }
 
-  /// Where a step writes the gradient of value `id`: assign when accumulate is false, else add.
   template <class T>
-  struct Target {
-    T* data = nullptr;
-    bool accumulate = false;
-    explicit operator bool() const { return data != nullptr; }
-  };
-  /// The target for value `id`; empty for id < 0, a value nobody asked the gradient of.
+  using Target = GradientTarget<T>;  ///< the old name
+  /// Where a step writes the gradient of value `id`; empty for id < 0, a value nobody asked the gradient of.
   template <class T>
-  Target<T> target(std::int64_t id) {
+  GradientTarget<T> target(std::int64_t id) {
     if (id < 0) return {};
     if (!holds(id))
       throw Error("backward: a value of an earlier pass, or from before the last backward, was used in this one: give "
@@ -101,15 +97,16 @@ class Tape {
 
   // ---- notes: what one step leaves at a gradient for the next that reads it
 
-  /// Leaves `note` at the gradient of `id`. A step that knows its type takes it. Where another asks for the gradient, or adds to
-  /// it, note->settle(gradient) is called before, and the note is gone: there it does itself what is still to be done.
+  /// Leaves `note` at the gradient of `id`. A step that knows its type takes it. Where another asks for the gradient,
+  /// or adds to it, note->settle(gradient) is called before, and the note is gone: there it does itself what is still
+  /// to be done.
   template <class Note>
   void attach(std::int64_t id, std::shared_ptr<Note> note) {
     at(id).settle = settle_note<Note>;
     at(id).note = std::move(note);
   }
-  /// The note of this type at the gradient of `id`, which the caller now has to heed; nullptr where there is none. To be asked
-  /// for before the gradient.
+  /// The note of this type at the gradient of `id`, which the caller now has to heed; nullptr where there is none. To
+  /// be asked for before the gradient.
   template <class Note>
   std::shared_ptr<Note> take(std::int64_t id) {
     Value& value = at(id);
@@ -117,8 +114,8 @@ class Tape {
     return std::static_pointer_cast<Note>(std::exchange(value.note, nullptr));
   }
 
-  /// Makes the gradient of `from` that of `to`, without copying, when nobody has contributed to `to` yet. Both values have
-  /// the same size, and the step that calls it is done with the gradient of `from`.
+  /// Makes the gradient of `from` that of `to`, without copying, when nobody has contributed to `to` yet. Both values
+  /// have the same size, and the step that calls it is done with the gradient of `from`.
   bool move_gradient(std::int64_t from, std::int64_t to) {
     if (to < 0 || !holds(to) || at(to).gradient) return false;
     settle(at(from));
@@ -126,8 +123,8 @@ class Tape {
     return true;
   }
 
-  /// Makes what is known of the gradient of `from`, a value of `other`, that of `to`, of which nothing is known yet: the
-  /// gradient and the note at it.
+  /// Makes what is known of the gradient of `from`, a value of `other`, that of `to`, of which nothing is known yet:
+  /// the gradient and the note at it.
   void take_gradient(Tape& other, std::int64_t from, std::int64_t to) {
     Value &source = other.at(from), &target = at(to);
     target.gradient = std::exchange(source.gradient, Storage());
@@ -267,8 +264,8 @@ class ForgetSteps {
   bool before_;
 };
 
-/// A tape for the length of a pass, used again by the next pass of this thread. Tapes are never destroyed, since a value that
-/// outlives its pass, or even its thread, still points to its tape.
+/// A tape for the length of a pass, used again by the next pass of this thread. Tapes are never destroyed, since a
+/// value that outlives its pass, or even its thread, still points to its tape.
 class TapeLease {
  public:
   TapeLease() : tape_(take()) { tape_->set_in_pass(true); }

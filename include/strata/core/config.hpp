@@ -20,8 +20,17 @@
 #define STRATA_ABI v0_1_baseline
 #endif
 
-// What cannot work is refused in one sentence. Where nothing after it could compile either, the sentence is the name of a file
-// that is not there, which ends the compilation; an #error would be followed by hundreds of others.
+// What is no template is inline too, unless STRATA_COMPILED says that compiled.cpp is compiled with the program (the
+// target strata::compiled): headers then only declare it, and are quicker to read. It is defined in the files
+// *_impl.hpp.
+#ifdef STRATA_COMPILED
+#define STRATA_INLINE
+#else
+#define STRATA_INLINE inline
+#endif
+
+// What cannot work is refused in one sentence. Where nothing after it could compile either, the sentence is the name of
+// a file that is not there, which ends the compilation; an #error would be followed by hundreds of others.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define STRATA_REFUSED "strata needs g++ 12 or newer or clang 16 or newer: kernels are written with their vector types"
 #elif !defined(__cplusplus) || __cplusplus < 202002L
@@ -36,6 +45,7 @@
 #endif
 
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(__ASSOCIATIVE_MATH__)
-#error "strata does not work with -ffast-math, -Ofast, -ffinite-math-only or -fassociative-math: checks for NaN and the rounding\
+#error \
+    "strata does not work with -ffast-math, -Ofast, -ffinite-math-only or -fassociative-math: checks for NaN and the rounding\
  of random numbers would be optimised away. Compile with -O3: the kernels' loops are vectors without it"
 #endif

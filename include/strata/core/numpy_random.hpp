@@ -8,14 +8,49 @@
 // polar method, the second of each pair kept for the next call.
 #pragma once
 
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
-#include <random>
 
 #include "strata/core/config.hpp"
 #include "strata/core/rounded.hpp"
 
 namespace strata::inline STRATA_ABI {
+
+namespace detail {
+
+/// std::mt19937, whose header costs each program more than all of this one.
+class MersenneTwister {
+ public:
+  explicit MersenneTwister(std::uint32_t seed) {
+    state_[0] = seed;
+    for (std::size_t i = 1; i < size; ++i)
+      state_[i] = 1812433253u * (state_[i - 1] ^ (state_[i - 1] >> 30)) + std::uint32_t(i);
+  }
+
+  std::uint32_t operator()() {
+    if (next_ == size) {
+      for (std::size_t i = 0; i < size; ++i) {
+        const std::uint32_t word = (state_[i] & 0x80000000u) | (state_[(i + 1) % size] & 0x7fffffffu);
+        state_[i] = state_[(i + 397) % size] ^ (word >> 1) ^ ((word & 1u) != 0 ? 0x9908b0dfu : 0u);
+      }
+      next_ = 0;
+    }
+    std::uint32_t word = state_[next_++];
+    word ^= word >> 11;
+    word ^= (word << 7) & 0x9d2c5680u;
+    word ^= (word << 15) & 0xefc60000u;
+    return word ^ (word >> 18);
+  }
+
+ private:
+  static constexpr std::size_t size = 624;
+  std::array<std::uint32_t, size> state_;
+  std::size_t next_ = size;
+};
+
+}  // namespace detail
 
 class NumpyRandom {
  public:
@@ -23,8 +58,8 @@ class NumpyRandom {
 
   /// numpy.random.random_sample(): uniform in [0, 1), 53 bits.
   double uniform() {
-    const auto high = double(std::uint32_t(engine_()) >> 5);
-    const auto low = double(std::uint32_t(engine_()) >> 6);
+    const auto high = double(engine_() >> 5);
+    const auto low = double(engine_() >> 6);
     return (high * 67108864.0 + low) / 9007199254740992.0;  // exact, also when fused
   }
 
@@ -50,7 +85,7 @@ class NumpyRandom {
   double normal(double mean, double stddev) { return mean + detail::rounded(stddev * normal()); }
 
  private:
-  std::mt19937 engine_;
+  detail::MersenneTwister engine_;
   double spare_ = 0;
   bool has_spare_ = false;
 };

@@ -1,7 +1,7 @@
 // The threads behind parallel_for. Programs use core/parallel.hpp.
 //
-// A loop's tasks lie in shares, one for each thread that may help. A thread claims a task with one compare-and-swap, and the
-// caller waits for claimed tasks only: threads that slept through a loop, or had no processor, hold nobody up.
+// A loop's tasks lie in shares, one for each thread that may help. A thread claims a task with one compare-and-swap,
+// and the caller waits for claimed tasks only: threads that slept through a loop, or had no processor, hold nobody up.
 #pragma once
 
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include "strata/core/error.hpp"
 #include "strata/core/flush_denormals.hpp"
 #include "strata/core/fork.hpp"
+#include "strata/core/processor_counts.hpp"
 #include "strata/core/processors.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
@@ -126,8 +127,8 @@ class Crew {
     inside_task() = false;
     if (abandoned())
       throw Error(
-          "parallel_for: this process was forked by a task of the loop, and the other threads of the loop stayed in the "
-          "parent; such a child has to end inside of the task, with _exit or exec");
+          "parallel_for: this process was forked by a task of the loop, and the other threads of the loop stayed in "
+          "the parent; such a child has to end inside of the task, with _exit or exec");
     if (!last) wait_for_end();
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
@@ -150,12 +151,13 @@ class Crew {
     unsigned seen = 0;
     while (true) {
       const bool spin = !excess_ || reserve_spinning();
-      patience.wait(spin, [&] { return generation_.load(std::memory_order_acquire) != seen; },
-                    [&] {
-                      sleepers_.fetch_add(1, std::memory_order_seq_cst);
-                      generation_.wait(seen, std::memory_order_seq_cst);
-                      sleepers_.fetch_sub(1, std::memory_order_relaxed);
-                    });
+      patience.wait(
+          spin, [&] { return generation_.load(std::memory_order_acquire) != seen; },
+          [&] {
+            sleepers_.fetch_add(1, std::memory_order_seq_cst);
+            generation_.wait(seen, std::memory_order_seq_cst);
+            sleepers_.fetch_sub(1, std::memory_order_relaxed);
+          });
       if (spin && excess_) spinning_.fetch_sub(1, std::memory_order_relaxed);
       seen = generation_.load(std::memory_order_acquire);
       if (stopping_.load(std::memory_order_relaxed)) return;
@@ -168,15 +170,17 @@ class Crew {
     }
   }
 
-  // Runs tasks of loop number `loop` while there are any, first of the thread's own share and then of others: loops of so
-  // many tasks find most of their memory in the caches of the core that used it last. True: that was the loop's last task.
+  // Runs tasks of loop number `loop` while there are any, first of the thread's own share and then of others: loops of
+  // so many tasks find most of their memory in the caches of the core that used it last. True: that was the loop's last
+  // task.
   bool work(int worker, unsigned loop, int active) {
     std::int64_t done = 0;
     for (int i = 0; i < active; ++i) {
       Share& share = shares_[std::size_t((worker + i) % active)];
       std::uint64_t word = share.word.load(std::memory_order_relaxed);
       while (unsigned(word >> 32) == loop && unsigned(word) != 0) {
-        if (!share.word.compare_exchange_weak(word, word - 1, std::memory_order_acquire, std::memory_order_relaxed)) continue;
+        if (!share.word.compare_exchange_weak(word, word - 1, std::memory_order_acquire, std::memory_order_relaxed))
+          continue;
         const std::int64_t index = first_ + share.end - std::int64_t(unsigned(word));
         try {
           task_(context_, index, worker);
@@ -193,15 +197,16 @@ class Crew {
   }
 
   void wait_for_end() {
-    patience_.wait(processors_.load(std::memory_order_relaxed) > 1, [&] { return left_.load(std::memory_order_acquire) == 0; },
-                   [&] {
-                     const unsigned before = ended_.load(std::memory_order_acquire);
-                     if (left_.load(std::memory_order_acquire) != 0) ended_.wait(before, std::memory_order_acquire);
-                   });
+    patience_.wait(
+        processors_.load(std::memory_order_relaxed) > 1, [&] { return left_.load(std::memory_order_acquire) == 0; },
+        [&] {
+          const unsigned before = ended_.load(std::memory_order_acquire);
+          if (left_.load(std::memory_order_acquire) != 0) ended_.wait(before, std::memory_order_acquire);
+        });
   }
 
-  // Wakes no more threads than the loop has use for, nor than there are processors for them. Those that are awake come by
-  // themselves.
+  // Wakes no more threads than the loop has use for, nor than there are processors for them. Those that are awake come
+  // by themselves.
   void wake(int helpers) {
     const int asleep = sleepers_.load(std::memory_order_seq_cst);
     if (asleep == 0 || helpers == 0) return;
@@ -226,7 +231,7 @@ class Crew {
 
   std::vector<Share> shares_;
   std::vector<std::thread> threads_;
-  int allowed_ = affinity_processors();             // without the quotas
+  int allowed_ = affinity_processors();               // without the quotas
   std::atomic<int> processors_{usable_processors()};  // with them
   const bool excess_;  // more threads than processors: only as many spin as there are others for
   Patience patience_;  // the caller's
@@ -246,8 +251,8 @@ class Crew {
   std::atomic<unsigned> ended_{0};                 // grows when a worker has ended a loop's last task
 };
 
-/// The process's pool. It is never destroyed: loops run at any time, in destructors of static objects too. Nor is anything
-/// made before the first loop: see lasting().
+/// The process's pool. It is never destroyed: loops run at any time, in destructors of static objects too. Nor is
+/// anything made before the first loop: see lasting().
 class ThreadPool {
  public:
   static ThreadPool& instance() {
@@ -269,8 +274,8 @@ class ThreadPool {
     if (const Lease lease(*this); lease) fitting_crew();
   }
 
-  /// task(context, index, worker) for every index below `count`, worker < limit. Inside of a task, and while another thread
-  /// has a loop under way, the calling thread does all of it, as worker 0.
+  /// task(context, index, worker) for every index below `count`, worker < limit. Inside of a task, and while another
+  /// thread has a loop under way, the calling thread does all of it, as worker 0.
   void run(std::int64_t count, int limit, Task task, void* context) {
     const FlushDenormals flush;
     if (count > 1 && limit > 1 && !inside_task())
@@ -289,8 +294,8 @@ class ThreadPool {
     if (failure) std::rethrow_exception(failure);
   }
 
-  /// At the program's end, or when the library that holds this code is unloaded: no threads from here on. Those of a loop
-  /// that is under way are left alone, since whoever called std::exit may be one of them.
+  /// At the program's end, or when the library that holds this code is unloaded: no threads from here on. Those of a
+  /// loop that is under way are left alone, since whoever called std::exit may be one of them.
   void close() {
     if (const Lease lease(*this); lease) {
       closed_ = true;

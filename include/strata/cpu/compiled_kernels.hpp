@@ -6,13 +6,14 @@
 //     g++ -std=c++20 -O3 -march=native -I include -c include/strata/cpu/kernels.cpp       # by hand; both with the same flags
 //     g++ -std=c++20 -O3 -march=native -I include -DSTRATA_COMPILED_KERNELS program.cpp kernels.o -pthread
 //
-// Such a program carries all kernels, those of training too. One that is to be shipped does better without. Programs that
+// The target strata::compiled has these and all else that can be compiled once: see compiled.cpp. Such a program carries all
+// kernels, those of training too. One that is to be shipped does better without. Programs that
 // check gradients do the same with those of float64: double_kernels.cpp, STRATA_COMPILED_DOUBLE_KERNELS.
 #pragma once
 
 #include "strata/cpu/batch_norm.hpp"
 #include "strata/cpu/conv2d.hpp"
-#include "strata/cpu/depthwise_conv2d.hpp"
+#include "strata/cpu/conv2d_general.hpp"
 #include "strata/cpu/group_norm.hpp"
 #include "strata/cpu/layer_norm.hpp"
 #include "strata/cpu/optimizer.hpp"

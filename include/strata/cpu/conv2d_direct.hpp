@@ -177,13 +177,13 @@ void gather(const Images<const T>& x, const Images<T>& y, const TapGrid& grid, c
 template <class T>
 struct ForwardGather {
   ForwardGather(const Conv2dProblem& p, const T* from, T* to)
-      : taps(std::size_t(std::int64_t{p.kernel} * p.kernel)), x{from, p.n, p.h, p.w, p.in}, y{to, p.n, p.out_h(), p.out_w(), p.out} {
-    write_taps(p.kernel, p.dilation, p.padding, taps.data());
-    if (p.kernel == 1 && p.stride == 1 && p.padding == 0) x = {from, 1, 1, x.pixels(), p.in}, y = {to, 1, 1, y.pixels(), p.out};
-    grid = {0, 0, 1, y.h, y.w, p.stride, taps.data(), std::int64_t{p.kernel} * p.kernel};
+      : taps(std::size_t(p.taps())), x{from, p.n, p.h, p.w, p.in}, y{to, p.n, p.out_h(), p.out_w(), p.out} {
+    write_taps(p, p.padding, p.padding_columns(), taps.data());
+    if (pixels_alike(p)) x = {from, 1, 1, x.pixels(), p.in}, y = {to, 1, 1, y.pixels(), p.out};
+    grid = {0, 0, 1, y.h, y.w, p.stride, taps.data(), p.taps()};
   }
   static WeightLayout<T> layout(const Conv2dProblem& p, const T* weight) {
-    return {weight, p.in, 1, std::int64_t{p.kernel} * p.kernel * p.in};
+    return {weight, p.in, 1, p.taps() * p.in};
   }
 
   Scratch<Tap> taps;
@@ -198,7 +198,7 @@ struct ForwardGather {
 template <class T>
 std::int64_t direct_packed_size(const Conv2dProblem& p) {
   if (!gathers_products(p, p.in, p.out)) return 0;
-  return detail::GatherProducts<T>::packed_size(std::int64_t{p.kernel} * p.kernel, p.in, p.out);
+  return detail::GatherProducts<T>::packed_size(p.taps(), p.in, p.out);
 }
 template <class T>
 void direct_pack(const Conv2dProblem& p, const T* weight, T* packed) {
@@ -233,7 +233,7 @@ namespace detail {
 /// have the same taps.
 template <class F>
 void for_each_class(const Conv2dProblem& p, F&& f) {
-  const std::int64_t kernel = p.kernel, taps = kernel * kernel, stride = p.stride;
+  const std::int64_t wide = p.kernel_columns(), taps = p.taps(), stride = p.stride;
   Scratch<Tap> all_taps{std::size_t(taps)};  // each belongs to one class
   Tap* class_taps = all_taps.data();
   const auto size = [&](std::int64_t first, std::int64_t extent) { return std::max<std::int64_t>(extent - first + stride - 1, 0) / stride; };
@@ -241,7 +241,7 @@ void for_each_class(const Conv2dProblem& p, F&& f) {
     for (std::int64_t b = 0; b < stride; ++b) {
       std::int64_t count = 0;
       for (std::int64_t t = taps - 1; t >= 0; --t) {  // in the order of their sources in memory
-        const std::int64_t h = a + p.padding - t / kernel * p.dilation, w = b + p.padding - t % kernel * p.dilation;
+        const std::int64_t h = a + p.padding - t / wide * p.dilation, w = b + p.padding_columns() - t % wide * p.dilation;
         if (h % stride == 0 && w % stride == 0) class_taps[count++] = {h / stride, w / stride, t};
       }
       f(TapGrid{a, b, stride, size(a, p.h), size(b, p.w), 1, class_taps, count}, class_taps - all_taps.data());
@@ -250,7 +250,7 @@ void for_each_class(const Conv2dProblem& p, F&& f) {
 }
 template <class T>
 WeightLayout<T> backward_layout(const Conv2dProblem& p, const T* weight) {
-  return {weight, p.in, std::int64_t{p.kernel} * p.kernel * p.in, 1};
+  return {weight, p.in, p.taps() * p.in, 1};
 }
 
 }  // namespace detail
@@ -259,7 +259,7 @@ WeightLayout<T> backward_layout(const Conv2dProblem& p, const T* weight) {
 template <class T>
 std::int64_t direct_backward_packed_size(const Conv2dProblem& p) {
   if (!gathers_products(p, p.out, p.in)) return 0;
-  return detail::GatherProducts<T>::packed_size(std::int64_t{p.kernel} * p.kernel, p.out, p.in);
+  return detail::GatherProducts<T>::packed_size(p.taps(), p.out, p.in);
 }
 template <class T>
 void direct_backward_pack(const Conv2dProblem& p, const T* weight, T* packed) {
@@ -273,7 +273,7 @@ void direct_backward_input_packed(const Conv2dProblem& p, const T* dy, const T* 
   using Products = detail::GatherProducts<T>;
   const std::int64_t classes = std::min<std::int64_t>(p.stride, p.h) * std::min<std::int64_t>(p.stride, p.w);
   Products products({dy, p.n, p.out_h(), p.out_w(), p.out}, {dx, p.n, p.h, p.w, p.in}, classes);
-  Scratch<Tap> taps{std::size_t(std::int64_t{p.kernel} * p.kernel)};
+  Scratch<Tap> taps{std::size_t(p.taps())};
   detail::for_each_class(p, [&](TapGrid grid, std::int64_t before) {
     std::copy_n(grid.taps, grid.tap_count, taps.data() + before);
     grid.taps = taps.data() + before;
@@ -291,7 +291,7 @@ void direct_backward_input(const Conv2dProblem& p, const T* dy, const T* weight,
     return direct_backward_input_packed<T>(p, dy, packed.data(), dx, epilogue);
   }
   const WeightLayout<T> layout = detail::backward_layout(p, weight);
-  if (p.kernel == 1 && p.stride == 1 && p.padding == 0) {  // all pixels are alike: one long row
+  if (pixels_alike(p)) {  // all pixels are alike: one long row
     const std::int64_t pixels = p.n * p.h * p.w;
     const Tap tap{0, 0, 0};
     return detail::gather<T>({dy, 1, 1, pixels, p.out}, {dx, 1, 1, pixels, p.in}, {0, 0, 1, 1, pixels, 1, &tap, 1}, layout, epilogue);

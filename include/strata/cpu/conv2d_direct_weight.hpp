@@ -251,18 +251,19 @@ void sum_thin_pixels(const Images<const T>& dy, T* dbias, bool accumulate) {
 template <class T>
 void direct_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* dweight, T* dbias, bool accumulate) {
   if (gathers_products(p, p.in, p.out)) return detail::gather_backward_weight(p, x, dy, dweight, dbias, accumulate);
-  const std::int64_t taps = std::int64_t{p.kernel} * p.kernel;
-  const bool flat = p.kernel == 1 && p.stride == 1 && p.padding == 0;  // all pixels are alike: one long row
+  const std::int64_t taps = p.taps();
+  const bool flat = pixels_alike(p);  // one long row
   const Images<const T> input = flat ? Images<const T>{x, 1, 1, p.n * p.h * p.w, p.in}
                                      : Images<const T>{x, p.n, p.h, p.w, p.in};
   const Images<const T> result = flat ? Images<const T>{dy, 1, 1, p.n * p.h * p.w, p.out}
                                       : Images<const T>{dy, p.n, p.out_h(), p.out_w(), p.out};
   const bool patches_of_dy = p.out <= thin_channels && p.in > thin_channels && p.stride == 1;
   // Pixel q of x meets dy at q + padding - tap * dilation: a convolution with the kernel turned by 180 degrees.
-  const std::int64_t reach = std::int64_t{p.dilation} * (p.kernel - 1);
+  const std::int64_t rows_reach = std::int64_t{p.dilation} * (p.kernel - 1), columns_reach = p.dilation * (p.kernel_columns() - 1);
   const Images<const T>&patches = patches_of_dy ? result : input, &rows = patches_of_dy ? input : result;
   Scratch<Tap> all_taps{std::size_t(taps)};
-  write_taps(p.kernel, p.dilation, patches_of_dy ? reach - p.padding : p.padding, all_taps.data());
+  write_taps(p, patches_of_dy ? rows_reach - p.padding : p.padding,
+             patches_of_dy ? columns_reach - p.padding_columns() : p.padding_columns(), all_taps.data());
   const TapGrid grid{0, 0, 1, rows.h, rows.w, p.stride, all_taps.data(), taps};
   const std::int64_t pixel_bytes = (patches.c + rows.c) * std::int64_t(sizeof(T));
   const GridTiles tiles(patches, grid, 64, std::clamp<std::int64_t>(36864 / pixel_bytes, 32, 256),

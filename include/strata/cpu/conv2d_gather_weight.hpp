@@ -32,7 +32,7 @@ struct GatherWeightPlan {
   explicit GatherWeightPlan(const Conv2dProblem& p)
       : pixels(p.n * p.out_h() * p.out_w()),
         out(p.out),
-        columns(std::int64_t{p.kernel} * p.kernel * p.in),
+        columns(p.taps() * p.in),
         panels((columns + panel_width - 1) / panel_width),
         group(std::clamp<std::int64_t>(sums_bytes / (out * panel_width * std::int64_t(sizeof(T))), 1, 4)),
         groups((panels + group - 1) / group),
@@ -63,7 +63,7 @@ class PatchCopier {
 
   void operator()(std::int64_t first_pixel, std::int64_t pixels, std::int64_t first, std::int64_t width, T* to) const {
     constexpr std::int64_t panel_width = GatherWeightPlan<T>::panel_width;
-    const std::int64_t columns = std::int64_t{p_.kernel} * p_.kernel * p_.in;
+    const std::int64_t columns = p_.taps() * p_.in;
     for (std::int64_t panel = 0; panel < width; panel += panel_width) {
       const std::int64_t wide = std::min(panel_width, width - panel), begin = first + panel;
       const std::int64_t end = std::min(begin + wide, columns);
@@ -81,7 +81,8 @@ class PatchCopier {
  private:
   void copy(std::int64_t first, std::int64_t pixels, std::int64_t tap, std::int64_t channel, std::int64_t length, T* to,
             std::int64_t pitch) const {
-    const std::int64_t dh = tap / p_.kernel * p_.dilation - p_.padding, dw = tap % p_.kernel * p_.dilation - p_.padding;
+    const std::int64_t wide = p_.kernel_columns();
+    const std::int64_t dh = tap / wide * p_.dilation - p_.padding, dw = tap % wide * p_.dilation - p_.padding_columns();
     std::int64_t j = first % out_w_, i = first / out_w_ % out_h_, n = first / out_w_ / out_h_;
     for (std::int64_t q = 0; q < pixels; ++q, to += pitch) {
       const std::int64_t h = i * p_.stride + dh, w = j * p_.stride + dw;

@@ -18,10 +18,13 @@ namespace strata::inline STRATA_ABI::cpu {
 /// Channel counts up to this are thin: they do not fill vectors, and have kernels of their own.
 inline constexpr std::int64_t thin_channels = 4;
 
+/// Whether each pixel of the result is made of the pixel at its place alone: then all are one long row.
+constexpr bool pixels_alike(const Conv2dProblem& p) { return p.taps() == 1 && p.stride == 1 && !p.pads(); }
+
 /// Whether the direct kernels compute a problem as matrix products of pixels of any images (conv2d_gather.hpp): both sides
 /// fill vectors. Where all pixels are alike there is nothing to gather.
 constexpr bool gathers_products(const Conv2dProblem& p, std::int64_t from, std::int64_t to) {
-  return from >= 16 && to > thin_channels && !(p.kernel == 1 && p.stride == 1 && p.padding == 0);
+  return from >= 16 && to > thin_channels && !pixels_alike(p);
 }
 
 /// Images in memory, N,H,W,C; T is const where they are only read.
@@ -35,7 +38,7 @@ struct Images {
 
 struct Tap {
   std::int64_t dh, dw;  ///< the source of pixel (i, j) of a grid is pixel (i * step + dh, j * step + dw)
-  std::int64_t index;   ///< row * kernel + column in the kernel
+  std::int64_t index;   ///< row * (columns of the kernel) + column
 };
 
 /// Every `every`-th pixel of an image from (first_h, first_w) on, rows x columns of them, and the taps they all have.
@@ -55,10 +58,10 @@ struct TapGrid {
   }
 };
 
-/// Writes the taps of a kernel whose corner lies `padding` before the pixel, kernel * kernel of them.
-inline void write_taps(std::int64_t kernel, std::int64_t dilation, std::int64_t padding, Tap* taps) {
-  for (std::int64_t t = 0; t < kernel * kernel; ++t)
-    taps[t] = {t / kernel * dilation - padding, t % kernel * dilation - padding, t};
+/// Writes the taps of a problem's kernel. Its corner lies `padding` rows above and `padding_w` columns before the pixel.
+inline void write_taps(const Conv2dProblem& p, std::int64_t padding, std::int64_t padding_w, Tap* taps) {
+  for (std::int64_t t = 0, wide = p.kernel_columns(); t < p.taps(); ++t)
+    taps[t] = {t / wide * p.dilation - padding, t % wide * p.dilation - padding_w, t};
 }
 
 /// Where the weight of a tap lies that multiplies channel k of the source into channel `column` of the result.

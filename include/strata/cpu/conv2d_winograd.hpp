@@ -150,6 +150,7 @@ struct Finish {
 };
 
 /// Transforms the products of one tile back and writes what lies inside the image: channels [first, first + columns).
+template <class T = float>
 inline void write_tile(const float* m, std::int64_t plane, const Window<step, float>& window, std::int64_t first,
                        const VectorEpilogue<float>& epilogue) {
   if (epilogue.accumulate())
@@ -308,7 +309,7 @@ void merge_statistics(const ConvolutionPlan<Factor>& plan, const Images<float>& 
 /// Whether a problem has the form that Winograd's algorithm computes: stride 1, at least 3 x 3. (It could crop more padding
 /// than the kernel reaches too, but results that see nothing but padding would have its rounding errors where 0 is exact.)
 constexpr bool has_winograd_form(const Conv2dProblem& p) {
-  return p.kernel >= 3 && p.stride == 1 && p.padding <= p.dilation * (p.kernel - 1);
+  return p.square() && p.kernel >= 3 && p.stride == 1 && p.padding <= p.dilation * (p.kernel - 1);
 }
 
 /// Floats of the weights that winograd_forward_packed reads, and how they are made.

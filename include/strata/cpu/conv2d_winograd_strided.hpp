@@ -27,7 +27,7 @@ namespace strata::inline STRATA_ABI::cpu {
 
 /// Whether a problem has the form: whole vectors of channels on both sides, whatever the processor's.
 constexpr bool has_strided_form(const Conv2dProblem& p) {
-  return p.kernel == 4 && p.stride == 2 && p.dilation == 1 && p.in % 16 == 0 && p.out % 16 == 0;
+  return p.square() && p.kernel == 4 && p.stride == 2 && p.dilation == 1 && p.in % 16 == 0 && p.out % 16 == 0;
 }
 
 namespace winograd::strided {
@@ -66,6 +66,7 @@ struct Plan {
 };
 
 /// v[plane] = the transformed 3 x 3 window of x, whose first pixel is (h, w) and whose pixels lie `apart`; zeros outside.
+template <class T = float>
 inline void transform_window(const Images<const float>& x, std::int64_t n, std::int64_t h, std::int64_t w, std::int64_t apart,
                              const float* zeros, float* v, std::int64_t plane) {
   using V = simd::Vector<float>;
@@ -92,6 +93,7 @@ inline void transform_window(const Images<const float>& x, std::int64_t n, std::
 
 /// Transforms nine planes of products back and writes the 2 x 2 pixels from (h, w) on, `apart`, as far as they exist:
 /// channels [first, first + columns).
+template <class T = float>
 inline void write_pixels(const float* m, std::int64_t plane, const Images<float>& y, std::int64_t n, std::int64_t h, std::int64_t w,
                          std::int64_t apart, std::int64_t first, std::int64_t columns, const VectorEpilogue<float>& epilogue) {
   using V = simd::Vector<float>;
@@ -127,6 +129,7 @@ template <class V>
 }
 
 /// The weights in the form that run() reads: planes of panels.
+template <class T = float>
 inline void pack(const Conv2dProblem& p, bool backward, const float* weight, float* u) {
   using V = simd::Vector<float>;
   constexpr std::int64_t lanes = simd::lanes<V>, panel_columns = panel_vectors * lanes;
@@ -160,6 +163,7 @@ inline void pack(const Conv2dProblem& p, bool backward, const float* weight, flo
 }
 
 /// y = epilogue(convolution of x, or its adjoint, with packed weights).
+template <class T = float>
 inline void run(const Conv2dProblem& p, bool backward, const float* x_data, const float* u, float* y_data,
                 const Epilogue<float>& scalar_epilogue) {
   const Plan plan(p, backward);

@@ -78,6 +78,7 @@ struct WeightGradientPlan {
 };
 
 /// dweight[o, tap, c] = or += (G^T s G)[tap of the part], where s is the sum over ranges of sums[range][chunks][plane][c][o].
+template <class T = float>
 inline void transform_weight_gradient(const WeightGradientPlan& plan, const float* sums, float* dweight,
                                       bool accumulate) {
   using V = simd::Vector<float>;
@@ -177,7 +178,9 @@ constexpr bool reads_gradient_once(const Conv2dProblem& p) {
 
 /// dweight = or += the gradient for the weights, dbias (unless nullptr) = or += that for the bias, of the convolution of
 /// input(x), for problems of Winograd's form. With `norm`, which asks for reads_gradient_once(p), dy is the gradient for
-/// the result of a batch norm behind the convolution, and becomes that for the convolution's.
+/// the result of a batch norm behind the convolution, and becomes that for the convolution's. A template, so that only programs
+/// that use it compile it.
+template <class T = float>
 inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, float* dy, float* dweight, float* dbias,
                                      bool accumulate, const ChannelAffine<float>& input = {},
                                      const NormGradient<float>& norm = {}) {

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
 #include "strata/core/parallel.hpp"
@@ -57,28 +56,19 @@ void sgd_update(std::int64_t count, T* w, const T* g, T* velocity, const SgdUpda
   });
 }
 
-/// torch.optim.Adam and AdamW (Kingma and Ba, 2015; Loshchilov and Hutter, 2019):
-///     decoupled ? w *= 1 - lr * weight_decay : g += weight_decay * w
-///     m = beta1 * m + (1 - beta1) * g;   v = beta2 * v + (1 - beta2) * g^2
-///     w -= lr / (1 - beta1^step) * m / (sqrt(v) / sqrt(1 - beta2^step) + eps)
-/// The moments m and v start as zeros.
+/// torch.optim.Adam and AdamW: AdamNumbers has the formula. The moments m and v start as zeros.
 template <class T>
 void adam_update(std::int64_t count, T* w, const T* g, T* m, T* v, const AdamUpdate& update) {
-  const double step = double(update.step);
-  const T beta1 = T(update.beta1), beta2 = T(update.beta2), fresh1 = T(1 - update.beta1), fresh2 = T(1 - update.beta2);
-  const T rate = T(update.lr / (1 - std::pow(update.beta1, step)));
-  const T scale = T(1 / std::sqrt(1 - std::pow(update.beta2, step)));
-  const T eps = T(update.eps);
-  const T keep = update.decoupled ? T(1 - update.lr * update.weight_decay) : T(1);
-  const T decay = update.decoupled ? T(0) : T(update.weight_decay);
+  const AdamNumbers<T> adam(update);
+  const T rate = adam.rate(update, update.step), scale = adam.scale(update, update.step);
   detail::update_elements<T>(count, [=]<class V>(std::int64_t i) {
     const V x = simd::load<V>(w + i);
-    const V gradient = simd::load<V>(g + i) + decay * x;
-    const V first = beta1 * simd::load<V>(m + i) + fresh1 * gradient;
-    const V second = beta2 * simd::load<V>(v + i) + fresh2 * (gradient * gradient);
+    const V gradient = simd::load<V>(g + i) + adam.decay * x;
+    const V first = adam.beta1 * simd::load<V>(m + i) + adam.fresh1 * gradient;
+    const V second = adam.beta2 * simd::load<V>(v + i) + adam.fresh2 * (gradient * gradient);
     simd::store<V>(m + i, first);
     simd::store<V>(v + i, second);
-    simd::store<V>(w + i, keep * x - rate * first / (math::square_root(second) * scale + eps));
+    simd::store<V>(w + i, adam.keep * x - rate * first / (math::square_root(second) * scale + adam.eps));
   });
 }
 

@@ -74,8 +74,8 @@ class Backend : public Accelerator {
     check_precision(precision);
     done(cuda::conv2d_backward_input(stream(), pool(), p, dy, weight, dx, accumulate, precision), "conv2d_backward_input");
   }
-  void conv2d_backward_weight(const Conv2dProblem& p, const float* x, const float* dy, GradientTarget dweight,
-                              GradientTarget dbias, Precision precision) override {
+  void conv2d_backward_weight(const Conv2dProblem& p, const float* x, const float* dy, GradientTarget<> dweight,
+                              GradientTarget<> dbias, Precision precision) override {
     check_precision(precision);
     done(cuda::conv2d_backward_weight(stream(), pool(), p, x, dy, dweight, dbias, precision), "conv2d_backward_weight");
   }
@@ -106,8 +106,8 @@ class Backend : public Accelerator {
          "batch_norm_apply");
   }
   void batch_norm_backward(std::int64_t pixels, int channels, const NormalisationRows& rows, Activation activation,
-                           const float* x, const float* dy, GradientTarget dweight, GradientTarget dbias,
-                           GradientTarget dx) override {
+                           const float* x, const float* dy, GradientTarget<> dweight, GradientTarget<> dbias,
+                           GradientTarget<> dx) override {
     check_channels("batch_norm_backward", pixels, channels);
     if (!dweight && !dbias && !dx) return;
     const bool relu = activation == Activation::relu;
@@ -151,7 +151,7 @@ class Backend : public Accelerator {
     done(elementwise(stream(), pixels * channels, PreluForward{x, slope, y, ChannelOf(channels), slopes == 1}), "prelu_forward");
   }
   void prelu_backward(std::int64_t pixels, int channels, const float* x, const float* slope, int slopes, const float* dy,
-                      GradientTarget dx, GradientTarget dslope) override {
+                      GradientTarget<> dx, GradientTarget<> dslope) override {
     check_slopes("prelu_backward", pixels, channels, slopes);
     const std::int64_t size = pixels * channels;
     if (dslope && slopes == 1) {
@@ -243,7 +243,7 @@ class Backend : public Accelerator {
     done(cuda::expression_forward(stream(), program, size, y), "expression_forward");
   }
   void expression_backward(const ExpressionProgram& program, std::int64_t size, const UpstreamGradient& upstream,
-                           std::span<const GradientTarget> gradients) override {
+                           std::span<const GradientTarget<>> gradients) override {
     check_program("expression_backward", program);
     if (std::int64_t(gradients.size()) != program.leaves())
       throw ShapeError(concat("expression_backward: ", gradients.size(), " targets for ", program.leaves(), " images"));

@@ -224,7 +224,7 @@ struct NormBackwardTerm {
 struct FinishNormBackward {
   float pixels;
   const float *scale, *inverse_std;
-  GradientTarget dweight, dbias;
+  GradientTarget<> dweight, dbias;
   float *slope, *offset;  ///< nullptr: dx is not wanted
   STRATA_DEVICE_MEMBER void operator()(int c, const float (&sums)[2]) const {
     const float inverse = inverse_std[c];

@@ -2,6 +2,8 @@
 //
 //     1 to 4 channels on one side            conv2d_thin.cuh, float32 always
 //     3 x 3, stride 1, 16 channels, fp32     winograd.cuh
+//     groups, padding that is not zeros,     conv2d_general.cuh, float32 always
+//     kernels that are not square
 //     all else                               conv2d_gather.cuh, conv2d_weight.cuh, in the precision that is asked for
 //
 // Workspaces come from the device's pool and go back to it when the launches are queued.
@@ -12,6 +14,7 @@
 #include <limits>
 
 #include "strata/cuda/conv2d_gather.cuh"
+#include "strata/cuda/conv2d_general.cuh"
 #include "strata/cuda/conv2d_thin.cuh"
 #include "strata/cuda/conv2d_weight.cuh"
 #include "strata/cuda/winograd.cuh"
@@ -68,6 +71,7 @@ inline cudaError_t conv2d_forward(cudaStream_t stream, MemoryPool& pool, const C
   check_device_conv2d(p);
   if (accumulate && (bias != nullptr || activation != Activation::none))
     throw ValueError("conv2d: a result that is added to has neither bias nor activation");
+  if (p.general()) return general_forward(stream, p, x, weight, bias, y, activation == Activation::relu, accumulate);
   return run_gather(stream, pool, p, Gather::forward(p), false, precision, x, weight,
                     {bias, activation == Activation::relu, accumulate}, y);
 }
@@ -76,6 +80,7 @@ inline cudaError_t conv2d_forward(cudaStream_t stream, MemoryPool& pool, const C
 inline cudaError_t conv2d_backward_input(cudaStream_t stream, MemoryPool& pool, const Conv2dProblem& p, const float* dy,
                                          const float* weight, float* dx, bool accumulate, Precision precision) {
   check_device_conv2d(p);
+  if (p.general()) return general_backward_input(stream, p, dy, weight, dx, accumulate);
   for (int a = 0; a < std::min<std::int64_t>(p.stride, p.h); ++a)
     for (int b = 0; b < std::min<std::int64_t>(p.stride, p.w); ++b) {
       const cudaError_t status = run_gather(stream, pool, p, Gather::backward(p, a, b), true, precision, dy, weight,
@@ -87,7 +92,7 @@ inline cudaError_t conv2d_backward_input(cudaStream_t stream, MemoryPool& pool, 
 
 /// dweight and dbias (+)= their gradients, those of the two that are wanted.
 inline cudaError_t conv2d_backward_weight(cudaStream_t stream, MemoryPool& pool, const Conv2dProblem& p, const float* x,
-                                          const float* dy, const GradientTarget& dweight, const GradientTarget& dbias,
+                                          const float* dy, const GradientTarget<>& dweight, const GradientTarget<>& dbias,
                                           Precision precision) {
   check_device_conv2d(p);
   const std::int64_t pixels = p.n * p.out_h() * p.out_w();
@@ -97,6 +102,10 @@ inline cudaError_t conv2d_backward_weight(cudaStream_t stream, MemoryPool& pool,
     status = sum_columns<1>(stream, pixels, p.out, ColumnTerm{dy}, workspace.data(), WriteColumn{dbias.data, dbias.accumulate});
   }
   if (dweight.data == nullptr || status != cudaSuccess) return status;
+  if (p.general()) {
+    const DeviceFloats partial(pool, general_ranges(p) * p.weight_size());
+    return general_backward_weight(stream, p, x, dy, partial.data(), dweight.data, dweight.accumulate);
+  }
   if (!is_thin_weight(p) && precision == Precision::fp32 && use_winograd(p, p.out_h(), p.out_w())) {
     const DeviceFloats workspace(pool, WinogradWeightPlan(p).workspace(p));
     return winograd_backward_weight(stream, p, x, dy, workspace.data(), dweight.data, dweight.accumulate);

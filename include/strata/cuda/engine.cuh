@@ -53,6 +53,7 @@ class WithLibraries : public Native {
 
   void conv2d_forward(const Conv2dProblem& problem, const float* x, const float* weight, const float* bias, float* y,
                       Activation activation, bool accumulate, Precision precision) override {
+    if (problem.general()) return Native::conv2d_forward(problem, x, weight, bias, y, activation, accumulate, precision);
     const CudnnConvolution key{.problem = problem,
                                .pass = ConvolutionPass::forward,
                                .precision = precision,
@@ -75,6 +76,7 @@ class WithLibraries : public Native {
 
   void conv2d_backward_input(const Conv2dProblem& problem, const float* dy, const float* weight, float* dx,
                              bool accumulate, Precision precision) override {
+    if (problem.general()) return Native::conv2d_backward_input(problem, dy, weight, dx, accumulate, precision);
     const CudnnConvolution key{
         .problem = problem, .pass = ConvolutionPass::backward_input, .precision = precision, .accumulate = accumulate};
     const auto native = [&](float* to) {
@@ -90,9 +92,9 @@ class WithLibraries : public Native {
   }
 
   /// The gradient for the bias is native always: a sum over pixels, which the libraries do not fuse.
-  void conv2d_backward_weight(const Conv2dProblem& problem, const float* x, const float* dy, GradientTarget dweight,
-                              GradientTarget dbias, Precision precision) override {
-    if (!dweight) return Native::conv2d_backward_weight(problem, x, dy, dweight, dbias, precision);
+  void conv2d_backward_weight(const Conv2dProblem& problem, const float* x, const float* dy, GradientTarget<> dweight,
+                              GradientTarget<> dbias, Precision precision) override {
+    if (!dweight || problem.general()) return Native::conv2d_backward_weight(problem, x, dy, dweight, dbias, precision);
     const CudnnConvolution key{.problem = problem,
                                .pass = ConvolutionPass::backward_weight,
                                .precision = precision,

@@ -285,7 +285,7 @@ inline cudaError_t expression_forward(cudaStream_t stream, const ExpressionProgr
 
 /// gradients: one for each of the program's leaves.
 inline cudaError_t expression_backward(cudaStream_t stream, const ExpressionProgram& expression, std::int64_t size,
-                                       const UpstreamGradient& upstream, const GradientTarget* gradients) {
+                                       const UpstreamGradient& upstream, const GradientTarget<>* gradients) {
   if (size <= 0) return cudaSuccess;
   const Program program(expression);
   LeafGradients targets{};

@@ -107,8 +107,7 @@ struct SgdStep {
 };
 
 /// torch.optim.Adam and AdamW.
-struct AdamStep {
-  float beta1, beta2, fresh1, fresh2, eps, keep, decay;
+struct AdamStep : AdamNumbers<float> {
   template <int W>
   STRATA_DEVICE_MEMBER void at(const TensorList::Entry& entry, std::int64_t i) const {
     Numbers<W> w = load<W>(entry.value + i), m = load<W>(entry.state1 + i), v = load<W>(entry.state2 + i);
@@ -169,11 +168,10 @@ inline cudaError_t sgd_update(cudaStream_t stream, std::span<const TensorUpdate>
                     [](TensorList::Entry&, const TensorUpdate&) {});
 }
 inline cudaError_t adam_update(cudaStream_t stream, std::span<const TensorUpdate> tensors, const AdamUpdate& u) {
-  const AdamStep step{float(u.beta1), float(u.beta2), float(1 - u.beta1), float(1 - u.beta2), float(u.eps),
-                      u.decoupled ? float(1 - u.lr * u.weight_decay) : 1.0f, u.decoupled ? 0.0f : float(u.weight_decay)};
+  const AdamStep step{AdamNumbers<float>(u)};
   return update_all(stream, tensors, step, [&](TensorList::Entry& entry, const TensorUpdate& tensor) {
-    entry.rate = float(u.lr / (1 - std::pow(u.beta1, double(tensor.step))));
-    entry.scale = float(1 / std::sqrt(1 - std::pow(u.beta2, double(tensor.step))));
+    entry.rate = step.rate(u, tensor.step);
+    entry.scale = step.scale(u, tensor.step);
   });
 }
 

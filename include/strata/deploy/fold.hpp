@@ -5,19 +5,24 @@
 //     Deployed deployed = st::fold(net);              // the same function, to rounding
 //     st::save_weights("deployed.safetensors", deployed);
 //
-// It looks into Sequential, Repeat and Residual. A module of your own says what becomes of it, by a member fold(), where folding
-// would change one of its members; without one it is an error, unless it says `using keeps_its_form = void;`. To have a type for
-// that, it takes the types of its members as template arguments:
+// It looks into Sequential, Repeat, Add, Subtract and into modules of your own, where there is a type for the result: a
+// module that takes its members' types as template arguments has one.
 //
 //     template <class Body>
-//     struct Block {
+//     struct Gated : st::Layer<Gated<Body>> {
 //       using io = typename Body::io;
 //       Body body;
+//       float scale = 0.1f;                                       // taken along
 //       static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
-//       auto operator()(st::Train& pass, const auto& x) { return x + body(pass, x); }
-//       auto operator()(st::Infer& pass, const auto& x) const { return x + body(pass, x); }
-//       auto fold() const { return Block<st::deploy_t<Body>>{.body = st::fold(body)}; }
+//       static constexpr auto forward(auto& self, auto& pass, const auto& x) {
+//         return x * (self.scale * self.body(pass, x));
+//       }
 //     };
+//     st::deploy_t<Gated<Net>>                                    // Gated<st::deploy_t<Net>>
+//
+// That works for aggregates, whose members the compiler can see: those of type Body, and arrays, std::array,
+// std::vector and std::optional of it. Any other module with a member that folding would change is an error, unless it
+// has a member fold() that gives its deploy form, or says `using keeps_its_form = void;`.
 #pragma once
 
 #include <array>
@@ -27,11 +32,11 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "strata/deploy/layers.hpp"
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/repeat.hpp"
-#include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -120,15 +125,6 @@ template <IdleInInference M>
 struct Folding<M> {
   using type = Identity;
   static type of(const M&) { return {}; }
-};
-template <class M>
-struct Folding<Residual<M>> {
-  using type = Residual<typename Folding<M>::type>;
-  static type of(const Residual<M>& module) {
-    type folded;
-    folded.body = Folding<M>::of(module.body);
-    return folded;
-  }
 };
 template <int N, class M>
 struct Folding<Repeat<N, M>> {
@@ -274,6 +270,98 @@ struct FoldedList<std::tuple<>> {
   };
 };
 
+// ---- modules over other modules: Block<Body> becomes Block<deploy_t<Body>>
+
+/// The deploy form of a member: of what it is, or holds; void where it has none.
+template <class Field>
+struct FoldingField : Folding<Field> {};
+template <class Part, std::size_t N>
+struct FoldingField<Part[N]> {
+  using type = void;
+};
+template <class Part, std::size_t N>
+struct FoldingField<std::array<Part, N>> {
+  using type = std::array<typename Folding<Part>::type, N>;
+  static type of(const std::array<Part, N>& parts) {
+    type folded;
+    for (std::size_t i = 0; i < N; ++i) folded[i] = Folding<Part>::of(parts[i]);
+    return folded;
+  }
+};
+template <class Part>
+struct FoldingField<std::vector<Part>> {
+  using type = std::vector<typename Folding<Part>::type>;
+  static type of(const std::vector<Part>& parts) {
+    type folded;
+    for (const Part& part : parts) folded.push_back(Folding<Part>::of(part));
+    return folded;
+  }
+};
+template <class Part>
+struct FoldingField<std::optional<Part>> {
+  using type = std::optional<typename Folding<Part>::type>;
+  static type of(const std::optional<Part>& part) {
+    type folded;
+    if (part.has_value()) folded = Folding<Part>::of(*part);
+    return folded;
+  }
+};
+
+/// M<Part...> with the deploy forms of its template arguments.
+template <class M>
+struct Rebound { using type = M; };
+template <template <class...> class M, class... Parts>
+struct Rebound<M<Parts...>> { using type = M<typename FoldingField<Parts>::type...>; };
+template <template <class, int...> class M, class Part, int... Numbers>
+  requires(sizeof...(Numbers) > 0)
+struct Rebound<M<Part, Numbers...>> { using type = M<typename FoldingField<Part>::type, Numbers...>; };
+template <template <int, class...> class M, int Number, class... Parts>
+  requires(sizeof...(Parts) > 0)
+struct Rebound<M<Number, Parts...>> { using type = M<Number, typename FoldingField<Parts>::type...>; };
+
+template <class Fields>
+struct FoldingFields { using type = void; };
+template <class... Fields>
+struct FoldingFields<Types<Fields...>> { using type = Types<typename FoldingField<Fields>::type...>; };
+
+/// Whether each member of M, folded, is that of M's other form.
+template <class M>
+constexpr bool folds_by_members() {
+  if constexpr (
+      !has_visit<M> || LeafLayer<M> || requires { typename M::keeps_its_form; } || requires { typename M::wraps; } ||
+      requires(const M& m) { m.fold(); } || requires(const M& m) { m.plain(); }) {
+    return false;
+  } else if constexpr (!std::is_aggregate_v<M> || !std::is_copy_assignable_v<M>) {
+    return false;
+  } else {
+    using Other = typename Rebound<M>::type;
+    if constexpr (std::is_same_v<Other, M>)
+      return false;
+    else
+      return std::is_same_v<typename FoldingFields<fields_of<M>>::type, fields_of<Other>>;
+  }
+}
+template <class M>
+  requires(folds_by_members<M>())
+struct Folding<M> {
+  using type = typename Rebound<M>::type;
+  static type of(const M& module) {
+    type folded;
+    with_fields(folded, [&](auto&... to) {
+      with_fields(module, [&](const auto&... from) {
+        const auto targets = std::tie(to...);
+        const auto sources = std::tie(from...);
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+          ((std::get<I>(targets) =
+                FoldingField<std::remove_cvref_t<decltype(std::get<I>(sources))>>::of(std::get<I>(sources))),
+           ...);
+        }(std::index_sequence_for<decltype(from)...>{});
+      });
+    });
+    return folded;
+  }
+};
+
 template <class... Ms>
 struct Folding<Sequential<Ms...>> {
   using List = Leaves<Sequential<Ms...>>;
@@ -288,14 +376,25 @@ struct Folding<M> {
   static type of(const M& module) { return join_layers<type>(module); }
 };
 
+template <class M>
+struct folds;
+/// Whether the modules that M is a template over fold: their sentence comes first.
+template <class M>
+struct ArgumentsFold : std::true_type {};
+template <template <class...> class M, class... Parts>
+struct ArgumentsFold<M<Parts...>> : std::bool_constant<(folds<Parts>::all && ...)> {};
+
 /// One error for a module that folding would leave as it is without a word. Read folds<Module> in the compiler's text.
 template <class M>
 struct folds {
-  static_assert(requires(const M& module) { module.fold(); } || folding_changes_nothing<M>,
-                "strata::fold: this module has members that folding would change, and does not say what becomes of it: give it a "
-                "member fold() (deploy/fold.hpp shows one), or 'using keeps_its_form = void;' to leave it as it is (read "
-                "folds<Module> beside this message)");
-  static constexpr bool all = true;
+  static constexpr bool arguments = ArgumentsFold<M>::value;
+  static constexpr bool all =
+      requires(const M& module) { module.fold(); } || folds_by_members<M>() || folding_changes_nothing<M>;
+  static_assert(all || !arguments,
+                "strata::fold: this module has members that folding would change, and does not say what becomes of it: "
+                "take their types as template arguments (deploy/fold.hpp shows how), give it a member fold(), or "
+                "'using keeps_its_form = void;' to leave it "
+                "as it is (read folds<Module> beside this message)");
 };
 template <class M>
   requires requires { typename M::wraps; }
@@ -306,8 +405,6 @@ struct folds<Sequential<Ms...>> {
 };
 template <int N, class M>
 struct folds<Repeat<N, M>> : folds<M> {};
-template <class M>
-struct folds<Residual<M>> : folds<M> {};
 
 }  // namespace detail
 

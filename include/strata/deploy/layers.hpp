@@ -1,5 +1,5 @@
-// The layers of a folded network: what is left of convolution, batch norm and ReLU when nothing is trained any more. They
-// hold plain buffers, no gradients, and take an Infer pass only.
+// The layers of a folded network: what is left of convolution, batch norm and ReLU when nothing is trained any more.
+// They hold plain buffers, no gradients, and take an Infer pass only.
 //
 //     st::Folded<st::Conv2d<64, 64>, st::Activation::relu>
 //
@@ -68,8 +68,8 @@ class Folded : public Layer<Folded<Conv, Act>> {
   static constexpr Window window = Conv::window;
   static constexpr Bands bands = Conv::bands;
   static constexpr std::int64_t band_weight_bytes = Conv::band_weight_bytes;
-  static void convolve_padded(const Image<io::in>& x, cpu::PackedWeights& cache, const float* weights, const float* biases, Activation,
-                              Image<io::out>& y) {
+  static void convolve_padded(const Image<io::in>& x, cpu::PackedWeights& cache, const float* weights,
+                              const float* biases, Activation, Image<io::out>& y) {
     Conv::convolve_padded(x, cache, weights, biases, Act, y);
   }
 };

@@ -1,14 +1,15 @@
-// One layer run on an image that comes in bands of rows: it keeps the few rows it will need again and gives the rows that
-// are complete. Every row has the bits that a run on the whole image gives it, since a convolution sees the same numbers
-// in the same order: bands end where Winograd's tiles end, and padding is written out as zeros.
+// One layer run on an image that comes in bands of rows: it keeps the few rows it will need again and gives the rows
+// that are complete. Every row has the bits that a run on the whole image gives it, since a convolution sees the same
+// numbers in the same order: bands end where Winograd's tiles end, and padding is written out as zeros.
 //
 //     strata::detail::ConvStage<Conv2d<1, 64>> stage(layer, h, w, strata::Activation::relu);
 //     Image<64> out = stage.push(std::move(band), /*last=*/false);      // none, some or more rows than came in
 //     ...
 //     while (!stage.done()) out = stage.push(none, /*last=*/true);
 //
-// What has been held back leaves in the end as it came, a band at a time, so that the end takes no more memory. Bands are
-// taken by value and let go when they have been used: a chain of layers holds two or three of them, not one for each layer.
+// What has been held back leaves in the end as it came, a band at a time, so that the end takes no more memory. Bands
+// are taken by value and let go when they have been used: a chain of layers holds two or three of them, not one for
+// each layer.
 #pragma once
 
 #include <algorithm>
@@ -175,14 +176,17 @@ class ConvStage {
   static constexpr int out = Out;
 
   ConvStage(const Conv& layer, std::int64_t h, std::int64_t w, Activation activation = Activation::none)
-      : weight_(layer.weight.template value<float>().data()), activation_(activation), w_(w), out_h_(h + 2 * pad - reach + 1) {
+      : weight_(layer.weight.template value<float>().data()),
+        activation_(activation),
+        w_(w),
+        out_h_(h + 2 * pad - reach + 1) {
     if constexpr (Conv::has_bias) bias_ = layer.bias.template value<float>().data();
   }
   std::int64_t out_h() const { return out_h_; }
   std::int64_t out_w() const { return w_ + 2 * pad - reach + 1; }
   bool regular() const { return out_h() >= least_size && out_w() >= least_size; }
-  /// Memory between two bands, with that of the weights in the form that the kernel reads, and rows of the input that have
-  /// come for which none of the result has gone.
+  /// Memory between two bands, with that of the weights in the form that the kernel reads, and rows of the input that
+  /// have come for which none of the result has gone.
   std::int64_t kept_bytes() const {
     return held_bytes(most_kept * (w_ + 2 * pad) * In * std::int64_t(sizeof(float))) + Conv::band_weight_bytes;
   }

@@ -1,5 +1,5 @@
 // The stage of any module that runs on an image in bands of rows (deploy/row_layers.hpp has those of single layers):
-// containers, and modules of one's own of the form y = join(x, body(x)).
+// containers, and modules of the form y = join(x, body(x)), as Add and Subtract are.
 //
 //     strata::detail::RowStage<Net, 1> stage(net, h, w);
 //     Image<1> out = stage.push(std::move(band), /*last=*/false);      // none, some or more rows than came in
@@ -20,7 +20,6 @@
 #include "strata/deploy/row_layers.hpp"
 #include "strata/nn/fuse.hpp"
 #include "strata/nn/repeat.hpp"
-#include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
@@ -37,9 +36,10 @@ constexpr bool body_takes() {
   else
     return requires(const M& m) { m.body; };
 }
-/// A user's module of the form y = join(x, body(x)): `body` is a member, and join(pass, x, y) works pixel by pixel.
+/// A module of the form y = join(x, body(x)): `body` is a member, and join(pass, x, y) works pixel by pixel.
 template <class M, int C>
-concept Joins = body_takes<M, C>() && requires(const M& m, Infer& pass, const Var<C>& x) { m.join(pass, x, call(m.body, pass, x)); };
+concept Joins = body_takes<M, C>() &&
+                requires(const M& m, Infer& pass, const Var<C>& x) { m.join(pass, x, call(m.body, pass, x)); };
 
 template <class M, int C>
 constexpr bool channels_fit() {
@@ -95,7 +95,8 @@ struct RowStages<I, C, Sequential<Ms...>> {
   using First = std::tuple_element_t<I, std::tuple<Ms...>>;
   static constexpr FusedRun run = fused_runs<false, Ms...>[I];
   static constexpr std::size_t group = run.length;
-  static constexpr bool ends = RunsByBands<First> && run.affines == 0 && run.behind != Activation::none;  // with an activation
+  static constexpr bool ends =
+      RunsByBands<First> && run.affines == 0 && run.behind != Activation::none;  // with an activation
   using Head = RowStage<First, C>;
   using Tail = RowStages<I + group, Head::out, Sequential<Ms...>>;
   static constexpr bool possible = (group == 1 || ends) && Head::possible && Tail::possible;
@@ -177,22 +178,6 @@ struct RowStage<Repeat<N, M>, C> {
 
  private:
   std::vector<RowStage<M, C>> stages_;
-};
-
-/// What Residual does with its input and its body's output.
-struct SubtractRows {
-  template <int C>
-  Image<C> operator()(const Image<C>& x, const Image<C>& y) const {
-    return var_in<Infer>(x - y).value();
-  }
-};
-template <class M, int C>
-  requires(RowStage<M, C>::possible)
-struct RowStage<Residual<M>, C> : SkipStage<RowStage<M, C>, C, SubtractRows> {
-  static constexpr bool possible = true;
-  static constexpr int out = C;
-  RowStage(const Residual<M>& module, std::int64_t h, std::int64_t w)
-      : SkipStage<RowStage<M, C>, C, SubtractRows>(RowStage<M, C>(module.body, h, w), {}, h, w) {}
 };
 
 template <class M>

@@ -16,8 +16,8 @@
 // A module of your own runs by rows when it says how its output follows from its input and its body's output:
 //
 //     Body body;
-//     auto join(auto& pass, const auto& x, const auto& y) const { return x + y; }            // pixel by pixel
-//     auto operator()(st::Infer& pass, const auto& x) const { return join(pass, x, body(pass, x)); }
+//     static constexpr auto join(auto& pass, const auto& x, const auto& y) { return x + y; }            // pixel by pixel
+//     static constexpr auto forward(auto& self, auto& pass, const auto& x) { return join(pass, x, self.body(pass, x)); }
 #pragma once
 
 #include <algorithm>

@@ -33,6 +33,7 @@
 #include <iterator>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -67,6 +68,20 @@ Tensor<T> samples_of(const Tensor<T>& batch, std::int64_t part, std::int64_t par
 template <int C, class T>
 Image<C, T> samples_of(const Image<C, T>& batch, std::int64_t part, std::int64_t parts) {
   return Image<C, T>(samples_of(batch.tensor(), part, parts));
+}
+
+template <class... Ts>
+std::tuple<Ts...> samples_of(const std::tuple<Ts...>& batch, std::int64_t part, std::int64_t parts)
+  requires(requires(const Ts& one) { samples_of(one, part, parts); } && ...)
+{
+  return std::apply([&](const auto&... one) { return std::tuple<Ts...>{samples_of(one, part, parts)...}; }, batch);
+}
+template <class A, class B>
+Pair<A, B> samples_of(const Pair<A, B>& batch, std::int64_t part, std::int64_t parts)
+  requires requires { samples_of(batch.input, part, parts), samples_of(batch.target, part, parts); }
+{
+  auto input = samples_of(batch.input, part, parts);
+  return {std::move(input), samples_of(batch.target, part, parts)};
 }
 
 class DataParallel {

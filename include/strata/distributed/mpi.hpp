@@ -85,7 +85,7 @@ class MpiCommunicator : public Communicator {
     // MPI_Finalize may wait for ranks that never come.
     if (failed_)
       std::thread([] {
-        std::this_thread::sleep_for(std::chrono::seconds(10));
+        std::this_thread::sleep_for(std::chrono::seconds(5));
         std::_Exit(1);
       }).detach();
     MPI_Finalize();
@@ -225,8 +225,7 @@ class MpiCommunicator : public Communicator {
     } catch (const RankError&) {
       drop(requests);
       throw;
-    } catch (const Error& error) {  // MPI's own
-      drop(requests);
+    } catch (const Error& error) {  // MPI's own, after which it alone knows what became of the requests
       const std::string text = concat("between ", name(rank_), " and ", name(from >= 0 ? from : to), ": ", error.what());
       throw RankError(text, !fail(text));
     }
@@ -246,13 +245,14 @@ class MpiCommunicator : public Communicator {
                        "waits for; all ranks must do the same steps, in the same order"));
   }
 
-  // Nothing may be written into memory that its owner is about to give back.
+  // Nothing may be written into memory that its owner is about to give back. What was to be sent stays with MPI, which reads it
+  // when the other asks for it: never.
   static void drop(MPI_Request (&requests)[2]) {
-    for (MPI_Request& request : requests)
-      if (request != MPI_REQUEST_NULL) {
-        MPI_Cancel(&request);
-        MPI_Request_free(&request);
-      }
+    if (requests[0] == MPI_REQUEST_NULL) return;
+    int done = 0;
+    MPI_Cancel(&requests[0]);
+    for (int looks = 0; looks < 100 && done == 0; ++looks)
+      if (MPI_Test(&requests[0], &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) break;
   }
 
   MPI_Comm numbers_ = MPI_COMM_NULL, errors_ = MPI_COMM_NULL;

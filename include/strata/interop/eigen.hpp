@@ -10,16 +10,17 @@
 //
 // With CMake: find_package(strata COMPONENTS eigen), then link strata::eigen.
 //
-// Views hold no share of the memory: the image (or a copy of its handle), the network, must outlive them, and a view of a
-// temporary is refused by the compiler. A view of a const image is const. Write `auto` or a Map for the type: Eigen::MatrixXf
-// m = st::as_matrix(image) is a copy. A weight that is written is read anew by the next pass.
+// Views hold no share of the memory: the image (or a copy of its handle), the network, must outlive them, and a view of
+// a temporary is refused by the compiler. A view of a const image is const. Write `auto` or a Map for the type:
+// Eigen::MatrixXf m = st::as_matrix(image) is a copy. A weight that is written is read anew by the next pass.
 //
 // Rows are rows: element (y, x) of plane() is row y, column x, though Eigen's own matrices are column-major in memory.
 // interop/eigen_tensor.hpp has the same as Eigen::TensorMap.
 #pragma once
 
 #if !__has_include(<Eigen/Core>)
-#error "strata/interop/eigen.hpp needs Eigen, whose folder is not on the include path (Debian: apt install libeigen3-dev; -isystem /usr/include/eigen3)"
+#error \
+    "strata/interop/eigen.hpp needs Eigen, whose folder is not on the include path (Debian: apt install libeigen3-dev; -isystem /usr/include/eigen3)"
 #endif
 
 #include <Eigen/Core>
@@ -54,7 +55,8 @@ template <class View, int C, class T>
 View plane_view(const Image<C, T>& image, T* numbers, std::int64_t n, int c) {
   image.tensor().require_host("plane");
   if (n < 0 || n >= image.n() || c < 0 || c >= C)
-    throw ValueError(concat("plane: got image ", n, " and channel ", c, " of ", image.shape().str(), ", both counted from 0"));
+    throw ValueError(
+        concat("plane: got image ", n, " and channel ", c, " of ", image.shape().str(), ", both counted from 0"));
   return View(numbers + n * image.h() * image.w() * C + c, image.h(), image.w(),
               Eigen::Stride<Eigen::Dynamic, C>(image.w() * C, C));
 }
@@ -86,8 +88,8 @@ ConstPlane<C, T> plane(const Image<C, T>& image, std::int64_t n, int c) {
   return detail::plane_view<ConstPlane<C, T>>(image, const_cast<T*>(image.data()), n, c);
 }
 
-/// A tensor's first extent as rows, the others as columns in the order of memory. A convolution's weight (O, I, KH, KW) is
-/// O x (KH, KW, I): a column is kernel row, kernel column and, running fastest, input channel. A Linear's weight is
+/// A tensor's first extent as rows, the others as columns in the order of memory. A convolution's weight (O, I, KH, KW)
+/// is O x (KH, KW, I): a column is kernel row, kernel column and, running fastest, input channel. A Linear's weight is
 /// out x in; what has one extent is a column. Throws Error when the tensor holds another type than T.
 template <class T>
 Eigen::Map<RowMajorMatrix<T>> as_matrix(Tensor<T>& tensor) {
@@ -114,15 +116,17 @@ Eigen::Map<const RowMajorMatrix<T>> as_matrix(const Parameter& parameter) {
 template <int C, class T>
 Eigen::Map<const PixelMatrix<T, C>> as_matrix(const Image<C, T>&&) {
   static_assert(detail::no_view_of_temporary_in_eigen<T>,
-                "strata::as_matrix: a view of a temporary's numbers: give the image a name first, as in 'const auto y = net(pass, "
+                "strata::as_matrix: a view of a temporary's numbers: give the image a name first, as in 'const auto y "
+                "= net(pass, "
                 "x).value(); const auto pixels = st::as_matrix(y);'");
   return {nullptr, 0, C};
 }
 template <int C, class T>
 ConstPlane<C, T> plane(const Image<C, T>&&, std::int64_t, int) {
-  static_assert(detail::no_view_of_temporary_in_eigen<T>,
-                "strata::plane: a view of a temporary's numbers: give the image a name first, as in 'const auto y = net(pass, "
-                "x).value(); const auto red = st::plane(y, 0, 0);'");
+  static_assert(
+      detail::no_view_of_temporary_in_eigen<T>,
+      "strata::plane: a view of a temporary's numbers: give the image a name first, as in 'const auto y = net(pass, "
+      "x).value(); const auto red = st::plane(y, 0, 0);'");
   return {nullptr, 0, 0, Eigen::Stride<Eigen::Dynamic, C>(0, C)};
 }
 template <class T>
@@ -145,13 +149,13 @@ Image<1, typename Derived::Scalar> as_image(const Eigen::DenseBase<Derived>& gre
   plane(image, 0, 0) = grey.derived().matrix();
   return image;
 }
-/// A new image (1, C, h, w) of a matrix of pixels x channels, the pixels row after row. Throws ShapeError unless it has h w rows
-/// and C columns.
+/// A new image (1, C, h, w) of a matrix of pixels x channels, the pixels row after row. Throws ShapeError unless it has
+/// h w rows and C columns.
 template <int C, class Derived>
 Image<C, typename Derived::Scalar> as_image(const Eigen::DenseBase<Derived>& pixels, std::int64_t h, std::int64_t w) {
   if (h < 0 || w < 0 || pixels.cols() != C || pixels.rows() != h * w)
-    throw ShapeError(concat("as_image<", C, ">: got a matrix of ", pixels.rows(), " x ", pixels.cols(), ", wanted pixels x channels, ",
-                            h, " * ", w, " x ", C));
+    throw ShapeError(concat("as_image<", C, ">: got a matrix of ", pixels.rows(), " x ", pixels.cols(),
+                            ", wanted pixels x channels, ", h, " * ", w, " x ", C));
   Image<C, typename Derived::Scalar> image(1, h, w);
   as_matrix(image) = pixels.derived().matrix();
   return image;

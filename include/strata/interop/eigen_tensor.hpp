@@ -1,4 +1,5 @@
-// Images as tensors of Eigen's unsupported module, without a copy. A header of its own, since Eigen's takes long to compile.
+// Images as tensors of Eigen's unsupported module, without a copy. A header of its own, since Eigen's takes long to
+// compile.
 //
 //     #include <strata/interop/eigen_tensor.hpp>
 //     auto t = st::as_tensor(image);                   // Eigen::TensorMap of n x h x w x C, row-major
@@ -8,7 +9,8 @@
 #pragma once
 
 #if !__has_include(<unsupported/Eigen/CXX11/Tensor>)
-#error "strata/interop/eigen_tensor.hpp needs Eigen, whose folder is not on the include path (Debian: apt install libeigen3-dev; -isystem /usr/include/eigen3)"
+#error \
+    "strata/interop/eigen_tensor.hpp needs Eigen, whose folder is not on the include path (Debian: apt install libeigen3-dev; -isystem /usr/include/eigen3)"
 #endif
 
 #include <unsupported/Eigen/CXX11/Tensor>

@@ -1,24 +1,27 @@
-// Images to OpenCV and back. Both keep pixels as rows of (y, x, channel), so a float image is seen as a cv::Mat in place.
+// Images to OpenCV and back. Both keep pixels as rows of (y, x, channel), so a float image is seen as a cv::Mat in
+// place.
 //
-//     #include <strata/interop/opencv.hpp>             // not part of strata.hpp: needs OpenCV (Debian: libopencv-core-dev)
-//     const cv::Mat photo = cv::imread("photo.jpg");                                   // 8 bits, BGR
-//     st::Image<3> image = st::as_image<3>(photo, {.order = st::MatOrder::bgr});       // [0, 1], RGB
-//     cv::Mat view = st::as_mat(image);                // CV_32FC3, the image's own numbers, RGB: no copy
-//     cv::GaussianBlur(view, view, {5, 5}, 1.2);       // changes `image`
-//     cv::imwrite("out.png", st::to_mat<std::uint8_t>(image, {.order = st::MatOrder::bgr}));
+//     #include <strata/interop/opencv.hpp>             // not part of strata.hpp: needs OpenCV (Debian:
+//     libopencv-core-dev) const cv::Mat photo = cv::imread("photo.jpg");                                   // 8 bits,
+//     BGR st::Image<3> image = st::as_image<3>(photo, {.order = st::MatOrder::bgr});       // [0, 1], RGB cv::Mat view
+//     = st::as_mat(image);                // CV_32FC3, the image's own numbers, RGB: no copy cv::GaussianBlur(view,
+//     view, {5, 5}, 1.2);       // changes `image` cv::imwrite("out.png", st::to_mat<std::uint8_t>(image, {.order =
+//     st::MatOrder::bgr}));
 //
 // With CMake: find_package(strata COMPONENTS opencv), then link strata::opencv.
 //
-// Who owns what: as_mat gives a header on the image's memory. It holds no share of it, so the image (or a copy of its handle)
-// must outlive it, as with a std::span; the compiler refuses as_mat of a temporary. as_image and to_mat give numbers of their
-// own. To let OpenCV write straight into an image, make the image first: `mat.convertTo(st::as_mat(image), CV_32F, 1 / 255.0)`.
+// Who owns what: as_mat gives a header on the image's memory. It holds no share of it, so the image (or a copy of its
+// handle) must outlive it, as with a std::span; the compiler refuses as_mat of a temporary. as_image and to_mat give
+// numbers of their own. To let OpenCV write straight into an image, make the image first:
+// `mat.convertTo(st::as_mat(image), CV_32F, 1 / 255.0)`.
 //
-// Images are RGB (RGBA), as load_image gives them. OpenCV's readers and writers are BGR (BGRA), and a Mat does not say which it
-// is: for three and four channels the caller does, each time. Nothing is turned silently.
+// Images are RGB (RGBA), as load_image gives them. OpenCV's readers and writers are BGR (BGRA), and a Mat does not say
+// which it is: for three and four channels the caller does, each time. Nothing is turned silently.
 #pragma once
 
 #if !__has_include(<opencv2/core.hpp>)
-#error "strata/interop/opencv.hpp needs OpenCV, whose folder is not on the include path (Debian: apt install libopencv-core-dev; -isystem /usr/include/opencv4)"
+#error \
+    "strata/interop/opencv.hpp needs OpenCV, whose folder is not on the include path (Debian: apt install libopencv-core-dev; -isystem /usr/include/opencv4)"
 #endif
 
 #include <opencv2/core.hpp>
@@ -45,8 +48,8 @@ enum class MatOrder {
 
 struct MatOptions {
   std::optional<MatOrder> order = {};  ///< of the Mat; must be given for three and four channels
-  /// The Mat's number that is 1 in the image: 255 for 8 bits, 65535 for 16 and 1 for floating point unless it is given, as
-  /// 4095 for a camera of 12 bits.
+  /// The Mat's number that is 1 in the image: 255 for 8 bits, 65535 for 16 and 1 for floating point unless it is given,
+  /// as 4095 for a camera of 12 bits.
   std::optional<double> white = {};
 };
 
@@ -77,9 +80,10 @@ void check_order(const char* what, const MatOptions& options) {
   if (options.white && !(*options.white > 0 && std::isfinite(*options.white)))
     throw ValueError(concat(what, ": got .white = ", *options.white, ", wanted a finite number above 0"));
   if ((C == 3 || C == 4) && !options.order)
-    throw ValueError(concat(what, ": a cv::Mat of ", C,
-                            " channels does not say whether it is BGR or RGB: give {.order = st::MatOrder::bgr} for what "
-                            "cv::imread gives and cv::imwrite takes, st::MatOrder::rgb, or st::MatOrder::other for no colours"));
+    throw ValueError(
+        concat(what, ": a cv::Mat of ", C,
+               " channels does not say whether it is BGR or RGB: give {.order = st::MatOrder::bgr} for what "
+               "cv::imread gives and cv::imwrite takes, st::MatOrder::rgb, or st::MatOrder::other for no colours"));
   if (C != 3 && C != 4 && options.order && *options.order != MatOrder::other)
     throw ValueError(concat(what, ": ", C, " channels have no order of colours; leave .order out"));
 }
@@ -93,7 +97,8 @@ constexpr int mat_channel(int c, bool bgr) {
 template <int C>
 void check_mat(const cv::Mat& mat) {
   if (mat.empty())
-    throw ValueError(concat("as_image: the cv::Mat is empty: cv::imread gives an empty one for a file that it cannot read"));
+    throw ValueError(
+        concat("as_image: the cv::Mat is empty: cv::imread gives an empty one for a file that it cannot read"));
   if (mat.dims != 2)
     throw ShapeError(concat("as_image: the cv::Mat has ", mat.dims,
                             " dimensions, wanted rows and columns: a blob of cv::dnn (N, C, H, W) becomes such by "
@@ -102,11 +107,13 @@ void check_mat(const cv::Mat& mat) {
   const std::string start = concat("as_image<", C, ">: the cv::Mat is ", mat_type_name(mat), ", wanted ", C, " channel",
                                    C == 1 ? ": " : "s: ");
   if (C == 1 && mat.channels() == 3)
-    throw ShapeError(start + "cv::imread gives three for a grey file too unless it is told cv::IMREAD_GRAYSCALE or "
-                             "IMREAD_UNCHANGED; of colours cv::cvtColor(mat, grey, cv::COLOR_BGR2GRAY) makes grey");
+    throw ShapeError(start +
+                     "cv::imread gives three for a grey file too unless it is told cv::IMREAD_GRAYSCALE or "
+                     "IMREAD_UNCHANGED; of colours cv::cvtColor(mat, grey, cv::COLOR_BGR2GRAY) makes grey");
   if (C == 3 && mat.channels() == 1)
     throw ShapeError(start + "cv::cvtColor(mat, colour, cv::COLOR_GRAY2BGR) copies grey to three");
-  if (C == 3 && mat.channels() == 4) throw ShapeError(start + "cv::cvtColor(mat, opaque, cv::COLOR_BGRA2BGR) drops the alpha channel");
+  if (C == 3 && mat.channels() == 4)
+    throw ShapeError(start + "cv::cvtColor(mat, opaque, cv::COLOR_BGRA2BGR) drops the alpha channel");
   throw ShapeError(start + concat("use as_image<", mat.channels(), ">"));
 }
 
@@ -131,9 +138,10 @@ void check_range(const cv::Mat& mat) {
     const From* row = mat.ptr<From>(y);
     for (int i = 0; i < mat.cols * mat.channels(); ++i)
       if (std::abs(double(row[i])) > most)
-        throw ValueError(concat("as_image: the cv::Mat is of floating point and holds ", double(row[i]), " in row ", y,
-                                "; images are in [0, 1]: give {.white = 255} where 255 is white, or {.white = 1} where the "
-                                "numbers are meant as they are"));
+        throw ValueError(
+            concat("as_image: the cv::Mat is of floating point and holds ", double(row[i]), " in row ", y,
+                   "; images are in [0, 1]: give {.white = 255} where 255 is white, or {.white = 1} where the "
+                   "numbers are meant as they are"));
   }
 }
 
@@ -166,8 +174,9 @@ constexpr bool no_view_of_temporary = false;
 
 }  // namespace detail
 
-/// The numbers of an image as a Mat of type CV_32FC(C) (CV_64FC(C) for double), in the image's own order: RGB. No copy, and no
-/// share in the memory: see the head of this file. Throws ShapeError for a batch of several; as_mat(batch, n) shows image n.
+/// The numbers of an image as a Mat of type CV_32FC(C) (CV_64FC(C) for double), in the image's own order: RGB. No copy,
+/// and no share in the memory: see the head of this file. Throws ShapeError for a batch of several; as_mat(batch, n)
+/// shows image n.
 template <int C, class T>
 cv::Mat as_mat(Image<C, T>& image, std::int64_t n) {
   return detail::mat_header(image, n, image.data());
@@ -190,16 +199,17 @@ const cv::Mat as_mat(const Image<C, T>& image) {
 /// There is none of a temporary.
 template <int C, class T>
 cv::Mat as_mat(const Image<C, T>&&, std::int64_t = 0) {
-  static_assert(detail::no_view_of_temporary<T>,
-                "strata::as_mat: a view of a temporary's numbers: give the image a name first, as in 'const auto y = net(pass, "
-                "x).value(); const cv::Mat view = st::as_mat(y);', or copy it with st::to_mat");
+  static_assert(
+      detail::no_view_of_temporary<T>,
+      "strata::as_mat: a view of a temporary's numbers: give the image a name first, as in 'const auto y = net(pass, "
+      "x).value(); const cv::Mat view = st::as_mat(y);', or copy it with st::to_mat");
   return {};
 }
 
-/// A new image (1, C, H, W) of a Mat of 8 or 16 bits or of floating point, read row by row, so cropped Mats are fine. Whole
-/// numbers are divided by `white`; channels become RGB. Throws ShapeError for another number of channels (grey is not made
-/// colour, nor colour grey), ValueError for other types, for an order that is not told, and for numbers of floating point
-/// beyond 16 in a Mat whose `white` is not told: such are levels that nobody has divided.
+/// A new image (1, C, H, W) of a Mat of 8 or 16 bits or of floating point, read row by row, so cropped Mats are fine.
+/// Whole numbers are divided by `white`; channels become RGB. Throws ShapeError for another number of channels (grey is
+/// not made colour, nor colour grey), ValueError for other types, for an order that is not told, and for numbers of
+/// floating point beyond 16 in a Mat whose `white` is not told: such are levels that nobody has divided.
 template <int C, class T = float>
 Image<C, T> as_image(const cv::Mat& mat, const MatOptions& options = {}) {
   static_assert(C <= CV_CN_MAX, "strata::as_image: a cv::Mat has at most 512 channels");
@@ -224,15 +234,16 @@ Image<C, T> as_image(const cv::Mat& mat, const MatOptions& options = {}) {
       detail::rows_of_mat<double>(mat, bgr, white(1), image);
       return image;
     default:
-      throw ValueError(concat("as_image: the cv::Mat is ", detail::mat_type_name(mat),
-                              ", wanted CV_8U, CV_16U, CV_32F or CV_64F: mat.convertTo(other, CV_32F, scale) makes such, and "
-                              "scale is to bring its numbers to [0, 1]"));
+      throw ValueError(
+          concat("as_image: the cv::Mat is ", detail::mat_type_name(mat),
+                 ", wanted CV_8U, CV_16U, CV_32F or CV_64F: mat.convertTo(other, CV_32F, scale) makes such, and "
+                 "scale is to bring its numbers to [0, 1]"));
   }
 }
 
-/// Image n of a batch as a Mat of its own: of std::uint8_t or std::uint16_t, clamped to [0, 1] and rounded to the nearest of
-/// 255 or 65535 levels as save_image does, or of float or double as the numbers are. With .white, 1 becomes that number. Throws
-/// NumericError for a NaN where whole numbers are wanted.
+/// Image n of a batch as a Mat of its own: of std::uint8_t or std::uint16_t, clamped to [0, 1] and rounded to the
+/// nearest of 255 or 65535 levels as save_image does, or of float or double as the numbers are. With .white, 1 becomes
+/// that number. Throws NumericError for a NaN where whole numbers are wanted.
 template <class To, int C, class T>
 cv::Mat to_mat(const Image<C, T>& image, std::int64_t n, const MatOptions& options = {}) {
   static_assert(detail::mat_depth<To>() >= 0 && C <= CV_CN_MAX,

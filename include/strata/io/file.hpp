@@ -4,19 +4,13 @@
 //     file.read(offset, bytes);
 #pragma once
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
-#include <string>
-#include <utility>
 
 #include "strata/core/error.hpp"
+#include "strata/core/file_descriptor.hpp"
 #include "strata/core/output_file.hpp"
 
 namespace strata::inline STRATA_ABI {
@@ -25,31 +19,14 @@ namespace strata::inline STRATA_ABI {
 class InputFile {
  public:
   /// Throws FileError when the file is not there, cannot be read, or is a folder, pipe or device.
-  explicit InputFile(std::filesystem::path path) : path_(std::move(path)) {
-    file_ = detail::FileDescriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a pipe must not block
-    if (file_.number() < 0) detail::file_failed(path_, "cannot be opened");
-    struct stat status {};
-    if (::fstat(file_.number(), &status) != 0) detail::file_failed(path_, "cannot be examined");
-    if (!S_ISREG(status.st_mode)) throw FileError(concat(path_.string(), ": is not a regular file"));
-    size_ = std::uint64_t(status.st_size);
-  }
+  explicit InputFile(std::filesystem::path path);
 
   const std::filesystem::path& path() const& { return path_; }
   std::filesystem::path path() const&& { return path(); }
   std::uint64_t size() const { return size_; }  ///< in bytes, when it was opened
 
   /// Fills `bytes` from the given place on. Throws FileError when the file ends before.
-  void read(std::uint64_t offset, std::span<std::byte> bytes) const {
-    while (!bytes.empty()) {
-      const ::ssize_t count = ::pread(file_.number(), bytes.data(), bytes.size(), ::off_t(offset));
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) detail::file_failed(path_, "cannot be read");
-      if (count == 0)
-        throw FileError(concat(path_.string(), ": ends at byte ", offset, ", wanted ", bytes.size(), " more"));
-      bytes = bytes.subspan(std::size_t(count));
-      offset += std::uint64_t(count);
-    }
-  }
+  void read(std::uint64_t offset, std::span<std::byte> bytes) const;
 
  private:
   std::filesystem::path path_;
@@ -58,3 +35,7 @@ class InputFile {
 };
 
 }  // namespace strata::inline STRATA_ABI
+
+#ifndef STRATA_COMPILED
+#include "strata/io/file_impl.hpp"
+#endif

@@ -1,14 +1,17 @@
 // What the tensors of a network are called in files.
 //
-//     st::Names::nested       // Sequential<Conv2d, Repeat<2, Sequential<Conv2d, ReLU>>>:  0.weight, 1.0.0.weight, 1.1.0.weight
-//     st::Names::spliced      // the same:                                                 0.weight, 1.weight, 3.weight
+//     st::Names::nested       // Sequential<Conv2d, Repeat<2, Sequential<Conv2d, ReLU>>>:
+//     0.weight, 1.0.0.weight, 1.1.0.weight st::Names::spliced      // the same: 0.weight, 1.weight, 3.weight
 //
-// Both are those of a PyTorch network. The first is one whose author put an nn.Sequential into an nn.Sequential; the second
-// is one whose author made a list of all layers and gave that to one nn.Sequential, where layers without weights count too.
+// Both are those of a PyTorch network. The first is one whose author put an nn.Sequential into an nn.Sequential; the
+// second is one whose author made a list of all layers and gave that to one nn.Sequential, where layers without weights
+// count too.
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -26,14 +29,18 @@ enum class Names {
   spliced,  ///< a Sequential or Repeat inside a Sequential or Repeat is spliced into it
 };
 
-/// Turns names that begin with `from` into ones that begin with `to`. `from` ends before a dot or where the name ends, so
-/// "model.1" is of "model.1.weight" and not of "model.10.weight"; empty, it is of every name. An empty `to` takes the
-/// beginning away: {"model", ""} makes "0.weight" of "model.0.weight", and {"", "body"} makes "body.0.weight" of "0.weight".
+/// Turns names that begin with `from` into ones that begin with `to`. `from` ends before a dot or where the name ends,
+/// so "model.1" is of "model.1.weight" and not of "model.10.weight"; empty, it is of every name. An empty `to` takes
+/// the beginning away: {"model", ""} makes "0.weight" of "model.0.weight", and {"", "body"} makes "body.0.weight" of
+/// "0.weight".
 struct Rename {
   std::string from, to;
 };
 
 namespace detail {
+
+inline constexpr std::string_view checkpoint_format = "strata.checkpoint";  // metadata key; its value is the version
+inline constexpr std::string_view network_prefix = "net.";
 
 template <class M>
 inline constexpr bool is_chain = false;
@@ -87,23 +94,18 @@ std::vector<NamedTensor> tensors_of(const Net& net, const std::string& prefix = 
 }
 
 /// Whether `name` is `beginning`, or begins with it and a dot.
-inline bool begins(std::string_view name, std::string_view beginning) {
-  return beginning.empty() ||
-         (name.starts_with(beginning) && (name.size() == beginning.size() || name[beginning.size()] == '.'));
-}
+bool begins(std::string_view name, std::string_view beginning);
 
 /// Applies the first rule that fits to each name. `count[i]` is raised for every name that rule i fitted.
-inline std::string renamed(const std::string& name, const std::vector<Rename>& rules, std::vector<std::size_t>& count) {
-  for (std::size_t i = 0; i < rules.size(); ++i) {
-    if (!begins(name, rules[i].from)) continue;
-    ++count[i];
-    std::string rest = name.substr(rules[i].from.size());
-    if (rest.starts_with('.')) rest.erase(0, 1);
-    return rest.empty() ? rules[i].to : join(rules[i].to, rest);
-  }
-  return name;
-}
+std::string renamed(const std::string& name, const std::vector<Rename>& rules, std::vector<std::size_t>& count);
+
+/// Throws ValueError for a rule that no name was of: most likely it is misspelt.
+void check_used(const std::filesystem::path& path, std::string_view option, std::string_view rule, std::size_t count);
 
 }  // namespace detail
 
 }  // namespace strata::inline STRATA_ABI
+
+#ifndef STRATA_COMPILED
+#include "strata/io/names_impl.hpp"
+#endif

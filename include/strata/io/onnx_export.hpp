@@ -35,6 +35,7 @@
 #include <variant>
 #include <vector>
 
+#include "strata/core/output_file.hpp"
 #include "strata/core/random.hpp"
 #include "strata/io/detail/onnx_trace.hpp"
 #include "strata/io/file.hpp"

@@ -1,6 +1,7 @@
 // What is said of a tensor in a file: its name, type, shape and place.
 //
-//     for (const st::TensorInfo& tensor : file.tensors()) std::cout << tensor.name << ' ' << tensor.shape.str() << '\n';
+//     for (const st::TensorInfo& tensor : file.tensors()) std::cout << tensor.name << ' ' << tensor.shape.str() <<
+//     '\n';
 #pragma once
 
 #include <array>
@@ -15,10 +16,32 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// Types of numbers in files, by safetensors' names. Those from u64 on are known and not read; `other` has no such name.
+/// Types of numbers in files, by safetensors' names. Those from u64 on are known and not read; `other` has no such
+/// name.
 enum class DType {
-  f64, f32, f16, bf16, i64, i32, i16, i8, u8, boolean, u32, u16,
-  u64, c64, f8_e5m2, f8_e4m3, f8_e8m0, f8_e4m3fnuz, f8_e5m2fnuz, f6_e2m3, f6_e3m2, f4, other,
+  f64,
+  f32,
+  f16,
+  bf16,
+  i64,
+  i32,
+  i16,
+  i8,
+  u8,
+  boolean,
+  u32,
+  u16,
+  u64,
+  c64,
+  f8_e5m2,
+  f8_e4m3,
+  f8_e8m0,
+  f8_e4m3fnuz,
+  f8_e5m2fnuz,
+  f6_e2m3,
+  f6_e3m2,
+  f4,
+  other,
 };
 
 namespace detail {
@@ -59,56 +82,16 @@ inline const DTypeRow& row_of(DType type) { return dtypes[std::size_t(type)]; }
 constexpr bool is_readable(DType type) { return type < DType::u64; }
 
 /// What to say of a tensor of a type that is not.
-inline std::string unreadable_type(std::string_view name) {
-  return "is of the type " + std::string(name) + ", which is not read: convert it to float32 before it is saved";
-}
+std::string unreadable_type(std::string_view name);
 
 /// The length of the valid UTF-8 character at the start of `text`; 0 where there is none.
-inline std::size_t utf8_length(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return i < text.size() ? unsigned(static_cast<unsigned char>(text[i])) : 0u; };
-  const unsigned first = byte(0);
-  if (text.empty()) return 0;
-  if (first < 0x80) return 1;
-  const std::size_t length = first >= 0xC2 && first < 0xE0   ? 2
-                             : first >= 0xE0 && first < 0xF0 ? 3
-                             : first >= 0xF0 && first < 0xF5 ? 4
-                                                             : 0;
-  for (std::size_t i = 1; i < length; ++i)
-    if ((byte(i) & 0xC0u) != 0x80) return 0;
-  if (length == 3 && ((first == 0xE0 && byte(1) < 0xA0) || (first == 0xED && byte(1) >= 0xA0))) return 0;
-  if (length == 4 && ((first == 0xF0 && byte(1) < 0x90) || (first == 0xF4 && byte(1) >= 0x90))) return 0;
-  return length;
-}
+std::size_t utf8_length(std::string_view text);
 
-inline bool is_utf8(std::string_view text) {
-  while (!text.empty()) {
-    const std::size_t length = utf8_length(text);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
-}
+bool is_utf8(std::string_view text);
 
-/// A text of a file as it may be shown on a terminal: in quotes, what is no valid printing character as '?', cut when long.
-inline std::string shown(std::string_view text) {
-  constexpr std::size_t most = 200;
-  std::string out = "'";
-  for (std::size_t i = 0; i < text.size();) {
-    if (out.size() > most) {
-      out += "...";
-      break;
-    }
-    const std::size_t length = utf8_length(text.substr(i));
-    const auto first = static_cast<unsigned char>(text[i]);
-    const bool control = first < 0x20 || first == 0x7F || (first == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0);
-    if (length == 0 || control)
-      out += '?';
-    else
-      out.append(text.substr(i, length));
-    i += length == 0 ? 1 : length;
-  }
-  return out + "'";
-}
+/// A text of a file as it may be shown on a terminal: in quotes, what is no valid printing character as '?', cut when
+/// long.
+std::string shown(std::string_view text);
 
 }  // namespace detail
 
@@ -128,3 +111,7 @@ struct TensorInfo {
 using TensorIndex = std::map<std::string, const TensorInfo*>;
 
 }  // namespace strata::inline STRATA_ABI
+
+#ifndef STRATA_COMPILED
+#include "strata/io/tensor_info_impl.hpp"
+#endif

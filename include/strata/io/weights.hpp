@@ -1,14 +1,14 @@
-// A network's weights in files: safetensors both ways, with PyTorch's names and layouts so that load_state_dict(strict=True)
-// takes them, and what torch.save wrote (io/pytorch_file.hpp) read too.
+// A network's weights in files: safetensors both ways, with PyTorch's names and layouts so that
+// load_state_dict(strict=True) takes them, and what torch.save wrote (io/pytorch_file.hpp) read too.
 //
 //     st::save_weights("net.safetensors", net);
 //     st::load_weights("net.safetensors", net);
 //     st::load_weights("from_pytorch.pth", net, {.names = st::Names::spliced, .rename = {{"model", "body"}}});
 //     st::load_weights("from_pytorch.pth", net, {.match = st::Match::by_order});
 //
-// A file that does not fit is a FileError that lists what is missing, unexpected or of another shape and names the option that
-// would help, and the network is as it was. Files of float16, bfloat16 or float64 are converted. What was done without being
-// asked for, as dropping a prefix, is in the report:
+// A file that does not fit is a FileError that lists what is missing, unexpected or of another shape and names the
+// option that would help, and the network is as it was. Files of float16, bfloat16 or float64 are converted. What was
+// done without being asked for, as dropping a prefix, is in the report:
 //
 //     for (const std::string& note : st::load_weights(path, net).notes) std::cerr << note << '\n';
 #pragma once
@@ -37,29 +37,22 @@ std::vector<AnyTensor*> values_of(Net& net) {
   return values;
 }
 
-/// Copies numbers between tensors of the same type and shape, each on its device; other handles on `to` see them.
-inline void copy_into(AnyTensor& to, const AnyTensor& from) {
-  std::visit([&]<class T>(Tensor<T>& target) { copy_numbers(target, std::get<Tensor<T>>(from)); }, to);
-}
-
 }  // namespace detail
 
-/// Writes all parameters and buffers as a safetensors file. Throws FileError when it cannot be written, ValueError for a
-/// rename that fits no name or makes two the same.
+/// Writes all parameters and buffers as a safetensors file. Throws FileError when it cannot be written, ValueError for
+/// a rename that fits no name or makes two the same.
 template <class Net>
 void save_weights(const std::filesystem::path& path, const Net& net, const Metadata& metadata = {},
                   const SaveWeightsOptions& options = {}) {
   std::vector<NamedTensor> tensors = detail::tensors_of(net, "", options.names);
-  std::vector<std::size_t> renames(options.rename.size());
-  for (NamedTensor& tensor : tensors) tensor.name = detail::renamed(tensor.name, options.rename, renames);
-  for (std::size_t i = 0; i < renames.size(); ++i) detail::check_used(path, "rename", options.rename[i].from, renames[i]);
+  detail::rename_tensors(path, tensors, options.rename);
   write_safetensors(path, tensors, metadata);
 }
 
-/// Reads all parameters and buffers from a safetensors file, a checkpoint, or a file of torch.save. Throws FileError, listing
-/// the differences and, where one would help, the option, when the file does not fit the network, which is then as it was, as
-/// it is when memory runs out. Only num_batches_tracked may be missing, and a bias where the file has none at all: see
-/// LoadWeightsOptions. The report says what else a user should know.
+/// Reads all parameters and buffers from a safetensors file, a checkpoint, or a file of torch.save. Throws FileError,
+/// listing the differences and, where one would help, the option, when the file does not fit the network, which is then
+/// as it was, as it is when memory runs out. Only num_batches_tracked may be missing, and a bias where the file has
+/// none at all: see LoadWeightsOptions. The report says what else a user should know.
 template <class Net>
 LoadReport load_weights(const std::filesystem::path& path, Net& net, const LoadWeightsOptions& options = {}) try {
   static_assert(!std::is_const_v<Net>, "strata: load_weights changes the network, which must not be const");
@@ -67,9 +60,7 @@ LoadReport load_weights(const std::filesystem::path& path, Net& net, const LoadW
   LoadReport report{.metadata = file.metadata(), .key = file.key(), .notes = file.notes()};
   const auto named = [&](Names names) { return detail::tensors_of(std::as_const(net), "", names); };
   const std::vector<AnyTensor> values = detail::read_weights(file, options, named, report.notes);
-  const std::vector<AnyTensor*> targets = detail::values_of(net);
-  for (std::size_t i = 0; i < values.size(); ++i)  // from here on nothing fails, unless an accelerator does
-    if (detail::bytes_of(values[i]) != detail::bytes_of(*targets[i])) detail::copy_into(*targets[i], values[i]);
+  detail::copy_all(detail::values_of(net), values);
   return report;
 } catch (const std::bad_alloc&) {
   detail::no_memory_for(path);

@@ -30,6 +30,7 @@
 #include "strata/math/conv2d_problem.hpp"
 #include "strata/math/engine_options.hpp"
 #include "strata/math/expression_program.hpp"
+#include "strata/math/gradient_target.hpp"
 #include "strata/math/optimizer_update.hpp"
 #include "strata/math/pool_problem.hpp"
 #include "strata/math/precision.hpp"
@@ -44,13 +45,6 @@ inline std::atomic<const char*> cuda_instruction_set{nullptr};
 }  // namespace strata_any_build
 
 namespace strata::inline STRATA_ABI {
-
-/// Where a gradient goes: nowhere when data is nullptr.
-struct GradientTarget {
-  float* data = nullptr;
-  bool accumulate = false;
-  explicit operator bool() const { return data != nullptr; }
-};
 
 /// The four rows of C numbers that batch normalisation keeps: y = x * scale + shift.
 struct NormalisationRows {
@@ -137,7 +131,7 @@ class Accelerator {
 
   // ---- convolution (Linear is kernel 1, padding 0, n 1, h the batch, w 1)
 
-  /// y = activation(bias + x * weight), the formula of Conv2dProblem; bias may be nullptr. With `accumulate` y += x * weight,
+  /// y = activation(bias + x * weight), the formula of Conv2dProblem, with its groups and padding mode; bias may be nullptr. With `accumulate` y += x * weight,
   /// and neither bias nor activation is allowed.
   virtual void conv2d_forward(const Conv2dProblem&, const float* x, const float* weight, const float* bias, float* y,
                               Activation, bool accumulate, Precision) = 0;
@@ -147,8 +141,8 @@ class Accelerator {
                                      Precision) = 0;
   /// dweight[o, p, q, c] (+)= sum over n, i, j of dy[n, i, j, o] * x[n, i*stride + p*dilation - padding, ..., c];
   /// dbias[o] (+)= sum over n, i, j of dy[n, i, j, o]. Each of the two may be absent.
-  virtual void conv2d_backward_weight(const Conv2dProblem&, const float* x, const float* dy, GradientTarget dweight,
-                                      GradientTarget dbias, Precision) = 0;
+  virtual void conv2d_backward_weight(const Conv2dProblem&, const float* x, const float* dy, GradientTarget<> dweight,
+                                      GradientTarget<> dbias, Precision) = 0;
 
   // ---- batch normalisation: `pixels` counts n*h*w
 
@@ -172,8 +166,8 @@ class Accelerator {
   ///   dx (+)= scale * (g - sum g / pixels - xhat * sum (g * xhat) / pixels)      dx may be dy
   /// Each of the three may be absent.
   virtual void batch_norm_backward(std::int64_t pixels, int channels, const NormalisationRows& rows, Activation,
-                                   const float* x, const float* dy, GradientTarget dweight, GradientTarget dbias,
-                                   GradientTarget dx) = 0;
+                                   const float* x, const float* dy, GradientTarget<> dweight, GradientTarget<> dbias,
+                                   GradientTarget<> dx) = 0;
   /// A convolution and the normalisation behind it as one: with taps = weight elements for each output channel,
   ///   folded_weight[o, t] = weight[o, t] * scale[o],  folded_bias[o] = shift[o] + bias[o] * scale[o]  (bias nullptr: zeros)
   virtual void batch_norm_fold(int out, std::int64_t taps, const float* weight, const float* bias,
@@ -195,7 +189,7 @@ class Accelerator {
                              float* y) = 0;
   /// dx (+)= dy * (x > 0 ? 1 : slope[c]);  dslope[c] (+)= sum of dy * x where x is not above 0. Each may be absent.
   virtual void prelu_backward(std::int64_t pixels, int channels, const float* x, const float* slope, int slopes,
-                              const float* dy, GradientTarget dx, GradientTarget dslope) = 0;
+                              const float* dy, GradientTarget<> dx, GradientTarget<> dslope) = 0;
 
   // ---- windows, permutations, channels
 
@@ -233,7 +227,7 @@ class Accelerator {
   /// gradients[l][i] (+)= upstream(i) * (derivative of the program's value at i for leaf l, all its occurrences together).
   /// One target for each leaf, in the order of their numbers.
   virtual void expression_backward(const ExpressionProgram&, std::int64_t size, const UpstreamGradient&,
-                                   std::span<const GradientTarget> gradients) = 0;
+                                   std::span<const GradientTarget<>> gradients) = 0;
   /// *result = factor * (sum of the program's values over all elements).
   virtual void expression_sum(const ExpressionProgram&, std::int64_t size, double factor, float* result) = 0;
 

@@ -1,6 +1,7 @@
 // The numbers of one step of an optimiser, as every backend takes them.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "strata/core/config.hpp"
@@ -24,6 +25,23 @@ struct AdamUpdate {
   double lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
   bool decoupled = false;  ///< AdamW: the decay acts on the weights, not on the gradient
   std::int64_t step = 1;   ///< counted from 1
+};
+
+/// Adam's numbers as kernels of T take them, so that all compute
+///     g += decay * w;   m = beta1 * m + fresh1 * g;   v = beta2 * v + fresh2 * g^2
+///     w = keep * w - rate * m / (sqrt(v) * scale + eps)
+template <class T>
+struct AdamNumbers {
+  T beta1, beta2, fresh1, fresh2, eps, keep, decay;
+
+  explicit AdamNumbers(const AdamUpdate& u)
+      : beta1(T(u.beta1)), beta2(T(u.beta2)), fresh1(T(1 - u.beta1)), fresh2(T(1 - u.beta2)), eps(T(u.eps)),
+        keep(u.decoupled ? T(1 - u.lr * u.weight_decay) : T(1)), decay(u.decoupled ? T(0) : T(u.weight_decay)) {}
+  /// What the count of steps makes of the learning rate, and of the root.
+  static T rate(const AdamUpdate& u, std::int64_t step) { return T(u.lr / (1 - std::pow(u.beta1, double(step)))); }
+  static T scale(const AdamUpdate& u, std::int64_t step) {
+    return T(1 / std::sqrt(1 - std::pow(u.beta2, double(step))));
+  }
 };
 
 /// torch.optim.RMSprop (Tieleman and Hinton, 2012):

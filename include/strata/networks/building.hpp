@@ -13,6 +13,10 @@
 #include <utility>
 
 #include "strata/deploy/fold.hpp"
+#include "strata/nn/conv2d.hpp"
+#include "strata/nn/module.hpp"
+#include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace strata::inline STRATA_ABI::networks {

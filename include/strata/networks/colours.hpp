@@ -1,9 +1,11 @@
 // What EDSR and RCAN share: the mean colour of their training images taken away and put back, and enlarging by pixel shuffles.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/pooling.hpp"
@@ -56,7 +58,9 @@ class MeanShift : public Layer<MeanShift<Sign>> {
     return y;
   }
   /// For io/onnx_export.hpp.
-  static auto onnx(auto& self, const auto& x) { return x.template convolution<Conv>(self); }
+  static auto onnx(auto& self, const auto& x) {
+    return x.template node<3>("Conv", {x.tensor(self.weight), x.tensor(self.bias)}, {{"kernel_shape", std::vector<std::int64_t>{1, 1}}});
+  }
 };
 
 template <int Features, int Factor>

@@ -6,16 +6,20 @@
 //     st::networks::KairDnCNN<3, 20>                        // dncnn_color_blind.pth
 //
 // KairDnCNN has KAIR's names (model.0 ...), for published weights with batch norm folded into the convolutions. The images are
-// in [0, 1]. Grey, 17 layers: 556 096 parameters with batch norm, 555 137 as published, 0.56 million multiply-adds for each pixel,
+// in [0, 1]. Grey, 17 layers: 556 096 parameters with batch norm, 555 137 as published, 0.55 million multiply-adds for each pixel,
 // receptive field 35.
 #pragma once
 
 #include <ratio>
 
 #include "strata/networks/building.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
+#include "strata/nn/sequential.hpp"
 
 namespace strata::inline STRATA_ABI::networks {
 

@@ -14,11 +14,15 @@
 
 #include "strata/networks/building.hpp"
 #include "strata/nn/activation.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/depthwise_conv2d.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/pooling.hpp"
+#include "strata/nn/repeat.hpp"
+#include "strata/nn/sequential.hpp"
 
 namespace strata::inline STRATA_ABI::networks {
 

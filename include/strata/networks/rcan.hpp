@@ -12,9 +12,12 @@
 #include "strata/networks/building.hpp"
 #include "strata/networks/colours.hpp"
 #include "strata/nn/activation.hpp"
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
+#include "strata/nn/sequential.hpp"
 
 namespace strata::inline STRATA_ABI::networks {
 

@@ -13,11 +13,16 @@
 
 #include <type_traits>
 
+#include "strata/deploy/layers.hpp"
 #include "strata/networks/building.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
+#include "strata/nn/sequential.hpp"
 
 namespace strata::inline STRATA_ABI::networks {
 
@@ -45,7 +50,7 @@ class BasicBlock : public Layer<BasicBlock<In, Width, Stride, Form>> {
   template <Pass P>
   static constexpr auto forward(auto& self, P& pass, const auto& x) {
     const auto beside = self.downsample(pass, x);
-    return ReLU()(pass, self.body(pass, x) + beside);
+    return as_var(relu(self.body(pass, x) + beside));
   }
   auto fold() const {
     BasicBlock<In, Width, Stride, deploy_t> folded;
@@ -75,7 +80,7 @@ class Bottleneck : public Layer<Bottleneck<In, Width, Stride, Form>> {
   template <Pass P>
   static constexpr auto forward(auto& self, P& pass, const auto& x) {
     const auto beside = self.downsample(pass, x);
-    return ReLU()(pass, self.body(pass, x) + beside);
+    return as_var(relu(self.body(pass, x) + beside));
   }
   auto fold() const {
     Bottleneck<In, Width, Stride, deploy_t> folded;

@@ -7,15 +7,17 @@
 //
 // Names as in BasicSR (conv_first, body.0.rdb1.conv1, conv_body, conv_up1, conv_up2, conv_hr, conv_last). Images are RGB from 0
 // to 1; for the factors 2 and 1 their height and width must be multiples of 2 and 4, since the network works at a quarter of the
-// result's size. Factor 4: 16 697 987 parameters, 17.9 million multiply-adds for each pixel it is given, receptive field 703.
+// result's size. Factor 4: 16 697 987 parameters, 17.9 million multiply-adds for each pixel it is given, receptive field 698.
 #pragma once
 
 #include <ratio>
 
 #include "strata/networks/building.hpp"
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
 #include "strata/nn/upsample.hpp"
 
 namespace strata::inline STRATA_ABI::networks {

@@ -10,9 +10,12 @@
 #pragma once
 
 #include "strata/networks/building.hpp"
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/repeat.hpp"
+#include "strata/nn/sequential.hpp"
 #include "strata/nn/upsample.hpp"
 
 namespace strata::inline STRATA_ABI::networks {

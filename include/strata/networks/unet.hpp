@@ -11,10 +11,13 @@
 #pragma once
 
 #include "strata/networks/building.hpp"
+#include "strata/nn/batch_norm.hpp"
+#include "strata/nn/conv2d.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/sequential.hpp"
 
 namespace strata::inline STRATA_ABI::networks {
 

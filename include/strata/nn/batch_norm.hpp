@@ -105,11 +105,12 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
     const T* bias = std::as_const(self.bias).template value<T>().data();
     T* running_mean = self.running_mean.template value<T>().data();
     T* running_var = self.running_var.template value<T>().data();
-    Normalisation<T> norm = frozen ? fixed_numbers<T>(std::as_const(self)) : Normalisation<T>(Channels);
-    for (int c = 0; c < Channels && !frozen; ++c) {
-      const double mean = statistics.mean[c], variance = statistics.variance[c];
+    Normalisation<T> norm(Channels);
+    for (int c = 0; c < Channels; ++c) {
+      const double mean = frozen ? double(running_mean[c]) : statistics.mean[c];
+      const double variance = frozen ? double(running_var[c]) : statistics.variance[c];
       norm.set(c, mean, 1.0 / std::sqrt(variance + eps), double(weight[c]), double(bias[c]));
-      if (pass.recomputing()) continue;
+      if (frozen || pass.recomputing()) continue;
       const double unbiased = variance * double(pixels) / double(pixels - 1);
       running_mean[c] = T((1 - momentum) * double(running_mean[c]) + momentum * mean);
       running_var[c] = T((1 - momentum) * double(running_var[c]) + momentum * unbiased);
@@ -132,12 +133,10 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
       add(self.bias, [&](int c) { return T(sum_g[c]); });
       if (x_id < 0) return;
       using Pending = PendingNormGradient<Channels, T>;
-      if (frozen) {  // the statistics do not depend on x
-        std::fill_n(memory.data(), 2 * Channels, 0.0);
-        sum_g = memory.data(), sum_gx = sum_g + Channels;
-      }
+      if (frozen) std::fill_n(memory.data(), 2 * Channels, 0.0);  // the statistics do not depend on x
       const auto pending =
-          std::allocate_shared<Pending>(PoolAllocator<Pending>(), x, norm, activation, x_rectified, sum_g, sum_gx);
+          std::allocate_shared<Pending>(PoolAllocator<Pending>(), x, norm, activation, x_rectified, frozen ? memory.data() : sum_g,
+                                         frozen ? memory.data() + Channels : sum_gx);
       if (tape.move_gradient(id, x_id)) {
         tape.attach(x_id, pending);  // the convolution before this layer completes it where it reads it
       } else {
@@ -159,18 +158,6 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   }
 
  private:
-  /// Scale and shift of every channel by the running statistics.
-  template <class T>
-  static Normalisation<T> fixed_numbers(const auto& self) {
-    Normalisation<T> norm(Channels);
-    const T* mean = self.running_mean.template value<T>().data();
-    const T* variance = self.running_var.template value<T>().data();
-    const T *scale = self.weight.template value<T>().data(), *shift = self.bias.template value<T>().data();
-    for (int c = 0; c < Channels; ++c)
-      norm.set(c, double(mean[c]), 1.0 / std::sqrt(double(variance[c]) + eps), double(scale[c]), double(shift[c]));
-    return norm;
-  }
-
   template <Pass P, class T>
   static Var<Channels, T> forward_on_accelerator(auto& self, P& pass, const Var<Channels, T>& x, Activation activation) {
     if constexpr (!std::is_same_v<T, float>) {
@@ -190,7 +177,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
         gpu.batch_norm_statistics(pixels, Channels, x.data(), std::as_const(self.weight).value().data(), std::as_const(self.bias).value().data(),
                                   eps, momentum, again ? unused.data() : self.running_mean.value().data(),
                                   again ? unused.data() + Channels : self.running_var.value().data(),
-                                  again ? nullptr : self.num_batches_tracked.template value<std::int64_t>().data(), detail::normalisation_rows(numbers));
+                                  again ? nullptr : self.num_batches_tracked.template value<std::int64_t>().data(),
+                                  detail::normalisation_rows(numbers));
       } else {
         numbers = affine_rows(self, x.device());
       }
@@ -200,11 +188,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
       if constexpr (P::training)
         pass.tape()->record(y.id(), [&self, &gpu, x, id = y.id(), numbers, pixels, activation](Tape& tape) mutable {
           float* const dy = tape.gradient<float>(id);
-          GradientTarget dx{dy, false};  // in place where nobody has written yet
-          if (!tape.move_gradient(id, x.id())) {
-            const auto target = tape.target<float>(x.id());
-            dx = {target.data, target.accumulate};
-          }
+          GradientTarget<> dx{dy, false};  // in place where nobody has written yet
+          if (!tape.move_gradient(id, x.id())) dx = tape.target<float>(x.id());
           gpu.batch_norm_backward(pixels, Channels, detail::normalisation_rows(numbers), activation, x.data(), dy, detail::gradient_target(self.weight),
                                   detail::gradient_target(self.bias), dx);
         }, x, self.weight, self.bias);
@@ -235,21 +220,5 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   static_assert(Eps::num > 0, "strata::BatchNorm2d<Channels, Eps>: Eps must be positive");
   static_assert(Momentum::num >= 0 && Momentum::num <= Momentum::den, "strata::BatchNorm2d: Momentum must be from 0 to 1");
 };
-
-/// Freezes the running statistics of all batch norms below a module, or thaws them. Returns how many there are.
-template <class M>
-int freeze_statistics(M& module, bool frozen = true) {
-  using Plain = std::remove_cvref_t<M>;
-  int count = 0;
-  if constexpr (requires { module.frozen_statistics; }) {
-    module.frozen_statistics = frozen;
-    ++count;
-  } else if constexpr (detail::has_visit<Plain>) {
-    Plain::visit(module, [&](const auto&, auto& part) { count += freeze_statistics(part, frozen); });
-  } else if constexpr (!detail::is_leaf<Plain>) {
-    detail::each_part(std::string(), module, [&](const std::string&, auto& part) { count += freeze_statistics(part, frozen); });
-  }
-  return count;
-}
 
 }  // namespace strata::inline STRATA_ABI

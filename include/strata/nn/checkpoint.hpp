@@ -1,17 +1,17 @@
-// A module whose inner images are not kept for the way back: a training pass keeps M's input alone and runs M again when the
-// gradient comes back to it (Chen et al., 2016, "Training deep nets with sublinear memory cost"). A step then takes about a
-// third more time and, in a network of N such blocks, the memory of one block and N inputs.
+// A module whose inner images are not kept for the way back: a training pass keeps M's input alone and runs M again
+// when the gradient comes back to it (Chen et al., 2016, "Training deep nets with sublinear memory cost"). A step then
+// takes about a third more time and, in a network of N such blocks, the memory of one block and N inputs.
 //
 //     st::Repeat<16, st::Checkpoint<Block>>                       // in a list of layers
 //     st::Checkpoint<st::Sequential<...>> stage;                  // or as a member of a module, called as any other
 //
-// Results, gradients and running statistics have the same bits as with M in its place: random numbers are counted, so a dropout
-// drops the same elements again, and batch norm moves its running statistics the first time alone. Parameters are called as
-// M's, so files fit with and without; fold, ONNX, tiles, summary and training_bytes look through it.
+// Results, gradients and running statistics have the same bits as with M in its place: random numbers are counted, so a
+// dropout drops the same elements again, and batch norm moves its running statistics the first time alone. Parameters
+// are called as M's, so files fit with and without; fold, ONNX, tiles, summary and training_bytes look through it.
 //
-// What it wraps must be a step of the network with one input: a module that reads an image of the pass from elsewhere is an
-// Error. A single layer is not joined with its neighbours as in a Sequential (nn/fuse.hpp): wrap blocks. A module of your own
-// that changes itself in a training pass asks pass.recomputing() first.
+// What it wraps must be a step of the network with one input: a module that reads an image of the pass from elsewhere
+// is an Error. A single layer is not joined with its neighbours as in a Sequential (nn/fuse.hpp): wrap blocks. A module
+// of your own that changes itself in a training pass asks pass.recomputing() first.
 #pragma once
 
 #include <cstdint>
@@ -93,20 +93,23 @@ class Checkpoint : public Layer<Checkpoint<M>> {
     }();
     if (y.id() < 0 || y.id() == x.id()) return y;
     place.recomputing = true;
-    pass.tape()->record(y.id(), [&self, x, id = y.id(), place, flush = FlushDenormals::on()](Tape& tape) {
-      Train again = Train::from(place);
-      Tape& own = *again.tape();
-      const auto from = x.on(x.id() >= 0 ? &own : nullptr);
-      const std::int64_t result = [&] {
-        const FlushDenormals as_before(flush);
-        return detail::call(self.body, again, from).id();
-      }();
-      // The gradients as they are, so that what adds to them rounds as without a Checkpoint.
-      own.take_gradient(tape, id, result);
-      if (x.id() >= 0) own.take_gradient(tape, x.id(), from.id());
-      own.backward();
-      if (x.id() >= 0) tape.take_gradient(own, from.id(), x.id());
-    }, x, detail::ParametersOf<M>{self.body});
+    pass.tape()->record(
+        y.id(),
+        [&self, x, id = y.id(), place, flush = FlushDenormals::on()](Tape& tape) {
+          Train again = Train::from(place);
+          Tape& own = *again.tape();
+          const auto from = x.on(x.id() >= 0 ? &own : nullptr);
+          const std::int64_t result = [&] {
+            const FlushDenormals as_before(flush);
+            return detail::call(self.body, again, from).id();
+          }();
+          // The gradients as they are, so that what adds to them rounds as without a Checkpoint.
+          own.take_gradient(tape, id, result);
+          if (x.id() >= 0) own.take_gradient(tape, x.id(), from.id());
+          own.backward();
+          if (x.id() >= 0) tape.take_gradient(own, from.id(), x.id());
+        },
+        x, detail::ParametersOf<M>{self.body});
     return y;
   }
 

@@ -5,9 +5,9 @@
 //     st::multiply_adds<Net>(256, 256);      // for one image
 //     st::multiply_adds(net, 256, 256);      // of this object: what its members say counts
 //
-// Branches, loops, shared layers and layers made on the spot count as the forward runs them (nn/follow.hpp). The compiler finds
-// these facts where it can: for the library's layers, and for modules of one's own whose call operator is constexpr. Elsewhere
-// they are found when they are first asked for, from a network that is made for it.
+// Branches, loops, shared layers and layers made on the spot count as the forward runs them (nn/follow.hpp). The
+// compiler finds these facts where it can: for the library's layers, and for modules of one's own whose call operator
+// is constexpr. Elsewhere they are found when they are first asked for, from a network that is made for it.
 #pragma once
 
 #include <algorithm>
@@ -54,7 +54,8 @@ constexpr std::int64_t count_parameters(const M& member, bool fixed = false) {
   return count;
 }
 
-/// The side of the square of input pixels that a pixel of the result depends on: the largest of those that lie differently.
+/// The side of the square of input pixels that a pixel of the result depends on: the largest of those that lie
+/// differently.
 constexpr std::int64_t field_of(const Following& run, int result) {
   const FollowedImage& y = run.image(result);
   std::int64_t period = 1;  // input rows after which all repeats
@@ -72,7 +73,11 @@ constexpr std::int64_t field_of(const Following& run, int result) {
 /// The image at the end of a run.
 constexpr Extents extents_of(const Following& run, int result) {
   const FollowedImage& y = run.image(result);
-  return {.c = y.c, .h = y.h, .w = y.w, .multiply_adds = run.multiply_adds(), .whole = run.rows_of(result, {0, 0}, false).all(),
+  return {.c = y.c,
+          .h = y.h,
+          .w = y.w,
+          .multiply_adds = run.multiply_adds(),
+          .whole = run.rows_of(result, {0, 0}, false).all(),
           .valid = run.valid()};
 }
 
@@ -117,8 +122,8 @@ struct AskField {
   }
 };
 
-/// An answer that the compiler cannot give, since the network's call operator, visit or a constructor is not constexpr: it is
-/// found when it is first asked for.
+/// An answer that the compiler cannot give, since the network's call operator, visit or a constructor is not constexpr:
+/// it is found when it is first asked for.
 template <class Net, class Ask>
 struct KnownWhenTheProgramRuns {
   operator std::int64_t() const {
@@ -152,7 +157,8 @@ constexpr void check_extents(const char* who, std::int64_t h, std::int64_t w) {
 
 }  // namespace detail
 
-/// The number of learned numbers of a network: those its visit lists, a shared one once. A std::int64_t, or converts to one.
+/// The number of learned numbers of a network: those its visit lists, a shared one once. A std::int64_t, or converts to
+/// one.
 template <class Net>
 inline constexpr auto parameter_count = detail::answer<Net, detail::AskParameters>();
 
@@ -174,8 +180,8 @@ constexpr Extents output_extents(std::int64_t h, std::int64_t w) {
   return output_extents(*net, h, w);
 }
 
-/// Multiply-adds of the convolutions and linear layers for one image of h rows and w columns. Throws ShapeError where the image
-/// does not suit the network.
+/// Multiply-adds of the convolutions and linear layers for one image of h rows and w columns. Throws ShapeError where
+/// the image does not suit the network.
 template <class Net>
 constexpr std::int64_t multiply_adds(const Net& net, std::int64_t h, std::int64_t w) {
   detail::check_extents("multiply_adds", h, w);
@@ -203,7 +209,9 @@ constexpr Facts facts(const Net& net, std::int64_t h, std::int64_t w) {
   Infer pass;
   const int y = detail::follow(run, net, pass, h, w);
   detail::check_fits("facts", run, h, w);
-  return {.parameters = detail::count_parameters(net), .multiply_adds = run.multiply_adds(), .receptive_field = detail::field_of(run, y),
+  return {.parameters = detail::count_parameters(net),
+          .multiply_adds = run.multiply_adds(),
+          .receptive_field = detail::field_of(run, y),
           .output = detail::extents_of(run, y)};
 }
 

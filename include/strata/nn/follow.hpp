@@ -1,9 +1,9 @@
-// Runs a network's forward on an image without numbers, to learn what it does: Var<C, Followed> stands where Var<C> does, each
-// layer says what it does to it (nn/following.hpp), and branches, loops, shared layers and layers made on the spot come out as
-// they are. The compiler can do it too, where the module's call operator is constexpr.
+// Runs a network's forward on an image without numbers, to learn what it does: Var<C, Followed> stands where Var<C>
+// does, each layer says what it does to it (nn/following.hpp), and branches, loops, shared layers and layers made on
+// the spot come out as they are. The compiler can do it too, where the module's call operator is constexpr.
 //
-// A forward that cannot be followed (it reads an image's numbers, uses custom_op, or takes Var<C> alone) is an error, in one
-// sentence. Its module says what it does by itself, as a layer does: `static constexpr void trace(auto& t)`.
+// A forward that cannot be followed (it reads an image's numbers, uses custom_op, or takes Var<C> alone) is an error,
+// in one sentence. Its module says what it does by itself, as a layer does: `static constexpr void trace(auto& t)`.
 #pragma once
 
 #include <array>
@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "strata/autograd/custom_op.hpp"
+#include "strata/autograd/channels.hpp"
 #include "strata/nn/following.hpp"
 #include "strata/nn/module.hpp"
 
@@ -79,7 +79,8 @@ class Var<C, Followed> {
   constexpr std::int64_t size() const { return n() * C * h() * w(); }
   constexpr Shape shape() const { return {n(), C, h(), w()}; }
 
-  // A module that says what it is as an ONNX operator, and nothing else, can be run, but nothing is known of what it does.
+  // A module that says what it is as an ONNX operator, and nothing else, can be run, but nothing is known of what it
+  // does.
   template <int Out, class... Rest>
   constexpr Var<Out, Followed> node(const std::string&, Rest&&...) const {
     detail::Following& run = symbol_.run();
@@ -238,7 +239,8 @@ struct SymbolicRun<Followed> {
 
   template <int Start, int Length, int C>
   static constexpr Var<Length, Followed> narrow(const Var<C, Followed>& x) {
-    static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
+    static_assert(Start >= 0 && Length > 0 && Start + Length <= C,
+                  "strata::narrow<Start, Length>: the image has no such channels");
     return detail::join_followed<Length>({x.symbol()}, "narrow", false);
   }
 
@@ -272,7 +274,9 @@ struct SymbolicRun<Followed> {
     const int output = facts.finish();
     (run.add_link(others.symbol().id(), output, {}), ...);  // as long as they are there, so is the result
     const std::array<int, 1 + sizeof...(Others)> inputs{x.symbol().id(), others.symbol().id()...};
-    run.tell({.inputs = inputs, .output = output, .memory = {.keeps_input = Op::keeps_input, .keeps_output = Op::keeps_output}});
+    run.tell({.inputs = inputs,
+              .output = output,
+              .memory = {.keeps_input = Op::keeps_input, .keeps_output = Op::keeps_output}});
     return Var<Out, Followed>(detail::FollowedValue(&run, output));
   }
 };

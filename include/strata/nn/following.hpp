@@ -226,10 +226,20 @@ class LayerFacts {
   /// A window of `kernel` taps moved over the image. Where `together` is above 1, so many rows and columns of the result are
   /// computed together, so that the rounding of each depends on what all of them read.
   constexpr void window(int kernel, int stride, int padding, int dilation, int together = 1) {
-    const Reads reads{Reads::Way::window, kernel, stride, padding, dilation, together};
-    const auto slide = [&](std::int64_t size) { return floor_div(size + 2 * padding - reads.reach(), stride) + 1; };
-    const std::int64_t h = slide(image_.h), w = slide(image_.w);
+    window(Window{.kernel = kernel, .stride = stride, .padding = padding, .dilation = dilation}, together);
+  }
+  /// One that is not square counts, for what a pixel depends on, as the square around it.
+  constexpr void window(const Window& rows, int together = 1) {
+    const Window columns = rows.columns();
+    const auto slide = [](std::int64_t size, const Window& w) { return floor_div(size + 2 * w.padding - w.reach(), w.stride) + 1; };
+    const std::int64_t h = slide(image_.h, rows), w = slide(image_.w, columns);
     if (h < 1 || w < 1) too_small();
+    Reads reads{Reads::Way::window, rows.kernel, rows.stride, rows.padding, rows.dilation, together};
+    if (!rows.square()) {
+      reads.padding = std::max(rows.padding, columns.padding);
+      const std::int64_t behind = std::max(rows.reach() - rows.padding, columns.reach() - columns.padding);
+      reads.kernel = int(behind + reads.padding), reads.dilation = 1;
+    }
     slide_to(h, w, reads);
   }
   /// A pooling's window, of which, with `ceil`, the last may reach beyond the padding.
@@ -239,12 +249,12 @@ class LayerFacts {
     if (h < 1 || w < 1) too_small();
     slide_to(h, w, {Reads::Way::window, kernel, stride, padding, 1, 1});
   }
-  constexpr void window(const Window& window, int together = 1) {
-    this->window(window.kernel, window.stride, window.padding, window.dilation, together);
-  }
-  /// A window of `kernel` taps spread over an image that becomes `stride` times as large: a transposed convolution.
-  constexpr void transposed_window(int kernel, int stride, int padding, int together = 1) {
-    image_.h *= stride, image_.w *= stride;
+  /// A window of `kernel` taps spread over an image that becomes about `stride` times as large: a transposed convolution.
+  constexpr void transposed_window(int kernel, int stride, int padding, int together = 1, int output_padding = 0) {
+    const auto spread = [&](std::int64_t size) { return (size - 1) * stride - 2 * padding + kernel + output_padding; };
+    const std::int64_t h = spread(image_.h), w = spread(image_.w);
+    if (h < 1 || w < 1) too_small();
+    image_.h = std::max<std::int64_t>(h, 1), image_.w = std::max<std::int64_t>(w, 1);
     scale(stride, 1);
     step({Reads::Way::spread, kernel, stride, padding, 1, together});
   }

@@ -1,15 +1,16 @@
-// Which neighbours inside a Sequential run as one step. Decided from what the layers say of themselves (nn/protocol.hpp), at
-// compile time, by one rule for training, for inference and for deploy/fold.hpp:
+// Which neighbours inside a Sequential run as one step. Decided from what the layers say of themselves
+// (nn/protocol.hpp), at compile time, by one rule for training, for inference and for deploy/fold.hpp:
 //
-//     layer, activation               the layer's last step is the activation; its output is stored once
-//     layer(, activation), normalisation(, activation)
-//                                     training: the layer, a convolution, gathers the batch's statistics while it writes, and
-//                                     what the normalisation gives is not computed: the next convolution normalises where it
-//                                     reads (autograd/normalised_image.hpp). Back, the next convolution gathers the two sums
-//                                     of the normalisation's gradient, and this one completes the gradient where it reads it
-//     layer, affine layers(, activation)
-//                                     inference: one layer. A batch norm with fixed statistics is a scale and a shift of every
-//                                     channel, which go into the convolution's weights and bias, or into another one's
+//     layer, activation
+//         The layer's last step is the activation; its output is stored once.
+//     layer(, activation), normalisation(, activation), in training
+//         The layer, a convolution, gathers the batch's statistics while it writes, and what the normalisation gives is
+//         not computed: the next convolution normalises where it reads (autograd/normalised_image.hpp). Back, the next
+//         convolution gathers the two sums of the normalisation's gradient, and this one completes the gradient where
+//         it reads it.
+//     layer, affine layers(, activation), in inference
+//         One layer. A batch norm with fixed statistics is a scale and a shift of every channel, which go into the
+//         convolution's weights and bias, or into another one's.
 #pragma once
 
 #include <array>
@@ -30,7 +31,8 @@ namespace strata::inline STRATA_ABI::detail {
 
 /// What the rule asks of a layer.
 struct Fusible {
-  bool takes_activation = false, is_affine = false, takes_affine = false, gathers_statistics = false, takes_statistics = false;
+  bool takes_activation = false, is_affine = false, takes_affine = false, gathers_statistics = false,
+       takes_statistics = false;
   Activation activation = Activation::none;  ///< it is nothing else
 };
 template <class M>
@@ -91,7 +93,9 @@ template <class F, class... Affines>
 void each_scale(int channels, F&& f, const Affines&... of_channel) {
   for (int c = 0; c < channels; ++c) {
     ScaleShift all;
-    [[maybe_unused]] const auto join = [&](const ScaleShift& next) { all = {all.scale * next.scale, all.shift * next.scale + next.shift}; };
+    [[maybe_unused]] const auto join = [&](const ScaleShift& next) {
+      all = {all.scale * next.scale, all.shift * next.scale + next.shift};
+    };
     (join(of_channel(c)), ...);
     f(c, all.scale, all.shift);
   }
@@ -99,8 +103,8 @@ void each_scale(int channels, F&& f, const Affines&... of_channel) {
 
 /// The next function on an accelerator: its kernel folds one norm at a time.
 template <class Conv, class T, class... Norms>
-Var<Conv::io::out, T> folded_on_accelerator(const Conv& conv, Infer& pass, const Var<Conv::io::in, T>& x, Activation activation,
-                                            const Norms&... norms) {
+Var<Conv::io::out, T> folded_on_accelerator(const Conv& conv, Infer& pass, const Var<Conv::io::in, T>& x,
+                                            Activation activation, const Norms&... norms) {
   if constexpr (!std::is_same_v<T, float>) {
     throw_not_float(x.device());
   } else {
@@ -110,24 +114,26 @@ Var<Conv::io::out, T> folded_on_accelerator(const Conv& conv, Infer& pass, const
     const float* biases = nullptr;
     if constexpr (Conv::has_bias) biases = conv.bias.value().data();
     const auto fold = [&](const auto& norm) {
-      Tensor<float> numbers = norm.affine_rows(norm, x.device()), folded(weight.shape(), x.pool()), shift(Shape{out}, x.pool());
+      Tensor<float> numbers = norm.affine_rows(norm, x.device()), folded(weight.shape(), x.pool()),
+                    shift(Shape{out}, x.pool());
       accelerator(x.device())
-          .batch_norm_fold(out, weight.size() / out, std::as_const(weight).data(), biases, normalisation_rows(numbers), folded.data(),
-                           shift.data());
+          .batch_norm_fold(out, weight.size() / out, std::as_const(weight).data(), biases, normalisation_rows(numbers),
+                           folded.data(), shift.data());
       weight = std::move(folded), bias = std::move(shift);
       biases = std::as_const(bias).data();
     };
     (fold(norms), ...);
-    return Conv::infer(pass, x, conv.packed, [] { return std::uint64_t{0}; }, [&] { return std::as_const(weight).data(); }, biases,
-                       activation);
+    return Conv::infer(
+        pass, x, conv.packed, [] { return std::uint64_t{0}; }, [&] { return std::as_const(weight).data(); }, biases,
+        activation);
   }
 }
 
 /// conv and norms, whose statistics are fixed, as one convolution: weights times scale, bias times scale plus shift.
 template <class Conv, class T, class... Norms>
   requires TakesAffine<Conv>
-Var<Conv::io::out, T> scaled_forward(const Conv& conv, Infer& pass, const Var<Conv::io::in, T>& x, Activation activation,
-                                     const Norms&... norms) {
+Var<Conv::io::out, T> scaled_forward(const Conv& conv, Infer& pass, const Var<Conv::io::in, T>& x,
+                                     Activation activation, const Norms&... norms) {
   constexpr int out = Conv::io::out;
   check_same_device(x.device(), conv.weight.device(), Conv::name);
   if (on_accelerator(x.device())) return folded_on_accelerator(conv, pass, x, activation, norms...);
@@ -162,7 +168,8 @@ Var<C, T> one_by_one(Infer& pass, const Var<C, T>& x, Activation activation, con
 }
 template <class First, int C, class T, class... Norms>
   requires(!TakesAffine<First>)
-Var<C, T> scaled_forward(const First& first, Infer& pass, const Var<C, T>& x, Activation activation, const Norms&... norms) {
+Var<C, T> scaled_forward(const First& first, Infer& pass, const Var<C, T>& x, Activation activation,
+                         const Norms&... norms) {
   if (on_accelerator(x.device())) return one_by_one(pass, x, activation, first, norms...);
   Scratch<T> scale(C), shift(C);
   each_scale(C, [&](int c, double by, double add) { scale.data()[c] = T(by), shift.data()[c] = T(add); },

@@ -46,8 +46,8 @@ class GroupNormalisation : public Layer<Self> {
     auto y = pass.output(std::move(image));
     if constexpr (P::training) {
       const auto step = [&self, problem, x, numbers, id = y.id()](Tape& tape) {
-        Parameter::GradTarget<T> dweight{nullptr, false}, dbias = dweight;
-        if constexpr (Affine) dweight = cpu_gradient_target<T>(self.weight), dbias = cpu_gradient_target<T>(self.bias);
+        GradientTarget<T> dweight, dbias;
+        if constexpr (Affine) dweight = gradient_target<T>(self.weight), dbias = gradient_target<T>(self.bias);
         const auto dx = tape.target<T>(x.id());
         cpu::group_norm_backward(problem, x.data(), numbers.data(), tape.gradient<T>(id), dx.data, dx.accumulate, dweight.data,
                                  dweight.accumulate, dbias.data, dbias.accumulate);
@@ -153,7 +153,7 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
       cpu::layer_norm_forward(pixels, Channels, eps, x.data(), weight, bias, image.data(), numbers.data());
       auto y = pass.output(std::move(image));
       pass.tape()->record(y.id(), [&self, pixels, x, numbers, id = y.id()](Tape& tape) {
-        const auto dweight = detail::cpu_gradient_target<T>(self.weight), dbias = detail::cpu_gradient_target<T>(self.bias);
+        const auto dweight = detail::gradient_target<T>(self.weight), dbias = detail::gradient_target<T>(self.bias);
         const auto dx = tape.target<T>(x.id());
         cpu::layer_norm_backward(pixels, Channels, x.data(), numbers.data(), std::as_const(self.weight).template value<T>().data(),
                                  tape.gradient<T>(id), dx.data, dx.accumulate, dweight.data, dweight.accumulate, dbias.data,

@@ -5,7 +5,7 @@
 //
 // Every tensor of two or more extents (convolution and linear weights) is drawn, unless it was constructed with a number to start
 // with, as a learned factor is: st::Parameter beta{st::Shape{1, C, 1, 1}, 0.0f}. It and all others, biases and batch norm's
-// scales, get that number; so do weight norm's lengths, called weight_g. The draw depends on the seed and the tensor's place in the
+// scales, get that number. The draw depends on the seed and the tensor's place in the
 // network's list, on nothing else.
 //
 // A layer that nobody initialises has drawn its weights already, kaiming normal, when it was constructed: the n-th layer that
@@ -163,14 +163,13 @@ constexpr void draw_default_weights(Parameter& weight) {
 template <class M, class Init = KaimingNormal>
 void initialize(M& module, std::uint64_t seed, const Init& init = {}) {
   std::uint32_t index = 0;
-  for_each_tensor(module, [&](const std::string& name, auto& leaf) {
+  for_each_tensor(module, [&](const std::string&, auto& leaf) {
     if constexpr (std::is_same_v<std::remove_cvref_t<decltype(leaf)>, Parameter>) {
       const Device device = leaf.device();
       leaf.to(Device::cpu());  // initialisers write on the host
       leaf.reset();
       leaf.zero_grad();
-      const bool drawn = leaf.shape().rank() >= 2 && !leaf.starts_at_a_number() && !name.ends_with("weight_g");
-      if (drawn) init(leaf, Rng(seed, 0xFFFFFFFFu, index));  // no epoch's stream
+      if (leaf.shape().rank() >= 2 && !leaf.starts_at_a_number()) init(leaf, Rng(seed, 0xFFFFFFFFu, index));  // no epoch's stream
       leaf.to(device);
       ++index;
     }

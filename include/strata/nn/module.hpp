@@ -1,20 +1,26 @@
-// What a network is made of. A module is any type with a channel signature `io`, a list of its members `visit`, and a
-// call operator; nothing needs to be derived from. This is a complete one:
+// What a network is made of. This is a complete module, written as the library's own are:
 //
-//     template <int C>
-//     struct ScaledBlock {                                        // y = x + 0.1 f(x)
-//       using io = st::maps<C, C>;
-//       st::Sequential<st::Conv2d<C, C>, st::ReLU, st::Conv2d<C, C>> body;
-//       float scale = 0.1f;
+//     template <class Body>
+//     struct Gated : st::Layer<Gated<Body>> {                     // y = x * sigmoid(body(x))
+//       using io = typename Body::io;                             // st::maps<In, Out>, or st::keeps
+//       Body body;
 //
 //       static constexpr void visit(auto& self, auto&& f) { f("body", self.body); }
 //
-//       template <st::Pass P>
-//       constexpr auto operator()(P& pass, const auto& x) const { return x + scale * body(pass, x); }
+//       static constexpr auto forward(auto& self, auto& pass, const auto& x) {
+//         return x * sigmoid(self.body(pass, x));
+//       }
 //     };
+//     Gated<st::Sequential<st::Conv2d<8, 8>, st::BatchNorm2d<8>>> gated;
 //
-// A call operator that takes images of any type (`const auto& x`) can be followed without numbers, for the network's facts, for
-// tiles and for ONNX (nn/follow.hpp); if it is constexpr, the compiler can do so.
+// `io` is what it does to channels, `visit` the list of its members, from which their names and files follow. The one
+// forward serves a module that is const and one that is not, float and double, training and inference. Since it takes
+// images of any type it can be followed without numbers, for the network's facts, for tiles and for ONNX
+// (nn/follow.hpp), by the compiler too where it is constexpr. Because its member's type is a template argument,
+// st::fold knows the module's deploy form (deploy/fold.hpp).
+//
+// Nothing needs to be derived from: any type with `io`, `visit` and call operators `(st::Train&, x)` and `(st::Infer&,
+// x) const`, or one template for both, is a module as well.
 #pragma once
 
 #include <concepts>
@@ -129,8 +135,8 @@ bool learns(M& module) {
   return any;
 }
 
-/// y(), which runs `modules` on x in a training pass: a constant, and nothing kept for the way back, where x is one and all
-/// parameters are frozen.
+/// y(), which runs `modules` on x in a training pass: a constant, and nothing kept for the way back, where x is one and
+/// all parameters are frozen.
 template <class X, class Y, class... Ms>
 auto run_or_forget(Train& pass, const X& x, Y&& y, Ms&... modules) {
   if (x.id() >= 0 || (learns(modules) || ...)) return y();
@@ -141,9 +147,9 @@ auto run_or_forget(Train& pass, const X& x, Y&& y, Ms&... modules) {
 }  // namespace detail
 
 /// The base of the library's modules: gives the call operators from `static auto forward(auto& self, auto& pass, x)`.
-/// (Modules have their assertions at the end: clang reads a class no further than to the first that fails, and would go on
-/// to complain about the members it has not read.)
-/// Images and expressions become variables on the way; a const module that holds parameters takes an Infer pass only.
+/// (Modules have their assertions at the end: clang reads a class no further than to the first that fails, and would go
+/// on to complain about the members it has not read.) Images and expressions become variables on the way; a const
+/// module that holds parameters takes an Infer pass only.
 template <class Self>
 class Layer : public LayerOf<Self> {
  public:
@@ -195,5 +201,21 @@ class Layer : public LayerOf<Self> {
       return Self::forward(self, pass, std::move(x));
   }
 };
+
+/// Freezes the running statistics of all batch norms below a module, or thaws them. Returns how many there are.
+template <class M>
+int freeze_statistics(M& module, bool frozen = true) {
+  using Plain = std::remove_cvref_t<M>;
+  int count = 0;
+  if constexpr (requires { module.frozen_statistics; }) {
+    module.frozen_statistics = frozen;
+    ++count;
+  } else if constexpr (detail::has_visit<Plain>) {
+    Plain::visit(module, [&](const auto&, auto& part) { count += freeze_statistics(part, frozen); });
+  } else if constexpr (!detail::is_leaf<Plain>) {
+    detail::each_part(std::string(), module, [&](const std::string&, auto& part) { count += freeze_statistics(part, frozen); });
+  }
+  return count;
+}
 
 }  // namespace strata::inline STRATA_ABI

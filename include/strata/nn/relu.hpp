@@ -122,7 +122,7 @@ class PReLU : public Layer<PReLU<Channels>> {
         const auto dx = tape.target<T>(x.id());
         if (on_accelerator(x.device()))
           return detail::dispatch<T>(x.device(), [] {}, [&](auto& gpu) {
-            gpu.prelu_backward(pixels, C, x.data(), std::as_const(*weight).value().data(), Channels, tape.gradient<T>(id), {dx.data, dx.accumulate},
+            gpu.prelu_backward(pixels, C, x.data(), std::as_const(*weight).value().data(), Channels, tape.gradient<T>(id), dx,
                                detail::gradient_target(*weight));
           });
         Parameter unused;

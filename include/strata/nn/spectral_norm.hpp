@@ -1,5 +1,5 @@
-// Layers whose weights are made of others in each pass, as torch.nn.utils.spectral_norm and weight_norm, with their names in
-// files. They wrap a convolution (transposed ones too) or Linear:
+// Layers whose weights are made of others in each pass, as torch.nn.utils.spectral_norm and weight_norm, with their
+// names in files. They wrap a convolution (transposed ones too) or Linear:
 //
 //     st::SpectralNorm<st::Conv2d<64, 128, 4, down>>        // weight_orig, weight_u, weight_v, and the bias
 //     st::WeightNorm<st::Conv2d<64, 64>>                    // weight_g, weight_v, and the bias
@@ -19,7 +19,6 @@
 #include <vector>
 
 #include "strata/nn/checkpoint.hpp"
-#include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/following.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/module.hpp"
@@ -83,9 +82,12 @@ class MadeOfOthers : public Layer<Self> {
   M plain() const {
     const Self& self = static_cast<const Self&>(*this);
     M layer(body);
-    std::visit([&]<class T>(const Tensor<T>& like) {
-      if constexpr (std::is_floating_point_v<T>) layer.weight.any_value() = self.template make<T>(self.state(), like.shape());
-    }, self.source().any_value());
+    std::visit(
+        [&]<class T>(const Tensor<T>& like) {
+          if constexpr (std::is_floating_point_v<T>)
+            layer.weight.any_value() = self.template make<T>(self.state(), like.shape());
+        },
+        self.source().any_value());
     return layer;
   }
 
@@ -104,7 +106,8 @@ class MadeOfOthers : public Layer<Self> {
   }
 
  protected:
-  static constexpr int dim = FollowsTransposed && is_conv_transpose2d<M> ? 1 : 0;
+  static constexpr int dim =
+      FollowsTransposed && requires { M::output_padding; } ? 1 : 0;  // a transposed convolution's outputs
 
   /// Lists what the body has besides its weight.
   static constexpr void visit_rest(auto& self, auto&& f) {
@@ -114,7 +117,8 @@ class MadeOfOthers : public Layer<Self> {
   }
 
  private:
-  // An inner pass holds the layer's own step, for a layer that lives as long as it: each call of a pass has weights of its own.
+  // An inner pass holds the layer's own step, for a layer that lives as long as it: each call of a pass has weights of
+  // its own.
   template <int C, class T>
   static auto train(Self& self, Train& pass, const Var<C, T>& x) {
     const Tensor<double> state = self.next_state(pass);
@@ -129,16 +133,19 @@ class MadeOfOthers : public Layer<Self> {
     const auto from = x.on(x.id() >= 0 ? inner->tape() : nullptr);
     const auto result = call(*layer, *inner, from);
     const auto y = result.on(pass.tape());
-    pass.tape()->record(y.id(), [&self, layer, inner, state, x_id = x.id(), from_id = from.id(), id = y.id(),
-                                 result_id = result.id()](Tape& tape) {
-      Tape& own = *inner->tape();
-      own.take_gradient(tape, id, result_id);
-      if (x_id >= 0) own.take_gradient(tape, x_id, from_id);
-      own.backward();
-      if (x_id >= 0) tape.take_gradient(own, from_id, x_id);
-      if (layer->weight.has_grad()) self.template back<T>(state, std::as_const(layer->weight.template grad<T>()));
-      add_rest<T>(self.body, *layer);
-    }, ParametersOf<Self>{self});
+    pass.tape()->record(
+        y.id(),
+        [&self, layer, inner, state, x_id = x.id(), from_id = from.id(), id = y.id(),
+         result_id = result.id()](Tape& tape) {
+          Tape& own = *inner->tape();
+          own.take_gradient(tape, id, result_id);
+          if (x_id >= 0) own.take_gradient(tape, x_id, from_id);
+          own.backward();
+          if (x_id >= 0) tape.take_gradient(own, from_id, x_id);
+          if (layer->weight.has_grad()) self.template back<T>(state, std::as_const(layer->weight.template grad<T>()));
+          add_rest<T>(self.body, *layer);
+        },
+        ParametersOf<Self>{self});
     return y;
   }
 
@@ -161,21 +168,22 @@ class MadeOfOthers : public Layer<Self> {
     });
   }
 
-  static_assert(requires(M& layer) { layer.weight; },
-                "strata: SpectralNorm<M> and WeightNorm<M> want a layer with a weight: a convolution or Linear");
+  static_assert(
+      requires(M& layer) { layer.weight; },
+      "strata: SpectralNorm<M> and WeightNorm<M> want a layer with a weight: a convolution or Linear");
 };
 
 /// gradient[i] (+)= value, for a step that calls it once for each i.
 template <class T>
-void add_one(const Parameter::GradTarget<T>& to, std::int64_t i, double value) {
+void add_one(const GradientTarget<T>& to, std::int64_t i, double value) {
   to.data[i] = (to.accumulate ? to.data[i] : T(0)) + T(value);
 }
 
 }  // namespace detail
 
-/// The weights W over their largest singular value: W / (u' W v), u and v unit vectors that a training pass moves towards the
-/// singular ones by `Iterations` steps of the power method each time it runs the layer; an Infer pass uses them as they are
-/// (Miyato, Kataoka, Koyama and Yoshida, 2018). The gradient takes u and v as constants.
+/// The weights W over their largest singular value: W / (u' W v), u and v unit vectors that a training pass moves
+/// towards the singular ones by `Iterations` steps of the power method each time it runs the layer; an Infer pass uses
+/// them as they are (Miyato, Kataoka, Koyama and Yoshida, 2018). The gradient takes u and v as constants.
 template <class M, int Iterations = 1>
 class SpectralNorm : public detail::MadeOfOthers<SpectralNorm<M, Iterations>, M, true> {
   using Base = detail::MadeOfOthers<SpectralNorm<M, Iterations>, M, true>;
@@ -238,10 +246,14 @@ class SpectralNorm : public detail::MadeOfOthers<SpectralNorm<M, Iterations>, M,
       };
       for (int i = 0; i < Iterations; ++i) {
         std::fill_n(v, m.cols(), 0.0);
-        std::visit([&](const auto& t) { m.each([&](auto r, auto c, auto place) { v[c] += double(t.data()[place]) * u[r]; }); }, w);
+        std::visit(
+            [&](const auto& t) { m.each([&](auto r, auto c, auto place) { v[c] += double(t.data()[place]) * u[r]; }); },
+            w);
         scaled(v, m.cols());
         std::fill_n(u, m.rows(), 0.0);
-        std::visit([&](const auto& t) { m.each([&](auto r, auto c, auto place) { u[r] += double(t.data()[place]) * v[c]; }); }, w);
+        std::visit(
+            [&](const auto& t) { m.each([&](auto r, auto c, auto place) { u[r] += double(t.data()[place]) * v[c]; }); },
+            w);
         scaled(u, m.rows());
       }
       for (std::int64_t r = 0; r < m.rows(); ++r) detail::set_number(weight_u.any_value(), r, u[r]);
@@ -282,8 +294,9 @@ class SpectralNorm : public detail::MadeOfOthers<SpectralNorm<M, Iterations>, M,
 };
 
 /// The weights g * v / |v|, with a length g and a direction v for each index along the first extent (each output of a
-/// convolution, each input of a transposed one), as torch.nn.utils.weight_norm (Salimans and Kingma, 2016). Starts with the
-/// layer's own weights; st::initialize draws v and makes every g the square root of 2, about the length kaiming-normal weights have.
+/// convolution, each input of a transposed one), as torch.nn.utils.weight_norm (Salimans and Kingma, 2016). Starts with
+/// the layer's own weights; st::initialize draws v and makes every g the square root of 2, about the length
+/// kaiming-normal weights have.
 template <class M>
 class WeightNorm : public detail::MadeOfOthers<WeightNorm<M>, M, false> {
   using Base = detail::MadeOfOthers<WeightNorm<M>, M, false>;
@@ -291,7 +304,8 @@ class WeightNorm : public detail::MadeOfOthers<WeightNorm<M>, M, false> {
 
  public:
   Parameter weight_g{this->body.weight.shape().rank() == 4 ? Shape{this->body.weight.shape()[0], 1, 1, 1}
-                                                            : Shape{this->body.weight.shape()[0], 1}, 1.41421356f};
+                                                           : Shape{this->body.weight.shape()[0], 1},
+                     1.41421356f};
   Parameter weight_v{this->body.weight};
 
   constexpr WeightNorm() {
@@ -299,7 +313,8 @@ class WeightNorm : public detail::MadeOfOthers<WeightNorm<M>, M, false> {
   }
   /// g and v such that the weights are w.
   void set_weight(const Tensor<float>& w) {
-    if (w.shape() != weight_v.shape()) throw ShapeError(concat(name(), ": set_weight: got ", w.shape().str(), ", wanted ", weight_v.shape().str()));
+    if (w.shape() != weight_v.shape())
+      throw ShapeError(concat(name(), ": set_weight: got ", w.shape().str(), ", wanted ", weight_v.shape().str()));
     weight_v.template value<float>() = w.clone();
     const std::vector<double> lengths = row_lengths<float>();
     for (std::size_t r = 0; r < lengths.size(); ++r) weight_g.template value<float>().data()[r] = float(lengths[r]);
@@ -321,7 +336,8 @@ class WeightNorm : public detail::MadeOfOthers<WeightNorm<M>, M, false> {
   std::vector<double> row_lengths() const {
     const T* v = weight_v.template value<T>().data();
     std::vector<double> lengths(std::size_t(weight_v.shape()[0]));
-    for (std::int64_t i = 0; i < weight_v.size(); ++i) lengths[std::size_t(i / row_size())] += detail::rounded(double(v[i]) * double(v[i]));
+    for (std::int64_t i = 0; i < weight_v.size(); ++i)
+      lengths[std::size_t(i / row_size())] += detail::rounded(double(v[i]) * double(v[i]));
     for (double& length : lengths) length = std::sqrt(length);
     return lengths;
   }
@@ -346,7 +362,8 @@ class WeightNorm : public detail::MadeOfOthers<WeightNorm<M>, M, false> {
     const T* v = std::as_const(weight_v).template value<T>().data();
     const T* g = std::as_const(weight_g).template value<T>().data();
     std::vector<double> along(lengths.size());
-    for (std::int64_t i = 0; i < dw.size(); ++i) along[std::size_t(i / row_size())] += double(dw.data()[i]) * double(v[i]);
+    for (std::int64_t i = 0; i < dw.size(); ++i)
+      along[std::size_t(i / row_size())] += double(dw.data()[i]) * double(v[i]);
     if (weight_g.requires_grad) {
       const auto to = weight_g.template grad_target<T>();
       for (std::size_t r = 0; r < along.size(); ++r) detail::add_one(to, std::int64_t(r), along[r] / lengths[r]);
@@ -355,7 +372,9 @@ class WeightNorm : public detail::MadeOfOthers<WeightNorm<M>, M, false> {
     const auto to = weight_v.template grad_target<T>();
     for (std::int64_t i = 0; i < dw.size(); ++i) {
       const auto r = std::size_t(i / row_size());
-      detail::add_one(to, i, double(g[r]) / lengths[r] * (double(dw.data()[i]) - along[r] * double(v[i]) / (lengths[r] * lengths[r])));
+      detail::add_one(
+          to, i,
+          double(g[r]) / lengths[r] * (double(dw.data()[i]) - along[r] * double(v[i]) / (lengths[r] * lengths[r])));
     }
   }
 };

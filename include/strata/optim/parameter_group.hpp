@@ -1,5 +1,5 @@
-// Which parameters an optimiser treats in another way than the rest: their learning rate, their weight decay, or that they
-// are not learned at all.
+// Which parameters an optimiser treats in another way than the rest: their learning rate, their weight decay, or that
+// they are not learned at all.
 //
 //     st::AdamW adam(net, {.lr = 1e-3, .weight_decay = 0.05},
 //                    {{.when = st::biases_and_norms, .weight_decay = 0},                 // no decay for these
@@ -7,10 +7,11 @@
 //                     {.when = st::named("backbone.0"), .frozen = true},                 // the first stage stays
 //                     {.when = [](const st::ParameterFacts& p) { return p.name.ends_with("gamma"); }, .lr = 1e-4}});
 //
-// Every group whose question a parameter answers with yes counts for it, one after another: the last that says something of its
-// learning rate, of its decay, or of its being frozen has the word. So a bias of the backbone above has neither decay nor the
-// whole rate. A group that no parameter belongs to is an error. Groups are the program's, as all options are: a checkpoint keeps
-// the optimiser's state by the parameters' names, and goes on with whatever groups the program then has.
+// Every group whose question a parameter answers with yes counts for it, one after another: the last that says
+// something of its learning rate, of its decay, or of its being frozen has the word. So a bias of the backbone above
+// has neither decay nor the whole rate. A group that no parameter belongs to is an error. Groups are the program's, as
+// all options are: a checkpoint keeps the optimiser's state by the parameters' names, and goes on with whatever groups
+// the program then has.
 #pragma once
 
 #include <functional>
@@ -42,11 +43,11 @@ struct ParameterFacts {
 };
 
 struct ParameterGroup {
-  std::function<bool(const ParameterFacts&)> when = {};    ///< which parameters belong to it
-  std::optional<double> lr = {};            ///< the learning rate; it keeps its ratio to the optimiser's under a schedule
-  std::optional<double> lr_factor = {};     ///< or what the optimiser's learning rate is multiplied by
+  std::function<bool(const ParameterFacts&)> when = {};  ///< which parameters belong to it
+  std::optional<double> lr = {};         ///< the learning rate; it keeps its ratio to the optimiser's under a schedule
+  std::optional<double> lr_factor = {};  ///< or what the optimiser's learning rate is multiplied by
   std::optional<double> weight_decay = {};
-  std::optional<bool> frozen = {};          ///< true: requires_grad becomes false, and no gradient is computed; false: true
+  std::optional<bool> frozen = {};  ///< true: requires_grad becomes false, and no gradient is computed; false: true
 };
 
 /// Parameters that are usually not decayed: biases, those of normalisations, and all others of one extent or none.
@@ -74,7 +75,10 @@ template <class Owner>
 ParameterKind kind_of(std::string_view name, const Shape& shape) {
   if constexpr (requires { Owner::is_normalisation; }) return ParameterKind::norm;
   if (name == "bias") return ParameterKind::bias;
-  if constexpr (requires { Owner::io::in; Owner::is_leaf_layer; })
+  if constexpr (requires {
+                  Owner::io::in;
+                  Owner::is_leaf_layer;
+                })
     if (name.starts_with("weight") && shape.rank() > 1) return ParameterKind::weight;
   return ParameterKind::other;
 }
@@ -94,7 +98,8 @@ void walk_kinds(const std::string& name, std::string_view child, Member& member,
         walk_kinds<Plain>(join(name, part_name), part_name, part, f);
     });
   } else {
-    each_part(name, member, [&](const std::string& part_name, auto& part) { walk_kinds<Owner>(part_name, "", part, f); });
+    each_part(name, member,
+              [&](const std::string& part_name, auto& part) { walk_kinds<Owner>(part_name, "", part, f); });
   }
 }
 
@@ -106,7 +111,8 @@ void for_each_parameter_kind(Net& net, F&& f) {
   detail::walk_kinds<Net>(std::string(), "", net, f);
 }
 
-/// Freezes the parameters that `when` chooses, or sets them free again: requires_grad of each. Returns how many there were.
+/// Freezes the parameters that `when` chooses, or sets them free again: requires_grad of each. Returns how many there
+/// were.
 template <class Net>
 std::int64_t freeze(Net& net, const std::function<bool(const ParameterFacts&)>& when, bool frozen = true) {
   std::int64_t count = 0;
@@ -120,7 +126,8 @@ std::int64_t freeze(Net& net, const std::function<bool(const ParameterFacts&)>& 
 /// All parameters of a module: st::freeze(net.backbone).
 template <class Net>
 std::int64_t freeze(Net& net, bool frozen = true) {
-  return freeze(net, [](const ParameterFacts&) { return true; }, frozen);
+  return freeze(
+      net, [](const ParameterFacts&) { return true; }, frozen);
 }
 
 }  // namespace strata::inline STRATA_ABI

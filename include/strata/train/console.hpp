@@ -30,8 +30,9 @@ class Stopwatch {
 };
 
 /// Whether the run was asked to stop: by Ctrl-C, a polite kill, the end of its terminal, or the end of whoever read its
-/// output (as tee ends at Ctrl-C, before the run has saved its state). A second Ctrl-C ends the program at once. It handles
-/// the process's signals from when it is made, so a program makes one, and one that has a handling of its own makes none.
+/// output (as tee ends at Ctrl-C, before the run has saved its state). A second Ctrl-C ends the program at once. It
+/// handles the process's signals from when it is made, so a program makes one, and one that has a handling of its own
+/// makes none.
 class Interrupt {
  public:
   Interrupt() {
@@ -64,7 +65,8 @@ inline std::string clock_text(double seconds) {
     std::snprintf(text, sizeof text, "%lld:%02lld:%02lld", static_cast<long long>(whole / 3600),
                   static_cast<long long>(whole / 60 % 60), static_cast<long long>(whole % 60));
   else
-    std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(whole / 60), static_cast<long long>(whole % 60));
+    std::snprintf(text, sizeof text, "%lld:%02lld", static_cast<long long>(whole / 60),
+                  static_cast<long long>(whole % 60));
   return text;
 }
 

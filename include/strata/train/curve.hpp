@@ -2,8 +2,8 @@
 //
 //     st::write_curves("curve.svg", {{.title = "training loss", .values = losses, .logarithmic = true, .at = epochs}});
 //
-// Both axes have round numbers, and every value stands at its own epoch or step: where some were not measured, or the last
-// came early, the curve says so.
+// Both axes have round numbers, and every value stands at its own epoch or step: where some were not measured, or the
+// last came early, the curve says so.
 #pragma once
 
 #include <algorithm>
@@ -25,8 +25,8 @@ struct CurvePanel {
   std::string title;
   std::vector<double> values = {};  ///< those that are not finite are left out, and so is what has no logarithm
   bool logarithmic = false;
-  std::vector<double> at = {};      ///< the epoch or step of each value; empty: 1, 2, 3, ...
-  std::string unit = "epoch";       ///< what `at` counts
+  std::vector<double> at = {};  ///< the epoch or step of each value; empty: 1, 2, 3, ...
+  std::string unit = "epoch";   ///< what `at` counts
 };
 
 namespace detail {
@@ -41,12 +41,13 @@ inline std::vector<double> round_ticks(double low, double high, int most) {
     step = power * factor;
     if (std::floor(high / step + 1e-9) - std::ceil(low / step - 1e-9) + 1 <= most) break;
   }
-  for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i) ticks.push_back(i == 0 ? 0.0 : i * step);
+  for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i)
+    ticks.push_back(i == 0 ? 0.0 : i * step);
   return ticks;
 }
 
-/// Round numbers between 10^low and 10^high: 1, 2 and 5 times powers of ten where these are few enough, powers of ten where they
-/// are not, and other round numbers where the range is short.
+/// Round numbers between 10^low and 10^high: 1, 2 and 5 times powers of ten where these are few enough, powers of ten
+/// where they are not, and other round numbers where the range is short.
 inline std::vector<double> round_logarithmic_ticks(double low, double high, std::size_t most) {
   std::vector<double> all, powers;
   for (double exponent = std::floor(low); exponent <= high; ++exponent)
@@ -67,7 +68,8 @@ inline std::vector<double> round_logarithmic_ticks(double low, double high, std:
 inline std::string tick_text(double value) {
   if (value != std::floor(value) || std::abs(value) < 10000 || std::abs(value) > 1e15) return concat(value);
   std::string text = concat(std::int64_t(value));
-  for (std::ptrdiff_t place = std::ptrdiff_t(text.size()) - 3; place > (value < 0 ? 1 : 0); place -= 3) text.insert(std::size_t(place), ",");
+  for (std::ptrdiff_t place = std::ptrdiff_t(text.size()) - 3; place > (value < 0 ? 1 : 0); place -= 3)
+    text.insert(std::size_t(place), ",");
   return text;
 }
 
@@ -92,8 +94,8 @@ inline std::string curve_panel(const CurvePanel& panel, double top) {
     if (std::isfinite(x) && std::isfinite(value) && (!panel.logarithmic || value > 0))
       points.emplace_back(x, panel.logarithmic ? std::log10(value) : value);
   }
-  std::string svg = concat("<text x='", left, "' y='", top - 8, "' font-weight='bold'>", svg_text(panel.title), "</text>\n",
-                           "<rect x='", left, "' y='", top, "' width='", width, "' height='", height,
+  std::string svg = concat("<text x='", left, "' y='", top - 8, "' font-weight='bold'>", svg_text(panel.title),
+                           "</text>\n", "<rect x='", left, "' y='", top, "' width='", width, "' height='", height,
                            "' fill='none' stroke='#999'/>\n");
   if (points.empty()) return svg;
   double low = points[0].second, high = low, first = points[0].first, last = first;
@@ -101,27 +103,30 @@ inline std::string curve_panel(const CurvePanel& panel, double top) {
     low = std::min(low, y), high = std::max(high, y);
     first = std::min(first, x), last = std::max(last, x);
   }
-  const double margin = high > low ? 0.05 * (high - low) : std::max(0.05 * std::abs(high), panel.logarithmic ? 0.1 : 1e-3);
+  const double margin =
+      high > low ? 0.05 * (high - low) : std::max(0.05 * std::abs(high), panel.logarithmic ? 0.1 : 1e-3);
   low -= margin, high += margin;
   if (last == first) first -= 0.5, last += 0.5;
   const auto x_of = [&](double x) { return left + width * (x - first) / (last - first); };
   const auto y_of = [&](double y) { return top + height * (high - y) / (high - low); };
   for (const double value : panel.logarithmic ? round_logarithmic_ticks(low, high, 6) : round_ticks(low, high, 6)) {
     const double y = y_of(panel.logarithmic ? std::log10(value) : value);
-    svg += concat("<line x1='", left, "' x2='", left + width, "' y1='", y, "' y2='", y, "' stroke='#ddd'/>\n<text x='", left - 6,
-                  "' y='", y + 4, "' text-anchor='end'>", tick_text(value), "</text>\n");
+    svg += concat("<line x1='", left, "' x2='", left + width, "' y1='", y, "' y2='", y, "' stroke='#ddd'/>\n<text x='",
+                  left - 6, "' y='", y + 4, "' text-anchor='end'>", tick_text(value), "</text>\n");
   }
   for (const double value : round_ticks(first, last, 9))
     if (value == std::floor(value))
       svg += concat("<line x1='", x_of(value), "' x2='", x_of(value), "' y1='", top, "' y2='", top + height,
                     "' stroke='#eee'/>\n<text x='", x_of(value), "' y='", top + height + 16, "' text-anchor='middle'>",
                     tick_text(value), "</text>\n");
-  svg += concat("<text x='", left + width, "' y='", top + height + 32, "' text-anchor='end'>", svg_text(panel.unit), "</text>\n");
+  svg += concat("<text x='", left + width, "' y='", top + height + 32, "' text-anchor='end'>", svg_text(panel.unit),
+                "</text>\n");
   svg += "<polyline fill='none' stroke='#1f6fb4' stroke-width='2' points='";
   for (const auto& [x, y] : points) svg += concat(x_of(x), ",", y_of(y), " ");
   svg += "'/>\n";
   if (points.size() <= 60)  // so that each value can be told from the line between them
-    for (const auto& [x, y] : points) svg += concat("<circle cx='", x_of(x), "' cy='", y_of(y), "' r='2.5' fill='#1f6fb4'/>\n");
+    for (const auto& [x, y] : points)
+      svg += concat("<circle cx='", x_of(x), "' cy='", y_of(y), "' r='2.5' fill='#1f6fb4'/>\n");
   return svg;
 }
 
@@ -136,8 +141,8 @@ inline void write_curves(const std::filesystem::path& path, const std::vector<Cu
     top += 250;
   }
   write_file(path, concat("<svg xmlns='http://www.w3.org/2000/svg' width='760' height='", top,
-                          "' font-family='sans-serif' font-size='12'>\n", "<rect width='100%' height='100%' fill='white'/>\n",
-                          body, "</svg>\n"));
+                          "' font-family='sans-serif' font-size='12'>\n",
+                          "<rect width='100%' height='100%' fill='white'/>\n", body, "</svg>\n"));
 }
 
 }  // namespace strata::inline STRATA_ABI

@@ -1,5 +1,6 @@
-// One page that shows how a run went: curves with the values under the pointer, pictures before and after with a slider, layers,
-// configuration, environment. It is a single file that any browser shows, without a network, light or dark.
+// One page that shows how a run went: curves with the values under the pointer, pictures before and after with a
+// slider, layers, configuration, environment. It is a single file that any browser shows, without a network, light or
+// dark.
 //
 //     st::Report report{.name = "dncnn-s25", .state = "epoch 3 of 50"};
 //     report.series.push_back({"loss", steps, losses});
@@ -81,8 +82,8 @@ LayerTable layer_table(const Net& net, std::int64_t h, std::int64_t w) {
   for (const detail::SummarySink::Row& row : sink.rows())
     table.rows.push_back({row.name, row.layer, row.output, row.parameters, detail::grouped(row.multiply_adds)});
   const std::int64_t field = detail::field_of(run, result);
-  table.total = concat("total for one image of ", h, " x ", w, ": ", detail::grouped(detail::count_parameters(net)), " parameters, ",
-                       detail::grouped(run.multiply_adds()), " multiply-adds, receptive field ",
+  table.total = concat("total for one image of ", h, " x ", w, ": ", detail::grouped(detail::count_parameters(net)),
+                       " parameters, ", detail::grouped(run.multiply_adds()), " multiply-adds, receptive field ",
                        field == whole_image ? "the whole image" : concat(field, " x ", field),
                        ". A layer with a + runs in one step with the one above it.");
   return table;
@@ -95,7 +96,10 @@ inline TextPairs environment() {
 #else
   const std::string compiler = concat("g++ ", __VERSION__);
 #endif
-  return {{"Strata", STRATA_VERSION}, {"instruction set", STRATA_ISA}, {"compiler", compiler}, {"threads", concat(num_threads())}};
+  return {{"Strata", STRATA_VERSION},
+          {"instruction set", STRATA_ISA},
+          {"compiler", compiler},
+          {"threads", concat(num_threads())}};
 }
 
 namespace detail {
@@ -106,18 +110,24 @@ inline std::string base64(std::string_view bytes) {
   out.reserve((bytes.size() + 2) / 3 * 4);
   for (std::size_t i = 0; i < bytes.size(); i += 3) {
     std::uint32_t word = 0;
-    for (std::size_t k = 0; k < 3; ++k) word = word << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u);
+    for (std::size_t k = 0; k < 3; ++k)
+      word = word << 8 | (i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0u);
     for (std::size_t k = 0; k < 4; ++k) out += i + k <= bytes.size() ? letters[word >> (18 - 6 * k) & 63u] : '=';
   }
   return out;
 }
 
-/// A text for JSON inside a <script>: no '<' that could end it. Bytes that are no UTF-8 become the replacement character.
+/// A text for JSON inside a <script>: no '<' that could end it. Bytes that are no UTF-8 become the replacement
+/// character.
 inline std::string json_text(std::string_view text) {
   std::string out = "\"";
   for (std::size_t i = 0; i < text.size();) {
     const auto byte = static_cast<unsigned char>(text[i]);
-    const std::size_t length = byte < 0x80 ? 1 : byte >= 0xC2 && byte < 0xE0 ? 2 : byte >= 0xE0 && byte < 0xF0 ? 3 : byte >= 0xF0 && byte < 0xF5 ? 4 : 0;
+    const std::size_t length = byte < 0x80                   ? 1
+                               : byte >= 0xC2 && byte < 0xE0 ? 2
+                               : byte >= 0xE0 && byte < 0xF0 ? 3
+                               : byte >= 0xF0 && byte < 0xF5 ? 4
+                                                             : 0;
     bool whole = length > 0 && i + length <= text.size();
     for (std::size_t k = 1; whole && k < length; ++k) whole = (static_cast<unsigned char>(text[i + k]) & 0xC0) == 0x80;
     if (!whole) {
@@ -157,7 +167,8 @@ std::string json_list(const Items& items, Text&& text) {
 }
 
 inline std::string json_pairs(const TextPairs& pairs) {
-  return json_list(pairs, [](const auto& pair) { return concat("[", json_text(pair.first), ",", json_text(pair.second), "]"); });
+  return json_list(
+      pairs, [](const auto& pair) { return concat("[", json_text(pair.first), ",", json_text(pair.second), "]"); });
 }
 
 }  // namespace detail
@@ -171,16 +182,18 @@ inline std::string report_html(const Report& report) {
   std::string json = concat("{\"name\":", json_text(report.name), ",\"state\":", json_text(report.state),
                             ",\"running\":", report.running ? "true" : "false");
   json += ",\"best\":" + json_list(report.best, [](const ReportBest& best) {
-    return concat("[", json_text(best.what), ",", json_number(best.value), ",", json_text(best.when), "]");
-  });
+            return concat("[", json_text(best.what), ",", json_number(best.value), ",", json_text(best.when), "]");
+          });
   json += ",\"series\":" + json_list(report.series, [](const ReportSeries& series) {
-    return concat("{\"tag\":", json_text(series.tag), ",\"steps\":", json_list(series.steps, [](std::int64_t step) { return concat(step); }),
-                  ",\"values\":", json_list(series.values, json_number), "}");
-  });
+            return concat("{\"tag\":", json_text(series.tag),
+                          ",\"steps\":", json_list(series.steps, [](std::int64_t step) { return concat(step); }),
+                          ",\"values\":", json_list(series.values, json_number), "}");
+          });
   json += ",\"pictures\":" + json_list(report.pictures, [&](const ReportPicture& one) {
-    return concat("{\"name\":", json_text(one.name), ",\"step\":", one.step ? concat(*one.step) : std::string("null"),
-                  ",\"before\":", picture(one.before), ",\"after\":", picture(one.after), "}");
-  });
+            return concat("{\"name\":", json_text(one.name),
+                          ",\"step\":", one.step ? concat(*one.step) : std::string("null"),
+                          ",\"before\":", picture(one.before), ",\"after\":", picture(one.after), "}");
+          });
   json += ",\"layers\":" + json_list(report.layers.rows, [](const auto& row) { return json_list(row, json_text); });
   json += concat(",\"layers_total\":", json_text(report.layers.total), ",\"config\":", json_pairs(report.config),
                  ",\"environment\":", json_pairs(report.environment), "}");
@@ -191,6 +204,8 @@ inline std::string report_html(const Report& report) {
 }
 
 /// Writes the page, whole or not at all. Throws FileError.
-inline void write_report(const std::filesystem::path& path, const Report& report) { write_file(path, report_html(report)); }
+inline void write_report(const std::filesystem::path& path, const Report& report) {
+  write_file(path, report_html(report));
+}
 
 }  // namespace strata::inline STRATA_ABI

@@ -8,10 +8,10 @@
 //                      tb/               TensorBoard's events
 //                      report.html       all of it on one page
 //
-//     st::Run run({.name = "dncnn-s25", .resume = resume, .total_steps = epochs * loader.size(), .metrics = {{"Set12/psnr"}}});
-//     run.config({{"lr", 1e-3}, {"epochs", 50}});
-//     st::CheckpointInfo at = run.start(net, adam, scheduler);         // of the latest checkpoint, if the run is resumed
-//     while (at.epoch < epochs && !run.stopping()) {
+//     st::Run run({.name = "dncnn-s25", .resume = resume, .total_steps = epochs * loader.size(), .metrics =
+//     {{"Set12/psnr"}}}); run.config({{"lr", 1e-3}, {"epochs", 50}}); st::CheckpointInfo at = run.start(net, adam,
+//     scheduler);         // of the latest checkpoint, if the run is resumed while (at.epoch < epochs &&
+//     !run.stopping()) {
 //       for (const auto& [noisy, clean] : loader.epoch(at.epoch, at.batch)) {
 //         ...
 //         ++at.step, ++at.batch;
@@ -23,11 +23,13 @@
 //       ++at.epoch, at.batch = 0;
 //       run.save(at, net, adam, scheduler);
 //     }
-//     run.finish(at, net, adam, scheduler);                            // saves where the run was stopped, and says what is best
+//     run.finish(at, net, adam, scheduler);                            // saves where the run was stopped, and says
+//     what is best
 //
-// It decides nothing of the training: the loop is the program's. A run that is stopped, or killed, and resumed has one log,
-// one file of events and one report, as if it had never stopped: what was written for steps after the checkpoint is cut off.
-// While there is a Run, Ctrl-C and its like are answered by stopping() (train/console.hpp); a second Ctrl-C ends the program.
+// It decides nothing of the training: the loop is the program's. A run that is stopped, or killed, and resumed has one
+// log, one file of events and one report, as if it had never stopped: what was written for steps after the checkpoint
+// is cut off. From the first Run on, Ctrl-C and its like are answered by stopping() (train/console.hpp); a second Ctrl-C
+// ends the program.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +40,6 @@
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -46,6 +47,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "strata/io/checkpoint.hpp"
@@ -53,45 +55,10 @@
 #include "strata/train/console.hpp"
 #include "strata/train/detail/run_files.hpp"
 #include "strata/train/report.hpp"
+#include "strata/train/run_options.hpp"
 #include "strata/train/tensorboard.hpp"
 
 namespace strata::inline STRATA_ABI {
-
-/// Something that validations measure, as {"Set12/psnr"} or {.name = "val/loss", .higher_is_better = false}.
-struct RunMetric {
-  std::string name;
-  bool higher_is_better = true;
-};
-
-using NamedNumbers = std::vector<std::pair<std::string, double>>;
-
-/// What a step of the optimiser did.
-struct StepRecord {
-  double lr = 0;
-  NamedNumbers losses = {};  ///< the same names each time; the log has their means since its last line
-  double data_seconds = 0;   ///< seconds that the epoch has waited for data so far: loader.wait_seconds()
-};
-
-/// Called after what they are named for; empty ones are not.
-struct RunHooks {
-  std::function<void(const CheckpointInfo&, const StepRecord&)> step = {};
-  std::function<void(const CheckpointInfo&, const NamedNumbers&)> validated = {};
-  std::function<void(const CheckpointInfo&, const std::filesystem::path&)> saved = {};
-};
-
-struct RunOptions {
-  std::string name;                                ///< the folder's; where it is taken the time is added
-  std::filesystem::path root = "experiments";      ///< where the folder is
-  bool resume = false;                             ///< go on in the folder `name`, from its latest checkpoint
-  std::int64_t total_steps = 0;                    ///< for the time that is left; 0: not known
-  std::int64_t log_interval = 100;                 ///< steps between two lines of the log
-  int keep = 3;                                    ///< checkpoints, besides the best
-  std::vector<std::string> losses = {"loss"};      ///< columns of log.csv
-  std::vector<RunMetric> metrics = {};             ///< more columns; best.safetensors is the best by the first
-  bool tensorboard = true;
-  bool quiet = false;                              ///< nothing on the terminal
-  RunHooks hooks = {};
-};
 
 class Run {
  public:
@@ -99,7 +66,8 @@ class Run {
   explicit Run(RunOptions options)
       : options_(checked(std::move(options))), files_(options_.root, options_.name, options_.resume, columns()) {
     for (const RunMetric& metric : options_.metrics) best_.push_back({metric.name, {}, {}});
-    if (files_.name() != options_.name) say(concat("note: ", (options_.root / options_.name).string(), " is taken; this run is ", files_.name()));
+    if (files_.name() != options_.name)
+      say(concat("note: ", (options_.root / options_.name).string(), " is taken; this run is ", files_.name()));
     report_.name = files_.name();
     report_.environment = environment();
   }
@@ -117,13 +85,16 @@ class Run {
   bool stopping() const { return interrupt_.requested(); }
   int exit_status() const { return interrupt_.requested() ? interrupt_.exit_status() : 0; }
 
-  /// Writes the options to config.toml, a dot in a name as a table: "optim.lr". They are in the report and, as hyperparameters,
-  /// in TensorBoard.
+  /// Writes the options to config.toml, a dot in a name as a table: "optim.lr". They are in the report and, as
+  /// hyperparameters, in TensorBoard.
   void config(const std::vector<std::pair<std::string, HParam>>& values) {
     config_ = values;
     write_file(path() / "config.toml", detail::toml(values));
     report_.config.clear();
-    for (const auto& [key, value] : values) report_.config.emplace_back(key, detail::toml_value(value));
+    for (const auto& [key, value] : values) {
+      const auto* text = std::get_if<std::string>(&value.value());
+      report_.config.emplace_back(key, text != nullptr ? *text : detail::toml_value(value));
+    }
   }
 
   /// The per-layer table of the report, for an image of h x w.
@@ -132,13 +103,16 @@ class Run {
     report_.layers = layer_table(net, h, w);
   }
 
-  /// Where to begin: at nothing, or, of a run that is resumed, where its latest checkpoint left off; that is loaded. A checkpoint
-  /// that is damaged is told of, and the one before it taken. Throws FileError where there are some and none can be read.
+  /// Where to begin: at nothing, or, of a run that is resumed, where its latest checkpoint left off; that is loaded. A
+  /// checkpoint that is damaged is told of, and the one before it taken. Throws FileError where there are some and none
+  /// can be read.
   template <class Net, class... Objects>
   CheckpointInfo start(Net& net, Objects&... objects) {
     CheckpointInfo at;
-    auto checkpoints = options_.resume ? files_.checkpoints() : std::vector<std::pair<std::int64_t, std::filesystem::path>>();
-    if (options_.resume && checkpoints.empty()) say(concat("note: there is no checkpoint in ", models().string(), " yet: the run starts at its beginning"));
+    auto checkpoints =
+        options_.resume ? files_.checkpoints() : std::vector<std::pair<std::int64_t, std::filesystem::path>>();
+    if (options_.resume && checkpoints.empty())
+      say(concat("note: there is no checkpoint in ", models().string(), " yet: the run starts at its beginning"));
     while (!checkpoints.empty()) {
       const std::filesystem::path file = checkpoints.back().second;
       checkpoints.pop_back();
@@ -163,12 +137,15 @@ class Run {
 
   /// After a step of the optimiser, with `at` counted up.
   void step(const CheckpointInfo& at, const StepRecord& record) {
+    check_started("step");
     const double now = watch_.seconds();
     if (record.losses.size() != options_.losses.size())
-      throw ValueError(concat("Run::step: got ", record.losses.size(), " losses, and .losses names ", options_.losses.size()));
+      throw ValueError(
+          concat("Run::step: got ", record.losses.size(), " losses, and .losses names ", options_.losses.size()));
     for (std::size_t i = 0; i < record.losses.size(); ++i) {
       if (record.losses[i].first != options_.losses[i])
-        throw ValueError(concat("Run::step: got the loss ", record.losses[i].first, ", wanted ", options_.losses[i], ", as in .losses"));
+        throw ValueError(concat("Run::step: got the loss ", record.losses[i].first, ", wanted ", options_.losses[i],
+                                ", as in .losses"));
       sums_[i] += record.losses[i].second;
     }
     ++steps_;
@@ -177,21 +154,29 @@ class Run {
     data_ += record.data_seconds >= data_before_ ? record.data_seconds - data_before_ : record.data_seconds;
     data_before_ = record.data_seconds;
     if (at.step % options_.log_interval == 0 || at.step == options_.total_steps) line(at, record, now);
-    if (!options_.quiet) {
-      progress_->update(at.step, concat(options_.losses.empty() ? std::string() : concat(options_.losses[0], " ", record.losses[0].second, "  "),
-                                        "eta ", eta_text(at.step, now)));
+    if (!options_.quiet && options_.total_steps > 0) {
+      progress_->update(at.step,
+                        concat(options_.losses.empty() ? std::string()
+                                                       : concat(options_.losses[0], " ", record.losses[0].second, "  "),
+                               "eta ", eta_text(at.step, now)));
     }
     if (options_.hooks.step) options_.hooks.step(at, record);
   }
 
-  /// After a validation: each of .metrics that was measured, for one or several sets. save() follows, which keeps the best.
+  /// After a validation: each of .metrics that was measured, for one or several sets. save() follows, which keeps the
+  /// best.
   void validated(const CheckpointInfo& at, const NamedNumbers& values) {
-    std::string text = concat("[", name(), "][epoch ", at.epoch + 1, ", iter ", detail::grouped(at.step), "] validation:");
+    check_started("validated");
+    std::string text =
+        concat("[", name(), "][epoch ", at.epoch + 1, ", iter ", detail::grouped(at.step), "] validation:");
     std::map<std::string, double> row;
     for (const auto& [what, value] : values) {
-      const auto metric = std::find_if(options_.metrics.begin(), options_.metrics.end(), [&](const RunMetric& m) { return m.name == what; });
+      const auto metric = std::find_if(options_.metrics.begin(), options_.metrics.end(),
+                                       [&](const RunMetric& m) { return m.name == what; });
       if (metric == options_.metrics.end()) throw ValueError(concat("Run::validated: .metrics does not name ", what));
-      if (std::isnan(value)) throw NumericError(concat("Run::validated: ", what, " is not a number after ", at.step, " steps: the run has diverged"));
+      if (std::isnan(value))
+        throw NumericError(
+            concat("Run::validated: ", what, " is not a number after ", at.step, " steps: the run has diverged"));
       Best& best = best_[std::size_t(metric - options_.metrics.begin())];
       const bool better = !best.value || (metric->higher_is_better ? value > *best.value : value < *best.value);
       if (better) {
@@ -201,7 +186,10 @@ class Run {
       }
       row[what] = value;
       if (board_) board_->scalar("metrics/" + what, value, at.step);
-      text += concat(" ", what, " ", detail::number(value, "%.4f"), better ? std::string(" (best)") : concat(" (best ", detail::number(*best.value, "%.4f"), " at iter ", detail::grouped(*best.step), ")"));
+      text += concat(" ", what, " ", detail::number(value, "%.4f"),
+                     better ? std::string(" (best)")
+                            : concat(" (best ", detail::number(*best.value, "%.4f"), " at iter ",
+                                     detail::grouped(*best.step), ")"));
     }
     add_row(at, row);
     say(text);
@@ -211,7 +199,8 @@ class Run {
   /// Pictures of before and after, of one thing by one name, for visualization/, TensorBoard and the report.
   template <int C>
   void picture(const CheckpointInfo& at, const std::string& what, const Image<C>& before, const Image<C>& after) {
-    const std::string first = detail::png_bytes("Run::picture", before), second = detail::png_bytes("Run::picture", after);
+    const std::string first = detail::png_bytes("Run::picture", before),
+                      second = detail::png_bytes("Run::picture", after);
     files_.write_picture(what, at.step, first, second);
     if (board_) {
       board_->image(what + "/before", before, at.step);
@@ -219,13 +208,15 @@ class Run {
     }
   }
 
-  /// Writes models/checkpoint-STEP.safetensors, and best.safetensors where the last validation was the best by the first metric;
-  /// takes away the oldest beyond .keep; brings the report up to date. Throws FileError; NumericError, with nothing written, for
-  /// a state that is not finite.
+  /// Writes models/checkpoint-STEP.safetensors, and best.safetensors where the last validation was the best by the
+  /// first metric; takes away the oldest beyond .keep; brings the report up to date. Throws FileError; NumericError,
+  /// with nothing written, for a state that is not finite.
   template <class Net, class... Objects>
   void save(CheckpointInfo& at, const Net& net, const Objects&... objects) {
+    check_started("save");
     if (const std::string bad = first_not_finite(net, objects...); !bad.empty())
-      throw NumericError(concat(bad, " is not finite after ", at.step, " steps: the run has diverged; lower the learning rate. The last good checkpoint is ",
+      throw NumericError(concat(bad, " is not finite after ", at.step,
+                                " steps: the run has diverged; lower the learning rate. The last good checkpoint is ",
                                 latest() ? latest()->string() : "none"));
     if (board_) board_->flush();
     note(at);
@@ -243,8 +234,11 @@ class Run {
     if (progress_) progress_->finish();
     if (!saved_as(at)) save(at, net, objects...);
     for (const Best& best : best_)
-      if (best.value) say(concat("best ", best.name, ": ", detail::number(*best.value, "%.4f"), " at iter ", detail::grouped(*best.step)));
-    if (stopping()) say(concat("stopped after ", detail::grouped(at.step), " steps; it goes on with the option resume"));
+      if (best.value)
+        say(concat("best ", best.name, ": ", detail::number(*best.value, "%.4f"), " at iter ",
+                   detail::grouped(*best.step)));
+    if (stopping())
+      say(concat("stopped after ", detail::grouped(at.step), " steps; it goes on with the option resume"));
     note(at);
     write_report(at, false);
   }
@@ -267,6 +261,10 @@ class Run {
     std::int64_t epoch = 0;
   };
 
+  void check_started(const char* what) const {
+    if (!progress_) throw Error(concat("Run::", what, ": call start(net, ...) first, which says where the run begins"));
+  }
+
   static RunOptions checked(RunOptions options) {
     const auto at_least = [](const char* name, std::int64_t value, std::int64_t least) {
       if (value < least) throw ValueError(concat("Run: got .", name, " = ", value, ", wanted at least ", least));
@@ -276,7 +274,8 @@ class Run {
     at_least("total_steps", options.total_steps, 0);
     const std::filesystem::path name(options.name);
     if (options.name.empty() || name.filename() != name || options.name == "." || options.name == "..")
-      throw ValueError(concat("Run: got .name = '", options.name, "', wanted the name of a folder in .root, without a slash"));
+      throw ValueError(
+          concat("Run: got .name = '", options.name, "', wanted the name of a folder in .root, without a slash"));
     return options;
   }
 
@@ -286,8 +285,10 @@ class Run {
     for (const RunMetric& metric : options_.metrics) all.push_back(metric.name);
     for (const char* last : {"time", "data", "seconds"}) all.push_back(last);
     for (const std::string& name : all)
-      if (name.empty() || name.find_first_of(",\"\n\r") != std::string::npos || std::count(all.begin(), all.end(), name) > 1)
-        throw ValueError(concat("Run: '", name, "' cannot be a column of log.csv: names of losses and metrics differ, and have no comma"));
+      if (name.empty() || name.find_first_of(",\"\n\r") != std::string::npos ||
+          std::count(all.begin(), all.end(), name) > 1)
+        throw ValueError(concat(
+            "Run: '", name, "' cannot be a column of log.csv: names of losses and metrics differ, and have no comma"));
     return all;
   }
 
@@ -306,7 +307,8 @@ class Run {
           best.epoch = std::int64_t(at.number("run.best_epoch." + best.name));
         }
     }
-    files_.begin(resumed_ ? std::optional(at.step) : std::nullopt, resumed_ ? std::uint64_t(at.number("run.log_bytes")) : 0);
+    files_.begin(resumed_ ? std::optional(at.step) : std::nullopt,
+                 resumed_ ? std::uint64_t(at.number("run.log_bytes")) : 0);
     if (options_.tensorboard)
       board_ = std::make_unique<TensorBoard>(path() / "tb", TensorBoardOptions{.resume_step = resumed_ ? at.step : -1});
     if (board_ && !resumed_ && !config_.empty()) {
@@ -346,9 +348,9 @@ class Run {
   /// [NAME][epoch 3, iter 1,200, lr 2.0e-04] [eta 1:02:03, time (data) 0.123 (0.004)] loss 1.2e-02
   void line(const CheckpointInfo& at, const StepRecord& record, double now) {
     const double per_step = (now - last_line_) / double(steps_), data = data_ / double(steps_);
-    std::string text = concat("[", name(), "][epoch ", at.epoch + 1, ", iter ", detail::grouped(at.step), ", lr ", detail::number(record.lr, "%.1e"),
-                              "] [eta ", eta_text(at.step, now), ", time (data) ", detail::number(per_step, "%.3f"), " (",
-                              detail::number(data, "%.3f"), ")]");
+    std::string text = concat("[", name(), "][epoch ", at.epoch + 1, ", iter ", detail::grouped(at.step), ", lr ",
+                              detail::number(record.lr, "%.1e"), "] [eta ", eta_text(at.step, now), ", time (data) ",
+                              detail::number(per_step, "%.3f"), " (", detail::number(data, "%.3f"), ")]");
     std::map<std::string, double> row{{"lr", record.lr}, {"time", per_step}, {"data", data}};
     for (std::size_t i = 0; i < sums_.size(); ++i) {
       const double mean = sums_[i] / double(steps_);
@@ -374,11 +376,15 @@ class Run {
 
   void write_report(const CheckpointInfo& at, bool running) {
     report_.running = running;
-    report_.state = concat("step ", detail::grouped(at.step), options_.total_steps > 0 ? concat(" of ", detail::grouped(options_.total_steps)) : std::string(),
-                           ", ", clock_text(seconds_before_ + watch_.seconds()), " so far");
+    report_.state =
+        concat("step ", detail::grouped(at.step),
+               options_.total_steps > 0 ? concat(" of ", detail::grouped(options_.total_steps)) : std::string(), ", ",
+               clock_text(seconds_before_ + watch_.seconds()), " so far");
     report_.best.clear();
     for (const Best& best : best_)
-      if (best.value) report_.best.push_back({best.name, *best.value, concat("epoch ", best.epoch, ", step ", detail::grouped(*best.step))});
+      if (best.value)
+        report_.best.push_back(
+            {best.name, *best.value, concat("epoch ", best.epoch, ", step ", detail::grouped(*best.step))});
     report_.series.clear();
     std::vector<std::string> curves = options_.losses;
     for (const RunMetric& metric : options_.metrics) curves.push_back(metric.name);
@@ -396,12 +402,12 @@ class Run {
   Report report_;
   std::unique_ptr<TensorBoard> board_;
   std::unique_ptr<Progress> progress_;
-  Stopwatch watch_;                                                       // of this process
-  double seconds_before_ = 0, since_before_ = 0, last_line_ = 0;          // seconds; the last on watch_
-  double data_ = 0, data_before_ = 0;                                     // of waiting for data, since the last line; of the epoch
-  std::vector<double> sums_;                                              // of the losses since the last line
-  std::int64_t steps_ = 0, steps_here_ = 0;                               // since the last line; since start()
-  std::optional<std::pair<std::int64_t, std::int64_t>> saved_;            // step and batch
+  Stopwatch watch_;                                               // of this process
+  double seconds_before_ = 0, since_before_ = 0, last_line_ = 0;  // seconds; the last on watch_
+  double data_ = 0, data_before_ = 0;        // of waiting for data, since the last line; of the epoch
+  std::vector<double> sums_;                 // of the losses since the last line
+  std::int64_t steps_ = 0, steps_here_ = 0;  // since the last line; since start()
+  std::optional<std::pair<std::int64_t, std::int64_t>> saved_;  // step and batch
   bool resumed_ = false;
 };
 

@@ -9,8 +9,9 @@
 //     board.histogram("weights/head", net.head.weight.value().span(), step);
 //     st::TensorBoard again("out/tb", {.resume_step = at.step});   // goes on in the same file
 //
-// A folder holds one file, which is added to. A run that is resumed at a step goes on in it: what was written for later steps
-// is cut off first, and so is the torn end that a killed program may leave. Steps count from 0 and need not be told in order.
+// A folder holds one file, which is added to. A run that is resumed at a step goes on in it: what was written for later
+// steps is cut off first, and so is the torn end that a killed program may leave. Steps count from 0 and need not be
+// told in order.
 #pragma once
 
 #include <unistd.h>
@@ -86,8 +87,8 @@ inline const std::vector<double>& histogram_limits() {
   return limits;
 }
 
-/// HistogramProto: bucket i counts the values from limit i - 1 up to, not including, limit i. Buckets without values at both ends are
-/// left out.
+/// HistogramProto: bucket i counts the values from limit i - 1 up to, not including, limit i. Buckets without values at
+/// both ends are left out.
 template <class T>
 ProtoMessage histogram_message(std::span<const T> values) {
   const std::vector<double>& limits = histogram_limits();
@@ -95,7 +96,8 @@ ProtoMessage histogram_message(std::span<const T> values) {
   double least = 0, most = 0, sum = 0, squares = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto value = double(values[i]);
-    if (!std::isfinite(value)) throw NumericError(concat("TensorBoard::histogram: value ", i, " is ", value, ", wanted finite numbers"));
+    if (!std::isfinite(value))
+      throw NumericError(concat("TensorBoard::histogram: value ", i, " is ", value, ", wanted finite numbers"));
     least = i == 0 ? value : std::min(least, value);
     most = i == 0 ? value : std::max(most, value);
     sum += value;
@@ -108,7 +110,8 @@ ProtoMessage histogram_message(std::span<const T> values) {
   while (last > first + 1 && counts[last - 1] == 0) --last;
   ProtoMessage out;
   out.real(1, least).real(2, most).real(3, double(values.size())).real(4, sum).real(5, squares);
-  out.reals(6, std::span(limits).subspan(first, last - first)).reals(7, std::span<const double>(counts).subspan(first, last - first));
+  out.reals(6, std::span(limits).subspan(first, last - first))
+      .reals(7, std::span<const double>(counts).subspan(first, last - first));
   return out;
 }
 
@@ -117,7 +120,8 @@ ProtoMessage histogram_message(std::span<const T> values) {
 class TensorBoard {
  public:
   /// Makes the folder if need be. Throws FileError.
-  explicit TensorBoard(const std::filesystem::path& folder, const TensorBoardOptions& options = {}) : options_(options) {
+  explicit TensorBoard(const std::filesystem::path& folder, const TensorBoardOptions& options = {})
+      : options_(options) {
     std::error_code failure;
     std::filesystem::create_directories(folder, failure);
     if (failure) throw FileError(concat(folder.string(), ": the folder cannot be made: ", failure.message()));
@@ -145,7 +149,8 @@ class TensorBoard {
     add(step, {named("scalar", tag).real32(2, float(value))});
   }
 
-  /// Pictures, of C = 1 (grey), 2, 3 (RGB) or 4 channels, clamped to [0, 1]. A batch of several gets tags tag/0, tag/1, ...
+  /// Pictures, of C = 1 (grey), 2, 3 (RGB) or 4 channels, clamped to [0, 1]. A batch of several gets tags tag/0, tag/1,
+  /// ...
   template <int C>
   void image(std::string_view tag, const Image<C>& batch, std::int64_t step) {
     std::vector<detail::ProtoMessage> values;
@@ -162,13 +167,16 @@ class TensorBoard {
   template <class Numbers>
   void histogram(std::string_view tag, const Numbers& numbers, std::int64_t step) {
     const std::span values(numbers);
-    add(step, {named("histogram", tag).message(5, detail::histogram_message(std::span<const std::remove_cvref_t<decltype(values[0])>>(values)))});
+    add(step, {named("histogram", tag)
+                   .message(5, detail::histogram_message(
+                                   std::span<const std::remove_cvref_t<decltype(values[0])>>(values)))});
   }
 
   /// Markdown.
   void text(std::string_view tag, std::string_view markdown, std::int64_t step) {
     detail::ProtoMessage tensor;
-    tensor.integer(1, 7)  // DT_STRING
+    tensor
+        .integer(1, 7)  // DT_STRING
         .message(2, detail::ProtoMessage().message(2, detail::ProtoMessage().integer(1, 1)))
         .bytes(8, markdown);
     add(step, {named("text", concat(tag, "/text_summary")).message(9, metadata("text", "")).message(8, tensor)});
@@ -213,7 +221,9 @@ class TensorBoard {
  private:
   using Clock = std::chrono::steady_clock;
 
-  static double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+  static double now() {
+    return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+  }
 
   static detail::ProtoMessage named(const char* what, std::string_view tag) {
     if (tag.empty()) throw ValueError(concat("TensorBoard::", what, ": the tag is empty; give a name as losses/l_pix"));
@@ -228,9 +238,11 @@ class TensorBoard {
     constexpr std::string_view start = "events.out.tfevents.", end = ".strata";
     std::filesystem::path found;
     std::error_code failure;
-    for (std::filesystem::directory_iterator entry(folder, failure), none; !failure && entry != none; entry.increment(failure)) {
+    for (std::filesystem::directory_iterator entry(folder, failure), none; !failure && entry != none;
+         entry.increment(failure)) {
       const std::string name = entry->path().filename().string();
-      if (name.starts_with(start) && name.ends_with(end) && (found.empty() || found.filename().string() < name)) found = entry->path();
+      if (name.starts_with(start) && name.ends_with(end) && (found.empty() || found.filename().string() < name))
+        found = entry->path();
     }
     if (failure) throw FileError(concat(folder.string(), ": the folder cannot be read: ", failure.message()));
     if (!found.empty()) return found;
@@ -258,7 +270,8 @@ class TensorBoard {
       std::string_view rest = record, event;
       if (!detail::next_record(rest, event)) break;
       const std::int64_t step = detail::step_of_event(event);
-      if (step < 0 || (kept > 0 && options_.resume_step && step > *options_.resume_step)) break;  // the first is the header
+      if (step < 0 || (kept > 0 && options_.resume_step && step > *options_.resume_step))
+        break;  // the first is the header
       kept += record.size();
     }
     if (kept == 0 && in.size() > 0)
@@ -274,7 +287,8 @@ class TensorBoard {
     event.real(1, now()).integer(2, step).message(5, summary);
     if (waiting_.empty()) oldest_ = Clock::now();
     detail::append_record(waiting_, event.str());
-    if (waiting_.size() > (std::size_t{1} << 20) || std::chrono::duration<double>(Clock::now() - oldest_).count() > options_.flush_seconds)
+    if (waiting_.size() > (std::size_t{1} << 20) ||
+        std::chrono::duration<double>(Clock::now() - oldest_).count() > options_.flush_seconds)
       flush();
   }
 

@@ -7,6 +7,7 @@
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/dropout.hpp"
 #include "strata/nn/relu.hpp"
+#include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
 
 namespace st = strata;

@@ -12,13 +12,15 @@
 
 #include "strata/core/error.hpp"
 #include "strata/data/detail/image_bytes.hpp"
-#include "strata/data/image_file.hpp"
+#include "strata/data/detail/read_image.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
 
-/// The first of the paths below `root` that is there. Throws FileError, which names them all and the data set, when none is.
+/// The first of the paths below `root` that is there. Throws FileError, which names them all and the data set, when
+/// none is.
 inline std::filesystem::path find_dataset_file(std::string_view who, const std::filesystem::path& root,
-                                               const std::vector<std::filesystem::path>& below, std::string_view origin) {
+                                               const std::vector<std::filesystem::path>& below,
+                                               std::string_view origin) {
   if (root.empty()) throw ValueError(concat(who, ": .root is empty, wanted the folder with the data set's files"));
   std::string looked_for;
   for (const std::filesystem::path& path : below) {
@@ -26,8 +28,8 @@ inline std::filesystem::path find_dataset_file(std::string_view who, const std::
     if (std::filesystem::exists(root / path, ignored)) return root / path;
     looked_for += concat(looked_for.empty() ? "" : ", ", path.string());
   }
-  throw FileError(concat(root.string(), ": there is none of ", looked_for, " in this folder. The files are those of ", origin,
-                         "; get them and give their folder as ", who, "'s .root"));
+  throw FileError(concat(root.string(), ": there is none of ", looked_for, " in this folder. The files are those of ",
+                         origin, "; get them and give their folder as ", who, "'s .root"));
 }
 
 /// parse(bytes) of the file. What is wrong with it, or that memory does not hold it, is a FileError with its path.

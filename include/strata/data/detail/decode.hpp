@@ -15,20 +15,10 @@
 #include "strata/data/detail/png_pixels.hpp"
 #include "strata/data/detail/png_rare.hpp"
 
-namespace strata::inline STRATA_ABI {
-
-/// Images of more pixels are taken for attacks unless the caller knows better: Pillow's limit.
-inline constexpr std::int64_t default_max_pixels = 178'956'970;
-
-namespace detail {
+namespace strata::inline STRATA_ABI::detail {
 
 /// Bytes in which most files have their header.
 inline constexpr std::size_t usual_header = std::size_t{1} << 16;
-
-/// A rectangle of pixels.
-struct ImagePart {
-  std::int64_t y, x, h, w;
-};
 
 /// Recognises the format by its first bytes, whatever the file's name, and reads its structure.
 inline ImageInfo read_structure(Bytes file, bool whole) {
@@ -58,10 +48,11 @@ inline void check_extents(const ImageInfo& info, std::int64_t max_pixels, const 
                           ", column ", x, " are not inside"));
 }
 
-/// The whole picture or, of files that allow it, no more than the rows and columns up to the end of `wanted`, a part of the
-/// upright picture. Throws BadImage, also when `wanted` is not inside, before memory is taken that the file cannot fill.
-inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t max_pixels, const ImagePart* wanted = nullptr,
-                                 ImageMetadata* metadata = nullptr) {
+/// The whole picture or, of files that allow it, no more than the rows and columns up to the end of `wanted`, a part of
+/// the upright picture. Throws BadImage, also when `wanted` is not inside, before memory is taken that the file cannot
+/// fill.
+inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t max_pixels,
+                                 const ImagePart* wanted = nullptr, ImageMetadata* metadata = nullptr) {
   const ImageInfo info = read_structure(file, false);
   check_extents(info, max_pixels, wanted);
   if (info.format == ImageFormat::bmp) {
@@ -82,5 +73,4 @@ inline DecodedImage decode_image(std::vector<unsigned char> file, std::int64_t m
                           first_rows ? wanted->x + wanted->w : stored.w);
 }
 
-}  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}  // namespace strata::inline STRATA_ABI::detail

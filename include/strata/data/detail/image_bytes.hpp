@@ -11,25 +11,9 @@
 #include <vector>
 
 #include "strata/core/error.hpp"
+#include "strata/data/image_info.hpp"
 
-namespace strata::inline STRATA_ABI {
-
-enum class ImageFormat { png, jpeg, bmp };
-
-/// What the header of an image file says. Width and height are those of the upright picture, which loading gives.
-struct ImageInfo {
-  std::int64_t w = 0;
-  std::int64_t h = 0;
-  int channels = 0;  ///< 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha; a palette counts as what its colours are
-  int bits = 8;      ///< per channel: 8 or 16 (fewer are widened to 8 when read)
-  ImageFormat format = ImageFormat::png;
-  int orientation = 1;      ///< what EXIF says of how the stored pixels lie, 1 to 8; 5 to 8 are turned by 90 degrees
-  int decoding_copies = 1;  ///< how much memory decoding takes besides the file, in copies of the pixels, about
-
-  bool has_alpha() const { return channels == 2 || channels == 4; }
-};
-
-namespace detail {
+namespace strata::inline STRATA_ABI::detail {
 
 using Bytes = std::span<const unsigned char>;
 
@@ -67,8 +51,9 @@ inline ImageInfo as_stored(ImageInfo info) {
   return info;
 }
 
-/// A decoded picture: rows of stored_w pixels of info.channels samples of info.bits bits, without padding, the whole or the
-/// part at the top left that was asked for. `info` has the extents as_stored. Samples of 16 bits have the machine's byte order.
+/// A decoded picture: rows of stored_w pixels of info.channels samples of info.bits bits, without padding, the whole or
+/// the part at the top left that was asked for. `info` has the extents as_stored. Samples of 16 bits have the machine's
+/// byte order.
 struct DecodedImage {
   ImageInfo info;
   std::int64_t stored_w = 0;
@@ -76,17 +61,25 @@ struct DecodedImage {
 };
 
 /// The place in the stored picture, of h rows and w columns, of pixel (y, x) of the upright one.
-inline std::pair<std::int64_t, std::int64_t> upright_source(int orientation, std::int64_t h, std::int64_t w, std::int64_t y,
-                                                            std::int64_t x) {
+inline std::pair<std::int64_t, std::int64_t> upright_source(int orientation, std::int64_t h, std::int64_t w,
+                                                            std::int64_t y, std::int64_t x) {
   switch (orientation) {
-    case 2: return {y, w - 1 - x};
-    case 3: return {h - 1 - y, w - 1 - x};
-    case 4: return {h - 1 - y, x};
-    case 5: return {x, y};
-    case 6: return {h - 1 - x, y};
-    case 7: return {h - 1 - x, w - 1 - y};
-    case 8: return {x, w - 1 - y};
-    default: return {y, x};
+    case 2:
+      return {y, w - 1 - x};
+    case 3:
+      return {h - 1 - y, w - 1 - x};
+    case 4:
+      return {h - 1 - y, x};
+    case 5:
+      return {x, y};
+    case 6:
+      return {h - 1 - x, y};
+    case 7:
+      return {h - 1 - x, w - 1 - y};
+    case 8:
+      return {x, w - 1 - y};
+    default:
+      return {y, x};
   }
 }
 
@@ -96,5 +89,4 @@ inline void swap_big_endian(std::span<unsigned char> samples) {
     for (std::size_t i = 0; i + 1 < samples.size(); i += 2) std::swap(samples[i], samples[i + 1]);
 }
 
-}  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}  // namespace strata::inline STRATA_ABI::detail

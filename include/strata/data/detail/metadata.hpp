@@ -16,18 +16,7 @@
 #include "strata/data/detail/jpeg.hpp"
 #include "strata/data/detail/png.hpp"
 
-namespace strata::inline STRATA_ABI {
-
-struct ImageMetadata {
-  std::vector<unsigned char> icc;         ///< the colour profile, as an .icc file holds it; empty: none
-  std::vector<unsigned char> png_colour;  ///< PNG's own chunks on colour, whole: cHRM, gAMA, sRGB, cICP, mDCV, cLLI
-  std::uint32_t x_density = 0;            ///< pixels per metre, or the ratio of a pixel's sides where `per_metre` is false
-  std::uint32_t y_density = 0;            ///< 0: not said
-  bool per_metre = false;
-  bool damaged_icc = false;               ///< there is a colour profile that cannot be read
-};
-
-namespace detail {
+namespace strata::inline STRATA_ABI::detail {
 
 /// Whether a profile is of pictures with so many channels (ICC.1, the header's data colour space).
 inline bool icc_fits(Bytes icc, int channels) {
@@ -68,9 +57,11 @@ inline ImageMetadata metadata_of(const PngStructure& png) {
     metadata.icc = icc_of_png(png.icc);
     metadata.damaged_icc = metadata.icc.empty();
   }
-  for (const Bytes chunk : png.colour_chunks) metadata.png_colour.insert(metadata.png_colour.end(), chunk.begin(), chunk.end());
+  for (const Bytes chunk : png.colour_chunks)
+    metadata.png_colour.insert(metadata.png_colour.end(), chunk.begin(), chunk.end());
   if (png.density.size() == 9)
-    set_density(metadata, big_endian(png.density.subspan(0, 4)), big_endian(png.density.subspan(4, 4)), png.density[8] == 1);
+    set_density(metadata, big_endian(png.density.subspan(0, 4)), big_endian(png.density.subspan(4, 4)),
+                png.density[8] == 1);
   return metadata;
 }
 
@@ -148,10 +139,10 @@ inline std::vector<std::string> left_out(const ImageMetadata& metadata, ImageFor
     }
   }
   const double most = std::max(metadata.x_density, metadata.y_density) * (metadata.per_metre ? 0.0254 : 1.0);
-  if ((format == ImageFormat::jpeg && most > 65535) || (format == ImageFormat::bmp && metadata.x_density > 0 && !metadata.per_metre))
+  if ((format == ImageFormat::jpeg && most > 65535) ||
+      (format == ImageFormat::bmp && metadata.x_density > 0 && !metadata.per_metre))
     names.push_back("resolution");
   return names;
 }
 
-}  // namespace detail
-}  // namespace strata::inline STRATA_ABI
+}  // namespace strata::inline STRATA_ABI::detail

@@ -1,5 +1,6 @@
-// A file that grows while a run goes on, and is read by others meanwhile: a log, TensorBoard's events. What was written stays;
-// a program that is killed leaves at most a part of its last addition, which the next one that opens the file cuts off.
+// A file that grows while a run goes on, and is read by others meanwhile: a log, TensorBoard's events. What was written
+// stays; a program that is killed leaves at most a part of its last addition, which the next one that opens the file
+// cuts off.
 //
 //     st::detail::AppendedFile file("log.txt", header);   // written whole, with the header, where it is not there
 //     file.cut(whole_lines);
@@ -21,6 +22,7 @@
 #include <utility>
 
 #include "strata/core/error.hpp"
+#include "strata/core/file_descriptor.hpp"
 #include "strata/core/output_file.hpp"
 #include "strata/io/file.hpp"
 
@@ -31,7 +33,8 @@ class AppendedFile {
   /// Throws FileError when the file can be neither made nor opened, and when it is a link, folder, pipe or device.
   AppendedFile(std::filesystem::path path, std::string_view header) : path_(std::move(path)) {
     std::error_code failure;
-    if (std::filesystem::symlink_status(path_, failure).type() == std::filesystem::file_type::not_found) write_file(path_, header);
+    if (std::filesystem::symlink_status(path_, failure).type() == std::filesystem::file_type::not_found)
+      write_file(path_, header);
     file_ = open_file(path_, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK);
     if (file_.number() < 0) file_failed(path_, "cannot be opened to write at its end");
     struct stat status {};
@@ -47,7 +50,8 @@ class AppendedFile {
   /// Keeps the first `size` bytes. Throws FileError.
   void cut(std::uint64_t size) {
     if (size >= size_) return;
-    if (uninterrupted([&] { return ::ftruncate(file_.number(), ::off_t(size)); }) != 0) file_failed(path_, "cannot be shortened");
+    if (uninterrupted([&] { return ::ftruncate(file_.number(), ::off_t(size)); }) != 0)
+      file_failed(path_, "cannot be shortened");
     size_ = size;
   }
 
@@ -76,7 +80,8 @@ class AppendedFile {
 /// All bytes of a file of at most `most` bytes. Throws FileError.
 inline std::string read_whole(const std::filesystem::path& path, std::uint64_t most = std::uint64_t{1} << 30) {
   const InputFile file(path);
-  if (file.size() > most) throw FileError(concat(path.string(), ": has ", file.size(), " bytes, at most ", most, " are read"));
+  if (file.size() > most)
+    throw FileError(concat(path.string(), ": has ", file.size(), " bytes, at most ", most, " are read"));
   std::string text(std::size_t(file.size()), '\0');
   file.read(0, std::as_writable_bytes(std::span(text)));
   return text;

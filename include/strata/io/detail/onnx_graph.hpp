@@ -31,7 +31,7 @@ struct OnnxNode {
   std::string output;
   std::vector<OnnxAttribute> attributes;
 
-  bool takes_affine = false;            ///< a convolution, whose second input are its weights and whose third is its bias
+  bool takes_affine = false;  ///< a convolution, whose second input are its weights and whose third is its bias
   std::vector<ScaleShift> affine = {};  ///< of each channel, where it is nothing else
 };
 
@@ -77,9 +77,9 @@ struct OnnxGraph {
     return count;
   }
 
-  /// Takes nodes that are a scale and a shift of each channel into the convolutions before them (nn/protocol.hpp says which of
-  /// both): weights times scale, bias times scale plus shift. Where a convolution's output or weights are used elsewhere too,
-  /// the node stays.
+  /// Takes nodes that are a scale and a shift of each channel into the convolutions before them (nn/protocol.hpp says
+  /// which of both): weights times scale, bias times scale plus shift. Where a convolution's output or weights are used
+  /// elsewhere too, the node stays.
   void fold_affines() {
     for (std::size_t i = 0; i < nodes.size(); ++i) {
       if (nodes[i].affine.empty()) continue;

@@ -1,6 +1,6 @@
-// Makes an ONNX graph of a network: its forward is run with an Infer pass on symbols in place of images, and each layer, which
-// says in onnx() what it is, and each operation of an expression becomes a node. A custom module written for images of any type
-// is followed like any other.
+// Makes an ONNX graph of a network: its forward is run with an Infer pass on symbols in place of images, and each
+// layer, which says in onnx() what it is, and each operation of an expression becomes a node. A custom module written
+// for images of any type is followed like any other.
 #pragma once
 
 #include <cstddef>
@@ -10,14 +10,14 @@
 #include <utility>
 #include <vector>
 
-#include "strata/autograd/custom_op.hpp"
+#include "strata/autograd/channels.hpp"
 #include "strata/io/detail/onnx_graph.hpp"
 #include "strata/nn/module.hpp"
 
 namespace strata::inline STRATA_ABI {
 
-/// Stands where an element's type does: Var<C, OnnxSymbol> is an image of C channels of which only the name is known. As a
-/// number it is a constant of an expression.
+/// Stands where an element's type does: Var<C, OnnxSymbol> is an image of C channels of which only the name is known.
+/// As a number it is a constant of an expression.
 struct OnnxSymbol {
   using is_symbol = void;
   double number = 0;
@@ -40,7 +40,8 @@ struct OnnxValue {
 /// The name of a parameter or buffer, whose numbers become part of the graph.
 inline std::string onnx_tensor(OnnxGraph& graph, const auto& leaf, std::vector<std::int64_t> shape) {
   const auto found = graph.names.find(&leaf.any_value());
-  if (found == graph.names.end()) throw ValueError("export_onnx: a module gave a parameter that its visit does not list");
+  if (found == graph.names.end())
+    throw ValueError("export_onnx: a module gave a parameter that its visit does not list");
   if (shape.empty())
     for (int axis = 0; axis < leaf.shape().rank(); ++axis) shape.push_back(leaf.shape()[axis]);
   graph.tensors[found->second] = {std::move(shape), to_nchw(leaf.template value<float>())};
@@ -78,8 +79,8 @@ class Var<C, OnnxSymbol> {
   const detail::OnnxValue& symbol() const { return symbol_; }
   Tape* tape() const { return nullptr; }
 
-  /// The output, of Out channels, of an operator whose inputs are this image and `tensors`: what tensor() and constant()
-  /// returned. Its height and width are this image's.
+  /// The output, of Out channels, of an operator whose inputs are this image and `tensors`: what tensor() and
+  /// constant() returned. Its height and width are this image's.
   template <int Out>
   Var<Out, OnnxSymbol> node(const std::string& op, std::vector<std::string> tensors = {},
                             std::vector<OnnxAttribute> attributes = {}) const {
@@ -109,7 +110,8 @@ class Var<C, OnnxSymbol> {
   }
 
   /// The name of what an operator gives that does not take this image itself, as its size or a matrix.
-  std::string operation(const std::string& op, std::vector<std::string> inputs, std::vector<OnnxAttribute> attributes = {}) const {
+  std::string operation(const std::string& op, std::vector<std::string> inputs,
+                        std::vector<OnnxAttribute> attributes = {}) const {
     return symbol_.graph->add(op, op, std::move(inputs), std::move(attributes));
   }
   /// The image, of another height or width than this one, that operation() gave.
@@ -120,8 +122,8 @@ class Var<C, OnnxSymbol> {
   /// As an image of one pixel where it is a vector, which Linear gives.
   Var as_image() const { return Var(detail::as_image(symbol_)); }
 
-  /// The name of a parameter or buffer of the network, whose numbers become part of the graph. `shape` may be another one
-  /// of the same size. Throws ValueError when no visit lists it.
+  /// The name of a parameter or buffer of the network, whose numbers become part of the graph. `shape` may be another
+  /// one of the same size. Throws ValueError when no visit lists it.
   std::string tensor(const auto& leaf, std::vector<std::int64_t> shape = {}) const {
     return detail::onnx_tensor(*symbol_.graph, leaf, std::move(shape));
   }
@@ -184,7 +186,10 @@ OnnxValue onnx_node(OnnxGraph*, const LeafNode<C, OnnxSymbol>& leaf) {
 template <int C>
 OnnxValue onnx_node(OnnxGraph* graph, const NumbersNode<C, OnnxSymbol>& node) {
   const std::int64_t size = node.numbers->size();
-  return {graph, onnx_tensor(*graph, *node.numbers, size == 1 ? std::vector<std::int64_t>{1} : std::vector<std::int64_t>{size, 1, 1}), -1, false};
+  return {graph,
+          onnx_tensor(*graph, *node.numbers,
+                      size == 1 ? std::vector<std::int64_t>{1} : std::vector<std::int64_t>{size, 1, 1}),
+          -1, false};
 }
 
 template <class Function, class A>
@@ -198,7 +203,8 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
     x.name = graph->add("Clip", "Clip", {x.name, low, high});
   } else if constexpr (std::is_same_v<Function, math::LeakyRelu>) {
     const double slope = node.function.slope;
-    x.name = slope == 0 ? graph->add("Relu", "Relu", {x.name}) : graph->add("LeakyRelu", "LeakyRelu", {x.name}, {{"alpha", float(slope)}});
+    x.name = slope == 0 ? graph->add("Relu", "Relu", {x.name})
+                        : graph->add("LeakyRelu", "LeakyRelu", {x.name}, {{"alpha", float(slope)}});
   } else if constexpr (std::is_same_v<Function, math::Power>) {
     x.name = graph->add("Pow", "Pow", {x.name, onnx_constant(graph, node.function.exponent).name});
   } else {
@@ -221,7 +227,8 @@ OnnxValue onnx_node(OnnxGraph* graph, const UnaryNode<Function, A>& node) {
 template <class Function, class A, class B>
 OnnxValue onnx_node(OnnxGraph* graph, const BinaryNode<Function, A, B>& node) {
   OnnxValue a = onnx_node(graph, node.a), b = onnx_node(graph, node.b);
-  if ((a.flat != b.flat && a.grid >= 0 && b.grid >= 0) || is_numbers_node<A> || is_numbers_node<B>) a = as_image(a), b = as_image(b);
+  if ((a.flat != b.flat && a.grid >= 0 && b.grid >= 0) || is_numbers_node<A> || is_numbers_node<B>)
+    a = as_image(a), b = as_image(b);
   constexpr const char* op = [] {
     if constexpr (std::is_same_v<Function, math::Add>) return "Add";
     else if constexpr (std::is_same_v<Function, math::Subtract>) return "Sub";
@@ -292,7 +299,8 @@ struct SymbolicRun<OnnxSymbol> {
 
   template <int Start, int Length, int C>
   static Var<Length, OnnxSymbol> narrow(const Var<C, OnnxSymbol>& x) {
-    static_assert(Start >= 0 && Length > 0 && Start + Length <= C, "strata::narrow<Start, Length>: the image has no such channels");
+    static_assert(Start >= 0 && Length > 0 && Start + Length <= C,
+                  "strata::narrow<Start, Length>: the image has no such channels");
     const auto number = [&](std::int64_t value) { return x.constant({1}, std::vector<std::int64_t>{value}); };
     return x.template node<Length>("Slice", {number(Start), number(Start + Length), number(1)});  // from, to, axis
   }

@@ -13,46 +13,13 @@
 #include <utility>
 #include <vector>
 
+#include "strata/io/detail/elements.hpp"
+#include "strata/io/detail/mismatch.hpp"
 #include "strata/io/names.hpp"
 #include "strata/io/safetensors.hpp"
 #include "strata/io/tensor_info.hpp"
 
 namespace strata::inline STRATA_ABI::detail {
-
-/// What keeps a file and a network apart, for the text of an error.
-class Mismatch {
- public:
-  void missing(const std::string& what) { note(0, what); }
-  void unexpected(const std::string& what) { note(1, what); }
-  void different(const std::string& what) { note(2, what); }
-
-  bool empty() const { return counts_ == std::array<std::size_t, 3>{}; }
-
-  /// Throws FileError when anything was noted. `hint`: what to do about it.
-  void throw_if_any(const std::filesystem::path& path, std::string_view wanted, const std::string& hint = {}) const {
-    if (empty()) return;
-    std::string text;
-    for (std::size_t kind = 0; kind < entries_.size(); ++kind) {
-      if (counts_[kind] == 0) continue;
-      text += "\n  " + std::string(titles[kind]) + " (" + std::to_string(counts_[kind]) + "):";
-      for (const std::string& entry : entries_[kind]) text += "\n    " + entry;
-      if (counts_[kind] > most) text += "\n    and " + std::to_string(counts_[kind] - most) + " more";
-    }
-    throw FileError(path.string() + ": does not fit " + std::string(wanted) + "; nothing was changed." + text + hint);
-  }
-
- private:
-  static constexpr std::size_t most = 20;  // entries shown of each kind
-  static constexpr std::array<std::string_view, 3> titles{"missing from the file", "unexpected in the file",
-                                                          "different"};
-
-  void note(std::size_t kind, const std::string& what) {
-    if (counts_[kind]++ < most) entries_[kind].push_back(what);
-  }
-
-  std::array<std::vector<std::string>, 3> entries_;
-  std::array<std::size_t, 3> counts_{};
-};
 
 inline std::string describe(const std::string& name, const Shape& shape, DType type) {
   return name + " (" + shape.str() + " " + std::string(row_of(type).name) + ")";
@@ -102,8 +69,8 @@ inline bool natural_before(std::string_view a, std::string_view b) {
   return a.empty() != b.empty() ? a.empty() : whole_a < whole_b;
 }
 
-/// What a tensor of the network is made of: one tensor of the file; two of them, a direction and a length (weight_norm);
-/// zeros; or, when all is empty, what it is already.
+/// What a tensor of the network is made of: one tensor of the file; two of them, a direction and a length
+/// (weight_norm); zeros; or, when all is empty, what it is already.
 struct Source {
   const TensorInfo* tensor = nullptr;
   const TensorInfo* length = nullptr;
@@ -112,8 +79,8 @@ struct Source {
 /// A file's tensors by the names that they have for the network.
 using SourceIndex = std::map<std::string, Source>;
 
-/// Pairs each of `wanted` with a tensor of `given` of the same name; an empty one where there is none. absent(i) is called for
-/// these, with what may be added to a text that says so, and returns what stands for it.
+/// Pairs each of `wanted` with a tensor of `given` of the same name; an empty one where there is none. absent(i) is
+/// called for these, with what may be added to a text that says so, and returns what stands for it.
 template <class Absent>
 std::vector<Source> match_by_name(SourceIndex given, const std::vector<NamedTensor>& wanted, Mismatch& mismatch,
                                   Absent&& absent) {
@@ -154,13 +121,15 @@ std::vector<Source> match_by_order(const SourceIndex& given, const std::vector<N
           used[k - first] = true;
         }
       if (source.tensor == nullptr)
-        source = absent(i, matches, first == end ? std::string(": the file has no layer left")
-                                                 : ", from layer " + shown(theirs) + " of the file");
+        source = absent(i, matches,
+                        first == end ? std::string(": the file has no layer left")
+                                     : ", from layer " + shown(theirs) + " of the file");
       matches.push_back(source);
     }
     for (std::size_t k = first; k < end; ++k)
       if (!used[k - first])
-        mismatch.unexpected(describe(*file[k].second.tensor) + ", for layer '" + std::string(ours) + "' of the network");
+        mismatch.unexpected(describe(*file[k].second.tensor) + ", for layer '" + std::string(ours) +
+                            "' of the network");
     first = end;
   }
   for (; first < file.size(); ++first)
@@ -170,24 +139,26 @@ std::vector<Source> match_by_order(const SourceIndex& given, const std::vector<N
 
 // ---- weights that PyTorch keeps in two parts
 
-/// The layer of a tensor that is one half of a weight under weight_norm, and whether it is the direction (weight_v) or the
-/// length (weight_g); nothing for others. Both ways of PyTorch to write it.
+/// The layer of a tensor that is one half of a weight under weight_norm, and whether it is the direction (weight_v) or
+/// the length (weight_g); nothing for others. Both ways of PyTorch to write it.
 struct WeightHalf {
   std::string layer;
   bool direction = false;
 };
 inline std::optional<WeightHalf> weight_half(std::string_view name) {
-  static constexpr std::array<std::pair<std::string_view, bool>, 4> endings{{{"weight_g", false},
-                                                                             {"weight_v", true},
-                                                                             {"parametrizations.weight.original0", false},
-                                                                             {"parametrizations.weight.original1", true}}};
+  static constexpr std::array<std::pair<std::string_view, bool>, 4> endings{
+      {{"weight_g", false},
+       {"weight_v", true},
+       {"parametrizations.weight.original0", false},
+       {"parametrizations.weight.original1", true}}};
   for (const auto& [ending, direction] : endings)
     if (name == ending || (name.ends_with(ending) && name[name.size() - ending.size() - 1] == '.'))
       return WeightHalf{std::string(name.substr(0, name.size() - ending.size())), direction};
   return std::nullopt;
 }
 
-/// The axis along which each part of a weight has a length of its own: -1 for one length of all; -2 where the shapes do not fit.
+/// The axis along which each part of a weight has a length of its own: -1 for one length of all; -2 where the shapes do
+/// not fit.
 inline int length_axis(const Shape& direction, const Shape& length) {
   if (length.size() == 1 && (length.rank() == 0 || length.rank() == direction.rank())) return -1;
   int axis = -2;
@@ -210,7 +181,8 @@ inline std::size_t join_halves(SourceIndex& given) {
   for (const auto& [layer, half] : halves) {
     if (half[0] == given.end() || half[1] == given.end() || given.contains(layer + "weight")) continue;
     const TensorInfo *length = half[0]->second.tensor, *direction = half[1]->second.tensor;
-    if (!length->unreadable.empty() || !direction->unreadable.empty() || length_axis(direction->shape, length->shape) == -2)
+    if (!length->unreadable.empty() || !direction->unreadable.empty() ||
+        length_axis(direction->shape, length->shape) == -2)
       continue;
     given.erase(half[0]);
     given.erase(half[1]);
@@ -220,12 +192,13 @@ inline std::size_t join_halves(SourceIndex& given) {
   return count;
 }
 
-/// direction * (length / the direction's own length), as PyTorch's weight_norm: both in Strata's memory order, the result in
-/// the place of the direction. False where a part of the direction is zero.
+/// direction * (length / the direction's own length), as PyTorch's weight_norm: both in Strata's memory order, the
+/// result in the place of the direction. False where a part of the direction is zero.
 inline bool apply_length(Tensor<double>& direction, const Tensor<double>& length) {
   const Shape& shape = direction.shape();
   const int axis = length_axis(shape, length.shape());
-  std::int64_t groups = axis < 0 ? 1 : shape[axis], inner = 1;  // inner: elements from one step along the axis to the next
+  std::int64_t groups = axis < 0 ? 1 : shape[axis],
+               inner = 1;  // inner: elements from one step along the axis to the next
   if (axis >= 0) {
     const std::array<int, 4> in_memory = shape.rank() == 4 ? std::array{0, 2, 3, 1} : std::array{0, 1, 2, 3};
     for (int i = shape.rank(); i-- > 0 && in_memory[std::size_t(i)] != axis;) inner *= shape[in_memory[std::size_t(i)]];

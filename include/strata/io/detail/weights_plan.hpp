@@ -18,12 +18,11 @@
 
 namespace strata::inline STRATA_ABI::detail {
 
-inline constexpr std::string_view checkpoint_format = "strata.checkpoint";  // metadata key; its value is the version
-inline constexpr std::string_view network_prefix = "net.";
 inline constexpr std::string_view parallel_prefix = "module.";  // of PyTorch's DataParallel
 
 /// Parts of names that stand for a wrapper of PyTorch's and for no module of the network's own.
-inline constexpr std::array<std::string_view, 3> wrappers{"_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."};
+inline constexpr std::array<std::string_view, 3> wrappers{"_orig_mod.", "_fsdp_wrapped_module.",
+                                                          "_checkpoint_wrapped_module."};
 
 /// The name without the wrapper, wherever that stands in it.
 inline std::string without(std::string_view name, std::string_view wrapper) {
@@ -40,17 +39,11 @@ inline std::string without(std::string_view name, std::string_view wrapper) {
   return out;
 }
 
-/// Throws ValueError for a rule that no name was of: most likely it is misspelt.
-inline void check_used(const std::filesystem::path& path, std::string_view option, std::string_view rule,
-                       std::size_t count) {
-  if (count == 0)
-    throw ValueError(concat(path.string(), ": no name begins with '", rule, "', which the option ", option, " gives"));
-}
-
 /// One way of bringing a file and a network together.
 class WeightsPlan {
  public:
-  /// Throws FileError or ValueError when the options do not fit the file. What does not fit the network is in mismatch().
+  /// Throws FileError or ValueError when the options do not fit the file. What does not fit the network is in
+  /// mismatch().
   WeightsPlan(const WeightsFile& file, const std::vector<NamedTensor>& wanted, const LoadWeightsOptions& options)
       : file_(file), wanted_(wanted), options_(options), zeros_(options.zero.size()) {
     SourceIndex given = given_names();
@@ -146,11 +139,13 @@ class WeightsPlan {
     if (!options_.prefix.empty()) return options_.prefix;
     if (file_.metadata().contains(std::string(checkpoint_format))) return std::string(network_prefix);
     const auto has_prefix = [](const std::string& name) { return name.starts_with(parallel_prefix); };
-    const auto is_count = [](const std::string& name) { return name == "n_averaged"; };  // of AveragedModel, beside its module
+    const auto is_count = [](const std::string& name) {
+      return name == "n_averaged";
+    };  // of AveragedModel, beside its module
     const bool theirs = std::all_of(names.begin(), names.end(),
                                     [&](const std::string& name) { return has_prefix(name) || is_count(name); });
-    const bool ours = std::all_of(wanted_.begin(), wanted_.end(),
-                                  [&](const NamedTensor& tensor) { return has_prefix(tensor.name); });
+    const bool ours =
+        std::all_of(wanted_.begin(), wanted_.end(), [&](const NamedTensor& tensor) { return has_prefix(tensor.name); });
     if (!theirs || ours || std::none_of(names.begin(), names.end(), has_prefix)) return {};
     note(concat("names are read without '", parallel_prefix, "'"));
     return std::string(parallel_prefix);
@@ -180,9 +175,9 @@ class WeightsPlan {
       const std::optional<std::string> name = name_of(names[i]);
       if (!name) continue;
       if (const auto [found, fresh] = given.emplace(*name, Source{.tensor = &tensor}); !fresh)
-        throw ValueError(concat(file_.path().string(), ": ", options_.rename.empty() ? "dropping prefixes" : "the option rename",
-                                " makes ", shown(*name), " of both ", shown(found->second.tensor->name), " and ",
-                                shown(tensor.name)));
+        throw ValueError(concat(
+            file_.path().string(), ": ", options_.rename.empty() ? "dropping prefixes" : "the option rename", " makes ",
+            shown(*name), " of both ", shown(found->second.tensor->name), " and ", shown(tensor.name)));
     }
     if (!any && !prefix.empty())
       throw FileError(file_.path().string() + ": none of its " + std::to_string(file_.tensors().size()) +
@@ -252,7 +247,8 @@ class WeightsPlan {
       throw FileError(concat(file_.path().string(), ": ", shown(source.tensor->name), what));
     };
     auto value = file_.read<double>(*source.tensor);
-    if (!apply_length(value, file_.read<double>(*source.length))) fail(": a part of it is zero, which has no direction");
+    if (!apply_length(value, file_.read<double>(*source.length)))
+      fail(": a part of it is zero, which has no direction");
     if (dtype_of(like) == DType::f64) return value;
     if (dtype_of(like) != DType::f32) fail(": wanted whole numbers");
     Tensor<float> rounded(value.shape());

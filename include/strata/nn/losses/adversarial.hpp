@@ -1,13 +1,15 @@
-// Losses of adversarial training (Goodfellow et al., 2014): two networks, one that makes images and one that tells them from
-// real ones. The logits are what the discriminator gives, one for an image or one for each of its patches.
+// Losses of adversarial training (Goodfellow et al., 2014): two networks, one that makes images and one that tells them
+// from real ones. The logits are what the discriminator gives, one for an image or one for each of its patches.
 //
 //     const st::GANLoss gan({.mode = st::GANMode::hinge});
 //     {                                                        // the discriminator's step
 //       st::Train pass;
 //       const st::Image<3> fake = generator(infer, noise);
-//       pass.backward(gan.discriminator(critic(pass, real), critic(pass, fake)));
+//       const auto of_real = critic(pass, real);
+//       const auto of_fake = critic(pass, fake);
+//       pass.backward(gan.discriminator(of_real, of_fake));
 //     }
-//     {                                                        // the generator's; the critic's gradients are not wanted
+//     {                                                        // the generator's; no gradients for the critic wanted
 //       st::Train pass;
 //       pass.backward(gan.generator(critic(pass, generator(pass, noise))));
 //       st::zero_grad(critic);
@@ -24,8 +26,8 @@ enum class GANMode {
   vanilla,        ///< cross entropy, the generator's not saturating (Goodfellow et al., 2014)
   least_squares,  ///< squares of the distances to 1 and 0 (Mao et al., 2017)
   hinge,          ///< max(0, 1 - real) + max(0, 1 + fake); the generator: -fake (Lim and Ye, 2017)
-  wasserstein     ///< fake - real; the generator: -fake (Arjovsky et al., 2017). The discriminator must be kept smooth, as by
-                  ///< SpectralNorm (nn/spectral_norm.hpp) or by clipping its weights
+  wasserstein  ///< fake - real; the generator: -fake (Arjovsky et al., 2017). The discriminator must be kept smooth, as
+               ///< by SpectralNorm (nn/spectral_norm.hpp) or by clipping its weights
 };
 
 struct GANOptions {
@@ -35,7 +37,8 @@ struct GANOptions {
   double real_label = 1;
 };
 
-/// Means over all logits, as in BasicSR's and pix2pix's losses of these names. discriminator() is the sum of its two parts.
+/// Means over all logits, as in BasicSR's and pix2pix's losses of these names. discriminator() is the sum of its two
+/// parts.
 class GANLoss {
  public:
   /// Throws ValueError for a real_label outside (0, 1].
@@ -58,10 +61,11 @@ class GANLoss {
         return of_real + mean(square(fake));
       }
       case GANMode::hinge: {
-        const auto of_real = mean(maximum(1 - real, 0));
-        return of_real + mean(maximum(1 + fake, 0));
+        const auto of_real = mean(relu(1 - real));
+        return of_real + mean(relu(1 + fake));
       }
-      case GANMode::wasserstein: break;
+      case GANMode::wasserstein:
+        break;
     }
     const auto of_real = mean(-real);
     return of_real + mean(fake);
@@ -71,10 +75,13 @@ class GANLoss {
   template <detail::variable_operand F>
   auto generator(const F& fake) const {
     switch (options_.mode) {
-      case GANMode::vanilla: return mean(softplus(-fake));
-      case GANMode::least_squares: return mean(square(fake - 1));
+      case GANMode::vanilla:
+        return mean(softplus(-fake));
+      case GANMode::least_squares:
+        return mean(square(fake - 1));
       case GANMode::hinge:
-      case GANMode::wasserstein: break;
+      case GANMode::wasserstein:
+        break;
     }
     return mean(-fake);
   }

@@ -18,8 +18,9 @@ namespace strata::inline STRATA_ABI::detail {
 template <class X>
 void check_host_loss(const char* who, const X& x) {
   if (on_accelerator(x.device()))
-    throw DeviceError(concat(who, ": the images are on ", x.device().str(), ", and this loss runs on the CPU only: bring them to "
-                                  "the host, or train with another loss there"));
+    throw DeviceError(concat(who, ": the images are on ", x.device().str(),
+                             ", and this loss runs on the CPU only: bring them to "
+                             "the host, or train with another loss there"));
   if (x.size() == 0) throw ShapeError(concat(who, ": the images are empty"));
 }
 
@@ -28,7 +29,8 @@ template <class X>
 auto constant_target(const char* who, const X& target) {
   const auto t = as_var(target);
   if (t.id() >= 0)
-    throw Error(concat(who, ": no gradient flows into its target: give x.value() where the target is computed in the pass"));
+    throw Error(
+        concat(who, ": no gradient flows into its target: give x.value() where the target is computed in the pass"));
   return t.value();
 }
 
@@ -37,7 +39,8 @@ inline void check_same_shape(const char* who, const Shape& prediction, const Sha
     throw ShapeError(concat(who, ": the prediction has shape ", prediction.str(), ", the target ", target.str()));
 }
 
-/// sum of term(i) for i in [0, count), in a fixed order for any number of threads. Each term is the sum of something large.
+/// sum of term(i) for i in [0, count), in a fixed order for any number of threads. Each term is the sum of something
+/// large.
 template <class Term>
 double sum_of_terms(std::int64_t count, Term&& term) {
   std::vector<double> terms(static_cast<std::size_t>(count));
@@ -55,10 +58,13 @@ auto host_loss(const X& x, double value, Add add, const Reads&... reads) {
   using T = typename X::value_type;
   Scalar<T> loss(T(value), x.tape());
   if (loss.tape() != nullptr)
-    loss.tape()->record(loss.id(), [x_id = x.id(), id = loss.id(), add = std::move(add)](Tape& tape) {
-      const double g = double(*tape.gradient<T>(id));
-      if (const auto dx = tape.target<T>(x_id)) add(g, dx);
-    }, x, reads...);
+    loss.tape()->record(
+        loss.id(),
+        [x_id = x.id(), id = loss.id(), add = std::move(add)](Tape& tape) {
+          const double g = double(*tape.gradient<T>(id));
+          if (const auto dx = tape.target<T>(x_id)) add(g, dx);
+        },
+        x, reads...);
   return loss;
 }
 

@@ -1,9 +1,10 @@
-// Losses for classes of pixels that are rare: Dice, which compares areas, and the focal loss, which makes little of what is
-// easy. (Cross entropy of every pixel, with weights and labels that do not count, is CrossEntropyLoss in nn/loss.hpp.)
+// Losses for classes of pixels that are rare: Dice, which compares areas, and the focal loss, which makes little of
+// what is easy. (Cross entropy of every pixel, with weights and labels that do not count, is CrossEntropyLoss in
+// nn/loss.hpp.)
 //
 //     const st::DiceLoss dice;
-//     auto loss = cross_entropy(logits, mask) + dice(logits, mask);     // mask: class numbers, a Tensor<Label> of (N, H, W)
-//     auto binary = dice(logits, areas);                                // areas: an Image with a channel of 0 and 1 for each
+//     auto loss = cross_entropy(logits, mask) + dice(logits, mask);  // mask: class numbers, a Tensor<Label> (N, H, W)
+//     auto binary = dice(logits, areas);                             // areas: an Image with a channel of 0 and 1 for each
 #pragma once
 
 #include <algorithm>
@@ -33,10 +34,13 @@ inline double softplus_of(double x) { return std::max(x, 0.0) + std::log1p(std::
 
 template <int C>
 void check_labels(const char* who, const Shape& logits, const Tensor<Label>& labels) {
-  if (on_accelerator(labels.device())) throw DeviceError(concat(who, ": the labels are on ", labels.device().str(), ", wanted on the host"));
+  if (on_accelerator(labels.device()))
+    throw DeviceError(concat(who, ": the labels are on ", labels.device().str(), ", wanted on the host"));
   const std::int64_t count = logits.size() / C;
-  if (labels.size() != count || (labels.shape().rank() == 3 && labels.shape() != Shape{logits.n(), logits.h(), logits.w()}))
-    throw ShapeError(concat(who, ": labels of shape ", labels.shape().str(), " for logits of ", logits.str(), ", which want ", count));
+  if (labels.size() != count ||
+      (labels.shape().rank() == 3 && labels.shape() != Shape{logits.n(), logits.h(), logits.w()}))
+    throw ShapeError(concat(who, ": labels of shape ", labels.shape().str(), " for logits of ", logits.str(),
+                            ", which want ", count));
   for (const Label label : labels.span())
     if (label < 0 || label >= C)
       throw ValueError(concat(who, ": label ", label, " is no class; there are ", C, ", counted from 0"));
@@ -45,14 +49,16 @@ void check_labels(const char* who, const Shape& logits, const Tensor<Label>& lab
 }  // namespace detail
 
 struct DiceOptions {
-  double smooth = 1e-5;  ///< added above and below the line, at least 0: what an area that is in neither image has for a loss
-  bool batch = false;    ///< areas of all images of the batch together, instead of each image's
+  double smooth =
+      1e-5;  ///< added above and below the line, at least 0: what an area that is in neither image has for a loss
+  bool batch = false;              ///< areas of all images of the batch together, instead of each image's
   bool include_background = true;  ///< whether class 0 counts
 };
 
-/// The mean over images and classes of 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth), the sums over pixels; p is the
-/// sigmoid of the logits for a target that is an image (every channel yes or no), their softmax over the channels for class
-/// numbers. Milletari et al., 2016, in the form of monai.losses.DiceLoss (sigmoid or softmax, to_onehot_y).
+/// The mean over images and classes of 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth), the sums over pixels; p
+/// is the sigmoid of the logits for a target that is an image (every channel yes or no), their softmax over the
+/// channels for class numbers. Milletari et al., 2016, in the form of monai.losses.DiceLoss (sigmoid or softmax,
+/// to_onehot_y).
 class DiceLoss {
  public:
   /// Throws ValueError for a negative smooth.
@@ -67,7 +73,8 @@ class DiceLoss {
   }
   template <detail::variable_operand X, detail::variable_operand Y>
   auto operator()(const X& logits, const Y& target) const {
-    static_assert(X::channels == Y::channels, "strata::DiceLoss: logits and target must have the same number of channels");
+    static_assert(X::channels == Y::channels,
+                  "strata::DiceLoss: logits and target must have the same number of channels");
     return of_areas(as_var(logits), detail::constant_target("DiceLoss", target));
   }
 
@@ -97,7 +104,9 @@ class DiceLoss {
 
   template <bool Softmax, int C, class T, class Target, class Kept>
   Scalar<T> compute(const Var<C, T>& x, const Target& target, const Kept& kept) const {
-    struct Area { double both = 0, sum = 0; };
+    struct Area {
+      double both = 0, sum = 0;
+    };
     const std::int64_t pixels = x.h() * x.w(), n = x.n();
     std::vector<Area> areas(std::size_t(n * C));
     parallel_ranges(n, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -115,7 +124,8 @@ class DiceLoss {
     if (options_.batch)
       for (int c = 0; c < C; ++c) {
         Area all;
-        for (std::int64_t i = 0; i < n; ++i) all.both += areas[std::size_t(i * C + c)].both, all.sum += areas[std::size_t(i * C + c)].sum;
+        for (std::int64_t i = 0; i < n; ++i)
+          all.both += areas[std::size_t(i * C + c)].both, all.sum += areas[std::size_t(i * C + c)].sum;
         for (std::int64_t i = 0; i < n; ++i) areas[std::size_t(i * C + c)] = all;
       }
     const int first = options_.include_background || C == 1 ? 0 : 1;
@@ -127,46 +137,52 @@ class DiceLoss {
         const double below = area.sum + smooth;
         value += weight * (below > 0 ? 1 - (2 * area.both + smooth) / below : 0);
       }
-    return detail::host_loss(x, value, [x, target, areas = std::move(areas), pixels, n, first, smooth, weight](double g, const auto& dx) {
-      parallel_ranges(n * pixels, 1024, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t pixel = begin; pixel < end; ++pixel) {
-          double p[C], dp[C] = {}, dot = 0;
-          probabilities<Softmax, C>(x.data() + pixel * C, p);
-          for (int c = first; c < C; ++c) {
-            const Area& area = areas[std::size_t(pixel / pixels * C + c)];
-            const double below = area.sum + smooth;
-            if (below > 0) dp[c] = -weight * (2 * target(pixel, c) * below - (2 * area.both + smooth)) / (below * below);
-            dot += dp[c] * p[c];
-          }
-          for (int c = 0; c < C; ++c) {
-            const double gradient = Softmax ? p[c] * (dp[c] - dot) : dp[c] * p[c] * (1 - p[c]);
-            T& to = dx.data[pixel * C + c];
-            to = (dx.accumulate ? to : T(0)) + T(g * gradient);
-          }
-        }
-      });
-    }, kept);
+    return detail::host_loss(
+        x, value,
+        [x, target, areas = std::move(areas), pixels, n, first, smooth, weight](double g, const auto& dx) {
+          parallel_ranges(n * pixels, 1024, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t pixel = begin; pixel < end; ++pixel) {
+              double p[C], dp[C] = {}, dot = 0;
+              probabilities<Softmax, C>(x.data() + pixel * C, p);
+              for (int c = first; c < C; ++c) {
+                const Area& area = areas[std::size_t(pixel / pixels * C + c)];
+                const double below = area.sum + smooth;
+                if (below > 0)
+                  dp[c] = -weight * (2 * target(pixel, c) * below - (2 * area.both + smooth)) / (below * below);
+                dot += dp[c] * p[c];
+              }
+              for (int c = 0; c < C; ++c) {
+                const double gradient = Softmax ? p[c] * (dp[c] - dot) : dp[c] * p[c] * (1 - p[c]);
+                T& to = dx.data[pixel * C + c];
+                to = (dx.accumulate ? to : T(0)) + T(g * gradient);
+              }
+            }
+          });
+        },
+        kept);
   }
 
   DiceOptions options_;
 };
 
 struct FocalOptions {
-  double gamma = 2;     ///< at least 0: how little easy pixels count; 0 is cross entropy
-  double alpha = 0.25;  ///< in [0, 1]: what a yes counts for, 1 - alpha a no; below 0: both count 1. Not for class numbers
+  double gamma = 2;  ///< at least 0: how little easy pixels count; 0 is cross entropy
+  double alpha =
+      0.25;  ///< in [0, 1]: what a yes counts for, 1 - alpha a no; below 0: both count 1. Not for class numbers
   Reduction reduction = Reduction::mean;
 };
 
-/// Of alpha_t (1 - p_t)^gamma times cross entropy, p_t the probability given to what is true (Lin et al., 2017). For a target
-/// that is an image, with values in [0, 1], every channel is yes or no, as torchvision.ops.sigmoid_focal_loss; for class numbers
-/// p is the softmax over the channels and alpha does not count.
+/// Of alpha_t (1 - p_t)^gamma times cross entropy, p_t the probability given to what is true (Lin et al., 2017). For a
+/// target that is an image, with values in [0, 1], every channel is yes or no, as torchvision.ops.sigmoid_focal_loss;
+/// for class numbers p is the softmax over the channels and alpha does not count.
 class FocalLoss {
  public:
   /// Throws ValueError for a negative gamma, or an alpha above 1.
   explicit FocalLoss(FocalOptions options = {}) : options_(options) {
     if (!(options_.gamma >= 0 && std::isfinite(options_.gamma)))
       throw ValueError(concat("FocalLoss: gamma is ", options_.gamma, ", wanted a number of at least 0"));
-    if (!(options_.alpha <= 1)) throw ValueError(concat("FocalLoss: alpha is ", options_.alpha, ", wanted [0, 1], or below 0 for none"));
+    if (!(options_.alpha <= 1))
+      throw ValueError(concat("FocalLoss: alpha is ", options_.alpha, ", wanted [0, 1], or below 0 for none"));
   }
 
   template <detail::variable_operand X>
@@ -175,7 +191,8 @@ class FocalLoss {
   }
   template <detail::variable_operand X, detail::variable_operand Y>
   auto operator()(const X& logits, const Y& target) const {
-    static_assert(X::channels == Y::channels, "strata::FocalLoss: logits and target must have the same number of channels");
+    static_assert(X::channels == Y::channels,
+                  "strata::FocalLoss: logits and target must have the same number of channels");
     return of_image(as_var(logits), detail::constant_target("FocalLoss", target));
   }
 
@@ -204,22 +221,25 @@ class FocalLoss {
     };
     const std::int64_t blocks = (size + block - 1) / block;
     const double value = scale * detail::sum_of_terms(blocks, [&](std::int64_t b) {
-      double total = 0, one = 0, unused = 0;
-      for (std::int64_t i = b * block; i < std::min(size, (b + 1) * block); ++i) {
-        at(double(x.data()[i]), double(target.data()[i]), one, unused);
-        total += one;
-      }
-      return total;
-    });
-    return detail::host_loss(x, value, [x, target, at, size, scale](double g, const auto& dx) {
-      parallel_ranges(size, block, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          double unused = 0, derivative = 0;
-          at(double(x.data()[i]), double(target.data()[i]), unused, derivative);
-          dx.data[i] = (dx.accumulate ? dx.data[i] : T(0)) + T(g * scale * derivative);
-        }
-      });
-    }, target);
+                           double total = 0, one = 0, unused = 0;
+                           for (std::int64_t i = b * block; i < std::min(size, (b + 1) * block); ++i) {
+                             at(double(x.data()[i]), double(target.data()[i]), one, unused);
+                             total += one;
+                           }
+                           return total;
+                         });
+    return detail::host_loss(
+        x, value,
+        [x, target, at, size, scale](double g, const auto& dx) {
+          parallel_ranges(size, block, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t i = begin; i < end; ++i) {
+              double unused = 0, derivative = 0;
+              at(double(x.data()[i]), double(target.data()[i]), unused, derivative);
+              dx.data[i] = (dx.accumulate ? dx.data[i] : T(0)) + T(g * scale * derivative);
+            }
+          });
+        },
+        target);
   }
 
   template <int C, class T>
@@ -230,30 +250,34 @@ class FocalLoss {
     const double scale = factor(pixels), gamma = options_.gamma;
     const std::int64_t blocks = (pixels + block - 1) / block;
     const double value = scale * detail::sum_of_terms(blocks, [&](std::int64_t b) {
-      double total = 0, p[C];
-      for (std::int64_t i = b * block; i < std::min(pixels, (b + 1) * block); ++i) {
-        detail::softmax_row(C, x.data() + i * C, p);
-        const Label label = labels.data()[i];
-        total -= std::pow(1 - p[label], gamma) * log_of(C, x.data() + i * C, int(label));
-      }
-      return total;
-    });
-    return detail::host_loss(x, value, [x, labels, pixels, scale, gamma](double g, const auto& dx) {
-      parallel_ranges(pixels, 256, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          double p[C];
-          detail::softmax_row(C, x.data() + i * C, p);
-          const Label label = labels.data()[i];
-          const double own = p[label], rest = 1 - own, power = std::pow(rest, gamma), log_own = log_of(C, x.data() + i * C, int(label));
-          // d/dp of -(1 - p)^gamma log p, times p; then dp_label/dx_c = p_label ((c == label) - p_c)
-          const double slope = (rest > 0 && gamma > 0 ? gamma * power / rest * log_own * own : 0.0) - power;
-          for (int c = 0; c < C; ++c) {
-            T& to = dx.data[i * C + c];
-            to = (dx.accumulate ? to : T(0)) + T(g * scale * slope * ((c == label ? 1.0 : 0.0) - p[c]));
-          }
-        }
-      });
-    }, labels);
+                           double total = 0, p[C];
+                           for (std::int64_t i = b * block; i < std::min(pixels, (b + 1) * block); ++i) {
+                             detail::softmax_row(C, x.data() + i * C, p);
+                             const Label label = labels.data()[i];
+                             total -= std::pow(1 - p[label], gamma) * log_of(C, x.data() + i * C, int(label));
+                           }
+                           return total;
+                         });
+    return detail::host_loss(
+        x, value,
+        [x, labels, pixels, scale, gamma](double g, const auto& dx) {
+          parallel_ranges(pixels, 256, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t i = begin; i < end; ++i) {
+              double p[C];
+              detail::softmax_row(C, x.data() + i * C, p);
+              const Label label = labels.data()[i];
+              const double own = p[label], rest = 1 - own, power = std::pow(rest, gamma),
+                           log_own = log_of(C, x.data() + i * C, int(label));
+              // d/dp of -(1 - p)^gamma log p, times p; then dp_label/dx_c = p_label ((c == label) - p_c)
+              const double slope = (rest > 0 && gamma > 0 ? gamma * power / rest * log_own * own : 0.0) - power;
+              for (int c = 0; c < C; ++c) {
+                T& to = dx.data[i * C + c];
+                to = (dx.accumulate ? to : T(0)) + T(g * scale * slope * ((c == label ? 1.0 : 0.0) - p[c]));
+              }
+            }
+          });
+        },
+        labels);
   }
 
   /// log softmax(row)[label].

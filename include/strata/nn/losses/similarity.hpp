@@ -3,9 +3,9 @@
 //     const st::SSIMLoss ssim({.peak = 1});                 // images in [0, 1]
 //     auto loss = 0.84 * st::MSSSIMLoss()(y, clean) + 0.16 * l1(y, clean);      // Zhao et al., 2017
 //
-// SSIM: Wang, Bovik, Sheikh and Simoncelli, 2004; MS-SSIM: Wang, Simoncelli and Bovik, 2003. A Gaussian window, only where it
-// lies wholly inside, each channel by itself; values as pytorch_msssim's (which averages pixels of odd images with a border of
-// zeros when it halves them). Computed on the host, in double. Gradients flow into both images.
+// SSIM: Wang, Bovik, Sheikh and Simoncelli, 2004; MS-SSIM: Wang, Simoncelli and Bovik, 2003. A Gaussian window, only
+// where it lies wholly inside, each channel by itself; values as pytorch_msssim's (which averages pixels of odd images
+// with a border of zeros when it halves them). Computed on the host, in double. Gradients flow into both images.
 #pragma once
 
 #include <algorithm>
@@ -21,8 +21,8 @@
 namespace strata::inline STRATA_ABI {
 
 struct SSIMLossOptions {
-  double peak = 1;    ///< the images' range: 255 for images in [0, 255]
-  int window = 11;    ///< odd, pixels
+  double peak = 1;  ///< the images' range: 255 for images in [0, 255]
+  int window = 11;  ///< odd, pixels
   double sigma = 1.5;
   double k1 = 0.01, k2 = 0.03;
 };
@@ -34,7 +34,8 @@ struct SimilarityPlane {
   std::int64_t h = 0, w = 0;
   std::vector<double> numbers;
 
-  SimilarityPlane(std::int64_t height, std::int64_t width) : h(height), w(width), numbers(std::size_t(height * width)) {}
+  SimilarityPlane(std::int64_t height, std::int64_t width)
+      : h(height), w(width), numbers(std::size_t(height * width)) {}
   double* row(std::int64_t y) { return numbers.data() + y * w; }
   const double* row(std::int64_t y) const { return numbers.data() + y * w; }
   std::size_t size() const { return numbers.size(); }
@@ -44,11 +45,14 @@ struct SimilarityPlane {
 
 class Similarity {
  public:
-  Similarity(const char* who, const SSIMLossOptions& options) : window_(std::size_t(options.window < 1 ? 1 : options.window)) {
+  Similarity(const char* who, const SSIMLossOptions& options)
+      : window_(std::size_t(options.window < 1 ? 1 : options.window)) {
     if (options.window < 1 || options.window % 2 == 0)
       throw ValueError(concat(who, ": window is ", options.window, ", wanted an odd number of pixels"));
-    for (const auto& [value, name] : {std::pair{options.peak, "peak"}, {options.sigma, "sigma"}, {options.k1, "k1"}, {options.k2, "k2"}})
-      if (!(value > 0 && std::isfinite(value))) throw ValueError(concat(who, ": ", name, " is ", value, ", wanted a number above 0"));
+    for (const auto& [value, name] :
+         {std::pair{options.peak, "peak"}, {options.sigma, "sigma"}, {options.k1, "k1"}, {options.k2, "k2"}})
+      if (!(value > 0 && std::isfinite(value)))
+        throw ValueError(concat(who, ": ", name, " is ", value, ", wanted a number above 0"));
     double sum = 0;
     for (std::size_t i = 0; i < window_.size(); ++i) {
       const double d = double(i) - double(window_.size() / 2);
@@ -61,7 +65,9 @@ class Similarity {
   std::int64_t window() const { return std::int64_t(window_.size()); }
 
   /// Means over the windows: of SSIM, and of its part for contrast and structure.
-  struct Means { double ssim = 0, cs = 0; };
+  struct Means {
+    double ssim = 0, cs = 0;
+  };
   Means means(const SimilarityPlane& a, const SimilarityPlane& b) const {
     const Moments m(*this, a, b);
     Means means;
@@ -74,7 +80,8 @@ class Similarity {
   }
 
   /// da += the gradient for a of ssim * Means::ssim + cs * Means::cs.
-  void add_gradient(const SimilarityPlane& a, const SimilarityPlane& b, double ssim, double cs, SimilarityPlane& da) const {
+  void add_gradient(const SimilarityPlane& a, const SimilarityPlane& b, double ssim, double cs,
+                    SimilarityPlane& da) const {
     Moments m(*this, a, b);
     const double scale = 1 / double(m.a.size());
     for (std::size_t i = 0; i < m.a.size(); ++i) {
@@ -94,7 +101,11 @@ class Similarity {
   struct Moments {
     SimilarityPlane a, b, aa, bb, ab;
     Moments(const Similarity& of, const SimilarityPlane& x, const SimilarityPlane& y)
-        : a(of.blur(x, x, false)), b(of.blur(y, y, false)), aa(of.blur(x, x, true)), bb(of.blur(y, y, true)), ab(of.blur(x, y, true)) {}
+        : a(of.blur(x, x, false)),
+          b(of.blur(y, y, false)),
+          aa(of.blur(x, x, true)),
+          bb(of.blur(y, y, true)),
+          ab(of.blur(x, y, true)) {}
   };
   struct Terms {
     double a1, b1, a2, b2;
@@ -178,27 +189,31 @@ auto similarity_loss(const char* who, const Var<C, T>& x, const Var<C, T>& y, Va
   check_same_shape(who, x.shape(), y.shape());
   const std::int64_t planes = x.n() * C;
   const Image<C, T> a = x.value(), b = y.value();
-  const double mean = sum_of_terms(planes, [&](std::int64_t p) { return value(plane_of(a, p), plane_of(b, p)); }) / double(planes);
+  const double mean =
+      sum_of_terms(planes, [&](std::int64_t p) { return value(plane_of(a, p), plane_of(b, p)); }) / double(planes);
   Scalar<T> loss(T(1 - mean), common_tape(x, y));
   if (loss.tape() != nullptr)
-    loss.tape()->record(loss.id(), [a, b, x_id = x.id(), y_id = y.id(), id = loss.id(), planes, add](Tape& tape) {
-      const double factor = -double(*tape.gradient<T>(id)) / double(planes);
-      const auto go = [&](const Image<C, T>& of, const Image<C, T>& other, std::int64_t of_id) {
-        const auto target = tape.target<T>(of_id);
-        if (!target) return;
-        parallel_ranges(planes, 1, [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t p = begin; p < end; ++p) {
-            SimilarityPlane gradient(of.h(), of.w());
-            add(plane_of(of, p), plane_of(other, p), factor, gradient);
-            T* to = target.data + p / C * of.h() * of.w() * C + p % C;
-            for (std::size_t i = 0; i < gradient.size(); ++i)
-              to[i * std::size_t(C)] = (target.accumulate ? to[i * std::size_t(C)] : T(0)) + T(gradient[i]);
-          }
-        });
-      };
-      go(a, b, x_id);
-      go(b, a, y_id);
-    }, a, b);
+    loss.tape()->record(
+        loss.id(),
+        [a, b, x_id = x.id(), y_id = y.id(), id = loss.id(), planes, add](Tape& tape) {
+          const double factor = -double(*tape.gradient<T>(id)) / double(planes);
+          const auto go = [&](const Image<C, T>& of, const Image<C, T>& other, std::int64_t of_id) {
+            const auto target = tape.target<T>(of_id);
+            if (!target) return;
+            parallel_ranges(planes, 1, [&](std::int64_t begin, std::int64_t end) {
+              for (std::int64_t p = begin; p < end; ++p) {
+                SimilarityPlane gradient(of.h(), of.w());
+                add(plane_of(of, p), plane_of(other, p), factor, gradient);
+                T* to = target.data + p / C * of.h() * of.w() * C + p % C;
+                for (std::size_t i = 0; i < gradient.size(); ++i)
+                  to[i * std::size_t(C)] = (target.accumulate ? to[i * std::size_t(C)] : T(0)) + T(gradient[i]);
+              }
+            });
+          };
+          go(a, b, x_id);
+          go(b, a, y_id);
+        },
+        a, b);
   return loss;
 }
 
@@ -213,23 +228,27 @@ class SSIMLoss {
   /// Throws ShapeError for images smaller than the window.
   template <detail::variable_operand X, detail::variable_operand Y>
   auto operator()(const X& prediction, const Y& target) const {
-    static_assert(X::channels == Y::channels, "strata::SSIMLoss: prediction and target must have the same number of channels");
+    static_assert(X::channels == Y::channels,
+                  "strata::SSIMLoss: prediction and target must have the same number of channels");
     const auto x = as_var(prediction);
     const auto y = as_var(target);
     if (x.h() < similarity_.window() || x.w() < similarity_.window())
-      throw ShapeError(concat("SSIMLoss: images of ", x.h(), " x ", x.w(), " pixels are smaller than the window of ", similarity_.window()));
-    return detail::similarity_loss("SSIMLoss", x, y,
-                                   [s = similarity_](const auto& a, const auto& b) { return s.means(a, b).ssim; },
-                                   [s = similarity_](const auto& a, const auto& b, double factor, auto& da) { s.add_gradient(a, b, factor, 0, da); });
+      throw ShapeError(concat("SSIMLoss: images of ", x.h(), " x ", x.w(), " pixels are smaller than the window of ",
+                              similarity_.window()));
+    return detail::similarity_loss(
+        "SSIMLoss", x, y, [s = similarity_](const auto& a, const auto& b) { return s.means(a, b).ssim; },
+        [s = similarity_](const auto& a, const auto& b, double factor, auto& da) {
+          s.add_gradient(a, b, factor, 0, da);
+        });
   }
 
  private:
   detail::Similarity similarity_;
 };
 
-/// 1 - the mean MS-SSIM over channels and images: the product over five scales, each half the one before, of contrast and
-/// structure, and at the last of all of SSIM, to powers of 0.0448, 0.2856, 0.3001, 0.2363 and 0.1333. What is negative counts as
-/// 0, and has the gradient 0.
+/// 1 - the mean MS-SSIM over channels and images: the product over five scales, each half the one before, of contrast
+/// and structure, and at the last of all of SSIM, to powers of 0.0448, 0.2856, 0.3001, 0.2363 and 0.1333. What is
+/// negative counts as 0, and has the gradient 0.
 class MSSSIMLoss {
  public:
   /// Throws ValueError for options out of their range.
@@ -238,18 +257,19 @@ class MSSSIMLoss {
   /// Throws ShapeError for images whose smaller side is 16 * (window - 1) or less: 160 pixels.
   template <detail::variable_operand X, detail::variable_operand Y>
   auto operator()(const X& prediction, const Y& target) const {
-    static_assert(X::channels == Y::channels, "strata::MSSSIMLoss: prediction and target must have the same number of channels");
+    static_assert(X::channels == Y::channels,
+                  "strata::MSSSIMLoss: prediction and target must have the same number of channels");
     const auto x = as_var(prediction);
     const auto y = as_var(target);
     const std::int64_t least = (similarity_.window() - 1) << (scales - 1);
     if (std::min(x.h(), x.w()) <= least)
-      throw ShapeError(concat("MSSSIMLoss: images of ", x.h(), " x ", x.w(), " pixels; five scales want more than ", least,
-                              " on the smaller side, or a smaller window"));
-    return detail::similarity_loss("MSSSIMLoss", x, y,
-                                   [s = similarity_](const auto& a, const auto& b) { return Pyramid(s, a, b).value(); },
-                                   [s = similarity_](const auto& a, const auto& b, double factor, auto& da) {
-                                     Pyramid(s, a, b).add_gradient(s, factor, da);
-                                   });
+      throw ShapeError(concat("MSSSIMLoss: images of ", x.h(), " x ", x.w(), " pixels; five scales want more than ",
+                              least, " on the smaller side, or a smaller window"));
+    return detail::similarity_loss(
+        "MSSSIMLoss", x, y, [s = similarity_](const auto& a, const auto& b) { return Pyramid(s, a, b).value(); },
+        [s = similarity_](const auto& a, const auto& b, double factor, auto& da) {
+          Pyramid(s, a, b).add_gradient(s, factor, da);
+        });
   }
 
  private:
@@ -260,7 +280,8 @@ class MSSSIMLoss {
     std::vector<detail::SimilarityPlane> a, b;
     std::array<double, scales> parts{};
 
-    Pyramid(const detail::Similarity& similarity, const detail::SimilarityPlane& x, const detail::SimilarityPlane& y) : a{x}, b{y} {
+    Pyramid(const detail::Similarity& similarity, const detail::SimilarityPlane& x, const detail::SimilarityPlane& y)
+        : a{x}, b{y} {
       for (int s = 0; s < scales; ++s) {
         if (s > 0) {
           a.push_back(detail::halved(a.back()));

@@ -1,4 +1,5 @@
-// Losses of an image's changes from pixel to pixel: total variation, which wants few, and edges, which wants those of the target.
+// Losses of an image's changes from pixel to pixel: total variation, which wants few, and edges, which wants those of
+// the target.
 //
 //     auto loss = mse(y, clean) + 1e-4 * st::TotalVariationLoss()(y);
 //     auto sharp = l1(y, clean) + 0.05 * st::EdgeLoss({.filter = st::EdgeFilter::laplacian})(y, clean);
@@ -16,8 +17,8 @@
 
 namespace strata::inline STRATA_ABI {
 
-/// The mean of |x[i + 1, j] - x[i, j]| and that of |x[i, j + 1] - x[i, j]|, added (Rudin, Osher and Fatemi, 1992, in the
-/// anisotropic form of BasicSR's WeightedTVLoss). Of one row or column the other part alone.
+/// The mean of |x[i + 1, j] - x[i, j]| and that of |x[i, j + 1] - x[i, j]|, added (Rudin, Osher and Fatemi, 1992, in
+/// the anisotropic form of BasicSR's WeightedTVLoss). Of one row or column the other part alone.
 class TotalVariationLoss {
  public:
   template <detail::variable_operand X>
@@ -30,7 +31,8 @@ class TotalVariationLoss {
   template <int C, class F>
   static void pairs(const Shape& shape, std::int64_t row, F&& f) {
     const std::int64_t h = shape.h(), w = shape.w();
-    const double down = h > 1 ? 1 / double(shape.n() * C * (h - 1) * w) : 0, right = w > 1 ? 1 / double(shape.n() * C * h * (w - 1)) : 0;
+    const double down = h > 1 ? 1 / double(shape.n() * C * (h - 1) * w) : 0,
+                 right = w > 1 ? 1 / double(shape.n() * C * h * (w - 1)) : 0;
     for (std::int64_t i = row * w * C; i < (row + 1) * w * C; ++i) {
       if (row % h + 1 < h) f(i, i + w * C, down);
       if (i + C < (row + 1) * w * C) f(i, i + C, right);
@@ -74,8 +76,8 @@ struct EdgeOptions {
   double epsilon = 0;  ///< 0: the mean of |e|; above: of sqrt(e^2 + epsilon^2), as in MPRNet (Zamir et al., 2021)
 };
 
-/// The mean over pixels, channels and kernels of |e|, e the filter's answer to prediction - target; pixels at the border are
-/// repeated beyond it.
+/// The mean over pixels, channels and kernels of |e|, e the filter's answer to prediction - target; pixels at the
+/// border are repeated beyond it.
 class EdgeLoss {
  public:
   /// Throws ValueError for a negative epsilon.
@@ -86,7 +88,8 @@ class EdgeLoss {
 
   template <detail::variable_operand X, detail::variable_operand Y>
   auto operator()(const X& prediction, const Y& target) const {
-    static_assert(X::channels == Y::channels, "strata::EdgeLoss: prediction and target must have the same number of channels");
+    static_assert(X::channels == Y::channels,
+                  "strata::EdgeLoss: prediction and target must have the same number of channels");
     return compute(as_var(prediction - target));
   }
 
@@ -97,7 +100,8 @@ class EdgeLoss {
 
   /// Calls f(place, weight) for the nine pixels that a kernel reads at place i of channel c.
   template <class F>
-  static void taps(const Kernel& kernel, std::int64_t h, std::int64_t w, int channels, std::int64_t y, std::int64_t x, F&& f) {
+  static void taps(const Kernel& kernel, std::int64_t h, std::int64_t w, int channels, std::int64_t y, std::int64_t x,
+                   F&& f) {
     for (std::size_t t = 0; t < kernel.size(); ++t) {
       if (kernel[t] == 0) continue;
       const std::int64_t row = std::clamp(y + std::int64_t(t / 3) - 1, std::int64_t{0}, h - 1);
@@ -120,16 +124,18 @@ class EdgeLoss {
         for (std::int64_t x = 0; x < w; ++x)
           for (int c = 0; c < C; ++c) {
             double answer = 0;
-            taps(kernel, h, w, C, row % h, x, [&](std::int64_t place, double weight) { answer += weight * double(image[place + c]); });
+            taps(kernel, h, w, C, row % h, x,
+                 [&](std::int64_t place, double weight) { answer += weight * double(image[place + c]); });
             f(kernel, x, c, answer);
           }
       }
     };
-    const double value = scale * detail::sum_of_terms(n * h, [&](std::int64_t row) {
-      double sum = 0;
-      answers(d.data(), row, [&](const Kernel&, std::int64_t, int, double e) { sum += std::sqrt(e * e + square); });
-      return sum;
-    });
+    const double value =
+        scale * detail::sum_of_terms(n * h, [&](std::int64_t row) {
+          double sum = 0;
+          answers(d.data(), row, [&](const Kernel&, std::int64_t, int, double e) { sum += std::sqrt(e * e + square); });
+          return sum;
+        });
     return detail::host_loss(d, value, [d, answers, h, w, n, square, scale](double g, const auto& dx) {
       parallel_ranges(n, 1, [&](std::int64_t begin, std::int64_t end) {
         if (!dx.accumulate) std::fill(dx.data + begin * h * w * C, dx.data + end * h * w * C, T(0));
@@ -138,7 +144,8 @@ class EdgeLoss {
           answers(d.data(), row, [&](const Kernel& kernel, std::int64_t x, int c, double e) {
             const double size = std::sqrt(e * e + square), slope = size > 0 ? g * scale * e / size : 0;
             if (slope != 0)
-              taps(kernel, h, w, C, row % h, x, [&](std::int64_t place, double weight) { image[place + c] += T(weight * slope); });
+              taps(kernel, h, w, C, row % h, x,
+                   [&](std::int64_t place, double weight) { image[place + c] += T(weight * slope); });
           });
         }
       });

@@ -1,8 +1,8 @@
 // The bytes of TensorBoard's event files: protocol buffers in records with checksums.
 //
 // Formats: https://protobuf.dev/programming-guides/encoding and, for the numbers of fields, event.proto, summary.proto,
-// tensor.proto and plugin_data.proto of TensorBoard; records as in TFRecord: length (8 bytes, little-endian), masked CRC-32C of
-// these, data, masked CRC-32C of the data.
+// tensor.proto and plugin_data.proto of TensorBoard; records as in TFRecord: length (8 bytes, little-endian), masked
+// CRC-32C of these, data, masked CRC-32C of the data.
 #pragma once
 
 #include <bit>
@@ -88,7 +88,8 @@ inline std::uint64_t record_length(std::string_view start) {
   return little_endian(start.substr(0, 8));
 }
 
-/// The data of the record at the front of `bytes`, which is taken away; false, and nothing taken, where there is no whole one.
+/// The data of the record at the front of `bytes`, which is taken away; false, and nothing taken, where there is no
+/// whole one.
 inline bool next_record(std::string_view& bytes, std::string_view& data) {
   if (bytes.size() < 16) return false;
   const std::uint64_t length = record_length(bytes);
@@ -121,12 +122,17 @@ inline std::int64_t step_of_event(std::string_view event) {
         if (!varint(value)) return -1;
         if (tag >> 3 == 2) step = std::int64_t(value);
         break;
-      case 1: skip = 8; break;
+      case 1:
+        skip = 8;
+        break;
       case 2:
         if (!varint(skip)) return -1;
         break;
-      case 5: skip = 4; break;
-      default: return -1;
+      case 5:
+        skip = 4;
+        break;
+      default:
+        return -1;
     }
     if (skip > event.size()) return -1;
     event.remove_prefix(std::size_t(skip));

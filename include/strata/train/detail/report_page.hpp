@@ -1,5 +1,5 @@
-// The page of a run's report: everything but the run's own numbers, which report.hpp puts in the place of {{data}}. It asks
-// nothing of the network, and its own policy would not let it.
+// The page of a run's report: everything but the run's own numbers, which report.hpp puts in the place of {{data}}. It
+// asks nothing of the network, and its own policy would not let it.
 #pragma once
 
 #include <string_view>

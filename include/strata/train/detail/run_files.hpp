@@ -78,7 +78,8 @@ inline std::string toml(const std::vector<std::pair<std::string, HParam>>& value
   for (const auto& [key, value] : values) {
     const std::size_t dot = key.rfind('.');
     const bool in_table = dot != std::string::npos && dot > 0;
-    tables[in_table ? key.substr(0, dot) : ""] += concat(toml_key(in_table ? key.substr(dot + 1) : key), " = ", toml_value(value), "\n");
+    tables[in_table ? key.substr(0, dot) : ""] +=
+        concat(toml_key(in_table ? key.substr(dot + 1) : key), " = ", toml_value(value), "\n");
   }
   std::string text = tables[""];
   for (const auto& [table, lines] : tables) {
@@ -125,11 +126,13 @@ class RunFiles {
   std::vector<std::pair<std::int64_t, std::filesystem::path>> checkpoints() const {
     std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
     each_file(path_ / "models", [&](const std::filesystem::path& file) {
-      std::string_view stem = file.filename().native();
+      const std::string name = file.filename().string();
+      std::string_view stem = name;
       if (!stem.starts_with(checkpoint_start) || !stem.ends_with(checkpoint_end)) return;
       stem.remove_prefix(checkpoint_start.size());
       stem.remove_suffix(std::min(stem.size(), checkpoint_end.size()));
-      if (const auto step = parse_number<std::int64_t>(stem); step && *step >= 0 && checkpoint(*step) == file) found.emplace_back(*step, file);
+      if (const auto step = parse_number<std::int64_t>(stem); step && *step >= 0 && checkpoint(*step) == file)
+        found.emplace_back(*step, file);
     });
     std::sort(found.begin(), found.end());
     return found;
@@ -158,7 +161,8 @@ class RunFiles {
     const std::string text = read_whole(csv_->path());
     std::size_t kept = header_.size();
     if (!text.starts_with(header_))
-      throw FileError(concat(csv_->path().string(), ": its columns are not those of this run (", header_.substr(0, header_.size() - 1),
+      throw FileError(concat(csv_->path().string(), ": its columns are not those of this run (",
+                             header_.substr(0, header_.size() - 1),
                              "): give the losses and metrics that it had, or another name"));
     const auto at = std::size_t(std::find(columns_.begin(), columns_.end(), "step") - columns_.begin());
     for (std::size_t end = 0; step && (end = text.find('\n', kept)) != std::string::npos; kept = end + 1) {
@@ -192,7 +196,7 @@ class RunFiles {
     for (const std::string& column : columns_) {
       const auto value = values.find(column);
       row.push_back(value == values.end() ? std::numeric_limits<double>::quiet_NaN() : value->second);
-      text += concat(row.size() > 1 ? "," : "", value == values.end() ? std::string() : number(value->second, "%.9g"));
+      text += concat(row.size() > 1 ? "," : "", value == values.end() ? std::string() : number_text(value->second));
     }
     csv_->append(text + "\n");
     rows_.push_back(std::move(row));
@@ -219,11 +223,13 @@ class RunFiles {
   }
 
   /// visualization/NAME_STEP_before.png and _after.png; what a file's name cannot hold is an underscore.
-  void write_picture(const std::string& what, std::int64_t step, std::string_view before, std::string_view after) const {
+  void write_picture(const std::string& what, std::int64_t step, std::string_view before,
+                     std::string_view after) const {
     std::string safe = what;
     for (char& letter : safe)
       if (static_cast<unsigned char>(letter) < 0x20 || letter == '/' || letter == '\\' || letter == ':') letter = '_';
-    if (safe.empty() || safe[0] == '.' || safe.size() > 120) throw ValueError(concat("Run::picture: '", what, "' cannot be a picture's name"));
+    if (safe.empty() || safe[0] == '.' || safe.size() > 120)
+      throw ValueError(concat("Run::picture: '", what, "' cannot be a picture's name"));
     const std::string start = concat(safe, "_", number(double(step), "%08.0f"));
     write_file(path_ / "visualization" / (start + "_before.png"), before);
     write_file(path_ / "visualization" / (start + "_after.png"), after);
@@ -268,7 +274,8 @@ class RunFiles {
     for (int tries = 0; tries < 1000; ++tries) {
       std::error_code failure;
       if (std::filesystem::create_directory(path, failure)) return path;
-      if (failure && failure != std::errc::file_exists) throw FileError(concat(path.string(), ": the folder cannot be made: ", failure.message()));
+      if (failure && failure != std::errc::file_exists)
+        throw FileError(concat(path.string(), ": the folder cannot be made: ", failure.message()));
       path = root / concat(name, time, tries == 0 ? std::string() : concat("_", tries + 1));
     }
     throw FileError(concat(path.string(), ": the folder cannot be made: all such names are taken"));
@@ -278,7 +285,9 @@ class RunFiles {
   static void each_file(const std::filesystem::path& folder, Each&& each) {
     std::error_code failure;
     std::vector<std::filesystem::path> files;
-    for (std::filesystem::directory_iterator entry(folder, failure), none; !failure && entry != none; entry.increment(failure)) files.push_back(entry->path());
+    for (std::filesystem::directory_iterator entry(folder, failure), none; !failure && entry != none;
+         entry.increment(failure))
+      files.push_back(entry->path());
     if (failure) throw FileError(concat(folder.string(), ": the folder cannot be read: ", failure.message()));
     for (const auto& file : files) each(file);
   }
@@ -287,7 +296,8 @@ class RunFiles {
   template <class Each>
   void each_picture(Each&& each) const {
     each_file(path_ / "visualization", [&](const std::filesystem::path& file) {
-      std::string_view stem = file.filename().native();
+      const std::string name = file.filename().string();
+      std::string_view stem = name;
       const bool before = stem.ends_with("_before.png");
       if (!before && !stem.ends_with("_after.png")) return;
       stem.remove_suffix(before ? 11 : 10);
@@ -296,7 +306,8 @@ class RunFiles {
       std::string_view digits = stem.substr(line + 1);
       const std::size_t first = digits.find_first_not_of('0');
       digits = first == std::string_view::npos ? "0" : digits.substr(first);
-      if (const auto step = parse_number<std::int64_t>(digits); step && *step >= 0) each(file, std::string(stem.substr(0, line)), before, *step);
+      if (const auto step = parse_number<std::int64_t>(digits); step && *step >= 0)
+        each(file, std::string(stem.substr(0, line)), before, *step);
     });
   }
 
@@ -305,7 +316,8 @@ class RunFiles {
     std::vector<double> row;
     for (std::size_t begin = 0; begin <= line.size();) {
       const std::size_t end = std::min(line.find(',', begin), line.size());
-      row.push_back(parse_number<double>(line.substr(begin, end - begin)).value_or(std::numeric_limits<double>::quiet_NaN()));
+      row.push_back(
+          parse_number<double>(line.substr(begin, end - begin)).value_or(std::numeric_limits<double>::quiet_NaN()));
       begin = end + 1;
     }
     return row;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads with TensorBoard (PyPI: tensorboard) what the program test_train writes.
 
-    tensorboard.py TEST_TRAIN        # 77, which CTest shows as skipped, where there is no TensorBoard
+    read_events.py TEST_TRAIN        # 77, which CTest shows as skipped, where there is no TensorBoard
 """
 import os
 import subprocess
