@@ -2,8 +2,11 @@
 #include "nn/operators_golden.hpp"
 #include "strata/autograd/spatial.hpp"
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/drop_path.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/sequential.hpp"
+#include "strata/nn/softmax.hpp"
+#include "strata/nn/unflatten.hpp"
 
 namespace st = strata;
 using operators::check;
@@ -71,6 +74,44 @@ TEST_CASE("sums, means and maxima equal PyTorch's") {
   check<5>("mean_over_channels", [](auto& pass, const auto& x) { return st::mean_over_channels(pass, x); });
   check<5>("sum_over_channels", [](auto& pass, const auto& x) { return st::sum_over_channels(pass, x); });
   check<5>("max_over_channels", [](auto& pass, const auto& x) { return st::max_over_channels(pass, x); });
+}
+
+TEST_CASE("softmax, lengths and Unflatten equal PyTorch's") {
+  check<st::Softmax2d, 5>("softmax");
+  check<35>("softmax_wide", [](auto& pass, const auto& x) { return st::softmax(pass, x * 4); });
+  check<5>("l2_normalize", [](auto& pass, const auto& x) { return st::l2_normalize(pass, x); });
+  check<3>("l2_normalize_eps", [](auto& pass, const auto& x) { return st::l2_normalize(pass, x, 2); });
+  check<st::Unflatten<5, 2, 3>, 30>("unflatten");
+  static_assert(st::output_extents<st::Unflatten<5, 2, 3>>(1, 1).w == 3 &&
+                !st::output_extents<st::Unflatten<5, 2, 3>>(2, 1).valid);
+  st::Infer pass;
+  CHECK_THROWS_AS((void)(st::Unflatten<5, 2, 3>()(pass, st::Image<30>(1, 2, 1))), st::ShapeError);
+}
+
+TEST_CASE("DropPath drops whole images, the same ones for the same step, and nothing in an inference pass") {
+  using Drop = st::DropPathOf<std::ratio<1, 4>>;
+  Drop drop;
+  const auto x = st::Image<3>::full(4000, 2, 1, 1.5f);
+  st::Infer infer;
+  CHECK(drop(infer, x).value().data()[0] == 1.5f);
+  std::int64_t kept = 0;
+  st::Train pass({.seed = 3, .step = 7}), again({.seed = 3, .step = 7}), other({.seed = 3, .step = 8});
+  const auto watched = pass.watch(x);
+  const auto y = drop(pass, watched);
+  for (std::int64_t n = 0; n < x.n(); ++n) {
+    const float first = y.value().data()[n * 6];
+    kept += first != 0;
+    for (int k = 0; k < 6; ++k) CHECK(y.value().data()[n * 6 + k] == (first != 0 ? 2.0f : 0.0f));
+  }
+  CHECK(std::abs(double(kept) / 4000 - 0.75) < 4 * std::sqrt(0.75 * 0.25 / 4000));  // four standard deviations
+  const st::Image<3> same = drop(again, x).value(), different = drop(other, x).value();
+  CHECK(std::equal(same.data(), same.data() + same.size(), y.value().data()));
+  CHECK_FALSE(std::equal(same.data(), same.data() + same.size(), different.data()));
+  pass.backward(sum(y));
+  const st::Image<3> gradient = pass.gradient(watched);
+  for (std::int64_t i = 0; i < gradient.size(); ++i) CHECK(gradient.data()[i] * 1.5f == y.value().data()[i]);
+  st::Train without;
+  CHECK_THROWS_AS((void)drop(without, x), st::ValueError);
 }
 
 TEST_CASE("operators: facts, and what does not fit") {
