@@ -8,7 +8,7 @@ int main(int argc, char** argv) {
     if (argc == 3)
       for (const auto check :
            {ready::check_super_resolution, ready::check_rcan, ready::check_denoisers, ready::check_nafnet,
-            ready::check_vgg, ready::check_mobilenet, ready::check_unet, ready::check_resnet})
+            ready::check_vgg, ready::check_mobilenet, ready::check_unet, ready::check_resnet, ready::check_dcgan})
         if (check(argv[1], argv[2])) return 0;
     std::fputs("usage: interchange_ready FOLDER NAME\n", stderr);
   } catch (const strata::Error& error) {

@@ -113,6 +113,7 @@ bool check_nafnet(const fs::path& folder, std::string_view name);
 bool check_vgg(const fs::path& folder, std::string_view name);
 bool check_mobilenet(const fs::path& folder, std::string_view name);
 bool check_unet(const fs::path& folder, std::string_view name);
+bool check_dcgan(const fs::path& folder, std::string_view name);
 bool check_resnet(const fs::path& folder, std::string_view name);
 
 }  // namespace ready

@@ -112,6 +112,27 @@ def originals():
                 x = up(x, skips.pop())
             return self.outc.conv(x)
 
+    # As pytorch/examples has them, but for the sigmoid at the discriminator's end, which losses of logits include.
+    class Main(nn.Module):
+        def __init__(self, *layers):
+            super().__init__()
+            self.main = nn.Sequential(*layers)
+
+        def forward(self, x):
+            return self.main(x)
+
+    def generator(latent, width):
+        layers = [nn.ConvTranspose2d(latent, 8 * width, 4, 1, 0, bias=False), nn.BatchNorm2d(8 * width), nn.ReLU()]
+        for of in (8, 4, 2):
+            layers += [nn.ConvTranspose2d(of * width, of * width // 2, 4, 2, 1, bias=False), nn.BatchNorm2d(of * width // 2), nn.ReLU()]
+        return Main(*layers, nn.ConvTranspose2d(width, 3, 4, 2, 1, bias=False), nn.Tanh())
+
+    def discriminator(width):
+        layers = [nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+        for of in (1, 2, 4):
+            layers += [nn.Conv2d(of * width, 2 * of * width, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * of * width), nn.LeakyReLU(0.2)]
+        return Main(*layers, nn.Conv2d(8 * width, 1, 4, 1, 0, bias=False))
+
     class Features(nn.Module):
         def __init__(self, features):
             super().__init__()
@@ -167,6 +188,8 @@ def originals():
         "mobilenet_v2": lambda: (Classes(models.mobilenet_v2(dropout=0)), 3, large, (161, 129), bare),
         "unet": lambda: (UNet(3, 2, 32), 3, by_16, (48, 32), plain),
         "resnet18": lambda: (Classes(models.resnet18()), 3, large, (129, 97), bare),
+        "dcgan_generator": lambda: (generator(100, 64), 100, [(1, 1)] * 3, (1, 1), plain),
+        "dcgan_discriminator": lambda: (discriminator(64), 3, [(64, 64)] * 3, (64, 64), plain),
         "resnet50": lambda: (Classes(models.resnet50()), 3, large, (129, 97), bare),
     }
     small = {
@@ -180,6 +203,8 @@ def originals():
         "nafnet": lambda: (nafnet(8, [1, 1, 1, 2], 1, [1, 1, 1, 1]), 3, (32, 16), plain),
         "unet": lambda: (UNet(3, 2, 8), 3, (32, 16), plain),
         "resnet18": lambda: (Classes(models.resnet18(num_classes=5)), 3, (37, 21), bare),
+        "dcgan_generator": lambda: (generator(12, 4), 12, (1, 1), plain),
+        "dcgan_discriminator": lambda: (discriminator(4), 3, (64, 64), plain),
     }
     return full, small
 

@@ -70,6 +70,11 @@ TEST_CASE("fans of a weight") {
 }
 
 TEST_CASE("initialisers draw with their variance") {
+  const Moments normal = moments(st::Normal{.mean = 0.5f, .std = 0.02f}), uniform = moments(st::Uniform{-1, 3});
+  CHECK(normal.mean == doctest::Approx(0.5).epsilon(1e-3));
+  CHECK(normal.variance - 0.25 == doctest::Approx(0.0004).epsilon(0.05));  // about 0
+  CHECK(uniform.mean == doctest::Approx(1).epsilon(0.02));
+  CHECK(uniform.largest == doctest::Approx(3).epsilon(1e-3));
   check_variance(st::KaimingNormal(), 2.0 / 480, false);
   check_variance(st::KaimingNormal{.gain = 1}, 1.0 / 480, false);
   check_variance(st::KaimingUniform(), 2.0 / 480, true);

@@ -1,9 +1,8 @@
 // DropPath, or stochastic depth (Huang et al., 2016): a Train pass sets whole images of a batch to 0 with probability P
 // and scales the others by 1/(1-P); an Infer pass does nothing. It stands at the end of a residual branch.
 //
-//     st::DropPathOf<std::ratio<1, 10>>                   // in x + drop(pass, body(pass, x)): each image goes around
-//     with P = 0.1 st::Train pass({.seed = 1, .step = step});          // says which random numbers: the same step
-//     drops the same images
+//     st::DropPathOf<std::ratio<1, 10>>                // in x + drop(pass, body(pass, x)): goes around with P = 0.1
+//     st::Train pass({.seed = 1, .step = step});       // says which random numbers: the same step, the same images
 //
 // On the CPU; a Train pass on an accelerator is a DeviceError.
 #pragma once

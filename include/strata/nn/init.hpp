@@ -91,6 +91,22 @@ struct XavierUniform {
   }
 };
 
+/// Normal with this mean and standard deviation, as torch.nn.init.normal_.
+struct Normal {
+  float mean = 0, std = 1;
+  void operator()(Parameter& weight, Rng rng) const {
+    detail::fill(weight, [&] { return mean + detail::rounded(std * rng.normal()); });
+  }
+};
+
+/// Uniform from low to high, as torch.nn.init.uniform_.
+struct Uniform {
+  float low = 0, high = 1;
+  void operator()(Parameter& weight, Rng rng) const {
+    detail::fill(weight, [&] { return rng.uniform(low, high); });
+  }
+};
+
 /// The same number everywhere.
 struct Constant {
   float value = 0;
