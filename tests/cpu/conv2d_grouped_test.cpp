@@ -372,6 +372,31 @@ TEST_CASE("convolutions with groups have the same bits for any number of threads
   st::set_num_threads(before);
 }
 
+TEST_CASE_TEMPLATE("kernels of groups keep to their arrays", T, float, double) {
+  for (const int width : {1, 2, 4, 8, 3})
+    for (const int groups : {1, 3, 8, 11})
+      for (const int kernel : {1, 3, 5})
+        for (const int stride : {1, 2})
+          for (const bool at_end : {false, true}) {
+            const Problem p{.n = 2, .h = 7, .w = 13, .in = groups * width, .out = groups * width, .kernel = kernel,
+                            .stride = stride, .padding = kernel / 2, .groups = groups};
+            const Inputs<T> in(p);
+            const Results<T> wanted = computed(p, in);
+            Fenced<T> x(in.x, at_end), weight(in.weight, at_end), bias(in.bias, at_end), dy(in.dy, at_end);
+            Fenced<T> y(unwritten<T>(p.output_size()), at_end), dx(unwritten<T>(p.input_size()), at_end);
+            Fenced<T> dweight(unwritten<T>(p.weight_size()), at_end), dbias(unwritten<T>(p.out), at_end);
+            const Kernels<T> run(p);
+            run.forward(p, x.data(), weight.data(), bias.data(), y.data(), st::Activation::none);
+            run.backward_input(p, dy.data(), weight.data(), dx.data(), false);
+            run.backward_weight(p, x.data(), dy.data(), dweight.data(), dbias.data(), false);
+            INFO(groups, " groups of ", width, ", kernel ", kernel, ", stride ", stride);
+            CHECK(std::equal(wanted.y.begin(), wanted.y.end(), y.data()));
+            CHECK(std::equal(wanted.dx.begin(), wanted.dx.end(), dx.data()));
+            CHECK(std::equal(wanted.dweight.begin(), wanted.dweight.end(), dweight.data()));
+            CHECK(std::equal(wanted.dbias.begin(), wanted.dbias.end(), dbias.data()));
+          }
+}
+
 TEST_CASE("large results of grouped convolutions, which are written past the caches, are the same") {
   for (const int groups : {64, 16}) {
     const Problem large{.n = 5, .h = 120, .w = 121, .in = 64, .out = 64, .groups = groups};
