@@ -16,7 +16,7 @@ install(FILES ${PROJECT_BINARY_DIR}/strata-config.cmake ${PROJECT_BINARY_DIR}/st
               cmake/StrataDependencies.cmake cmake/StrataCuda.cmake DESTINATION ${strata_package_dir})
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/strata)
 
-# pkg-config's files name the prefix by their own place, so that the folder may be moved. Folders given whole are named whole.
+# pkg-config's files name the prefix by their own place, so that the folder may be moved. Absolute folders stay so.
 set(strata_pc_prefix ${CMAKE_INSTALL_PREFIX})
 if(NOT IS_ABSOLUTE "${CMAKE_INSTALL_DATADIR}")
   file(RELATIVE_PATH strata_pc_up /${CMAKE_INSTALL_DATADIR}/pkgconfig /)
@@ -39,6 +39,6 @@ foreach(file IN ITEMS strata strata-kernels strata-compiled)
 endforeach()
 
 if(PROJECT_IS_TOP_LEVEL)
-  set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)  # what is installed needs no compilation: neither do `make install` and cpack
+  set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)  # headers: neither `make install` nor cpack compiles
   include(cmake/StrataPackages.cmake)
 endif()

@@ -14,8 +14,9 @@ set(CPACK_PACKAGE_NAME strata)
 set(CPACK_PACKAGE_VENDOR "the Strata authors")
 set(CPACK_PACKAGE_CONTACT "the Strata authors")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "${PROJECT_DESCRIPTION}")
-set(CPACK_PACKAGE_DESCRIPTION
-    "Trains and runs convolutional networks from C++: headers, CMake package, pkg-config files.\nThe network is a C++ type, and the compiler builds the program for exactly that network.")
+string(CONCAT CPACK_PACKAGE_DESCRIPTION
+  "Trains and runs convolutional networks from C++: headers, CMake package, pkg-config files.\n"
+  "The network is a C++ type, and the compiler builds the program for exactly that network.")
 set(CPACK_PACKAGE_FILE_NAME strata-${PROJECT_VERSION})
 set(CPACK_RESOURCE_FILE_LICENSE ${PROJECT_SOURCE_DIR}/LICENSE)
 set(CPACK_PACKAGE_CHECKSUM SHA256)

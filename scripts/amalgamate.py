@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Writes Strata as one header, for Compiler Explorer, a small example to share, a place where one file is all there can be:
+"""Writes Strata as one header, for Compiler Explorer, for a small example to share:
 
-    scripts/amalgamate.py -o strata.hpp                            all that <strata/strata.hpp> gives
-    scripts/amalgamate.py -o conv.hpp strata/nn/sequential.hpp strata/nn/conv2d.hpp         these and what they stand on
-    g++ -std=c++20 -O3 -march=native program.cpp -o program -pthread                        #include "strata.hpp"
+    scripts/amalgamate.py -o strata.hpp                     all that <strata/strata.hpp> gives
+    scripts/amalgamate.py -o conv.hpp strata/nn/sequential.hpp strata/nn/conv2d.hpp      these and what they stand on
+    g++ -std=c++20 -O3 -march=native program.cpp -o program -pthread                     #include "strata.hpp"
 
-What the program includes is that one file and the standard library. stb, which reads and writes pictures, is copied into it from
-this machine (Debian: libstb-dev); with --no-stb it stays an #include, and with headers that touch no picture it is not asked for.
-What is compiled once for each program (strata::compiled) is inline here, so STRATA_COMPILED is refused, and so are headers of CUDA.
-The same sources give the same bytes.
+What the program includes is that one file and the standard library. stb, which reads and writes pictures, is copied
+into it from this machine (Debian: libstb-dev); with --no-stb it stays an #include, and for headers that touch no picture it
+is not asked for. What is compiled once for each program (strata::compiled) is inline here, so STRATA_COMPILED is refused,
+and so are headers of CUDA. The same sources give the same bytes.
 """
 import argparse
 import os
@@ -19,8 +19,8 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Macros that a program with files of its own for what is no template defines: known to be undefined here.
-COMPILED = {"STRATA_COMPILED", "STRATA_COMPILED_KERNELS", "STRATA_COMPILED_DOUBLE_KERNELS", "STRATA_COMPILED_GROUPED_KERNELS"}
-STB_FOLDERS = ["/usr/include/stb", "/usr/local/include/stb", "/opt/homebrew/include/stb", "/usr/include", "/usr/local/include"]
+COMPILED = {f"STRATA_COMPILED{what}" for what in ("", "_KERNELS", "_DOUBLE_KERNELS", "_GROUPED_KERNELS")}
+STB_FOLDERS = ["/usr/include/stb", "/usr/local/include/stb", "/opt/homebrew/include/stb", "/usr/include"]
 AGAIN = {"assert.h", "cassert"}  # headers that may mean something else each time
 DIRECTIVE = re.compile(r"\s*#\s*(\w+)\s*(.*?)\s*(?://.*)?$")
 
@@ -31,7 +31,7 @@ class Problem(Exception):
 
 def find_stb(folder):
     for candidate in [folder] if folder else STB_FOLDERS:
-        if (pathlib.Path(candidate) / "stb_image.h").is_file() and (pathlib.Path(candidate) / "stb_image_write.h").is_file():
+        if all(pathlib.Path(candidate, name).is_file() for name in ("stb_image.h", "stb_image_write.h")):
             return pathlib.Path(candidate)
     where = folder or ", ".join(STB_FOLDERS)
     raise Problem(f"stb_image.h and stb_image_write.h are not in {where}: install libstb-dev (Debian, Ubuntu), or give "
@@ -46,10 +46,10 @@ class Amalgamation:
         self.lines, self.headers, self.system = [], set(), set()
 
     def known(self, directive, condition):
-        """Whether a condition holds, where that is known while the header is written; None where the compiler decides."""
+        """Whether a condition holds, where that is known when the header is written; None otherwise."""
         if directive in ("ifdef", "ifndef") and condition in COMPILED:
             return directive == "ifndef"
-        if directive == "if" and self.embed_stb and re.match(r"__has_include\(<stb/stb_image\.h>\)", condition):
+        if directive == "if" and self.embed_stb and condition.startswith("__has_include(<stb/stb_image.h>)"):
             return True
         return None
 
@@ -108,7 +108,8 @@ class Amalgamation:
             # Inside a namespace, and the standard headers it names were included before: its text is taken as it is.
             name = header.removeprefix("stb/")
             self.stb = self.stb if isinstance(self.stb, pathlib.Path) else find_stb(self.stb)
-            self.lines += [f"// ---- {name}, of stb: its licence is at its end", *(self.stb / name).read_text().splitlines()]
+            text = (self.stb / name).read_text()
+            self.lines += [f"// ---- {name}, of stb: its licence is at its end", *text.splitlines()]
             return
         if rest.startswith("<") and header not in AGAIN:
             if header in self.system:
@@ -123,10 +124,10 @@ class Amalgamation:
         for header in headers:
             self.add(header)
         refused = " || ".join(f"defined({name})" for name in sorted(COMPILED))
-        top = [f"// Strata {version} in one header, written by scripts/amalgamate.py from " + ", ".join(headers) + ".",
-               "// To be changed there, not here. Compile with: g++ -std=c++20 -O3 -march=native program.cpp -o program -pthread",
+        top = [f"// Strata {version} in one header, made by scripts/amalgamate.py of " + ", ".join(headers) + ".",
+               "// g++ -std=c++20 -O3 -march=native program.cpp -o program -pthread",
                "//", *(f"// {line}".rstrip() for line in licence), "#pragma once", f"#if {refused}",
-               '#error "strata in one header has all of its code inline: compile without -DSTRATA_COMPILED and its like"',
+               '#error "strata in one header has all code inline: compile without -DSTRATA_COMPILED and its like"',
                "#endif"]
         return "\n".join(top + self.lines) + "\n"
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The Conan recipe: conan create, with a program that uses the package. Skipped where there is no Conan 2 (pip install conan;
-STRATA_CONAN in the environment names one that is not on the path).
+"""The Conan recipe: conan create, with a program that uses the package. Skipped where there is no Conan 2 (pip install
+conan; STRATA_CONAN in the environment names one that is not on the path).
 
-Nothing comes from a network: all is kept in a folder of its own, and stb, which ConanCenter has, is packed from this machine's.
+Nothing comes from a network: all is kept in a folder of its own, and stb is packed from this machine's in place of
+ConanCenter's.
 """
 import os
 import pathlib
@@ -49,10 +50,12 @@ for name in ("CMakeLists.txt", "LICENSE", "cmake", "include"):
     else:
         copied.mkdir(exist_ok=True)
         shutil.copy(given.source / name, copied / name)
-words = run(conan, "create", copied / "cmake/packaging/conan", "-nr", "-s", "compiler.cppstd=20", "-s", "build_type=Debug", env=home)
+create = [conan, "create", copied / "cmake/packaging/conan", "-nr", "-s", "build_type=Debug"]
+words = run(*create, "-s", "compiler.cppstd=20", env=home)
 need(f"Strata {version(given.source)}: 48 values" in words, f"the test program did not run:\n{words}")
 caches = [cache.read_text() for cache in copied.rglob("CMakeCache.txt")]
-need(caches and all(f"STRATA_STB_INCLUDE_DIR:PATH={given.work}/home" in cache for cache in caches), "stb is not the package's that was required")
+need(caches and all(f"STRATA_STB_INCLUDE_DIR:PATH={given.work}/home" in cache for cache in caches),
+     "stb is not the one that the package requires")
 print(words[-1500:])
-refused = run(conan, "create", copied / "cmake/packaging/conan", "-nr", "-s", "compiler.cppstd=17", env=home, fails=True)
+refused = run(*create, "-s", "compiler.cppstd=17", env=home, fails=True)
 need("C++ standard (20)" in refused, f"C++17 is not refused: {refused}")

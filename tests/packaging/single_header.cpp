@@ -1,5 +1,5 @@
-// A program whose only header, besides the standard library's, is the one that scripts/amalgamate.py writes. What it uses is quick
-// to compile.
+// A program whose only header, besides the standard library's, is the one that scripts/amalgamate.py writes. What it
+// uses is quick to compile.
 #include "strata.hpp"
 
 #include <cstdio>

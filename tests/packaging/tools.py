@@ -1,4 +1,4 @@
-"""What the tests of packages share: their options, running a command, a folder that starts empty, and what a skip is."""
+"""What the tests of packages share: options, a folder that starts empty, running a command, what a skip is."""
 import argparse
 import os
 import pathlib
@@ -42,7 +42,8 @@ def skip(words):
 
 def configure(given, source, build, *more):
     """Configures a project with this build's compiler and generator."""
-    run(given.cmake, "-G", given.generator, f"-DCMAKE_CXX_COMPILER={given.compiler}", "-DCMAKE_BUILD_TYPE=Debug", "-S", source, "-B", build, *more)
+    run(given.cmake, "-G", given.generator, f"-DCMAKE_CXX_COMPILER={given.compiler}", "-DCMAKE_BUILD_TYPE=Debug",
+        "-S", source, "-B", build, *more)
 
 
 def version(source):

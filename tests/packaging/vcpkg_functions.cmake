@@ -1,5 +1,5 @@
-# Runs a portfile where there is no vcpkg: what its functions do to this port, without downloads, triplets or toolchains. Arguments
-# that vcpkg's have not, or that these do not know, are errors. With VCPKG_ROOT in the environment the test takes vcpkg's own.
+# Runs a portfile where there is no vcpkg: what its functions do to this port, without downloads and triplets.
+# Arguments that these do not know are errors. With VCPKG_ROOT in the environment the test takes vcpkg's own.
 cmake_minimum_required(VERSION 3.25)
 
 function(run)
@@ -18,8 +18,9 @@ endmacro()
 
 function(vcpkg_cmake_configure)
   know_arguments("SOURCE_PATH" "OPTIONS" ${ARGN})
-  run(${CMAKE_COMMAND} -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${COMPILER} -S ${arg_SOURCE_PATH} -B ${CURRENT_BUILDTREES_DIR}
-      -DCMAKE_INSTALL_PREFIX=${CURRENT_PACKAGES_DIR} -DCMAKE_PREFIX_PATH=${CURRENT_INSTALLED_DIR} ${arg_OPTIONS})
+  run(${CMAKE_COMMAND} -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${COMPILER}
+      -S ${arg_SOURCE_PATH} -B ${CURRENT_BUILDTREES_DIR} -DCMAKE_INSTALL_PREFIX=${CURRENT_PACKAGES_DIR}
+      -DCMAKE_PREFIX_PATH=${CURRENT_INSTALLED_DIR} ${arg_OPTIONS})
 endfunction()
 
 function(vcpkg_cmake_install)

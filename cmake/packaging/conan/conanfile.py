@@ -2,9 +2,9 @@
 #
 #     conan create cmake/packaging/conan -s compiler.cppstd=20 --build=missing
 #
-# A program then requires strata/VERSION, uses the generators CMakeToolchain and CMakeDeps, and finds the CMake package that Strata
-# installs: find_package(strata), with the targets strata::strata, strata::kernels and strata::compiled. Programs that write ONNX
-# files require protozero too, those that use Eigen or OpenCV these.
+# A program then requires strata/VERSION, uses the generators CMakeToolchain and CMakeDeps, and finds the CMake package
+# that Strata installs: find_package(strata), with the targets strata::strata, strata::kernels and strata::compiled.
+# Programs that write ONNX files require protozero too, those that use Eigen or OpenCV these.
 import os
 import re
 
@@ -65,7 +65,8 @@ class StrataConan(ConanFile):
     def package_info(self):
         self.cpp_info.bindirs = []
         self.cpp_info.libdirs = []
-        self.cpp_info.builddirs = [os.path.join("share", "cmake", "strata")]  # Strata's own package, with all its targets
+        # Strata's own CMake package, with all its targets.
+        self.cpp_info.builddirs = [os.path.join("share", "cmake", "strata")]
         self.cpp_info.set_property("cmake_find_mode", "none")
         self.cpp_info.set_property("pkg_config_name", "strata")
         if self.settings.os in ("Linux", "FreeBSD"):

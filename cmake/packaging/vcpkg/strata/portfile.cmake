@@ -2,7 +2,7 @@
 #
 #     vcpkg install strata --overlay-ports=path/to/strata/cmake/packaging/vcpkg
 #
-# In a registry vcpkg_from_github(OUT_SOURCE_PATH SOURCE_PATH REPO ... REF "v${VERSION}" SHA512 ...) stands for the next line.
+# In a registry vcpkg_from_github(OUT_SOURCE_PATH SOURCE_PATH REPO ... REF "v${VERSION}" SHA512 ...) instead.
 get_filename_component(SOURCE_PATH "${CURRENT_PORT_DIR}/../../../.." ABSOLUTE)
 
 set(VCPKG_BUILD_TYPE release)  # headers: the same for Debug
