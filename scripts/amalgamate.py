@@ -6,9 +6,9 @@
     g++ -std=c++20 -O3 -march=native program.cpp -o program -pthread                     #include "strata.hpp"
 
 What the program includes is that one file and the standard library. stb, which reads and writes pictures, is copied
-into it from this machine (Debian: libstb-dev); with --no-stb it stays an #include, and for headers that touch no picture it
-is not asked for. What is compiled once for each program (strata::compiled) is inline here, so STRATA_COMPILED is refused,
-and so are headers of CUDA. The same sources give the same bytes.
+into it from this machine (Debian: libstb-dev); with --no-stb it stays an #include, and for headers that touch no
+picture it is not asked for. What is compiled once for each program (strata::compiled) is inline here, so
+STRATA_COMPILED is refused, and so are headers of CUDA. The same sources give the same bytes.
 """
 import argparse
 import os
