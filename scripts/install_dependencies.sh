@@ -9,7 +9,7 @@ set -euo pipefail
 
 packages=(g++ cmake ninja-build libstb-dev libcli11-dev)
 if [[ "${1:-}" == tests ]]; then
-  packages+=(doctest-dev libbenchmark-dev libprotozero-dev python3 strace libeigen3-dev libopencv-core-dev libopencv-imgcodecs-dev)
+  packages+=(doctest-dev libbenchmark-dev libprotozero-dev python3 strace libeigen3-dev libopencv-core-dev libopencv-imgcodecs-dev pkgconf)
   packages+=(libopenmpi-dev openmpi-bin libmpich-dev mpich)  # training by several processes, over each of the two
 fi
 

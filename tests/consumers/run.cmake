@@ -3,6 +3,7 @@
 #     cmake -DKIND=find_package -DSOURCE=<strata> -DBUILD=<its build folder> -DWORK=<scratch> -DCXX=<compiler>
 #           -DGENERATOR=<generator> -P run.cmake
 #
+# fetch_content and cpm get Strata by these without a network; cpm is skipped where -DCPM names no CPM.cmake.
 # KIND missing_packages configures Strata where CLI11, stb and protozero are not to be found, and reads the message; no_cuda
 # asks for CUDA where no toolkit is to be found; cuda builds a program with strata::cuda and runs it, with a device or without;
 # cuda_programs does so with the DnCNN examples and with all that is for a GPU, which must run or say that it is skipped.
@@ -85,6 +86,11 @@ if(KIND MATCHES "^(find_package|cuda)$")
   run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
   list(APPEND configure -DCMAKE_PREFIX_PATH=${WORK}/prefix)
 endif()
-run(${configure} -S ${CMAKE_CURRENT_LIST_DIR}/${KIND} -B ${WORK}/build -DSTRATA_SOURCE=${SOURCE})
+if(KIND STREQUAL "cpm" AND NOT CPM)
+  message("SKIPPED: STRATA_CPM names no CPM.cmake")
+  return()
+endif()
+run(${configure} -S ${CMAKE_CURRENT_LIST_DIR}/${KIND} -B ${WORK}/build -DSTRATA_SOURCE=${SOURCE} -DSTRATA_CPM=${CPM}
+    -DFETCHCONTENT_SOURCE_DIR_STRATA=${SOURCE} -DCPM_strata_SOURCE=${SOURCE})
 run(${CMAKE_COMMAND} --build ${WORK}/build --target consumer)
 run(${WORK}/build/consumer)

@@ -1,0 +1,12 @@
+// Quick to compile: a package is well when its headers, and stb, are found.
+#include <strata/data/image_file.hpp>
+#include <strata/version.hpp>
+
+#include <cstdio>
+
+int main() {
+  strata::save_image("consumer.png", strata::Image<3>::full(1, 4, 4, 0.5f));
+  const auto image = strata::load_image<3>("consumer.png");
+  std::printf("Strata %s: %lld values\n", STRATA_VERSION, static_cast<long long>(image.size()));
+  return image.size() == 48 ? 0 : 1;
+}
