@@ -55,6 +55,10 @@ struct PadOperator {
   void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
     cpu::pad_backward(problem(from), dy, dx, accumulate);
   }
+  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const { gpu.pad_forward(problem(from), x, y); }
+  void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
+    gpu.pad_backward(problem(from), dy, dx, accumulate);
+  }
   constexpr void trace(auto& t) const {
     const auto x = t.extents();
     if (!fits(x.h, x.w)) t.fails([&] { return problem_text(x.h, x.w); });
@@ -104,6 +108,10 @@ struct CropOperator {
   template <class T>
   void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
     cpu::pad_backward(problem(from), dy, dx, accumulate);
+  }
+  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const { gpu.pad_forward(problem(from), x, y); }
+  void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
+    gpu.pad_backward(problem(from), dy, dx, accumulate);
   }
   constexpr void trace(auto& t) const {
     if (!fits(t.extents().h, t.extents().w)) t.fails([&] { return problem_text(t.extents().h, t.extents().w); });
