@@ -17,10 +17,12 @@ struct Tensors {
     for (int i = 0; i < count; ++i) {
       const std::int64_t size = sizes[i % 7], shift = i % 3 == 1 || size == 0 ? 1 : 0;
       shifts.push_back(shift), lengths.push_back(size);
-      for (int array = 0; array < 4; ++array) {
+      for (int array = 0; array < 6; ++array) {
         Numbers values = numbers(size + shift, std::uint32_t(10 * i + array));
         if (array == 3)
           for (float& v : values) v = std::abs(v);
+        if (array == 5)  // squares' average: more than the square of any
+          for (float& v : values) v = 2 + std::abs(v);
         host[array].push_back(values);
         device[array].push_back(std::make_unique<DeviceArray<float>>(values));
       }
@@ -53,8 +55,8 @@ struct Tensors {
   }
 
   std::vector<std::int64_t> lengths, shifts;
-  std::vector<Numbers> host[4];
-  std::vector<std::unique_ptr<DeviceArray<float>>> device[4];
+  std::vector<Numbers> host[6];
+  std::vector<std::unique_ptr<DeviceArray<float>>> device[6];
 };
 
 }  // namespace
@@ -63,7 +65,7 @@ TEST_CASE("SGD: momentum, decay, Nesterov, first steps; more tensors than one la
   for (const int form : {0, 1, 2}) {
     CAPTURE(form);
     in_random_order([&] {
-      const Tensors tensors(form == 1 ? 64 + 5 : 9);  // a launch takes 64
+      const Tensors tensors(form == 1 ? 60 + 9 : 9);  // a launch takes 60
       strata::SgdUpdate update{.lr = 0.1, .weight_decay = 1e-2};
       if (form > 0) update.momentum = 0.9;
       if (form == 1) update.dampening = 0.1;
@@ -103,6 +105,41 @@ TEST_CASE("Adam and AdamW, each tensor at its own step") {
       }
     });
   }
+}
+
+TEST_CASE("RMSprop: alone, centered, with momentum, with both") {
+  for (const bool centered : {false, true})
+    for (const double momentum : {0.0, 0.9}) {
+      CAPTURE(centered);
+      CAPTURE(momentum);
+      in_random_order([&] {
+        const Tensors tensors(centered && momentum > 0 ? 60 + 9 : 9);
+        const strata::RmspropUpdate update{.lr = 1e-2, .alpha = 0.9, .eps = 1e-3, .weight_decay = 1e-2, .momentum = momentum};
+        std::vector<TensorUpdate> list = tensors.updates(false, false);
+        for (std::size_t i = 0; i < list.size(); ++i) {
+          list[i].state1 = tensors.at(5, i);
+          if (centered) list[i].state2 = tensors.at(2, i);
+          if (momentum > 0) list[i].state3 = tensors.at(4, i);
+        }
+        gpu().rmsprop_update(list, update);
+        for (std::size_t i = 0; i < list.size(); ++i) {
+          std::vector<double> w = tensors.reference(0, i), a = tensors.reference(2, i), s = tensors.reference(5, i), b = tensors.reference(4, i);
+          strata::cpu::rmsprop_update<double>(list[i].size, w.data(), tensors.reference(1, i).data(), s.data(), centered ? a.data() : nullptr,
+                                              momentum > 0 ? b.data() : nullptr, update);
+          CHECK(tensors.error(5, i, s) <= 4 * unit);
+          CHECK(tensors.error(2, i, a) <= 4 * unit);
+          CHECK(tensors.error(4, i, b) <= 12 * unit);  // the variance, above 0.8, is what is left of numbers up to 3
+          CHECK(tensors.error(0, i, w) <= 4 * unit);
+        }
+      });
+    }
+}
+
+TEST_CASE("RMSprop: a variance that rounding made negative counts as 0") {
+  const DeviceArray<float> w(Numbers{1}), g(Numbers{1e-3f}), s(Numbers{0.5f}), a(Numbers{1});
+  gpu().rmsprop_update(std::vector<TensorUpdate>{{.size = 1, .value = w.data(), .gradient = g.data(), .state1 = s.data(), .state2 = a.data()}},
+                       {.lr = 0.5, .alpha = 0.9, .eps = 1e-3});
+  CHECK(std::abs(double(w.download()[0]) - 0.5) <= 4 * unit);  // 1e-3 / (0 + 1e-3)
 }
 
 TEST_CASE("averages, scaling, limits, norms") {

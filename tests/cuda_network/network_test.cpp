@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <ratio>
 #include <string>
 #include <vector>
 
@@ -31,11 +32,16 @@ TEST_CASE("cuda: layers inside networks") {
              2, 8, 8);
   compare<4>(cuda, Sequential<Conv2d<4, 8>, st::PixelShuffle<8, 2>, st::PReLU<2>, st::AvgPool2d<3, 1>>(), 1, 4, 5);
   compare<3>(cuda, Sequential<st::Dropout, Conv2d<3, 4, 1>, st::GlobalAvgPool2d>(), 2, 4, 3);
+  compare<2>(cuda,
+             Sequential<Conv2d<2, 6>, st::GroupNorm<3, 6>, st::Upsample<2, st::UpsampleMode::bilinear>, st::LayerNorm2d<6>,
+                        st::Resize<std::ratio<2, 3>>, st::InstanceNorm2d<6>>(),
+             2, 6, 4, 1e-4);
 }
 
 TEST_CASE("cuda: training equals the CPU's") {
   compare_training<st::SGD>(cuda, st::SGDOptions{.lr = 0.05, .momentum = 0.9, .weight_decay = 1e-3}, 0.5, 3);
   compare_training<st::Adam>(cuda, st::AdamOptions{.lr = 1e-3, .eps = 1e-4}, 0, 3);
+  compare_training<st::RMSprop>(cuda, st::RMSpropOptions{.lr = 1e-3, .eps = 1e-2}, 0, 3);
 }
 
 namespace {
@@ -131,8 +137,8 @@ TEST_CASE("cuda: a classifier's loss") {
   for (std::int64_t i = 0; i < 4; ++i) labels.data()[i] = i % 3;
   const st::Image<1> x = random_image<1>(4, 5, 5, 1);
   st::Train here_pass, there_pass;
-  const auto here_loss = st::CrossEntropyLoss()(here(here_pass, x), labels);
-  const auto there_loss = st::CrossEntropyLoss()(there(there_pass, x.to(cuda)), labels);
+  const st::CrossEntropyLoss loss({.label_smoothing = 0.1});
+  const auto here_loss = loss(here(here_pass, x), labels), there_loss = loss(there(there_pass, x.to(cuda)), labels);
   CHECK(there_loss.item() == doctest::Approx(here_loss.item()).epsilon(1e-5));
   here_pass.backward(here_loss);
   there_pass.backward(there_loss);

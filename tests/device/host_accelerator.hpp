@@ -190,6 +190,31 @@ class HostAccelerator final : public st::Accelerator {
     }
   }
 
+  // ---- normalisation of every image, and of every pixel, by itself
+
+  void group_norm_forward(const st::GroupNormProblem& p, const float* x, const float* weight, const float* bias, float* y,
+                          float* numbers) override {
+    const Kernel kernel(*this);
+    st::cpu::group_norm_forward(p, x, weight, bias, y, numbers);
+  }
+  void group_norm_backward(const st::GroupNormProblem& p, const float* x, const float* numbers, const float* dy,
+                           st::GradientTarget<> dweight, st::GradientTarget<> dbias, st::GradientTarget<> dx) override {
+    const Kernel kernel(*this);
+    st::cpu::group_norm_backward(p, x, numbers, dy, dx.data, dx.accumulate, dweight.data, dweight.accumulate, dbias.data, dbias.accumulate);
+  }
+  void layer_norm_forward(std::int64_t pixels, int channels, double eps, const float* x, const float* weight,
+                          const float* bias, float* y, float* numbers) override {
+    const Kernel kernel(*this);
+    st::cpu::layer_norm_forward(pixels, channels, eps, x, weight, bias, y, numbers);
+  }
+  void layer_norm_backward(std::int64_t pixels, int channels, const float* x, const float* numbers, const float* weight,
+                           const float* dy, st::GradientTarget<> dweight, st::GradientTarget<> dbias,
+                           st::GradientTarget<> dx) override {
+    const Kernel kernel(*this);
+    st::cpu::layer_norm_backward(pixels, channels, x, numbers, weight, dy, dx.data, dx.accumulate, dweight.data,
+                                 dweight.accumulate, dbias.data, dbias.accumulate);
+  }
+
   // ---- rectifiers
 
   void relu_forward(std::int64_t size, const float* x, float* y) override {
@@ -279,6 +304,23 @@ class HostAccelerator final : public st::Accelerator {
       }
   }
 
+  void resize_forward(const st::ResizeProblem& p, const float* x, float* y) override {
+    const Kernel kernel(*this);
+    st::cpu::resize_forward(p, x, y);
+  }
+  void resize_backward(const st::ResizeProblem& p, const float* dy, float* dx, bool accumulate) override {
+    const Kernel kernel(*this);
+    st::cpu::resize_backward(p, dy, dx, accumulate);
+  }
+  void pad_forward(const st::PadProblem& p, const float* x, float* y) override {
+    const Kernel kernel(*this);
+    st::cpu::pad_forward(p, x, y);
+  }
+  void pad_backward(const st::PadProblem& p, const float* dy, float* dx, bool accumulate) override {
+    const Kernel kernel(*this);
+    st::cpu::pad_backward(p, dy, dx, accumulate);
+  }
+
   // ---- expressions
 
   void expression_forward(const st::ExpressionProgram& program, std::int64_t size, float* y) override {
@@ -307,16 +349,18 @@ class HostAccelerator final : public st::Accelerator {
   // ---- losses
 
   void cross_entropy_forward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
-                             double factor, float* result) override {
+                             double smoothing, double factor, float* result) override {
     const Kernel kernel(*this);
     double sum = 0;
-    for (std::int64_t r = 0; r < rows; ++r)
-      sum += labels[r] < 0 || labels[r] >= classes ? std::nan("")
-                                                   : -log_softmax(logits + r * classes, classes, int(labels[r]));
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const bool no_class = labels[r] < 0 || labels[r] >= classes;
+      for (int c = 0; c < classes; ++c)
+        sum -= no_class ? std::nan("") : target(smoothing, classes, c == labels[r]) * log_softmax(logits + r * classes, classes, c);
+    }
     *result = float(sum * factor);
   }
   void cross_entropy_backward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
-                              double factor, const st::UpstreamGradient& upstream, float* dlogits,
+                              double smoothing, double factor, const st::UpstreamGradient& upstream, float* dlogits,
                               bool accumulate) override {
     const Kernel kernel(*this);
     const double g = factor * double(upstream.factor) * (upstream.values == nullptr ? 1.0 : double(upstream.values[0]));
@@ -324,7 +368,7 @@ class HostAccelerator final : public st::Accelerator {
       for (int c = 0; c < classes; ++c) {
         float& to = dlogits[r * classes + c];
         to = (accumulate ? to : 0.0f) +
-             float(g * (std::exp(log_softmax(logits + r * classes, classes, c)) - (c == labels[r] ? 1.0 : 0.0)));
+             float(g * (std::exp(log_softmax(logits + r * classes, classes, c)) - target(smoothing, classes, c == labels[r])));
       }
   }
 
@@ -345,6 +389,11 @@ class HostAccelerator final : public st::Accelerator {
       own.step = t.step;
       st::cpu::adam_update(t.size, t.value, t.gradient, t.state1, t.state2, own);
     }
+  }
+  void rmsprop_update(std::span<const st::TensorUpdate> tensors, const st::RmspropUpdate& update) override {
+    const Kernel kernel(*this);
+    for (const st::TensorUpdate& t : tensors)
+      st::cpu::rmsprop_update(t.size, t.value, t.gradient, t.state1, t.state2, t.state3, update);
   }
   void average_update(std::span<const st::TensorUpdate> tensors, double decay) override {
     const Kernel kernel(*this);
@@ -394,6 +443,9 @@ class HostAccelerator final : public st::Accelerator {
     rows.shift[c] = float(bias - mean * weight * inverse);
     rows.mean[c] = float(mean);
     rows.inverse_std[c] = float(inverse);
+  }
+  static double target(double smoothing, int classes, bool label) {
+    return smoothing / classes + (label ? 1 - smoothing : 0);
   }
   static double log_softmax(const float* row, int classes, int c) {
     double largest = double(row[0]), total = 0;

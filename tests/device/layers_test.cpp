@@ -45,6 +45,12 @@ TEST_CASE("device: layers") {
   compare<8>(host_accelerator().device(),
              st::Conv2d<8, 4, 3, st::Conv2dOptions{.groups = 2, .padding_mode = st::PaddingMode::reflect}>(), 1, 5, 6);
   compare<3>(host_accelerator().device(), st::Conv2d<3, 4, st::KernelSize{1, 5}>(), 1, 5, 6);
+  compare<6>(host_accelerator().device(), st::GroupNorm<2, 6>(), 2, 5, 4);
+  compare<3>(host_accelerator().device(), st::InstanceNorm2d<3>(), 2, 5, 4);
+  compare<5>(host_accelerator().device(), st::LayerNorm2d<5>(), 2, 3, 4);
+  compare<3>(host_accelerator().device(), st::Upsample<2>(), 2, 3, 4);
+  compare<3>(host_accelerator().device(), st::Upsample<3, st::UpsampleMode::bilinear>(), 1, 3, 4);
+  compare<3>(host_accelerator().device(), st::Resize<std::ratio<3, 2>, st::InterpolateMode::bicubic>(), 1, 6, 5);
 }
 
 TEST_CASE("device: neighbours that run as one step, and containers") {
@@ -98,7 +104,10 @@ struct Free {
         pass, [](const st::Image<2>& image) { return (image + image).value(); },
         [](const st::Image<2>& g, const st::Image<2>&, const st::Image<2>&) { return (g + g).value(); }, y);
     const auto weighted = y * st::expand_as(pass, st::GlobalAvgPool2d()(pass, y), y);
-    return st::cat(pass, doubled + weighted, self.b(pass, y));
+    const auto bordered = st::pad(pass, weighted, {.left = 1, .right = 2, .top = 1}, st::PadMode::reflect);
+    const auto moved = st::resize_like(pass, st::crop(pass, bordered, 1, 0, 3, 4), y, {.mode = st::InterpolateMode::bilinear});
+    const auto level = st::expand_as(pass, st::as_var(pass, st::mean_over_pixels(pass, moved) + st::sum_over_pixels(pass, y)), y);
+    return st::cat(pass, doubled + weighted + moved + level, self.b(pass, y));
   }
   template <st::Pass P>
   auto operator()(P& pass, const st::Var<2>& x) {
@@ -192,19 +201,21 @@ TEST_CASE("device: losses") {
 
   st::Tensor<st::Label> labels(st::Shape{30});
   for (std::int64_t i = 0; i < 30; ++i) labels.data()[i] = i % 3;
-  const st::CrossEntropyLoss cross_entropy;
+  const st::CrossEntropyLoss cross_entropy, smooth({.label_smoothing = 0.2});
   for (const bool labels_there : {false, true}) {
     st::Train here, there;
     const auto ha = here.watch(a), ta = there.watch(a.to(device));
-    const auto here_loss = cross_entropy(ha, labels),
-               there_loss = cross_entropy(ta, labels_there ? labels.to(device) : labels);
+    const auto& loss = labels_there ? smooth : cross_entropy;
+    const auto here_loss = loss(ha, labels), there_loss = loss(ta, labels_there ? labels.to(device) : labels);
     CHECK(there_loss.item() == doctest::Approx(here_loss.item()).epsilon(1e-5));
     here.backward(here_loss);
     there.backward(there_loss);
     check_close(there.gradient(ta), here.gradient(ha), "gradient");
   }
-  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss({.label_smoothing = 0.1})(a.to(device), labels),
-                       doctest::Contains("there is no label smoothing on cuda:0"), st::DeviceError);
+  CHECK(st::CrossEntropyLoss({.label_smoothing = 0.1})(a.to(device), labels).item() ==
+        doctest::Approx(st::CrossEntropyLoss({.label_smoothing = 0.1})(a, labels).item()).epsilon(1e-5));
+  CHECK_THROWS_WITH_AS(st::CrossEntropyLoss({.weight = {1, 2, 3}})(a.to(device), labels),
+                       doctest::Contains("there are no class weights and ignored labels on cuda:0"), st::DeviceError);
   labels.data()[7] = 3;
   CHECK_THROWS_AS(cross_entropy(a.to(device), labels), st::ValueError);
   CHECK(std::isnan(cross_entropy(a.to(device), labels.to(device)).item()));
@@ -223,9 +234,7 @@ TEST_CASE("device: mistakes are told") {
                        st::DeviceError);
   CHECK_THROWS_WITH_AS(mean(x - there), doctest::Contains("different devices: cpu and cuda:0"), st::DeviceError);
   CHECK_THROWS_AS(st::cat(pass, x, there), st::DeviceError);
-  CHECK_THROWS_WITH_AS((void)st::Upsample<2>()(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
-  CHECK_THROWS_WITH_AS((void)st::InstanceNorm2d<2>()(pass, there), doctest::Contains("runs on the cpu"),
-                       st::DeviceError);
+  CHECK_THROWS_WITH_AS((void)st::sum_over_channels(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
   CHECK_THROWS_WITH_AS(st::psnr(there, there), doctest::Contains("psnr: the numbers are on cuda:0"), st::DeviceError);
   CHECK_THROWS_AS(st::to<double>(conv), st::DeviceError);
   st::BatchNorm2d<2> norm;
@@ -236,7 +245,6 @@ TEST_CASE("device: mistakes are told") {
   st::to(layer_norm, device);
   CHECK_THROWS_WITH_AS(group_norm(pass, x), doctest::Contains("layer's weights on cuda:0"), st::DeviceError);
   CHECK_THROWS_WITH_AS(layer_norm(pass, x), doctest::Contains("layer's weights on cuda:0"), st::DeviceError);
-  CHECK_THROWS_WITH_AS(layer_norm(pass, there), doctest::Contains("runs on the cpu"), st::DeviceError);
   st::DepthwiseConv2d<2> depthwise;
   CHECK_THROWS_WITH_AS(depthwise(pass, there),
                        doctest::Contains("the images are on cuda:0 and the layer's weights on cpu"), st::DeviceError);

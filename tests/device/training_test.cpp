@@ -19,15 +19,8 @@ TEST_CASE("device: training equals the CPU's") {
   compare_training<st::SGD>(host_accelerator().device(), st::SGDOptions{.lr = 0.1});
   compare_training<st::Adam>(host_accelerator().device(), st::AdamOptions{.lr = 1e-3, .eps = 1e-4});
   compare_training<st::AdamW>(host_accelerator().device(), st::AdamWOptions{.lr = 1e-3, .eps = 1e-4});
-}
-
-TEST_CASE("device: RMSprop says that it runs on the CPU only") {
-  Net net;
-  st::initialize(net, 1);
-  st::RMSprop rmsprop(net);
-  st::to(net, host_accelerator().device());
-  CHECK_THROWS_WITH_AS(rmsprop.step(), doctest::Contains("is on cuda:0, and RMSprop runs on the CPU only"),
-                       st::DeviceError);
+  compare_training<st::RMSprop>(host_accelerator().device(), st::RMSpropOptions{.lr = 1e-3, .eps = 1e-2});
+  compare_training<st::RMSprop>(host_accelerator().device(), st::RMSpropOptions{.lr = 1e-3, .eps = 1e-2, .momentum = 0.5, .centered = true});
 }
 
 TEST_CASE("device: a network moved between steps takes its optimiser along") {

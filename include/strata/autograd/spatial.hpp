@@ -55,6 +55,10 @@ struct PadOperator {
   void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
     cpu::pad_backward(problem(from), dy, dx, accumulate);
   }
+  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const { gpu.pad_forward(problem(from), x, y); }
+  void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
+    gpu.pad_backward(problem(from), dy, dx, accumulate);
+  }
   constexpr void trace(auto& t) const {
     const auto x = t.extents();
     if (!fits(x.h, x.w)) t.fails([&] { return problem_text(x.h, x.w); });
@@ -104,6 +108,10 @@ struct CropOperator {
   template <class T>
   void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
     cpu::pad_backward(problem(from), dy, dx, accumulate);
+  }
+  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const { gpu.pad_forward(problem(from), x, y); }
+  void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
+    gpu.pad_backward(problem(from), dy, dx, accumulate);
   }
   constexpr void trace(auto& t) const {
     if (!fits(t.extents().h, t.extents().w)) t.fails([&] { return problem_text(t.extents().h, t.extents().w); });
@@ -213,6 +221,28 @@ struct OverPixels {
           dx[at] = accumulate ? dx[at] + g : g;
         }
     });
+  }
+  void forward_on(Accelerator& gpu, const Shape& s, const float* x, float* y) const
+    requires(How != Reduced::max)
+  {
+    const std::int64_t pixels = s.h() * s.w();
+    gpu.global_avg_pool_forward(s.n(), pixels, int(s.c()), x, y);
+    if (const TensorSpan means{s.n() * s.c(), y}; How == Reduced::sum) gpu.scale({&means, 1}, double(pixels));
+  }
+  void backward_on(Accelerator& gpu, const Shape& s, const float* dy, float* dx, bool accumulate) const
+    requires(How != Reduced::max)
+  {
+    const std::int64_t pixels = s.h() * s.w(), count = s.n() * s.c();
+    if constexpr (How == Reduced::mean) {
+      gpu.global_avg_pool_backward(s.n(), pixels, int(s.c()), dy, dx, accumulate);
+    } else {
+      const Storage scaled = gpu.pool().take(std::size_t(count) * sizeof(float));
+      float* const g = static_cast<float*>(scaled.data());
+      gpu.copy(g, dy, std::size_t(count) * sizeof(float));
+      const TensorSpan all{count, g};
+      gpu.scale({&all, 1}, double(pixels));
+      gpu.global_avg_pool_backward(s.n(), pixels, int(s.c()), g, dx, accumulate);
+    }
   }
   constexpr void trace(auto& t) const { t.whole_image(); }
   template <int Out>

@@ -11,18 +11,10 @@
 #include "strata/core/parallel.hpp"
 #include "strata/cpu/batch_norm.hpp"
 #include "strata/math/channel_affine.hpp"
+#include "strata/math/group_norm_problem.hpp"
 #include "strata/tensor/storage.hpp"
 
 namespace strata { inline namespace STRATA_ABI { namespace cpu {
-
-struct GroupNormProblem {
-  std::int64_t n = 1, pixels = 0;  ///< images, and pixels of each
-  int channels = 0, groups = 1;
-  double eps = 1e-5;
-};
-
-/// For each image four rows of `channels` numbers: scale, shift, mean, 1 / standard deviation.
-inline std::int64_t group_norm_numbers(const GroupNormProblem& p) { return p.n * 4 * p.channels; }
 
 namespace detail {
 
@@ -38,8 +30,8 @@ void each_image(std::int64_t n, F&& f) {
 
 }  // namespace detail
 
-/// y = (x - mean) / sqrt(variance + eps) * weight + bias, by group; weight and bias may be nullptr: 1 and 0. `numbers`,
-/// of group_norm_numbers(), is kept for the gradient.
+/// y = (x - mean) / sqrt(variance + eps) * weight + bias, by group; weight and bias may be nullptr: 1 and 0. `numbers`, of
+/// p.numbers(), is kept for the gradient.
 template <class T>
 void group_norm_forward(const GroupNormProblem& p, const T* x, const T* weight, const T* bias, T* y, T* numbers) {
   const int group = p.channels / p.groups;

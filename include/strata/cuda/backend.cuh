@@ -13,56 +13,28 @@
 #include <string>
 #include <vector>
 
+#include "strata/cuda/backend_core.cuh"
 #include "strata/cuda/batch_norm.cuh"
-#include "strata/cuda/context.cuh"
 #include "strata/cuda/conv2d.cuh"
 #include "strata/cuda/elementwise.cuh"
 #include "strata/cuda/expression.cuh"
+#include "strata/cuda/group_norm.cuh"
+#include "strata/cuda/layer_norm.cuh"
 #include "strata/cuda/loss.cuh"
 #include "strata/cuda/optimizer.cuh"
+#include "strata/cuda/pad.cuh"
 #include "strata/cuda/permute.cuh"
 #include "strata/cuda/pooling.cuh"
 #include "strata/cuda/random.cuh"
 #include "strata/cuda/reduce.cuh"
+#include "strata/cuda/resize.cuh"
 #include "strata/kernels/accelerator.hpp"
 
 namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
-class Backend : public Accelerator {
+class Backend : public BackendCore {
  public:
-  /// Throws DeviceError, with the reason, where there is no such device.
-  explicit Backend(int index) : context_(index) {}
-
-  Device device() const override { return context_.device(); }
-  std::string name() const override { return context_.name(); }
-  cudaStream_t stream() const { return context_.stream(); }
-
-  // ---- memory
-
-  MemoryPool& pool() override { return context_.pool(); }
-  void upload(void* to, const void* host, std::size_t bytes) override {
-    context_.not_while_recording("upload");
-    (void)stream();  // makes the device the current one
-    context_.uploader().upload(to, host, bytes);
-  }
-  void download(void* host, const void* from, std::size_t bytes) override {
-    context_.not_while_recording("download");
-    if (bytes == 0) return;
-    done(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream()), "download");
-    done(cudaStreamSynchronize(stream()), "download");
-  }
-  void copy(void* to, const void* from, std::size_t bytes) override {
-    if (bytes > 0) done(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()), "copy");
-  }
-  void fill(float* to, std::int64_t count, float value) override {
-    done(elementwise(stream(), count, Fill{to, value}), "fill");
-  }
-  void synchronize() override {
-    context_.not_while_recording("synchronize");
-    done(cudaStreamSynchronize(stream()), "synchronize");
-  }
-  void begin_recording() override { context_.begin_recording(); }
-  std::unique_ptr<RecordedWork> end_recording() override { return context_.end_recording(); }
+  using BackendCore::BackendCore;
 
   // ---- convolution
 
@@ -136,6 +108,37 @@ class Backend : public Accelerator {
     done(elementwise(stream(), out * taps, FoldWeight{{}, weight, rows.scale, folded_weight, Divisor(taps)}),
          "batch_norm_fold");
     done(elementwise(stream(), out, FoldBias{{}, bias, rows.scale, rows.shift, folded_bias}), "batch_norm_fold");
+  }
+
+  // ---- normalisation of every image, and of every pixel, by itself
+
+  void group_norm_forward(const GroupNormProblem& p, const float* x, const float* weight, const float* bias, float* y,
+                          float* numbers) override {
+    check_groups("group_norm_forward", p);
+    const DeviceFloats workspace(pool(), group_norm_workspace(p));
+    done(cuda::group_norm_forward(stream(), p, x, weight, bias, y, numbers, workspace.data()), "group_norm_forward");
+  }
+  void group_norm_backward(const GroupNormProblem& p, const float* x, const float* numbers, const float* dy,
+                           GradientTarget<> dweight, GradientTarget<> dbias, GradientTarget<> dx) override {
+    check_groups("group_norm_backward", p);
+    if (!dweight && !dbias && !dx) return;
+    const DeviceFloats workspace(pool(), group_norm_workspace(p)), line(pool(), dx ? p.n * 2 * p.channels : 1);
+    done(cuda::group_norm_backward(stream(), p, x, numbers, dy, dweight, dbias, dx, workspace.data(), line.data()), "group_norm_backward");
+  }
+  void layer_norm_forward(std::int64_t pixels, int channels, double eps, const float* x, const float* weight,
+                          const float* bias, float* y, float* numbers) override {
+    check_channels("layer_norm_forward", pixels, channels);
+    done(cuda::layer_norm_forward(stream(), pixels, channels, float(eps), x, weight, bias, y, numbers), "layer_norm_forward");
+  }
+  void layer_norm_backward(std::int64_t pixels, int channels, const float* x, const float* numbers, const float* weight,
+                           const float* dy, GradientTarget<> dweight, GradientTarget<> dbias, GradientTarget<> dx) override {
+    check_channels("layer_norm_backward", pixels, channels);
+    if (dweight || dbias) {
+      const DeviceFloats workspace(pool(), ColumnPlan(pixels, channels).workspace(channels, 2));
+      done(sum_columns<2>(stream(), pixels, channels, LayerNormTerm{x, dy, numbers}, workspace.data(), WriteNormGradients{dweight, dbias}),
+           "layer_norm_backward");
+    }
+    if (dx) done(layer_norm_backward_input(stream(), pixels, channels, x, numbers, weight, dy, dx), "layer_norm_backward");
   }
 
   // ---- rectifiers
@@ -258,6 +261,23 @@ class Backend : public Accelerator {
          "copy_channels");
   }
 
+  void resize_forward(const ResizeProblem& p, const float* x, float* y) override {
+    check_resize("resize_forward", p);
+    done(cuda::resize_forward(stream(), p, x, y), "resize_forward");
+  }
+  void resize_backward(const ResizeProblem& p, const float* dy, float* dx, bool accumulate) override {
+    check_resize("resize_backward", p);
+    done(cuda::resize_backward(stream(), p, dy, dx, accumulate), "resize_backward");
+  }
+  void pad_forward(const PadProblem& p, const float* x, float* y) override {
+    check_pad("pad_forward", p);
+    done(cuda::pad_forward(stream(), p, x, y), "pad_forward");
+  }
+  void pad_backward(const PadProblem& p, const float* dy, float* dx, bool accumulate) override {
+    check_pad("pad_backward", p);
+    done(cuda::pad_backward(stream(), p, dy, dx, accumulate), "pad_backward");
+  }
+
   // ---- expressions
 
   void expression_forward(const ExpressionProgram& program, std::int64_t size, float* y) override {
@@ -280,18 +300,19 @@ class Backend : public Accelerator {
   // ---- losses
 
   void cross_entropy_forward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
-                             double factor, float* result) override {
+                             double label_smoothing, double factor, float* result) override {
     check_classes("cross_entropy_forward", rows, classes);
     const DeviceFloats workspace(pool(), rows + SumPlan(rows).workspace());
-    done(cuda::cross_entropy_forward(stream(), rows, classes, logits, labels, float(factor), workspace.data(), result),
+    done(cuda::cross_entropy_forward(stream(), rows, classes, logits, labels, target_shares(label_smoothing, classes), float(factor),
+                                     workspace.data(), result),
          "cross_entropy_forward");
   }
   void cross_entropy_backward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
-                              double factor, const UpstreamGradient& upstream, float* dlogits,
+                              double label_smoothing, double factor, const UpstreamGradient& upstream, float* dlogits,
                               bool accumulate) override {
     check_classes("cross_entropy_backward", rows, classes);
-    done(cuda::cross_entropy_backward(stream(), rows, classes, logits, labels, float(factor * double(upstream.factor)),
-                                      upstream.values, dlogits, accumulate),
+    done(cuda::cross_entropy_backward(stream(), rows, classes, logits, labels, target_shares(label_smoothing, classes),
+                                      float(factor * double(upstream.factor)), upstream.values, dlogits, accumulate),
          "cross_entropy_backward");
   }
 
@@ -302,6 +323,9 @@ class Backend : public Accelerator {
   }
   void adam_update(std::span<const TensorUpdate> tensors, const AdamUpdate& update) override {
     done(cuda::adam_update(stream(), tensors, update), "adam_update");
+  }
+  void rmsprop_update(std::span<const TensorUpdate> tensors, const RmspropUpdate& update) override {
+    done(cuda::rmsprop_update(stream(), tensors, update), "rmsprop_update");
   }
   void average_update(std::span<const TensorUpdate> tensors, double decay) override {
     done(update_all(stream(), tensors, AverageStep{float(decay), float(1 - decay)},
@@ -377,30 +401,36 @@ class Backend : public Accelerator {
   }
 
  private:
-  static constexpr std::int64_t most_blocks_y = 65535;
-
-  void done(cudaError_t status, const char* what) const {
-    if (status != cudaSuccess) check_runtime(status, concat(what, " on ", device().str()));
-  }
-
-  void check_precision(Precision precision) const {
-    if ((precision == Precision::tf32 || precision == Precision::bf16) && context_.capability() < 80)
-      throw ValueError(concat(name(), ": tf32 and bf16 want compute capability 8.0; use fp32 or fp16"));
-  }
-  /// Throws ShapeError where kernels that count elements in 31 bits cannot.
-  static void check_size(const char* who, std::int64_t size) {
-    if (size < 0 || size > std::numeric_limits<std::int32_t>::max() - 4096)
-      throw ShapeError(concat(who, ": ", size, " elements are more than this kernel counts: use smaller batches"));
-  }
-  static void check_channels(const char* who, std::int64_t pixels, int channels) {
-    if (pixels < 1 || channels < 1)
-      throw ShapeError(concat(who, ": got ", pixels, " pixels of ", channels, " channels"));
-    if (!ChannelOf::fits(pixels * channels, channels)) check_size(who, pixels * channels);
-  }
   static void check_slopes(const char* who, std::int64_t pixels, int channels, int slopes) {
     check_channels(who, pixels, channels);
     if (slopes != 1 && slopes != channels)
       throw ShapeError(concat(who, ": ", slopes, " slopes for ", channels, " channels, wanted 1 or ", channels));
+  }
+  static void check_groups(const char* who, const GroupNormProblem& p) {
+    check_channels(who, p.n * p.pixels, p.channels);
+    if (p.n < 1 || p.groups < 1 || p.channels % p.groups != 0)
+      throw ShapeError(concat(who, ": ", p.channels, " channels in ", p.groups, " groups"));
+    check_size(who, p.n * p.channels);
+  }
+  static void check_resize(const char* who, const ResizeProblem& p) {
+    if (p.n < 1 || p.channels < 1 || p.rows.size < 1 || p.columns.size < 1 || p.rows.result < 1 || p.columns.result < 1)
+      throw ShapeError(concat(who, ": ", p.n, "x", p.channels, "x", p.rows.size, "x", p.columns.size, " to ", p.rows.result, " x ",
+                              p.columns.result));
+    check_size(who, p.n * p.rows.size * p.columns.size * p.channels);
+    check_size(who, p.n * p.rows.result * p.columns.result * p.channels);
+  }
+  static void check_pad(const char* who, const PadProblem& p) {
+    const auto& [left, right, top, bottom] = p.margins;
+    const bool reflect = p.mode == PadMode::reflect;
+    if (p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 || p.out_h() < 1 || p.out_w() < 1 || std::min(top, bottom) < -p.h ||
+        std::min(left, right) < -p.w || (reflect && (std::max(top, bottom) >= p.h || std::max(left, right) >= p.w)))
+      throw ShapeError(concat(who, ": margins of ", left, ", ", right, ", ", top, ", ", bottom, " around ", p.n, "x", p.channels, "x",
+                              p.h, "x", p.w));
+    check_size(who, p.n * p.h * p.w * p.channels);
+    check_size(who, p.n * p.out_h() * p.out_w() * p.channels);
+  }
+  static TargetShares target_shares(double label_smoothing, int classes) {
+    return {float(1 - label_smoothing), float(label_smoothing / classes)};
   }
   static std::int64_t pool_output(const PoolProblem& p) { return p.n * p.out_h() * p.out_w() * p.channels; }
   static std::int64_t pool_input(const PoolProblem& p) { return p.n * p.h * p.w * p.channels; }
@@ -425,8 +455,6 @@ class Backend : public Accelerator {
     for (const TensorSpan& tensor : tensors) values.push_back({.size = tensor.size, .value = tensor.data});
     return values;
   }
-
-  Context context_;
 };
 
 }}}  // namespace strata::STRATA_ABI::cuda

@@ -29,8 +29,8 @@ STRATA_DEVICE void merge_moments(float& count, float& mean, float& squares, floa
 
 inline constexpr int moment_pixels = 8;  ///< that a thread holds at once; ColumnPlan's chunks are multiples of it
 
-/// partial[chunk][0][c] = mean and partial[chunk][1][c] = sum of squared deviations over the chunk's pixels.
-/// Grid: (plan.groups, plan.chunks).
+/// partial[image][chunk][0][c] = mean and partial[image][chunk][1][c] = sum of squared deviations over the chunk's pixels.
+/// Grid: (plan.groups, plan.chunks, images); batch normalisation is one image of all pixels.
 template <bool Vectors>
 STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
     moments_of_chunks(std::int64_t pixels, int channels, int lanes, std::int64_t pixels_per_chunk,
@@ -42,6 +42,7 @@ STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
   const int c = 4 * (int(blockIdx.x) * lanes + lane);
   const std::int64_t begin = std::int64_t(blockIdx.y) * pixels_per_chunk;
   const std::int64_t end = begin + pixels_per_chunk < pixels ? begin + pixels_per_chunk : pixels;
+  const float* const image = x + std::int64_t(blockIdx.z) * pixels * channels;
   float count = 0;
   Numbers<4> mean{}, square{};
   if (c < channels)
@@ -52,7 +53,7 @@ STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
       for (int k = 0; k < moment_pixels; ++k) {
         const std::int64_t pixel = first + k * slots;
         const bool there = pixel < end;
-        v[k] = there ? load_quad<Vectors>(x + pixel * channels, c, channels) : Numbers<4>{};
+        v[k] = there ? load_quad<Vectors>(image + pixel * channels, c, channels) : Numbers<4>{};
         seen += there ? 1.0f : 0.0f;
       }
       const float before = count;
@@ -92,7 +93,7 @@ STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
     }
   }
   if (slot == 0 && c < channels) {
-    float* row = partial + std::int64_t(blockIdx.y) * 2 * channels;
+    float* row = partial + (std::int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * 2 * channels;
     store_quad<Vectors>(row, c, channels, mean);
     store_quad<Vectors>(row + channels, c, channels, square);
   }

@@ -56,22 +56,6 @@ struct GeneralShape {
   }
 };
 
-/// Where an element of N,H,W,C lies.
-struct ElementPlace {
-  Divisor by_channels, by_width, by_height;
-  ElementPlace(std::int64_t channels, std::int64_t width, std::int64_t height)
-      : by_channels(channels), by_width(width), by_height(height) {}
-  struct Place {
-    int n, i, j, c;
-  };
-  STRATA_DEVICE_MEMBER Place operator()(std::int64_t element) const {
-    const std::uint32_t pixel = by_channels.quotient(std::uint32_t(element)), row = by_width.quotient(pixel);
-    const std::uint32_t n = by_height.quotient(row);
-    return {int(n), int(row - n * by_height.divisor), int(pixel - row * by_width.divisor),
-            int(std::uint32_t(element) - pixel * by_channels.divisor)};
-  }
-};
-
 /// y = activation(bias + x * weight), or y += x * weight.
 struct GeneralForward : SingleElements {
   const float *x, *weight, *bias;

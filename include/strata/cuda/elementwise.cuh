@@ -93,8 +93,24 @@ struct LeakyReluBackward {
   }
 };
 
-/// The channel of an element of a tensor with `channels` innermost: for sizes below 2^31, or below 2^33 where channels
-/// is a multiple of 4.
+/// Where an element of N,H,W,C lies: fewer than 2^31 of them.
+struct ElementPlace {
+  Divisor by_channels, by_width, by_height;
+  ElementPlace(std::int64_t channels, std::int64_t width, std::int64_t height)
+      : by_channels(channels), by_width(width), by_height(height) {}
+  struct Place {
+    int n, i, j, c;
+  };
+  STRATA_DEVICE_MEMBER Place operator()(std::int64_t element) const {
+    const std::uint32_t pixel = by_channels.quotient(std::uint32_t(element)), row = by_width.quotient(pixel);
+    const std::uint32_t n = by_height.quotient(row);
+    return {int(n), int(row - n * by_height.divisor), int(pixel - row * by_width.divisor),
+            int(std::uint32_t(element) - pixel * by_channels.divisor)};
+  }
+};
+
+/// The channel of an element of a tensor with `channels` innermost: for sizes below 2^31, or below 2^33 where channels is a
+/// multiple of 4.
 struct ChannelOf {
   Divisor channels, quads;
   bool whole_quads;

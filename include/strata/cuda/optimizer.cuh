@@ -15,7 +15,7 @@
 namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
 inline constexpr int update_block = 256, update_chunk = 4 * update_block;  // elements of a block
-inline constexpr int tensors_per_launch = 64;
+inline constexpr int tensors_per_launch = 60;
 
 /// A part of the list; kernels take at most 4 KiB of arguments.
 struct TensorList {
@@ -23,7 +23,7 @@ struct TensorList {
     std::int64_t size;
     float* value;
     const float* gradient;
-    float *state1, *state2;
+    float *state1, *state2, *state3;
     unsigned first_block;
     float rate, scale;  ///< Adam's corrections
     bool first, aligned;
@@ -33,14 +33,20 @@ struct TensorList {
 };
 static_assert(sizeof(TensorList) <= 4000, "a kernel takes at most 4 KiB of arguments");
 
+/// The last entry that begins at or before this block.
+STRATA_DEVICE int entry_of_block(const TensorList& list) {
+  int t = 0;
+  for (int step = 32; step > 0; step /= 2)
+    if (t + step < list.count && list.entry[t + step].first_block <= blockIdx.x) t += step;
+  return t;
+}
+static_assert(tensors_per_launch <= 64);
+
 /// Calls update.at<W>(entry, i) for every element. Grid: the sum of ceil(size / update_chunk).
 template <class Update>
 STRATA_GLOBAL void __launch_bounds__(update_block)
     update_tensors(const __grid_constant__ TensorList list, const __grid_constant__ Update update) {
-  int t = 0;
-  for (int step = tensors_per_launch / 2; step > 0; step /= 2)  // the last entry that begins at or before this block
-    if (t + step < list.count && list.entry[t + step].first_block <= blockIdx.x) t += step;
-  const TensorList::Entry& entry = list.entry[t];
+  const TensorList::Entry& entry = list.entry[entry_of_block(list)];
   const std::int64_t block = std::int64_t(blockIdx.x - entry.first_block) * update_chunk;
   if (entry.aligned) {
     const std::int64_t first = block + 4 * std::int64_t(threadIdx.x);
@@ -68,8 +74,8 @@ cudaError_t update_all(cudaStream_t stream, std::span<const TensorUpdate> tensor
       const TensorUpdate& tensor = tensors[next];
       if (tensor.size <= 0) continue;
       TensorList::Entry& entry = list.entry[list.count++];
-      entry = {tensor.size, tensor.value, tensor.gradient, tensor.state1, tensor.state2, unsigned(blocks), 0.0f, 0.0f,
-               tensor.first, aligned16(tensor.value, tensor.gradient, tensor.state1, tensor.state2)};
+      entry = {tensor.size, tensor.value, tensor.gradient, tensor.state1, tensor.state2, tensor.state3, unsigned(blocks), 0.0f,
+               0.0f, tensor.first, aligned16(tensor.value, tensor.gradient, tensor.state1, tensor.state2, tensor.state3)};
       correct(entry, tensor);
       blocks += ceil_div(tensor.size, update_chunk);
     }
@@ -126,6 +132,42 @@ struct AdamStep : AdamNumbers<float> {
   }
 };
 
+/// torch.optim.RMSprop. state1: the squares' average; state2: the gradients', or null; state3: the momentum, or null.
+struct RmspropStep {
+  float lr, alpha, fresh, eps, decay, momentum;
+  template <int W>
+  STRATA_DEVICE_MEMBER void at(const TensorList::Entry& entry, std::int64_t i) const {
+    Numbers<W> w = load<W>(entry.value + i), g = load<W>(entry.gradient + i), s = load<W>(entry.state1 + i);
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      g.v[k] += decay * w.v[k];
+      s.v[k] = alpha * s.v[k] + fresh * (g.v[k] * g.v[k]);
+    }
+    store<W>(entry.state1 + i, s);
+    if (entry.state2 != nullptr) {
+      Numbers<W> a = load<W>(entry.state2 + i);
+#pragma unroll
+      for (int k = 0; k < W; ++k) {
+        a.v[k] += fresh * (g.v[k] - a.v[k]);
+        s.v[k] -= a.v[k] * a.v[k];
+        s.v[k] = s.v[k] < 0.0f ? 0.0f : s.v[k];  // rounding made it so
+      }
+      store<W>(entry.state2 + i, a);
+    }
+#pragma unroll
+    for (int k = 0; k < W; ++k) g.v[k] /= sqrtf(s.v[k]) + eps;
+    if (entry.state3 != nullptr) {
+      const Numbers<W> b = load<W>(entry.state3 + i);
+#pragma unroll
+      for (int k = 0; k < W; ++k) g.v[k] += momentum * b.v[k];
+      store<W>(entry.state3 + i, g);
+    }
+#pragma unroll
+    for (int k = 0; k < W; ++k) w.v[k] -= lr * g.v[k];
+    store<W>(entry.value + i, w);
+  }
+};
+
 /// value = keep * value + fresh * gradient.
 struct AverageStep {
   float keep, fresh;
@@ -175,15 +217,17 @@ inline cudaError_t adam_update(cudaStream_t stream, std::span<const TensorUpdate
     entry.scale = step.scale(u, tensor.step);
   });
 }
+inline cudaError_t rmsprop_update(cudaStream_t stream, std::span<const TensorUpdate> tensors, const RmspropUpdate& u) {
+  return update_all(stream, tensors,
+                    RmspropStep{float(u.lr), float(u.alpha), float(1 - u.alpha), float(u.eps), float(u.weight_decay), float(u.momentum)},
+                    [](TensorList::Entry&, const TensorUpdate&) {});
+}
 
 /// partial[block] = the sum of squares of a block's elements. Grid: the sum of ceil(size / update_chunk).
 STRATA_GLOBAL void __launch_bounds__(update_block)
     square_tensors(const __grid_constant__ TensorList list, float* __restrict__ partial) {
   STRATA_SHARED(float, scratch, [update_block / 32]);
-  int t = 0;
-  for (int step = tensors_per_launch / 2; step > 0; step /= 2)
-    if (t + step < list.count && list.entry[t + step].first_block <= blockIdx.x) t += step;
-  const TensorList::Entry& entry = list.entry[t];
+  const TensorList::Entry& entry = list.entry[entry_of_block(list)];
   const std::int64_t block = std::int64_t(blockIdx.x - entry.first_block) * update_chunk;
   float total = 0;
   for (int k = 0; k < 4; ++k) {

@@ -104,13 +104,15 @@ struct ColumnPlan {
   int lanes, groups, chunks;
   std::int64_t rows_per_chunk;
 
-  ColumnPlan(std::int64_t rows, int channels) {
+  /// For one of `images` matrices: with many, each is cut into fewer pieces.
+  ColumnPlan(std::int64_t rows, int channels, std::int64_t images = 1) {
     const int quads = ceil_div(channels, 4);
     lanes = 1;
     while (lanes < quads && lanes < 32) lanes *= 2;
     groups = ceil_div(quads, lanes);
     const std::int64_t least = std::int64_t(block / lanes) * 8;
-    const std::int64_t most = groups >= 16 ? 64 : 512 / groups * 2;
+    const std::int64_t alone = groups >= 16 ? 64 : 512 / groups * 2;
+    const std::int64_t most = images <= 1 ? alone : alone / images > 16 ? alone / images : 16;
     const std::int64_t wanted = ceil_div(rows, most);
     rows_per_chunk = ceil_div(wanted < least ? least : wanted, least) * least;
     chunks = int(ceil_div(rows, rows_per_chunk));
@@ -143,8 +145,9 @@ STRATA_DEVICE void store_quad(float* row, int c, int channels, const Numbers<4>&
   }
 }
 
-/// partial[chunk][sum][channel] = the sum over the chunk's rows of what term.add adds.
-/// term.add<Vectors>(row, c, channels, sums) adds to Sums quads. Grid: (groups, chunks).
+/// partial[image][chunk][sum][channel] = the sum over the chunk's rows of what term.add adds. A term of several matrices, one for
+/// each image, asks blockIdx.z which one it is.
+/// term.add<Vectors>(row, c, channels, sums) adds to Sums quads. Grid: (groups, chunks, images).
 template <int Sums, class Term, bool Vectors>
 STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
     sum_column_chunks(std::int64_t rows, int channels, int lanes, std::int64_t rows_per_chunk, Term term,
@@ -176,7 +179,7 @@ STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
   if (slot == 0 && c < channels)
 #pragma unroll
     for (int s = 0; s < Sums; ++s)
-      store_quad<Vectors>(partial + (std::int64_t(blockIdx.y) * Sums + s) * channels, c, channels, sums[s]);
+      store_quad<Vectors>(partial + ((std::int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * Sums + s) * channels, c, channels, sums[s]);
 }
 
 inline constexpr int finish_channels = 32, finish_slots = 8;

@@ -32,10 +32,13 @@
 #include "strata/math/engine_options.hpp"
 #include "strata/math/expression_program.hpp"
 #include "strata/math/gradient_target.hpp"
+#include "strata/math/group_norm_problem.hpp"
 #include "strata/math/optimizer_update.hpp"
+#include "strata/math/pad_problem.hpp"
 #include "strata/math/pool_problem.hpp"
 #include "strata/math/precision.hpp"
 #include "strata/math/random_stream.hpp"
+#include "strata/math/resize_problem.hpp"
 #include "strata/tensor/device.hpp"
 #include "strata/tensor/storage.hpp"
 
@@ -53,13 +56,14 @@ struct NormalisationRows {
   float *mean = nullptr, *inverse_std = nullptr; ///< of the batch, or the running ones
 };
 
-/// A tensor to be updated by its gradient. state1 and state2 are SGD's velocity (nullptr without momentum) and none,
-/// Adam's first and second moments, or none.
+/// A tensor to be updated by its gradient. state1 and state2 are SGD's velocity (nullptr without momentum) and none, Adam's
+/// first and second moments, RMSprop's averages of the squares and of the gradients (nullptr: not centered), or none; state3 is
+/// RMSprop's momentum (nullptr without).
 struct TensorUpdate {
   std::int64_t size = 0;
   float* value = nullptr;
   const float* gradient = nullptr;
-  float *state1 = nullptr, *state2 = nullptr;
+  float *state1 = nullptr, *state2 = nullptr, *state3 = nullptr;
   bool first = false;     ///< SGD: the velocity is written without being read
   std::int64_t step = 1;  ///< Adam: the tensor's own count of steps, from 1
 };
@@ -177,6 +181,28 @@ class Accelerator {
   virtual void batch_norm_fold(int out, std::int64_t taps, const float* weight, const float* bias,
                                const NormalisationRows& rows, float* folded_weight, float* folded_bias) = 0;
 
+  // ---- normalisation of every image, and of every pixel, by itself
+
+  /// With m and v the mean and biased variance of the numbers of a group of an image, and four rows of `channels` numbers for
+  /// each image, numbers = {weight / sqrt(v + eps), bias - m * scale, m, 1 / sqrt(v + eps)} (weight and bias nullptr: 1 and 0):
+  ///   y = x * scale + shift
+  virtual void group_norm_forward(const GroupNormProblem&, const float* x, const float* weight, const float* bias, float* y,
+                                  float* numbers) = 0;
+  /// With xhat = (x - m) / sqrt(v + eps), g = dy * weight and means over the numbers of a group of an image:
+  ///   dbias (+)= sum dy,   dweight (+)= sum dy * xhat   over all images and pixels
+  ///   dx (+)= (g - mean g - xhat * mean (g * xhat)) / sqrt(v + eps)
+  /// Each of the three may be absent. `numbers` is what the forward kept.
+  virtual void group_norm_backward(const GroupNormProblem&, const float* x, const float* numbers, const float* dy,
+                                   GradientTarget<> dweight, GradientTarget<> dbias, GradientTarget<> dx) = 0;
+  /// With m and v the mean and biased variance of a pixel's channels, numbers[pixel] = {m, 1 / sqrt(v + eps)} (nullptr: not
+  /// wanted):   y = (x - m) / sqrt(v + eps) * weight + bias
+  virtual void layer_norm_forward(std::int64_t pixels, int channels, double eps, const float* x, const float* weight,
+                                  const float* bias, float* y, float* numbers) = 0;
+  /// The gradients as group_norm_backward's, with means over the channels of a pixel.
+  virtual void layer_norm_backward(std::int64_t pixels, int channels, const float* x, const float* numbers,
+                                   const float* weight, const float* dy, GradientTarget<> dweight, GradientTarget<> dbias,
+                                   GradientTarget<> dx) = 0;
+
   // ---- rectifiers
 
   /// y = max(x, 0); NaN stays NaN. y may be x.
@@ -225,6 +251,15 @@ class Accelerator {
   virtual void copy_channels(std::int64_t pixels, int count, const float* from, int from_channels, int from_first,
                              float* to, int to_channels, int to_first, bool accumulate) = 0;
 
+  /// y is x at another size: the shares of ResizeAxis::taps. A pixel without a share is not read.
+  virtual void resize_forward(const ResizeProblem&, const float* x, float* y) = 0;
+  /// dx (+)= the sum of dy over the new pixels that the pixel has a share in, times the share.
+  virtual void resize_backward(const ResizeProblem&, const float* dy, float* dx, bool accumulate) = 0;
+  /// y = x with the problem's rows and columns around it, or less of it.
+  virtual void pad_forward(const PadProblem&, const float* x, float* y) = 0;
+  /// dx (+)= the sum of dy over the new pixels that show the pixel.
+  virtual void pad_backward(const PadProblem&, const float* dy, float* dx, bool accumulate) = 0;
+
   // ---- expressions: programs as in math/expression_program.hpp, of complete() programs
 
   /// y[i] = the program's value at element i. y may be one of its leaves.
@@ -238,20 +273,22 @@ class Accelerator {
 
   // ---- losses
 
-  /// *result = factor * sum over rows of -log softmax(logits[row])[labels[row]]. Labels are on the device; one that is
-  /// no class makes the result NaN.
+  /// *result = factor * sum over rows of -sum over classes of target * log softmax(logits[row]), where the target is
+  /// label_smoothing / classes, and 1 - label_smoothing more at labels[row]. Labels are on the device; one that is no class
+  /// makes the result NaN.
   virtual void cross_entropy_forward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
-                                     double factor, float* result) = 0;
-  /// dlogits[row, c] (+)= factor * upstream * (softmax(logits[row])[c] - (c == labels[row])); upstream is uniform.
+                                     double label_smoothing, double factor, float* result) = 0;
+  /// dlogits[row, c] (+)= factor * upstream * (softmax(logits[row])[c] - target[row, c]); upstream is uniform.
   virtual void cross_entropy_backward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
-                                      double factor, const UpstreamGradient& upstream, float* dlogits,
-                                      bool accumulate) = 0;
+                                      double label_smoothing, double factor, const UpstreamGradient& upstream,
+                                      float* dlogits, bool accumulate) = 0;
 
   // ---- optimisers: any number of tensors in one launch. The formulas: math/optimizer_update.hpp; its `first` and
   // `step` are taken from each tensor instead.
 
   virtual void sgd_update(std::span<const TensorUpdate> tensors, const SgdUpdate&) = 0;
   virtual void adam_update(std::span<const TensorUpdate> tensors, const AdamUpdate&) = 0;
+  virtual void rmsprop_update(std::span<const TensorUpdate> tensors, const RmspropUpdate&) = 0;
   /// value = decay * value + (1 - decay) * gradient, where `gradient` is the tensor that is averaged.
   virtual void average_update(std::span<const TensorUpdate> tensors, double decay) = 0;
   /// x *= factor.

@@ -1,6 +1,5 @@
 // Normalisations that do not look at the other images of a batch, so training and inference are the same: GroupNorm,
-// InstanceNorm2d and LayerNorm2d, with PyTorch's numbers. They run on the CPU; on an accelerator they are a
-// DeviceError.
+// InstanceNorm2d and LayerNorm2d, with PyTorch's numbers.
 //
 //     st::GroupNorm<8, 64>              // 64 channels in 8 groups, each with its mean and variance over all pixels
 //     st::InstanceNorm2d<64>            // each channel by itself, without weight and bias
@@ -30,31 +29,33 @@ class GroupNormalisation : public Layer<Self> {
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, const Var<Channels, T>& x) {
-    if constexpr (Affine)
-      check_on_cpu(x.device(), self.weight.device(), Self::name);
-    else
-      check_on_cpu(x.device(), x.device(), Self::name);
-    const cpu::GroupNormProblem problem{
-        .n = x.n(), .pixels = x.h() * x.w(), .channels = Channels, .groups = Self::groups, .eps = Self::eps};
+    if constexpr (Affine) check_same_device(x.device(), self.weight.device(), Self::name);
+    const GroupNormProblem problem{.n = x.n(), .pixels = x.h() * x.w(), .channels = Channels, .groups = Self::groups, .eps = Self::eps};
     const std::int64_t count = problem.pixels * Channels / Self::groups;
     if (count == 0 || (P::training && count < 2))
       throw ShapeError(concat(Self::name(), ": got images of ", x.h(), " x ", x.w(), " pixels, whose groups have ",
                               count, " numbers; a variance wants 2 or more"));
     const T *weight = nullptr, *bias = nullptr;
-    if constexpr (Affine)
-      weight = std::as_const(self.weight).template value<T>().data(),
-      bias = std::as_const(self.bias).template value<T>().data();
-    Tensor<T> numbers(Shape{cpu::group_norm_numbers(problem)});
-    Image<Channels, T> image(x.n(), x.h(), x.w());
-    cpu::group_norm_forward(problem, x.data(), weight, bias, image.data(), numbers.data());
+    if constexpr (Affine) weight = std::as_const(self.weight).template value<T>().data(), bias = std::as_const(self.bias).template value<T>().data();
+    Tensor<T> numbers(Shape{problem.numbers()}, x.pool());
+    Image<Channels, T> image(x.n(), x.h(), x.w(), x.pool());
+    dispatch<T>(
+        x.device(), [&] { cpu::group_norm_forward(problem, x.data(), weight, bias, image.data(), numbers.data()); },
+        [&](auto& gpu) { gpu.group_norm_forward(problem, x.data(), weight, bias, image.data(), numbers.data()); });
     auto y = pass.output(std::move(image));
     if constexpr (P::training) {
       const auto step = [&self, problem, x, numbers, id = y.id()](Tape& tape) {
         GradientTarget<T> dweight, dbias;
         if constexpr (Affine) dweight = gradient_target<T>(self.weight), dbias = gradient_target<T>(self.bias);
         const auto dx = tape.target<T>(x.id());
-        cpu::group_norm_backward(problem, x.data(), numbers.data(), tape.gradient<T>(id), dx.data, dx.accumulate,
-                                 dweight.data, dweight.accumulate, dbias.data, dbias.accumulate);
+        const T* const dy = tape.gradient<T>(id);
+        dispatch<T>(
+            x.device(),
+            [&] {
+              cpu::group_norm_backward(problem, x.data(), numbers.data(), dy, dx.data, dx.accumulate, dweight.data,
+                                       dweight.accumulate, dbias.data, dbias.accumulate);
+            },
+            [&](auto& gpu) { gpu.group_norm_backward(problem, x.data(), numbers.data(), dy, dweight, dbias, dx); });
       };
       if constexpr (Affine)
         pass.tape()->record(y.id(), step, x, self.weight, self.bias);
@@ -145,24 +146,37 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
 
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, const Var<Channels, T>& x) {
-    check_on_cpu(x.device(), self.weight.device(), name);
+    check_same_device(x.device(), self.weight.device(), name);
     const std::int64_t pixels = x.size() / Channels;
-    Image<Channels, T> image(x.n(), x.h(), x.w());
+    Image<Channels, T> image(x.n(), x.h(), x.w(), x.pool());
     const T* weight = std::as_const(self.weight).template value<T>().data();
     const T* bias = std::as_const(self.bias).template value<T>().data();
+    const auto compute = [&](T* numbers) {
+      detail::dispatch<T>(
+          x.device(), [&] { cpu::layer_norm_forward<T>(pixels, Channels, eps, x.data(), weight, bias, image.data(), numbers); },
+          [&](auto& gpu) { gpu.layer_norm_forward(pixels, Channels, eps, x.data(), weight, bias, image.data(), numbers); });
+    };
     if constexpr (!P::training) {
-      cpu::layer_norm_forward<T>(pixels, Channels, eps, x.data(), weight, bias, image.data(), nullptr);
+      compute(nullptr);
       return pass.output(std::move(image));
     } else {
-      Tensor<T> numbers(Shape{2 * pixels});
-      cpu::layer_norm_forward(pixels, Channels, eps, x.data(), weight, bias, image.data(), numbers.data());
+      Tensor<T> numbers(Shape{2 * pixels}, x.pool());
+      compute(numbers.data());
       auto y = pass.output(std::move(image));
       pass.tape()->record(y.id(), [&self, pixels, x, numbers, id = y.id()](Tape& tape) {
         const auto dweight = detail::gradient_target<T>(self.weight), dbias = detail::gradient_target<T>(self.bias);
         const auto dx = tape.target<T>(x.id());
-        cpu::layer_norm_backward(pixels, Channels, x.data(), numbers.data(),
-                                 std::as_const(self.weight).template value<T>().data(), tape.gradient<T>(id), dx.data,
-                                 dx.accumulate, dweight.data, dweight.accumulate, dbias.data, dbias.accumulate);
+        const T* const w = std::as_const(self.weight).template value<T>().data();
+        const T* const dy = tape.gradient<T>(id);
+        detail::dispatch<T>(
+            x.device(),
+            [&] {
+              cpu::layer_norm_backward(pixels, Channels, x.data(), numbers.data(), w, dy, dx.data, dx.accumulate, dweight.data,
+                                       dweight.accumulate, dbias.data, dbias.accumulate);
+            },
+            [&](auto& gpu) {
+              gpu.layer_norm_backward(pixels, Channels, x.data(), numbers.data(), w, dy, dweight, dbias, dx);
+            });
       }, x, self.weight, self.bias);
       return y;
     }

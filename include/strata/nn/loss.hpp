@@ -206,18 +206,18 @@ class KLDivLoss {
 };
 
 struct CrossEntropyOptions {
-  double label_smoothing = 0;  ///< in [0, 1]: how much of the target is shared among all classes. On the CPU only
+  double label_smoothing = 0;  ///< in [0, 1]: how much of the target is shared among all classes
   std::vector<double> weight = {};  ///< what each class counts for, at least 0; empty: all alike. On the CPU only
   Label ignore_index = -100;        ///< pixels with this label do not count. On the CPU only
   Reduction reduction = Reduction::mean;
 };
 
-/// Mean or sum over pixels of -log softmax(logits)[label] (half_sum: half the sum). logits has a channel for each
-/// class; labels has N*H*W elements, one for each pixel in row order: of shape (N) for images of one pixel, (N, H, W)
-/// for segmentation. With label smoothing s the target is 1 - s + s / C at the label and s / C at the other classes, as
-/// torch.nn.CrossEntropyLoss's (Szegedy et al., 2016); with weights each class's term is multiplied by its weight, and
-/// the mean is over the weights of the labels. Throws ValueError for a label that is no class and for labels none of
-/// which counts, DeviceError for label smoothing, weights and ignored labels on an accelerator.
+/// Mean or sum over pixels of -log softmax(logits)[label] (half_sum: half the sum). logits has a channel for each class;
+/// labels has N*H*W elements, one for each pixel in row order: of shape (N) for images of one pixel, (N, H, W) for
+/// segmentation. With label smoothing s the target is 1 - s + s / C at the label and s / C at the other classes, as
+/// torch.nn.CrossEntropyLoss's (Szegedy et al., 2016); with weights each class's term is multiplied by its weight, and the mean
+/// is over the weights of the labels. Throws ValueError for a label that is no class and for labels none of which counts,
+/// DeviceError for weights and ignored labels on an accelerator.
 class CrossEntropyLoss {
  public:
   /// Throws ValueError for a label_smoothing outside [0, 1], and for a weight that is negative or not finite.
@@ -260,13 +260,9 @@ class CrossEntropyLoss {
                           : options_.reduction == Reduction::sum ? 1.0 : 0.5;
     if (on_accelerator(x.device())) {
       if (ignored || !options_.weight.empty())
-        throw DeviceError(concat("CrossEntropyLoss: there are no class weights and ignored labels on ",
-                                 x.device().str(), ": train on the CPU, or leave them out"));
-      if (options_.label_smoothing != 0)
-        throw DeviceError(concat("CrossEntropyLoss: there is no label smoothing on ", x.device().str(),
-                                 " (label_smoothing is ", options_.label_smoothing,
-                                 "): leave it at 0, or train on the CPU"));
-      return on_device(x, labels.to(x.device()), factor);
+        throw DeviceError(concat("CrossEntropyLoss: there are no class weights and ignored labels on ", x.device().str(),
+                                 ": train on the CPU, or leave them out"));
+      return on_device(x, labels.to(x.device()), options_.label_smoothing, factor);
     }
     const double shared = options_.label_smoothing / C, own = 1 - options_.label_smoothing;  // of the target
     if (ignored || !options_.weight.empty()) return weighted(x, labels, count, shared, own);
@@ -346,21 +342,21 @@ class CrossEntropyLoss {
   }
 
   template <int C, class T>
-  static Scalar<T> on_device(const Var<C, T>& x, const Tensor<Label>& labels, double factor) {
+  static Scalar<T> on_device(const Var<C, T>& x, const Tensor<Label>& labels, double smoothing, double factor) {
     if constexpr (!std::is_same_v<T, float>) {
       detail::throw_not_float(x.device());
     } else {
       Accelerator& gpu = accelerator(x.device());
       const std::int64_t rows = x.size() / C;
       const Storage result = x.pool().take(sizeof(float));
-      gpu.cross_entropy_forward(rows, C, x.data(), labels.data(), factor, static_cast<float*>(result.data()));
+      gpu.cross_entropy_forward(rows, C, x.data(), labels.data(), smoothing, factor, static_cast<float*>(result.data()));
       float value = 0;
       gpu.download(&value, result.data(), sizeof value);
       Scalar<float> loss(value, x.tape());
       if (loss.tape() != nullptr)
-        loss.tape()->record(loss.id(), [&gpu, x, labels, id = loss.id(), factor, rows](Tape& tape) {
+        loss.tape()->record(loss.id(), [&gpu, x, labels, id = loss.id(), smoothing, factor, rows](Tape& tape) {
           if (const auto dx = tape.target<float>(x.id()))
-            gpu.cross_entropy_backward(rows, C, x.data(), labels.data(), factor, {.factor = *tape.gradient<float>(id)},
+            gpu.cross_entropy_backward(rows, C, x.data(), labels.data(), smoothing, factor, {.factor = *tape.gradient<float>(id)},
                                        dx.data, dx.accumulate);
         }, x, labels);
       return loss;

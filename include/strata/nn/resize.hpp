@@ -1,6 +1,5 @@
 // Images of another size: larger or smaller by a rational factor in the type, as large as another image, or of given
-// extents. As torch.nn.functional.interpolate (antialias=False), forward and back. On the CPU; on an accelerator it is
-// a DeviceError.
+// extents. As torch.nn.functional.interpolate (antialias=False), forward and back.
 //
 //     st::Resize<std::ratio<3, 2>>                                             // nearest pixels, 3/2 times as large
 //     st::Resize<std::ratio<1, 2>, st::InterpolateMode::bicubic>               // half the size
@@ -71,6 +70,12 @@ struct ResizeKernels {
   template <class T>
   void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
     cpu::resize_backward(self().problem(from), dy, dx, accumulate);
+  }
+  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const {
+    gpu.resize_forward(self().problem(from), x, y);
+  }
+  void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
+    gpu.resize_backward(self().problem(from), dy, dx, accumulate);
   }
   Shape result(const Shape& x) const {
     const ResizeProblem p = self().problem(x);

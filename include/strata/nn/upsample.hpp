@@ -15,7 +15,6 @@
 
 namespace strata { inline namespace STRATA_ABI {
 
-/// Runs on the CPU; on an accelerator it is a DeviceError.
 template <int Factor, UpsampleMode Mode = UpsampleMode::nearest>
 class Upsample : public Layer<Upsample<Factor, Mode>> {
  public:
@@ -36,15 +35,20 @@ class Upsample : public Layer<Upsample<Factor, Mode>> {
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
-    check_on_cpu(x.device(), x.device(), name);
     const UpsampleProblem problem{.n = x.n(), .h = x.h(), .w = x.w(), .channels = C, .factor = Factor, .mode = Mode};
     Image<C, T> image(x.n(), x.h() * Factor, x.w() * Factor, x.pool());
-    cpu::upsample_forward(problem, x.data(), image.data());
+    detail::dispatch<T>(
+        x.device(), [&] { cpu::upsample_forward(problem, x.data(), image.data()); },
+        [&](auto& gpu) { gpu.resize_forward(as_resize(problem), x.data(), image.data()); });
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
-      pass.tape()->record(y.id(), [problem, x_id = x.id(), id = y.id()](Tape& tape) {
-        if (const auto dx = tape.target<T>(x_id))
-          cpu::upsample_backward<T>(problem, tape.gradient<T>(id), dx.data, dx.accumulate);
+      pass.tape()->record(y.id(), [problem, device = x.device(), x_id = x.id(), id = y.id()](Tape& tape) {
+        const auto dx = tape.target<T>(x_id);
+        if (!dx) return;
+        const T* const dy = tape.gradient<T>(id);
+        detail::dispatch<T>(
+            device, [&] { cpu::upsample_backward<T>(problem, dy, dx.data, dx.accumulate); },
+            [&](auto& gpu) { gpu.resize_backward(as_resize(problem), dy, dx.data, dx.accumulate); });
       });
     return y;
   }
@@ -57,6 +61,16 @@ class Upsample : public Layer<Upsample<Factor, Mode>> {
         {{"mode", Mode == UpsampleMode::nearest ? "nearest" : "linear"},
          {"coordinate_transformation_mode", Mode == UpsampleMode::nearest ? "asymmetric" : "half_pixel"},
          {"nearest_mode", "floor"}});
+  }
+
+ private:
+  /// As accelerators take it.
+  static ResizeProblem as_resize(const UpsampleProblem& p) {
+    return {.n = p.n,
+            .channels = p.channels,
+            .rows = ResizeAxis::by(p.h, Factor, 1),
+            .columns = ResizeAxis::by(p.w, Factor, 1),
+            .mode = Mode == UpsampleMode::nearest ? InterpolateMode::nearest : InterpolateMode::bilinear};
   }
 
   static_assert(Factor > 0, "strata::Upsample<Factor>: Factor must be positive");

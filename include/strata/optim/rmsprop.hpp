@@ -2,8 +2,6 @@
 // squares.
 //
 //     st::RMSprop rmsprop(net, {.lr = 1e-3, .momentum = 0.9});
-//
-// It runs on the CPU only.
 #pragma once
 
 #include "strata/cpu/optimizer.hpp"
@@ -28,20 +26,16 @@ class RMSprop : public Optimizer {
   template <class Net>
   explicit RMSprop(Net& net, const RMSpropOptions& options = {}, const std::vector<ParameterGroup>& groups = {})
       : Optimizer(net, "RMSprop", options.lr, options.weight_decay, options.allow_unused, groups), options_(options),
-        averages_(parameter_slots().size()) {
+        on_device_(settings().size()), averages_(parameter_slots().size()) {
     using detail::check_option;
     check_option(options.alpha >= 0 && options.alpha < 1, "RMSprop", "alpha", options.alpha, "[0, 1)");
     check_option(detail::finite_and_not_negative(options.eps), "RMSprop", "eps", options.eps, "a number of at least 0");
     check_option(options.momentum >= 0 && options.momentum < 1, "RMSprop", "momentum", options.momentum, "[0, 1)");
   }
 
-  /// Changes every trainable parameter by its gradient. Throws Error, naming the parameter, when one got no gradient,
-  /// and DeviceError when one is on an accelerator; then none is changed.
+  /// Changes every trainable parameter by its gradient. Throws Error, naming the parameter, when one got no gradient;
+  /// then none is changed.
   void step() {
-    for (const Slot& slot : parameter_slots())
-      if (slot.parameter->requires_grad && on_accelerator(slot.parameter->device()))
-        throw DeviceError(concat("RMSprop::step: '", slot.name, "' is on ", slot.parameter->device().str(),
-                                 ", and RMSprop runs on the CPU only: use SGD, Adam or AdamW there"));
     update_parameters(
         [&](std::size_t i, const AnyTensor& value) {
           return detail::empty_or_like(averages_[i].square, value) &&
@@ -52,16 +46,27 @@ class RMSprop : public Optimizer {
           const auto data_of = [&](AnyTensor& state) {
             const bool fresh = detail::shape_of(state) != value.shape();
             Tensor<T>& tensor = detail::state_beside(state, value);
-            if (fresh) tensor.fill(0);
+            if (fresh) fill(tensor, T(0));
             return tensor.data();
           };
           Averages& averages = averages_[i];
-          cpu::rmsprop_update<T>(value.size(), value.data(), grad.data(), data_of(averages.square),
-                                 options_.centered ? data_of(averages.gradient) : nullptr,
-                                 options_.momentum > 0 ? data_of(averages.momentum) : nullptr,
-                                 {.lr = lr_ * settings_of(i).lr_factor, .alpha = options_.alpha, .eps = options_.eps,
-                                  .weight_decay = settings_of(i).weight_decay, .momentum = options_.momentum});
+          T* const square = data_of(averages.square);
+          T* const gradient = options_.centered ? data_of(averages.gradient) : nullptr;
+          T* const momentum = options_.momentum > 0 ? data_of(averages.momentum) : nullptr;
+          const Slot& slot = parameter_slots()[i];
+          detail::dispatch<T>(
+              value.device(),
+              [&] {
+                cpu::rmsprop_update<T>(value.size(), value.data(), grad.data(), square, gradient, momentum, numbers(settings_of(slot)));
+              },
+              [&](auto& gpu) {
+                on_device_[slot.settings].add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(),
+                                                             .state1 = square, .state2 = gradient, .state3 = momentum});
+              });
         });
+    for (std::size_t s = 0; s < on_device_.size(); ++s)
+      on_device_[s].flush(
+          [&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.rmsprop_update(tensors, numbers(settings()[s])); });
   }
 
   static constexpr std::string_view state_name = "rmsprop";
@@ -81,7 +86,13 @@ class RMSprop : public Optimizer {
     AnyTensor square, gradient, momentum;  // shape (0) until the first step, and where the options want none
   };
 
+  RmspropUpdate numbers(const Settings& settings) const {
+    return {.lr = lr_ * settings.lr_factor, .alpha = options_.alpha, .eps = options_.eps, .weight_decay = settings.weight_decay,
+            .momentum = options_.momentum};
+  }
+
   RMSpropOptions options_;
+  detail::DeviceBatches<TensorUpdate> on_device_;
   std::vector<Averages> averages_;
 };
 

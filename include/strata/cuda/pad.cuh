@@ -1,0 +1,109 @@
+// Rows and columns around an image, or taken away, and back: a thread to an element, or four channels, of the result.
+// Fewer than 2^31 elements on either side.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "strata/cuda/elementwise.cuh"
+#include "strata/cuda/numbers.cuh"
+#include "strata/math/pad_problem.hpp"
+
+namespace strata { inline namespace STRATA_ABI { namespace cuda {
+
+/// One side of a padding: `before` new pixels, then the image's `size`, or less of them; `result` in all.
+struct PadSide {
+  int size, result, before;
+  PadMode mode;
+
+  PadSide(std::int64_t pixels, std::int64_t in_all, std::int64_t margin, PadMode how)
+      : size(int(pixels)), result(int(in_all)), before(int(margin)), mode(how) {}
+  static PadSide rows(const PadProblem& p) { return {p.h, p.out_h(), p.margins.top, p.mode}; }
+  static PadSide columns(const PadProblem& p) { return {p.w, p.out_w(), p.margins.left, p.mode}; }
+
+  /// The pixel that new pixel i shows, or -1: see PadProblem.
+  STRATA_DEVICE_MEMBER int source(int i) const {
+    const int at = i - before;
+    if (at >= 0 && at < size) return at;
+    if (mode == PadMode::constant) return -1;
+    if (mode == PadMode::reflect) return at < 0 ? -at : 2 * (size - 1) - at;
+    return at < 0 ? 0 : size - 1;
+  }
+
+  /// The new pixels that show pixel p: begin to below end.
+  struct Span {
+    int begin, end;
+  };
+  STRATA_DEVICE_MEMBER Span part(int begin, int end) const {
+    return {begin < 0 ? 0 : begin, end < result ? end : result};
+  }
+  /// In the image's place (k = 0), in the margin before it (1) and in that behind it (2).
+  STRATA_DEVICE_MEMBER Span shown(int k, int p) const {
+    const int own = p + before, behind = size + before;  // behind: where the second margin begins
+    if (k == 0) return part(own, own + 1);
+    if (mode == PadMode::reflect) {
+      const int mirrored = k == 1 ? before - p : behind + (size - 2 - p);
+      return p == (k == 1 ? 0 : size - 1) ? Span{0, 0} : part(mirrored, mirrored + 1);
+    }
+    if (mode == PadMode::replicate && p == (k == 1 ? 0 : size - 1)) return k == 1 ? part(0, before) : part(behind, result);
+    return {0, 0};
+  }
+};
+
+/// y = what the pixel shows, or 0.
+struct PadForward {
+  const float* x;
+  float* y;
+  PadSide rows, columns;
+  ElementPlace place;  ///< of the result
+  int channels;
+  bool aligned() const { return channels % 4 == 0 && aligned16(x, y); }
+  template <int W>
+  STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
+    const ElementPlace::Place o = place(element);
+    const int row = rows.source(o.i), column = columns.source(o.j);
+    Numbers<W> v{};
+    if (row >= 0 && column >= 0) v = load<W>(x + (std::int64_t(o.n * rows.size + row) * columns.size + column) * channels + o.c);
+    store<W>(y + element, v);
+  }
+};
+
+/// dx (+)= the sum of dy over the new pixels that show the pixel.
+struct PadBackward {
+  const float* dy;
+  float* dx;
+  PadSide rows, columns;
+  ElementPlace place;  ///< of the image
+  int channels;
+  bool accumulate;
+  bool aligned() const { return channels % 4 == 0 && aligned16(dy, dx); }
+  template <int W>
+  STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
+    const ElementPlace::Place p = place(element);
+    Numbers<W> sum{};
+    for (int a = 0; a < 3; ++a) {
+      const PadSide::Span down = rows.shown(a, p.i);
+      for (int i = down.begin; i < down.end; ++i)
+        for (int b = 0; b < 3; ++b) {
+          const PadSide::Span across = columns.shown(b, p.j);
+          for (int j = across.begin; j < across.end; ++j) {
+            const Numbers<W> g = load<W>(dy + (std::int64_t(p.n * rows.result + i) * columns.result + j) * channels + p.c);
+#pragma unroll
+            for (int e = 0; e < W; ++e) sum.v[e] += g.v[e];
+          }
+        }
+    }
+    store<W>(dx + element, sum, accumulate);
+  }
+};
+
+inline cudaError_t pad_forward(cudaStream_t stream, const PadProblem& p, const float* x, float* y) {
+  return elementwise(stream, p.n * p.out_h() * p.out_w() * p.channels,
+                     PadForward{x, y, PadSide::rows(p), PadSide::columns(p), ElementPlace(p.channels, p.out_w(), p.out_h()), p.channels});
+}
+inline cudaError_t pad_backward(cudaStream_t stream, const PadProblem& p, const float* dy, float* dx, bool accumulate) {
+  return elementwise(stream, p.n * p.h * p.w * p.channels,
+                     PadBackward{dy, dx, PadSide::rows(p), PadSide::columns(p), ElementPlace(p.channels, p.w, p.h), p.channels, accumulate});
+}
+
+}}}  // namespace strata::STRATA_ABI::cuda
