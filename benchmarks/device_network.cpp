@@ -6,11 +6,11 @@
 //
 // One line a measurement, tab-separated, as torch_side.py prints them:
 //     strata  train|infer  SIZE  PRECISION  ENGINE  MODE  median ms  least ms  runs
-// Modes. step: as a program trains, the loss is read in every step (two waits for the device: the loss, and with fp16 the
-// scaler's norm). queued: the same kernels without reading the loss: what the device alone takes. graph: the queued step
-// recorded once and replayed. Inference: queued is a loop of calls, graph a replay.
-// Clock: the host's, around groups of runs that end with a synchronize; the median and the least of the groups.
-// Before: how far each precision is from the CPU's float32, and whether a replay does what calls do.
+// Modes. step: as a program trains, the loss is read in every step (two waits for the device: the loss, and with fp16
+// the scaler's norm). queued: the same kernels without reading the loss: what the device alone takes. graph: the queued
+// step recorded once and replayed. Inference: queued is a loop of calls, graph a replay. Clock: the host's, around
+// groups of runs that end with a synchronize; the median and the least of the groups. Before: how far each precision is
+// from the CPU's float32, and whether a replay does what calls do.
 // --once: one run of each, no groups (for profilers). --small: tiny sizes (for machines without a GPU).
 #include <algorithm>
 #include <chrono>

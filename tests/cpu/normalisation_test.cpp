@@ -99,13 +99,16 @@ Doubles normalised(const Doubles& x, std::int64_t outer, std::int64_t pixels, in
 }  // namespace
 
 TEST_CASE_TEMPLATE("group normalisation and its gradients", T, float, double) {
-  for (const st::GroupNormProblem& p : std::vector<st::GroupNormProblem>{
-           {.n = 1, .pixels = 2, .channels = 1, .groups = 1}, {.n = 2, .pixels = 35, .channels = 6, .groups = 2},
-           {.n = 3, .pixels = 7, .channels = 17, .groups = 17, .eps = 1e-2}, {.n = 1, .pixels = 5000, .channels = 20, .groups = 1},
-           {.n = 5, .pixels = 700, .channels = 48, .groups = 6}}) {
+  for (const st::GroupNormProblem& p :
+       std::vector<st::GroupNormProblem>{{.n = 1, .pixels = 2, .channels = 1, .groups = 1},
+                                         {.n = 2, .pixels = 35, .channels = 6, .groups = 2},
+                                         {.n = 3, .pixels = 7, .channels = 17, .groups = 17, .eps = 1e-2},
+                                         {.n = 1, .pixels = 5000, .channels = 20, .groups = 1},
+                                         {.n = 5, .pixels = 700, .channels = 48, .groups = 6}}) {
     CAPTURE(p.channels);
     const std::int64_t size = p.n * p.pixels * p.channels;
-    const auto x = normal<T>(size, 1), weight = normal<T>(p.channels, 2), bias = normal<T>(p.channels, 3), dy = normal<T>(size, 4);
+    const auto x = normal<T>(size, 1), weight = normal<T>(p.channels, 2), bias = normal<T>(p.channels, 3),
+               dy = normal<T>(size, 4);
     auto numbers = unwritten<T>(p.numbers()), y = unwritten<T>(size);
     const auto f = [&](const Doubles& input) {
       return normalised(input, p.n, p.pixels, p.channels, p.channels / p.groups, p.eps, exact(weight), exact(bias));

@@ -27,8 +27,8 @@ std::vector<T> unwritten(std::int64_t count) {
   return std::vector<T>(std::size_t(count), std::numeric_limits<T>::quiet_NaN());
 }
 
-/// Numbers in memory of their own between two pages that nobody may touch: a kernel that reads or writes in front of them
-/// (at_end = false) or behind them (at_end) is killed there.
+/// Numbers in memory of their own between two pages that nobody may touch: a kernel that reads or writes in front of
+/// them (at_end = false) or behind them (at_end) is killed there.
 template <class T>
 class Fenced {
  public:

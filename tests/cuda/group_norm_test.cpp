@@ -9,20 +9,33 @@ using strata::GroupNormProblem;
 
 namespace {
 
-/// x, dy and the parameters of a normalisation, and what is wanted of it: each set of numbers that share a mean and a variance
-/// has a name, set_of(i).
+/// x, dy and the parameters of a normalisation, and what is wanted of it: each set of numbers that share a mean and a
+/// variance has a name, set_of(i).
 struct Case {
   template <class SetOf>
   Case(std::int64_t count, int channels_, std::int64_t sets, float mean, double eps, bool affine, SetOf&& set_of)
-      : channels(channels_), x(numbers(count, 1)), dy(numbers(count, 2)), old(numbers(count, 3)), weight(numbers(channels, 4)),
-        bias(numbers(channels, 5)), old_weight(numbers(channels, 6)), old_bias(numbers(channels, 7)), means(std::size_t(sets)),
-        inverses(std::size_t(sets)), y(count), dx(count), dx_added(count), dweight(channels), dbias(channels) {
+      : channels(channels_),
+        x(numbers(count, 1)),
+        dy(numbers(count, 2)),
+        old(numbers(count, 3)),
+        weight(numbers(channels, 4)),
+        bias(numbers(channels, 5)),
+        old_weight(numbers(channels, 6)),
+        old_bias(numbers(channels, 7)),
+        means(std::size_t(sets)),
+        inverses(std::size_t(sets)),
+        y(count),
+        dx(count),
+        dx_added(count),
+        dweight(channels),
+        dbias(channels) {
     for (float& v : x) v += mean;
     const auto at = [&](std::int64_t i) { return std::size_t(set_of(i)); };
     const double each = double(count) / double(sets);
     std::vector<double> variances(means.size()), sum_g(means.size()), sum_gx(means.size()), size_g(means.size());
     for (std::int64_t i = 0; i < count; ++i) means[at(i)] += double(x[std::size_t(i)]) / each;
-    for (std::int64_t i = 0; i < count; ++i) variances[at(i)] += std::pow(double(x[std::size_t(i)]) - means[at(i)], 2) / each;
+    for (std::int64_t i = 0; i < count; ++i)
+      variances[at(i)] += std::pow(double(x[std::size_t(i)]) - means[at(i)], 2) / each;
     for (std::size_t s = 0; s < means.size(); ++s) inverses[s] = 1 / std::sqrt(variances[s] + eps);
     // What a mean far from 0 costs, in units: see batch_norm_test.cpp.
     const double deviation = std::sqrt(*std::min_element(variances.begin(), variances.end()) + eps);
@@ -39,7 +52,8 @@ struct Case {
       dweight.add(i % channels, g * xhat(i));
       dweight.magnitude[std::size_t(i % channels)] += std::abs(g);
       dbias.add(i % channels, g);
-      sum_g[at(i)] += w(i) * g / each, sum_gx[at(i)] += w(i) * g * xhat(i) / each, size_g[at(i)] += std::abs(w(i) * g) / each;
+      sum_g[at(i)] += w(i) * g / each, sum_gx[at(i)] += w(i) * g * xhat(i) / each,
+          size_g[at(i)] += std::abs(w(i) * g) / each;
     }
     for (std::int64_t i = 0; i < count; ++i) {
       const double inverse = inverses[at(i)];
@@ -63,7 +77,14 @@ struct Case {
 struct Given {
   DeviceArray<float> x, dy, weight, bias, y, dx, dx_added, dweight, dbias;
   explicit Given(const Case& c)
-      : x(c.x), dy(c.dy), weight(c.weight), bias(c.bias), y(c.x.size()), dx(c.x.size()), dx_added(c.old), dweight(c.old_weight),
+      : x(c.x),
+        dy(c.dy),
+        weight(c.weight),
+        bias(c.bias),
+        y(c.x.size()),
+        dx(c.x.size()),
+        dx_added(c.old),
+        dweight(c.old_weight),
         dbias(c.old_bias) {}
   void check(const Case& c, bool affine) const {
     CHECK(largest_error(y, c.y) <= unit * (10 + 1.5 * c.centre + c.spread));
@@ -81,7 +102,8 @@ void check_mean_and_deviation(const Case& c, std::size_t set, float mean, float 
 }
 
 void check_groups(const GroupNormProblem& p, float mean = 0, bool affine = true) {
-  const std::string shape = strata::concat(p.n, " images of ", p.pixels, " pixels, ", p.channels, " channels in ", p.groups, " groups");
+  const std::string shape =
+      strata::concat(p.n, " images of ", p.pixels, " pixels, ", p.channels, " channels in ", p.groups, " groups");
   CAPTURE(shape);
   CAPTURE(mean);
   const std::int64_t each = p.channels / p.groups;
@@ -89,20 +111,25 @@ void check_groups(const GroupNormProblem& p, float mean = 0, bool affine = true)
                     [&](std::int64_t i) { return i / (p.pixels * p.channels) * p.groups + i % p.channels / each; });
   const Given given(wanted);
   const DeviceArray<float> kept(std::size_t(p.numbers()));
-  const float *const weight = affine ? given.weight.data() : nullptr, *const bias = affine ? given.bias.data() : nullptr;
+  const float *const weight = affine ? given.weight.data() : nullptr, *const bias =
+                                                                          affine ? given.bias.data() : nullptr;
   gpu().group_norm_forward(p, given.x.data(), weight, bias, given.y.data(), kept.data());
   gpu().group_norm_backward(p, given.x.data(), kept.data(), given.dy.data(), {}, {}, {given.dx.data(), false});
-  gpu().group_norm_backward(p, given.x.data(), kept.data(), given.dy.data(), affine ? strata::GradientTarget<>{given.dweight.data(), true} : strata::GradientTarget<>{},
-                            affine ? strata::GradientTarget<>{given.dbias.data(), true} : strata::GradientTarget<>{}, {given.dx_added.data(), true});
+  gpu().group_norm_backward(p, given.x.data(), kept.data(), given.dy.data(),
+                            affine ? strata::GradientTarget<>{given.dweight.data(), true} : strata::GradientTarget<>{},
+                            affine ? strata::GradientTarget<>{given.dbias.data(), true} : strata::GradientTarget<>{},
+                            {given.dx_added.data(), true});
   given.check(wanted, affine);
   const Numbers rows = kept.download();
   for (std::int64_t n = 0; n < p.n; ++n)
     for (std::int64_t c = 0; c < p.channels; ++c)
-      check_mean_and_deviation(wanted, std::size_t(n * p.groups + c / each), rows[std::size_t((n * 4 + 2) * p.channels + c)],
+      check_mean_and_deviation(wanted, std::size_t(n * p.groups + c / each),
+                               rows[std::size_t((n * 4 + 2) * p.channels + c)],
                                rows[std::size_t((n * 4 + 3) * p.channels + c)]);
   if (affine) {  // without old gradients, and without one for x
     const DeviceArray<float> dweight(wanted.weight.size()), dbias(wanted.bias.size());
-    gpu().group_norm_backward(p, given.x.data(), kept.data(), given.dy.data(), {dweight.data(), false}, {dbias.data(), false}, {});
+    gpu().group_norm_backward(p, given.x.data(), kept.data(), given.dy.data(), {dweight.data(), false},
+                              {dbias.data(), false}, {});
     Reference fresh_weight = wanted.dweight, fresh_bias = wanted.dbias;
     for (std::size_t c = 0; c < wanted.weight.size(); ++c)
       fresh_weight.value[c] -= double(wanted.old_weight[c]), fresh_bias.value[c] -= double(wanted.old_bias[c]);
@@ -124,15 +151,18 @@ void check_pixels(std::int64_t pixels, int channels, float mean = 0, std::int64_
   moved.insert(moved.end(), wanted.x.begin(), wanted.x.end());
   const DeviceArray<float> moved_x(moved);
   const float* const x = moved_x.data() + shift;
-  gpu().layer_norm_forward(pixels, channels, eps, x, given.weight.data(), given.bias.data(), given.y.data(), kept.data());
+  gpu().layer_norm_forward(pixels, channels, eps, x, given.weight.data(), given.bias.data(), given.y.data(),
+                           kept.data());
   gpu().layer_norm_forward(pixels, channels, eps, x, given.weight.data(), given.bias.data(), plain.data(), nullptr);
-  gpu().layer_norm_backward(pixels, channels, x, kept.data(), given.weight.data(), given.dy.data(), {}, {}, {given.dx.data(), false});
-  gpu().layer_norm_backward(pixels, channels, x, kept.data(), given.weight.data(), given.dy.data(), {given.dweight.data(), true},
-                            {given.dbias.data(), true}, {given.dx_added.data(), true});
+  gpu().layer_norm_backward(pixels, channels, x, kept.data(), given.weight.data(), given.dy.data(), {}, {},
+                            {given.dx.data(), false});
+  gpu().layer_norm_backward(pixels, channels, x, kept.data(), given.weight.data(), given.dy.data(),
+                            {given.dweight.data(), true}, {given.dbias.data(), true}, {given.dx_added.data(), true});
   given.check(wanted, true);
   CHECK(plain.download() == given.y.download());
   const Numbers rows = kept.download();
-  for (std::size_t pixel = 0; pixel < std::size_t(pixels); ++pixel) check_mean_and_deviation(wanted, pixel, rows[2 * pixel], rows[2 * pixel + 1]);
+  for (std::size_t pixel = 0; pixel < std::size_t(pixels); ++pixel)
+    check_mean_and_deviation(wanted, pixel, rows[2 * pixel], rows[2 * pixel + 1]);
 }
 
 }  // namespace
@@ -145,7 +175,8 @@ TEST_CASE("groups of channels of an image") {
   in_random_order([] {
     check_groups({.n = 1, .pixels = 1, .channels = 5, .groups = 1});
     check_groups({.n = 2, .pixels = 2100, .channels = 3, .groups = 1});              // chunks, the last of a few pixels
-    check_groups({.n = 1, .pixels = 300, .channels = 68, .groups = 2});              // more channels in a group than lanes
+    // more channels in a group than lanes
+    check_groups({.n = 1, .pixels = 300, .channels = 68, .groups = 2});
     check_groups({.n = 2, .pixels = 9, .channels = 260, .groups = 1, .eps = 1e-3});  // and than threads
     check_groups({.n = 2, .pixels = 130, .channels = 132, .groups = 33});
   });
@@ -203,7 +234,12 @@ TEST_CASE("an image's numbers are its own, and the same in every order") {
 
 TEST_CASE("groups that do not divide the channels, and images without pixels: an error") {
   const DeviceArray<float> x(24);
-  CHECK_THROWS_AS(gpu().group_norm_forward({.n = 1, .pixels = 4, .channels = 6, .groups = 4}, x.data(), nullptr, nullptr, x.data(), x.data()), strata::ShapeError);
-  CHECK_THROWS_AS(gpu().group_norm_forward({.n = 1, .pixels = 0, .channels = 6, .groups = 2}, x.data(), nullptr, nullptr, x.data(), x.data()), strata::ShapeError);
-  CHECK_THROWS_AS(gpu().layer_norm_forward(0, 6, 1e-6, x.data(), x.data(), x.data(), x.data(), nullptr), strata::ShapeError);
+  CHECK_THROWS_AS(gpu().group_norm_forward({.n = 1, .pixels = 4, .channels = 6, .groups = 4}, x.data(), nullptr,
+                                           nullptr, x.data(), x.data()),
+                  strata::ShapeError);
+  CHECK_THROWS_AS(gpu().group_norm_forward({.n = 1, .pixels = 0, .channels = 6, .groups = 2}, x.data(), nullptr,
+                                           nullptr, x.data(), x.data()),
+                  strata::ShapeError);
+  CHECK_THROWS_AS(gpu().layer_norm_forward(0, 6, 1e-6, x.data(), x.data(), x.data(), x.data(), nullptr),
+                  strata::ShapeError);
 }

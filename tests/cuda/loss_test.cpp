@@ -45,8 +45,8 @@ void check(std::int64_t rows, int classes, float size_of_logits, double smoothin
   gpu().cross_entropy_backward(rows, classes, dev_x.data(), dev_labels.data(), smoothing, factor,
                                {.values = upstream.data(), .uniform = true}, dev_dx.data(), false);
   CHECK(largest_error(dev_dx, dx, factor) <= (20 + 2 * double(size_of_logits)) * unit);
-  gpu().cross_entropy_backward(rows, classes, dev_x.data(), dev_labels.data(), smoothing, factor, {.factor = 0.5f}, dev_added.data(),
-                               true);
+  gpu().cross_entropy_backward(rows, classes, dev_x.data(), dev_labels.data(), smoothing, factor, {.factor = 0.5f},
+                               dev_added.data(), true);
   CHECK(largest_error(dev_added, added) <= (20 + 2 * double(size_of_logits)) * unit);
 }
 

@@ -114,7 +114,8 @@ TEST_CASE("RMSprop: alone, centered, with momentum, with both") {
       CAPTURE(momentum);
       in_random_order([&] {
         const Tensors tensors(centered && momentum > 0 ? 60 + 9 : 9);
-        const strata::RmspropUpdate update{.lr = 1e-2, .alpha = 0.9, .eps = 1e-3, .weight_decay = 1e-2, .momentum = momentum};
+        const strata::RmspropUpdate update{
+            .lr = 1e-2, .alpha = 0.9, .eps = 1e-3, .weight_decay = 1e-2, .momentum = momentum};
         std::vector<TensorUpdate> list = tensors.updates(false, false);
         for (std::size_t i = 0; i < list.size(); ++i) {
           list[i].state1 = tensors.at(5, i);
@@ -123,9 +124,10 @@ TEST_CASE("RMSprop: alone, centered, with momentum, with both") {
         }
         gpu().rmsprop_update(list, update);
         for (std::size_t i = 0; i < list.size(); ++i) {
-          std::vector<double> w = tensors.reference(0, i), a = tensors.reference(2, i), s = tensors.reference(5, i), b = tensors.reference(4, i);
-          strata::cpu::rmsprop_update<double>(list[i].size, w.data(), tensors.reference(1, i).data(), s.data(), centered ? a.data() : nullptr,
-                                              momentum > 0 ? b.data() : nullptr, update);
+          std::vector<double> w = tensors.reference(0, i), a = tensors.reference(2, i), s = tensors.reference(5, i),
+                              b = tensors.reference(4, i);
+          strata::cpu::rmsprop_update<double>(list[i].size, w.data(), tensors.reference(1, i).data(), s.data(),
+                                              centered ? a.data() : nullptr, momentum > 0 ? b.data() : nullptr, update);
           CHECK(tensors.error(5, i, s) <= 4 * unit);
           CHECK(tensors.error(2, i, a) <= 4 * unit);
           CHECK(tensors.error(4, i, b) <= 12 * unit);  // the variance, above 0.8, is what is left of numbers up to 3
@@ -137,8 +139,10 @@ TEST_CASE("RMSprop: alone, centered, with momentum, with both") {
 
 TEST_CASE("RMSprop: a variance that rounding made negative counts as 0") {
   const DeviceArray<float> w(Numbers{1}), g(Numbers{1e-3f}), s(Numbers{0.5f}), a(Numbers{1});
-  gpu().rmsprop_update(std::vector<TensorUpdate>{{.size = 1, .value = w.data(), .gradient = g.data(), .state1 = s.data(), .state2 = a.data()}},
-                       {.lr = 0.5, .alpha = 0.9, .eps = 1e-3});
+  gpu().rmsprop_update(
+      std::vector<TensorUpdate>{
+          {.size = 1, .value = w.data(), .gradient = g.data(), .state1 = s.data(), .state2 = a.data()}},
+      {.lr = 0.5, .alpha = 0.9, .eps = 1e-3});
   CHECK(std::abs(double(w.download()[0]) - 0.5) <= 4 * unit);  // 1e-3 / (0 + 1e-3)
 }
 

@@ -16,18 +16,20 @@ std::vector<double> sum(std::vector<double> wanted, const Numbers& old) {
 }
 
 void check_resize(const ResizeProblem& p) {
-  const std::string shape = strata::concat(p.n, "x", p.channels, "x", p.rows.size, "x", p.columns.size, " to ", p.rows.result, " x ",
-                                           p.columns.result, ", mode ", int(p.mode), p.align_corners ? ", aligned" : "");
+  const std::string shape =
+      strata::concat(p.n, "x", p.channels, "x", p.rows.size, "x", p.columns.size, " to ", p.rows.result, " x ",
+                     p.columns.result, ", mode ", int(p.mode), p.align_corners ? ", aligned" : "");
   CAPTURE(shape);
-  const std::int64_t in = p.n * p.rows.size * p.columns.size * p.channels, out = p.n * p.rows.result * p.columns.result * p.channels;
+  const std::int64_t in = p.n * p.rows.size * p.columns.size * p.channels,
+                     out = p.n * p.rows.result * p.columns.result * p.channels;
   const Numbers x = numbers(in, 1), dy = numbers(out, 2), old = numbers(in, 3);
   std::vector<double> y(static_cast<std::size_t>(out)), dx(x.size(), 0.0);
   strata::cpu::resize_forward<double>(p, doubles(x).data(), y.data());
   strata::cpu::resize_backward<double>(p, doubles(dy).data(), dx.data(), false);
   const DeviceArray<float> dev_x(x), dev_dy(dy), dev_y(y.size()), dev_dx(x.size()), dev_added(old);
   gpu().resize_forward(p, dev_x.data(), dev_y.data());
-  // Three roundings of each share of a row and a column, as many in each of the two sums, and bicubic's shares, whose magnitudes
-  // add up to 1.6 at most, are polynomials of ten operations on numbers up to 6.
+  // Three roundings of each share of a row and a column, as many in each of the two sums, and bicubic's shares, whose
+  // magnitudes add up to 1.6 at most, are polynomials of ten operations on numbers up to 6.
   const bool exact = p.mode == InterpolateMode::nearest;
   CHECK(largest_error(dev_y, y) <= (exact ? 0 : p.mode == InterpolateMode::bilinear ? 10 : 60) * unit);
   gpu().resize_backward(p, dev_dy.data(), dev_dx.data(), false);
@@ -49,8 +51,9 @@ void check_resizes(ResizeProblem p) {
 }
 
 void check_pad(const PadProblem& p) {
-  const std::string shape = strata::concat(p.n, "x", p.channels, "x", p.h, "x", p.w, ", margins ", p.margins.left, " ", p.margins.right, " ",
-                                           p.margins.top, " ", p.margins.bottom, ", mode ", int(p.mode));
+  const std::string shape =
+      strata::concat(p.n, "x", p.channels, "x", p.h, "x", p.w, ", margins ", p.margins.left, " ", p.margins.right, " ",
+                     p.margins.top, " ", p.margins.bottom, ", mode ", int(p.mode));
   CAPTURE(shape);
   const std::int64_t in = p.n * p.h * p.w * p.channels, out = p.n * p.out_h() * p.out_w() * p.channels;
   const Numbers x = numbers(in, 1), dy = numbers(out, 2), old = numbers(in, 3);
@@ -96,7 +99,8 @@ TEST_CASE("resizing by factors and to extents") {
 TEST_CASE("extents whose products are more than 31 bits") {
   for (const InterpolateMode mode : {InterpolateMode::bilinear, InterpolateMode::bicubic})
     in_random_order([&] {
-      check_resize({.rows = ResizeAxis::to(1, 1), .columns = ResizeAxis::to(50022, 60014), .mode = mode, .align_corners = true});
+      check_resize(
+          {.rows = ResizeAxis::to(1, 1), .columns = ResizeAxis::to(50022, 60014), .mode = mode, .align_corners = true});
     });
 }
 
@@ -105,7 +109,8 @@ TEST_CASE("a pixel without a share is not read") {
   for (const InterpolateMode mode : {InterpolateMode::bilinear, InterpolateMode::bicubic}) {
     const Numbers x{1, 2, nan, 4, 5, 6, 7, 8, 9};
     const DeviceArray<float> from(x), to(9);
-    gpu().resize_forward({.channels = 1, .rows = ResizeAxis::to(3, 3), .columns = ResizeAxis::to(3, 3), .mode = mode}, from.data(), to.data());
+    gpu().resize_forward({.channels = 1, .rows = ResizeAxis::to(3, 3), .columns = ResizeAxis::to(3, 3), .mode = mode},
+                         from.data(), to.data());
     const Numbers y = to.download();
     for (std::size_t i = 0; i < 9; ++i) CHECK((i == 2 ? std::isnan(y[i]) : y[i] == x[i]));
   }
@@ -127,8 +132,13 @@ TEST_CASE("borders of every mode, and parts of images") {
 
 TEST_CASE("extents that cannot be: an error") {
   const DeviceArray<float> x(16);
-  CHECK_THROWS_AS(gpu().resize_forward({.channels = 1, .rows = ResizeAxis::to(4, 0), .columns = ResizeAxis::to(4, 2)}, x.data(), x.data()), strata::ShapeError);
-  CHECK_THROWS_AS(gpu().pad_forward({.h = 4, .w = 4, .margins = {.left = -5, .right = 3}}, x.data(), x.data()), strata::ShapeError);
-  CHECK_THROWS_AS(gpu().pad_forward({.h = 2, .w = 2, .margins = {.left = 2}, .mode = PadMode::reflect}, x.data(), x.data()), strata::ShapeError);
+  CHECK_THROWS_AS(gpu().resize_forward({.channels = 1, .rows = ResizeAxis::to(4, 0), .columns = ResizeAxis::to(4, 2)},
+                                       x.data(), x.data()),
+                  strata::ShapeError);
+  CHECK_THROWS_AS(gpu().pad_forward({.h = 4, .w = 4, .margins = {.left = -5, .right = 3}}, x.data(), x.data()),
+                  strata::ShapeError);
+  CHECK_THROWS_AS(
+      gpu().pad_forward({.h = 2, .w = 2, .margins = {.left = 2}, .mode = PadMode::reflect}, x.data(), x.data()),
+      strata::ShapeError);
   CHECK_THROWS_AS(gpu().pad_forward({.h = 2, .w = 2, .margins = {.top = -2}}, x.data(), x.data()), strata::ShapeError);
 }

@@ -192,15 +192,16 @@ class HostAccelerator final : public st::Accelerator {
 
   // ---- normalisation of every image, and of every pixel, by itself
 
-  void group_norm_forward(const st::GroupNormProblem& p, const float* x, const float* weight, const float* bias, float* y,
-                          float* numbers) override {
+  void group_norm_forward(const st::GroupNormProblem& p, const float* x, const float* weight, const float* bias,
+                          float* y, float* numbers) override {
     const Kernel kernel(*this);
     st::cpu::group_norm_forward(p, x, weight, bias, y, numbers);
   }
   void group_norm_backward(const st::GroupNormProblem& p, const float* x, const float* numbers, const float* dy,
                            st::GradientTarget<> dweight, st::GradientTarget<> dbias, st::GradientTarget<> dx) override {
     const Kernel kernel(*this);
-    st::cpu::group_norm_backward(p, x, numbers, dy, dx.data, dx.accumulate, dweight.data, dweight.accumulate, dbias.data, dbias.accumulate);
+    st::cpu::group_norm_backward(p, x, numbers, dy, dx.data, dx.accumulate, dweight.data, dweight.accumulate,
+                                 dbias.data, dbias.accumulate);
   }
   void layer_norm_forward(std::int64_t pixels, int channels, double eps, const float* x, const float* weight,
                           const float* bias, float* y, float* numbers) override {
@@ -355,7 +356,8 @@ class HostAccelerator final : public st::Accelerator {
     for (std::int64_t r = 0; r < rows; ++r) {
       const bool no_class = labels[r] < 0 || labels[r] >= classes;
       for (int c = 0; c < classes; ++c)
-        sum -= no_class ? std::nan("") : target(smoothing, classes, c == labels[r]) * log_softmax(logits + r * classes, classes, c);
+        sum -= no_class ? std::nan("")
+                        : target(smoothing, classes, c == labels[r]) * log_softmax(logits + r * classes, classes, c);
     }
     *result = float(sum * factor);
   }
@@ -367,8 +369,8 @@ class HostAccelerator final : public st::Accelerator {
     for (std::int64_t r = 0; r < rows; ++r)
       for (int c = 0; c < classes; ++c) {
         float& to = dlogits[r * classes + c];
-        to = (accumulate ? to : 0.0f) +
-             float(g * (std::exp(log_softmax(logits + r * classes, classes, c)) - target(smoothing, classes, c == labels[r])));
+        to = (accumulate ? to : 0.0f) + float(g * (std::exp(log_softmax(logits + r * classes, classes, c)) -
+                                                   target(smoothing, classes, c == labels[r])));
       }
   }
 

@@ -5,8 +5,8 @@
 //       static constexpr bool keeps_input = false, keeps_output = false;       // whether backward reads x, y
 //       Shape result(const Shape& x) const;                                    // throws ShapeError
 //       template <class T> void forward(const Shape& x_shape, const T* x, T* y) const;
-//       template <class T> void backward(const Shape& x_shape, const T* x, const T* y, const T* dy, T* dx, bool
-//       accumulate) const;
+//       template <class T> void backward(const Shape& x_shape, const T* x, const T* y, const T* dy, T* dx,
+//                                        bool accumulate) const;
 //       void forward_on(Accelerator& gpu, const Shape& x_shape, const float* x, float* y) const;  // both, or the CPU
 //       void backward_on(Accelerator& gpu, const Shape& x_shape, const float* dy, float* dx, bool accumulate) const;
 //       constexpr void trace(auto& t) const;                                   // nn/following.hpp
@@ -58,7 +58,8 @@ constexpr auto apply_operator(P& pass, const Op& op, const X& input) {
           [&](auto& gpu, const auto& it) { it.forward_on(gpu, from, x.data(), image.data()); });
       auto y = pass.output(std::move(image));
       if constexpr (P::training) {
-        const auto step = [op, from, device = x.device(), x_id = x.id(), id = y.id(), kept_x = Op::keeps_input ? x : Var<C, T>(),
+        const auto step = [op, from, device = x.device(), x_id = x.id(), id = y.id(),
+                           kept_x = Op::keeps_input ? x : Var<C, T>(),
                            kept_y = Op::keeps_output ? y : Var<Out, T>()](Tape& tape) {
           const auto dx = tape.target<T>(x_id);
           if (!dx) return;

@@ -55,7 +55,9 @@ struct PadOperator {
   void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
     cpu::pad_backward(problem(from), dy, dx, accumulate);
   }
-  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const { gpu.pad_forward(problem(from), x, y); }
+  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const {
+    gpu.pad_forward(problem(from), x, y);
+  }
   void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
     gpu.pad_backward(problem(from), dy, dx, accumulate);
   }
@@ -109,7 +111,9 @@ struct CropOperator {
   void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
     cpu::pad_backward(problem(from), dy, dx, accumulate);
   }
-  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const { gpu.pad_forward(problem(from), x, y); }
+  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const {
+    gpu.pad_forward(problem(from), x, y);
+  }
   void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
     gpu.pad_backward(problem(from), dy, dx, accumulate);
   }

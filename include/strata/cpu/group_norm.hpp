@@ -30,8 +30,8 @@ void each_image(std::int64_t n, F&& f) {
 
 }  // namespace detail
 
-/// y = (x - mean) / sqrt(variance + eps) * weight + bias, by group; weight and bias may be nullptr: 1 and 0. `numbers`, of
-/// p.numbers(), is kept for the gradient.
+/// y = (x - mean) / sqrt(variance + eps) * weight + bias, by group; weight and bias may be nullptr: 1 and 0. `numbers`,
+/// of p.numbers(), is kept for the gradient.
 template <class T>
 void group_norm_forward(const GroupNormProblem& p, const T* x, const T* weight, const T* bias, T* y, T* numbers) {
   const int group = p.channels / p.groups;

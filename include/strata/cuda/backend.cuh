@@ -123,22 +123,27 @@ class Backend : public BackendCore {
     check_groups("group_norm_backward", p);
     if (!dweight && !dbias && !dx) return;
     const DeviceFloats workspace(pool(), group_norm_workspace(p)), line(pool(), dx ? p.n * 2 * p.channels : 1);
-    done(cuda::group_norm_backward(stream(), p, x, numbers, dy, dweight, dbias, dx, workspace.data(), line.data()), "group_norm_backward");
+    done(cuda::group_norm_backward(stream(), p, x, numbers, dy, dweight, dbias, dx, workspace.data(), line.data()),
+         "group_norm_backward");
   }
   void layer_norm_forward(std::int64_t pixels, int channels, double eps, const float* x, const float* weight,
                           const float* bias, float* y, float* numbers) override {
     check_channels("layer_norm_forward", pixels, channels);
-    done(cuda::layer_norm_forward(stream(), pixels, channels, float(eps), x, weight, bias, y, numbers), "layer_norm_forward");
+    done(cuda::layer_norm_forward(stream(), pixels, channels, float(eps), x, weight, bias, y, numbers),
+         "layer_norm_forward");
   }
   void layer_norm_backward(std::int64_t pixels, int channels, const float* x, const float* numbers, const float* weight,
-                           const float* dy, GradientTarget<> dweight, GradientTarget<> dbias, GradientTarget<> dx) override {
+                           const float* dy, GradientTarget<> dweight, GradientTarget<> dbias,
+                           GradientTarget<> dx) override {
     check_channels("layer_norm_backward", pixels, channels);
     if (dweight || dbias) {
       const DeviceFloats workspace(pool(), ColumnPlan(pixels, channels).workspace(channels, 2));
-      done(sum_columns<2>(stream(), pixels, channels, LayerNormTerm{x, dy, numbers}, workspace.data(), WriteNormGradients{dweight, dbias}),
+      done(sum_columns<2>(stream(), pixels, channels, LayerNormTerm{x, dy, numbers}, workspace.data(),
+                          WriteNormGradients{dweight, dbias}),
            "layer_norm_backward");
     }
-    if (dx) done(layer_norm_backward_input(stream(), pixels, channels, x, numbers, weight, dy, dx), "layer_norm_backward");
+    if (dx)
+      done(layer_norm_backward_input(stream(), pixels, channels, x, numbers, weight, dy, dx), "layer_norm_backward");
   }
 
   // ---- rectifiers
@@ -303,8 +308,8 @@ class Backend : public BackendCore {
                              double label_smoothing, double factor, float* result) override {
     check_classes("cross_entropy_forward", rows, classes);
     const DeviceFloats workspace(pool(), rows + SumPlan(rows).workspace());
-    done(cuda::cross_entropy_forward(stream(), rows, classes, logits, labels, target_shares(label_smoothing, classes), float(factor),
-                                     workspace.data(), result),
+    done(cuda::cross_entropy_forward(stream(), rows, classes, logits, labels, target_shares(label_smoothing, classes),
+                                     float(factor), workspace.data(), result),
          "cross_entropy_forward");
   }
   void cross_entropy_backward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
@@ -414,18 +419,19 @@ class Backend : public BackendCore {
   }
   static void check_resize(const char* who, const ResizeProblem& p) {
     if (p.n < 1 || p.channels < 1 || p.rows.size < 1 || p.columns.size < 1 || p.rows.result < 1 || p.columns.result < 1)
-      throw ShapeError(concat(who, ": ", p.n, "x", p.channels, "x", p.rows.size, "x", p.columns.size, " to ", p.rows.result, " x ",
-                              p.columns.result));
+      throw ShapeError(concat(who, ": ", p.n, "x", p.channels, "x", p.rows.size, "x", p.columns.size, " to ",
+                              p.rows.result, " x ", p.columns.result));
     check_size(who, p.n * p.rows.size * p.columns.size * p.channels);
     check_size(who, p.n * p.rows.result * p.columns.result * p.channels);
   }
   static void check_pad(const char* who, const PadProblem& p) {
     const auto& [left, right, top, bottom] = p.margins;
     const bool reflect = p.mode == PadMode::reflect;
-    if (p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 || p.out_h() < 1 || p.out_w() < 1 || std::min(top, bottom) < -p.h ||
-        std::min(left, right) < -p.w || (reflect && (std::max(top, bottom) >= p.h || std::max(left, right) >= p.w)))
-      throw ShapeError(concat(who, ": margins of ", left, ", ", right, ", ", top, ", ", bottom, " around ", p.n, "x", p.channels, "x",
-                              p.h, "x", p.w));
+    if (p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 || p.out_h() < 1 || p.out_w() < 1 ||
+        std::min(top, bottom) < -p.h || std::min(left, right) < -p.w ||
+        (reflect && (std::max(top, bottom) >= p.h || std::max(left, right) >= p.w)))
+      throw ShapeError(concat(who, ": margins of ", left, ", ", right, ", ", top, ", ", bottom, " around ", p.n, "x",
+                              p.channels, "x", p.h, "x", p.w));
     check_size(who, p.n * p.h * p.w * p.channels);
     check_size(who, p.n * p.out_h() * p.out_w() * p.channels);
   }

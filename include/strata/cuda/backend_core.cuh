@@ -40,7 +40,9 @@ class BackendCore : public Accelerator {
   void copy(void* to, const void* from, std::size_t bytes) override {
     if (bytes > 0) done(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream()), "copy");
   }
-  void fill(float* to, std::int64_t count, float value) override { done(elementwise(stream(), count, Fill{to, value}), "fill"); }
+  void fill(float* to, std::int64_t count, float value) override {
+    done(elementwise(stream(), count, Fill{to, value}), "fill");
+  }
   void synchronize() override {
     context_.not_while_recording("synchronize");
     done(cudaStreamSynchronize(stream()), "synchronize");
@@ -65,7 +67,8 @@ class BackendCore : public Accelerator {
       throw ShapeError(concat(who, ": ", size, " elements are more than this kernel counts: use smaller batches"));
   }
   static void check_channels(const char* who, std::int64_t pixels, int channels) {
-    if (pixels < 1 || channels < 1) throw ShapeError(concat(who, ": got ", pixels, " pixels of ", channels, " channels"));
+    if (pixels < 1 || channels < 1)
+      throw ShapeError(concat(who, ": got ", pixels, " pixels of ", channels, " channels"));
     if (!ChannelOf::fits(pixels * channels, channels)) check_size(who, pixels * channels);
   }
 

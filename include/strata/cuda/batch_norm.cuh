@@ -29,8 +29,8 @@ STRATA_DEVICE void merge_moments(float& count, float& mean, float& squares, floa
 
 inline constexpr int moment_pixels = 8;  ///< that a thread holds at once; ColumnPlan's chunks are multiples of it
 
-/// partial[image][chunk][0][c] = mean and partial[image][chunk][1][c] = sum of squared deviations over the chunk's pixels.
-/// Grid: (plan.groups, plan.chunks, images); batch normalisation is one image of all pixels.
+/// partial[image][chunk][0][c] = mean and partial[image][chunk][1][c] = sum of squared deviations over the chunk's
+/// pixels. Grid: (plan.groups, plan.chunks, images); batch normalisation is one image of all pixels.
 template <bool Vectors>
 STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
     moments_of_chunks(std::int64_t pixels, int channels, int lanes, std::int64_t pixels_per_chunk,

@@ -109,8 +109,8 @@ struct ElementPlace {
   }
 };
 
-/// The channel of an element of a tensor with `channels` innermost: for sizes below 2^31, or below 2^33 where channels is a
-/// multiple of 4.
+/// The channel of an element of a tensor with `channels` innermost: for sizes below 2^31, or below 2^33 where channels
+/// is a multiple of 4.
 struct ChannelOf {
   Divisor channels, quads;
   bool whole_quads;

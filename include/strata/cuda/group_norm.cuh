@@ -1,8 +1,9 @@
 // Normalisation of every image by itself, over the pixels and the channels of a group (GroupNorm, InstanceNorm2d). The
 // formulas stand in kernels/accelerator.hpp.
 //
-// The pixels are batch normalisation's work, with an image as the grid's third side: moments of chunks, merged by Chan's
-// formula, and sums of chunks. What is added here is the merging of a group's channels, and numbers of each image's own.
+// The pixels are batch normalisation's work, with an image as the grid's third side: moments of chunks, merged by
+// Chan's formula, and sums of chunks. What is added here is the merging of a group's channels, and numbers of each
+// image's own.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +23,9 @@ inline constexpr std::int64_t most_grid_images = 65535;  ///< of a launch: what 
 
 inline ColumnPlan group_norm_plan(const GroupNormProblem& p) { return {p.pixels, p.channels, p.n}; }
 /// Floats of workspace, forward and back.
-inline std::int64_t group_norm_workspace(const GroupNormProblem& p) { return p.n * group_norm_plan(p).workspace(p.channels, 2); }
+inline std::int64_t group_norm_workspace(const GroupNormProblem& p) {
+  return p.n * group_norm_plan(p).workspace(p.channels, 2);
+}
 
 /// Threads that go through `count` numbers: a power of two from 32 on.
 inline unsigned group_threads(std::int64_t count) {
@@ -112,7 +115,10 @@ struct GroupNormTerm {
     int c, channels;
     Numbers<4> mean, inverse;
     STRATA_DEVICE_MEMBER Column(const GroupNormTerm& term, int first, int count)
-        : x(term.x + blockIdx.z * term.image_size), dy(term.dy + blockIdx.z * term.image_size), c(first), channels(count),
+        : x(term.x + blockIdx.z * term.image_size),
+          dy(term.dy + blockIdx.z * term.image_size),
+          c(first),
+          channels(count),
           mean(load_quad<Vectors>(term.numbers + (std::int64_t(blockIdx.z) * 4 + 2) * count, first, count)),
           inverse(load_quad<Vectors>(term.numbers + (std::int64_t(blockIdx.z) * 4 + 3) * count, first, count)) {}
     STRATA_DEVICE_MEMBER void add(std::int64_t row, Numbers<4> (&sums)[2]) const {
@@ -136,8 +142,8 @@ struct WriteNormGradients {
   }
 };
 
-/// line[image][0][c] = slope and line[image][1][c] = offset of the line slope * (x - mean) + offset that dx takes off, the same
-/// for the channels of a group. count: numbers of a group. Block and grid as for finish_group_statistics.
+/// line[image][0][c] = slope and line[image][1][c] = offset of the line slope * (x - mean) + offset that dx takes off,
+/// the same for the channels of a group. count: numbers of a group. Block and grid as for finish_group_statistics.
 STRATA_GLOBAL void __launch_bounds__(group_block)
     group_norm_lines(int channels, int group, int chunks, float count, const float* __restrict__ partial,
                      const float* __restrict__ numbers, float* __restrict__ line) {
@@ -177,7 +183,8 @@ struct GroupNormBackwardInput {
   STRATA_DEVICE_MEMBER void at(std::int64_t i) const {
     const std::int64_t row = place.image<W>(i) * 2 * place.channels;
     const int c = place.channel.at<W>(i);
-    const float *const scale = numbers + 2 * row + c, *const mean = scale + 2 * place.channels, *const slope = line + row + c;
+    const float *const scale = numbers + 2 * row + c, *const mean = scale + 2 * place.channels,
+                       *const slope = line + row + c;
     const Numbers<W> v = load<W>(x + i), a = load<W>(scale), m = load<W>(mean), s = load<W>(slope);
     const Numbers<W> o = load<W>(slope + place.channels);
     Numbers<W> g = load<W>(dy + i);
@@ -191,13 +198,16 @@ struct GroupNormBackwardInput {
 template <class F>
 cudaError_t in_grids_of_images(std::int64_t images, F&& f) {
   for (std::int64_t first = 0; first < images; first += most_grid_images)
-    if (const cudaError_t status = f(first, unsigned(std::min(images - first, most_grid_images))); status != cudaSuccess) return status;
+    if (const cudaError_t status = f(first, unsigned(std::min(images - first, most_grid_images)));
+        status != cudaSuccess)
+      return status;
   return cudaSuccess;
 }
 
 /// workspace: group_norm_workspace(p) floats.
-inline cudaError_t group_norm_forward(cudaStream_t stream, const GroupNormProblem& p, const float* x, const float* weight,
-                                      const float* bias, float* y, float* numbers, float* workspace) {
+inline cudaError_t group_norm_forward(cudaStream_t stream, const GroupNormProblem& p, const float* x,
+                                      const float* weight, const float* bias, float* y, float* numbers,
+                                      float* workspace) {
   const ColumnPlan plan = group_norm_plan(p);
   const int group = p.channels / p.groups;
   const std::int64_t size = p.pixels * p.channels, of_image = plan.workspace(p.channels, 2);
@@ -206,22 +216,25 @@ inline cudaError_t group_norm_forward(cudaStream_t stream, const GroupNormProble
     const dim3 grid(unsigned(plan.groups), unsigned(plan.chunks), count), block(ColumnPlan::block);
     float* const partial = workspace + first * of_image;
     const float* const from = x + first * size;
-    const cudaError_t moments =
-        vectors ? launch<&moments_of_chunks<true>>(grid, block, 0, stream, p.pixels, p.channels, plan.lanes, plan.rows_per_chunk, from, partial)
-                : launch<&moments_of_chunks<false>>(grid, block, 0, stream, p.pixels, p.channels, plan.lanes, plan.rows_per_chunk, from, partial);
+    const cudaError_t moments = vectors
+                                    ? launch<&moments_of_chunks<true>>(grid, block, 0, stream, p.pixels, p.channels,
+                                                                       plan.lanes, plan.rows_per_chunk, from, partial)
+                                    : launch<&moments_of_chunks<false>>(grid, block, 0, stream, p.pixels, p.channels,
+                                                                        plan.lanes, plan.rows_per_chunk, from, partial);
     if (moments != cudaSuccess) return moments;
-    return launch<&finish_group_statistics>(dim3(unsigned(p.groups), count), dim3(group_threads(std::int64_t(group) * plan.chunks)), 0,
-                                            stream, p.pixels, p.channels, group, plan.chunks, plan.rows_per_chunk, partial, weight,
-                                            bias, float(p.eps), numbers + first * 4 * p.channels);
+    return launch<&finish_group_statistics>(dim3(unsigned(p.groups), count),
+                                            dim3(group_threads(std::int64_t(group) * plan.chunks)), 0, stream, p.pixels,
+                                            p.channels, group, plan.chunks, plan.rows_per_chunk, partial, weight, bias,
+                                            float(p.eps), numbers + first * 4 * p.channels);
   });
   if (status != cudaSuccess) return status;
   return elementwise(stream, p.n * size, GroupNormApply{x, numbers, y, ImageChannelOf(p.pixels, p.channels)});
 }
 
 /// workspace: group_norm_workspace(p) floats; line: n * 2 * channels, where dx is wanted.
-inline cudaError_t group_norm_backward(cudaStream_t stream, const GroupNormProblem& p, const float* x, const float* numbers,
-                                       const float* dy, GradientTarget<> dweight, GradientTarget<> dbias, GradientTarget<> dx,
-                                       float* workspace, float* line) {
+inline cudaError_t group_norm_backward(cudaStream_t stream, const GroupNormProblem& p, const float* x,
+                                       const float* numbers, const float* dy, GradientTarget<> dweight,
+                                       GradientTarget<> dbias, GradientTarget<> dx, float* workspace, float* line) {
   const ColumnPlan plan = group_norm_plan(p);
   const int group = p.channels / p.groups;
   const std::int64_t size = p.pixels * p.channels, of_image = plan.workspace(p.channels, 2);
@@ -231,23 +244,25 @@ inline cudaError_t group_norm_backward(cudaStream_t stream, const GroupNormProbl
     const GroupNormTerm term{x + first * size, dy + first * size, numbers + first * 4 * p.channels, size};
     const cudaError_t sums =
         p.channels % 4 == 0 && term.aligned()
-            ? launch<&sum_column_chunks<2, GroupNormTerm, true>>(grid, block, 0, stream, p.pixels, p.channels, plan.lanes,
-                                                                 plan.rows_per_chunk, term, partial)
-            : launch<&sum_column_chunks<2, GroupNormTerm, false>>(grid, block, 0, stream, p.pixels, p.channels, plan.lanes,
-                                                                  plan.rows_per_chunk, term, partial);
+            ? launch<&sum_column_chunks<2, GroupNormTerm, true>>(grid, block, 0, stream, p.pixels, p.channels,
+                                                                 plan.lanes, plan.rows_per_chunk, term, partial)
+            : launch<&sum_column_chunks<2, GroupNormTerm, false>>(grid, block, 0, stream, p.pixels, p.channels,
+                                                                  plan.lanes, plan.rows_per_chunk, term, partial);
     if (sums != cudaSuccess || !dx) return sums;
-    return launch<&group_norm_lines>(dim3(unsigned(p.groups), count), dim3(group_threads(std::int64_t(group) * plan.chunks)), 0, stream,
-                                     p.channels, group, plan.chunks, float(p.pixels * group), partial,
+    return launch<&group_norm_lines>(dim3(unsigned(p.groups), count),
+                                     dim3(group_threads(std::int64_t(group) * plan.chunks)), 0, stream, p.channels,
+                                     group, plan.chunks, float(p.pixels * group), partial,
                                      numbers + first * 4 * p.channels, line + first * 2 * p.channels);
   });
   if (status != cudaSuccess) return status;
   if (dweight || dbias)
-    status = launch<&sum_column_partials<2, WriteNormGradients>>(dim3(unsigned(ceil_div(p.channels, finish_channels))),
-                                                                 dim3(finish_channels * finish_slots), 0, stream, p.channels,
-                                                                 int(p.n * plan.chunks), workspace,
-                                                                 WriteNormGradients{dweight, dbias});
+    status = launch<&sum_column_partials<2, WriteNormGradients>>(
+        dim3(unsigned(ceil_div(p.channels, finish_channels))), dim3(finish_channels * finish_slots), 0, stream,
+        p.channels, int(p.n * plan.chunks), workspace, WriteNormGradients{dweight, dbias});
   if (status != cudaSuccess || !dx) return status;
-  return elementwise(stream, p.n * size, GroupNormBackwardInput{x, dy, numbers, line, dx.data, ImageChannelOf(p.pixels, p.channels), dx.accumulate});
+  return elementwise(
+      stream, p.n * size,
+      GroupNormBackwardInput{x, dy, numbers, line, dx.data, ImageChannelOf(p.pixels, p.channels), dx.accumulate});
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda

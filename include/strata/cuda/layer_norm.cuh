@@ -1,6 +1,6 @@
-// Normalisation of every pixel over its channels (LayerNorm2d). The formulas stand in kernels/accelerator.hpp. A pixel has
-// as many neighbouring lanes of a warp as it has quads of channels, up to all 32; they read it for the mean, again for the
-// squared deviations from it, and again for the result, the last two times out of the L1 cache.
+// Normalisation of every pixel over its channels (LayerNorm2d). The formulas stand in kernels/accelerator.hpp. A pixel
+// has as many neighbouring lanes of a warp as it has quads of channels, up to all 32; they read it for the mean, again
+// for the squared deviations from it, and again for the result, the last two times out of the L1 cache.
 #pragma once
 
 #include <cstdint>
@@ -88,7 +88,8 @@ STRATA_GLOBAL void __launch_bounds__(layer_norm_block)
     sum_g += sum_of_quad(g);
     sum_gx += sum_of_quad(gx);
   }
-  const float mean_g = sum_of_lanes(sum_g, lanes) / float(channels), mean_gx = sum_of_lanes(sum_gx, lanes) / float(channels);
+  const float mean_g = sum_of_lanes(sum_g, lanes) / float(channels),
+              mean_gx = sum_of_lanes(sum_gx, lanes) / float(channels);
   float* const to = dx + pixel * channels;
   for (int c = first; c < end; c += 4 * lanes) {
     const Numbers<4> v = load_quad<Vectors>(from, c, channels), w = load_quad<Vectors>(weight, c, channels);
@@ -132,17 +133,22 @@ inline cudaError_t layer_norm_forward(cudaStream_t stream, std::int64_t pixels, 
   const int lanes = layer_norm_lanes(channels);
   const dim3 grid(unsigned(ceil_div(pixels, layer_norm_block / lanes))), block(layer_norm_block);
   return channels % 4 == 0 && aligned16(x, weight, bias, y)
-             ? launch<&layer_norm_kernel<true>>(grid, block, 0, stream, pixels, channels, lanes, eps, x, weight, bias, y, numbers)
-             : launch<&layer_norm_kernel<false>>(grid, block, 0, stream, pixels, channels, lanes, eps, x, weight, bias, y, numbers);
+             ? launch<&layer_norm_kernel<true>>(grid, block, 0, stream, pixels, channels, lanes, eps, x, weight, bias,
+                                                y, numbers)
+             : launch<&layer_norm_kernel<false>>(grid, block, 0, stream, pixels, channels, lanes, eps, x, weight, bias,
+                                                 y, numbers);
 }
 
 inline cudaError_t layer_norm_backward_input(cudaStream_t stream, std::int64_t pixels, int channels, const float* x,
-                                             const float* numbers, const float* weight, const float* dy, GradientTarget<> dx) {
+                                             const float* numbers, const float* weight, const float* dy,
+                                             GradientTarget<> dx) {
   const int lanes = layer_norm_lanes(channels);
   const dim3 grid(unsigned(ceil_div(pixels, layer_norm_block / lanes))), block(layer_norm_block);
   return channels % 4 == 0 && aligned16(x, weight, dy, dx.data)
-             ? launch<&layer_norm_input_kernel<true>>(grid, block, 0, stream, pixels, channels, lanes, x, numbers, weight, dy, dx.data, dx.accumulate)
-             : launch<&layer_norm_input_kernel<false>>(grid, block, 0, stream, pixels, channels, lanes, x, numbers, weight, dy, dx.data, dx.accumulate);
+             ? launch<&layer_norm_input_kernel<true>>(grid, block, 0, stream, pixels, channels, lanes, x, numbers,
+                                                      weight, dy, dx.data, dx.accumulate)
+             : launch<&layer_norm_input_kernel<false>>(grid, block, 0, stream, pixels, channels, lanes, x, numbers,
+                                                       weight, dy, dx.data, dx.accumulate);
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda

@@ -64,8 +64,8 @@ STRATA_GLOBAL void __launch_bounds__(loss_block)
 
 /// *result = factor * sum of the rows' losses. workspace: rows + SumPlan(rows).workspace() floats.
 inline cudaError_t cross_entropy_forward(cudaStream_t stream, std::int64_t rows, int classes, const float* logits,
-                                         const std::int64_t* labels, TargetShares target, float factor, float* workspace,
-                                         float* result) {
+                                         const std::int64_t* labels, TargetShares target, float factor,
+                                         float* workspace, float* result) {
   const dim3 grid(unsigned(ceil_div(rows, loss_block / 32)));
   const cudaError_t status =
       launch<&cross_entropy_rows>(grid, dim3(loss_block), 0, stream, rows, classes, logits, labels, target, workspace);
@@ -77,8 +77,8 @@ inline cudaError_t cross_entropy_backward(cudaStream_t stream, std::int64_t rows
                                           const std::int64_t* labels, TargetShares target, float factor,
                                           const float* upstream, float* dlogits, bool accumulate) {
   const dim3 grid(unsigned(ceil_div(rows, loss_block / 32)));
-  return launch<&cross_entropy_backward_kernel>(grid, dim3(loss_block), 0, stream, rows, classes, logits, labels, target,
-                                                factor, upstream, dlogits, accumulate);
+  return launch<&cross_entropy_backward_kernel>(grid, dim3(loss_block), 0, stream, rows, classes, logits, labels,
+                                                target, factor, upstream, dlogits, accumulate);
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda

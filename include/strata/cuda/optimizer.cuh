@@ -74,8 +74,17 @@ cudaError_t update_all(cudaStream_t stream, std::span<const TensorUpdate> tensor
       const TensorUpdate& tensor = tensors[next];
       if (tensor.size <= 0) continue;
       TensorList::Entry& entry = list.entry[list.count++];
-      entry = {tensor.size, tensor.value, tensor.gradient, tensor.state1, tensor.state2, tensor.state3, unsigned(blocks), 0.0f,
-               0.0f, tensor.first, aligned16(tensor.value, tensor.gradient, tensor.state1, tensor.state2, tensor.state3)};
+      entry = {tensor.size,
+               tensor.value,
+               tensor.gradient,
+               tensor.state1,
+               tensor.state2,
+               tensor.state3,
+               unsigned(blocks),
+               0.0f,
+               0.0f,
+               tensor.first,
+               aligned16(tensor.value, tensor.gradient, tensor.state1, tensor.state2, tensor.state3)};
       correct(entry, tensor);
       blocks += ceil_div(tensor.size, update_chunk);
     }
@@ -219,7 +228,8 @@ inline cudaError_t adam_update(cudaStream_t stream, std::span<const TensorUpdate
 }
 inline cudaError_t rmsprop_update(cudaStream_t stream, std::span<const TensorUpdate> tensors, const RmspropUpdate& u) {
   return update_all(stream, tensors,
-                    RmspropStep{float(u.lr), float(u.alpha), float(1 - u.alpha), float(u.eps), float(u.weight_decay), float(u.momentum)},
+                    RmspropStep{float(u.lr), float(u.alpha), float(1 - u.alpha), float(u.eps), float(u.weight_decay),
+                                float(u.momentum)},
                     [](TensorList::Entry&, const TensorUpdate&) {});
 }
 

@@ -45,7 +45,8 @@ struct PadSide {
       const int mirrored = k == 1 ? before - p : behind + (size - 2 - p);
       return p == (k == 1 ? 0 : size - 1) ? Span{0, 0} : part(mirrored, mirrored + 1);
     }
-    if (mode == PadMode::replicate && p == (k == 1 ? 0 : size - 1)) return k == 1 ? part(0, before) : part(behind, result);
+    if (mode == PadMode::replicate && p == (k == 1 ? 0 : size - 1))
+      return k == 1 ? part(0, before) : part(behind, result);
     return {0, 0};
   }
 };
@@ -63,7 +64,8 @@ struct PadForward {
     const ElementPlace::Place o = place(element);
     const int row = rows.source(o.i), column = columns.source(o.j);
     Numbers<W> v{};
-    if (row >= 0 && column >= 0) v = load<W>(x + (std::int64_t(o.n * rows.size + row) * columns.size + column) * channels + o.c);
+    if (row >= 0 && column >= 0)
+      v = load<W>(x + (std::int64_t(o.n * rows.size + row) * columns.size + column) * channels + o.c);
     store<W>(y + element, v);
   }
 };
@@ -87,7 +89,8 @@ struct PadBackward {
         for (int b = 0; b < 3; ++b) {
           const PadSide::Span across = columns.shown(b, p.j);
           for (int j = across.begin; j < across.end; ++j) {
-            const Numbers<W> g = load<W>(dy + (std::int64_t(p.n * rows.result + i) * columns.result + j) * channels + p.c);
+            const Numbers<W> g =
+                load<W>(dy + (std::int64_t(p.n * rows.result + i) * columns.result + j) * channels + p.c);
 #pragma unroll
             for (int e = 0; e < W; ++e) sum.v[e] += g.v[e];
           }
@@ -99,11 +102,13 @@ struct PadBackward {
 
 inline cudaError_t pad_forward(cudaStream_t stream, const PadProblem& p, const float* x, float* y) {
   return elementwise(stream, p.n * p.out_h() * p.out_w() * p.channels,
-                     PadForward{x, y, PadSide::rows(p), PadSide::columns(p), ElementPlace(p.channels, p.out_w(), p.out_h()), p.channels});
+                     PadForward{x, y, PadSide::rows(p), PadSide::columns(p),
+                                ElementPlace(p.channels, p.out_w(), p.out_h()), p.channels});
 }
 inline cudaError_t pad_backward(cudaStream_t stream, const PadProblem& p, const float* dy, float* dx, bool accumulate) {
   return elementwise(stream, p.n * p.h * p.w * p.channels,
-                     PadBackward{dy, dx, PadSide::rows(p), PadSide::columns(p), ElementPlace(p.channels, p.w, p.h), p.channels, accumulate});
+                     PadBackward{dy, dx, PadSide::rows(p), PadSide::columns(p), ElementPlace(p.channels, p.w, p.h),
+                                 p.channels, accumulate});
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda

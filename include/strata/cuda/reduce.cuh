@@ -145,9 +145,9 @@ STRATA_DEVICE void store_quad(float* row, int c, int channels, const Numbers<4>&
   }
 }
 
-/// partial[image][chunk][sum][channel] = the sum over the chunk's rows of what term.add adds. A term of several matrices, one for
-/// each image, asks blockIdx.z which one it is.
-/// term.add<Vectors>(row, c, channels, sums) adds to Sums quads. Grid: (groups, chunks, images).
+/// partial[image][chunk][sum][channel] = the sum over the chunk's rows of what term.add adds. A term of several
+/// matrices, one for each image, asks blockIdx.z which one it is. term.add<Vectors>(row, c, channels, sums) adds to
+/// Sums quads. Grid: (groups, chunks, images).
 template <int Sums, class Term, bool Vectors>
 STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
     sum_column_chunks(std::int64_t rows, int channels, int lanes, std::int64_t rows_per_chunk, Term term,
@@ -179,7 +179,8 @@ STRATA_GLOBAL void __launch_bounds__(ColumnPlan::block)
   if (slot == 0 && c < channels)
 #pragma unroll
     for (int s = 0; s < Sums; ++s)
-      store_quad<Vectors>(partial + ((std::int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * Sums + s) * channels, c, channels, sums[s]);
+      store_quad<Vectors>(partial + ((std::int64_t(blockIdx.z) * gridDim.y + blockIdx.y) * Sums + s) * channels, c,
+                          channels, sums[s]);
 }
 
 inline constexpr int finish_channels = 32, finish_slots = 8;

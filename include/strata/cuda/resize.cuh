@@ -1,6 +1,6 @@
-// Images of another size, and back: a thread to an element, or four channels, of the result. Places are computed in whole
-// numbers as in math/resize_problem.hpp, shares in float32. The gradient is gathered: the new pixels that show an old one lie
-// beside each other, so nothing is added by chance order. Fewer than 2^31 elements on either side.
+// Images of another size, and back: a thread to an element, or four channels, of the result. Places are computed in
+// whole numbers as in math/resize_problem.hpp, shares in float32. The gradient is gathered: the new pixels that show an
+// old one lie beside each other, so nothing is added by chance order. Fewer than 2^31 elements on either side.
 #pragma once
 
 #include <algorithm>
@@ -33,14 +33,17 @@ struct ResizeSide {
     const std::int64_t common = std::gcd(std::gcd(step, offset), parts);
     step /= common, offset /= common, parts /= common;
     const auto magnitude = [](std::int64_t x) { return x < 0 ? -x : x; };
-    const std::int64_t most = std::max(result * step + magnitude(offset), (std::int64_t{size} + 2) * parts + magnitude(offset) + step);
+    const std::int64_t most =
+        std::max(result * step + magnitude(offset), (std::int64_t{size} + 2) * parts + magnitude(offset) + step);
     narrow = most + parts < (std::int64_t{1} << 31);
     if (narrow) by_parts = Divisor(parts), by_step = Divisor(std::max<std::int64_t>(step, 1));
   }
 
   /// Pixels before and behind the one that a place begins in which have a share.
   STRATA_DEVICE_MEMBER int before() const { return mode == InterpolateMode::bicubic ? 1 : 0; }
-  STRATA_DEVICE_MEMBER int behind() const { return mode == InterpolateMode::bicubic ? 2 : mode == InterpolateMode::bilinear ? 1 : 0; }
+  STRATA_DEVICE_MEMBER int behind() const {
+    return mode == InterpolateMode::bicubic ? 2 : mode == InterpolateMode::bilinear ? 1 : 0;
+  }
 
   /// The place of new pixel i, times parts.
   STRATA_DEVICE_MEMBER std::int64_t number(int i) const {
@@ -60,7 +63,8 @@ struct ResizeSide {
     const std::int64_t ahead = at - v * parts, distance = ahead < 0 ? -ahead : ahead;
     if (mode == InterpolateMode::bilinear) return float(parts - distance) / float(parts);
     const float d = float(distance) / float(parts), a = -0.75f;  // Keys, 1981
-    return distance < parts ? ((a + 2.0f) * d - (a + 3.0f)) * d * d + 1.0f : ((a * d - 5.0f * a) * d + 8.0f * a) * d - 4.0f * a;
+    return distance < parts ? ((a + 2.0f) * d - (a + 3.0f)) * d * d + 1.0f
+                            : ((a * d - 5.0f * a) * d + 8.0f * a) * d - 4.0f * a;
   }
   /// The share that pixel p has in new pixel i: its own, and those of the pixels outside that it stands for.
   STRATA_DEVICE_MEMBER float whole_share(int i, int p) const {
@@ -75,12 +79,15 @@ struct ResizeSide {
   STRATA_DEVICE_MEMBER int from(int pixel) const {
     const std::int64_t distance = pixel * parts - offset;
     if (distance <= 0) return 0;
-    const std::int64_t i = narrow ? std::int64_t(by_step.quotient(std::uint32_t(distance + step - 1))) : (distance + step - 1) / step;
+    const std::int64_t i =
+        narrow ? std::int64_t(by_step.quotient(std::uint32_t(distance + step - 1))) : (distance + step - 1) / step;
     return i < result ? int(i) : result;
   }
   /// The new pixels that pixel p may have a share in: from first_reader to below last_reader.
   STRATA_DEVICE_MEMBER int first_reader(int p) const { return p == 0 || step == 0 ? 0 : from(p - behind()); }
-  STRATA_DEVICE_MEMBER int last_reader(int p) const { return p == size - 1 || step == 0 ? result : from(p + before() + 1); }
+  STRATA_DEVICE_MEMBER int last_reader(int p) const {
+    return p == size - 1 || step == 0 ? result : from(p + before() + 1);
+  }
 };
 
 /// y = shares of rows and columns of x.
@@ -158,13 +165,16 @@ struct ResizeBackward {
 };
 
 inline cudaError_t resize_forward(cudaStream_t stream, const ResizeProblem& p, const float* x, float* y) {
-  return elementwise(stream, p.n * p.rows.result * p.columns.result * p.channels,
-                     ResizeForward{x, y, ResizeSide(p.rows, p.mode, p.align_corners), ResizeSide(p.columns, p.mode, p.align_corners),
-                                   ElementPlace(p.channels, p.columns.result, p.rows.result), p.channels});
+  return elementwise(
+      stream, p.n * p.rows.result * p.columns.result * p.channels,
+      ResizeForward{x, y, ResizeSide(p.rows, p.mode, p.align_corners), ResizeSide(p.columns, p.mode, p.align_corners),
+                    ElementPlace(p.channels, p.columns.result, p.rows.result), p.channels});
 }
-inline cudaError_t resize_backward(cudaStream_t stream, const ResizeProblem& p, const float* dy, float* dx, bool accumulate) {
+inline cudaError_t resize_backward(cudaStream_t stream, const ResizeProblem& p, const float* dy, float* dx,
+                                   bool accumulate) {
   return elementwise(stream, p.n * p.rows.size * p.columns.size * p.channels,
-                     ResizeBackward{dy, dx, ResizeSide(p.rows, p.mode, p.align_corners), ResizeSide(p.columns, p.mode, p.align_corners),
+                     ResizeBackward{dy, dx, ResizeSide(p.rows, p.mode, p.align_corners),
+                                    ResizeSide(p.columns, p.mode, p.align_corners),
                                     ElementPlace(p.channels, p.columns.size, p.rows.size), p.channels, accumulate});
 }
 

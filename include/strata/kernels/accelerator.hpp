@@ -56,9 +56,9 @@ struct NormalisationRows {
   float *mean = nullptr, *inverse_std = nullptr; ///< of the batch, or the running ones
 };
 
-/// A tensor to be updated by its gradient. state1 and state2 are SGD's velocity (nullptr without momentum) and none, Adam's
-/// first and second moments, RMSprop's averages of the squares and of the gradients (nullptr: not centered), or none; state3 is
-/// RMSprop's momentum (nullptr without).
+/// A tensor to be updated by its gradient. state1 and state2 are SGD's velocity (nullptr without momentum) and none,
+/// Adam's first and second moments, RMSprop's averages of the squares and of the gradients (nullptr: not centered), or
+/// none; state3 is RMSprop's momentum (nullptr without).
 struct TensorUpdate {
   std::int64_t size = 0;
   float* value = nullptr;
@@ -183,25 +183,26 @@ class Accelerator {
 
   // ---- normalisation of every image, and of every pixel, by itself
 
-  /// With m and v the mean and biased variance of the numbers of a group of an image, and four rows of `channels` numbers for
-  /// each image, numbers = {weight / sqrt(v + eps), bias - m * scale, m, 1 / sqrt(v + eps)} (weight and bias nullptr: 1 and 0):
+  /// With m and v the mean and biased variance of the numbers of a group of an image, and four rows of `channels`
+  /// numbers for each image, numbers = {weight / sqrt(v + eps), bias - m * scale, m, 1 / sqrt(v + eps)} (weight and
+  /// bias nullptr: 1 and 0):
   ///   y = x * scale + shift
-  virtual void group_norm_forward(const GroupNormProblem&, const float* x, const float* weight, const float* bias, float* y,
-                                  float* numbers) = 0;
+  virtual void group_norm_forward(const GroupNormProblem&, const float* x, const float* weight, const float* bias,
+                                  float* y, float* numbers) = 0;
   /// With xhat = (x - m) / sqrt(v + eps), g = dy * weight and means over the numbers of a group of an image:
   ///   dbias (+)= sum dy,   dweight (+)= sum dy * xhat   over all images and pixels
   ///   dx (+)= (g - mean g - xhat * mean (g * xhat)) / sqrt(v + eps)
   /// Each of the three may be absent. `numbers` is what the forward kept.
   virtual void group_norm_backward(const GroupNormProblem&, const float* x, const float* numbers, const float* dy,
                                    GradientTarget<> dweight, GradientTarget<> dbias, GradientTarget<> dx) = 0;
-  /// With m and v the mean and biased variance of a pixel's channels, numbers[pixel] = {m, 1 / sqrt(v + eps)} (nullptr: not
-  /// wanted):   y = (x - m) / sqrt(v + eps) * weight + bias
+  /// With m and v the mean and biased variance of a pixel's channels, numbers[pixel] = {m, 1 / sqrt(v + eps)} (nullptr:
+  /// not wanted):   y = (x - m) / sqrt(v + eps) * weight + bias
   virtual void layer_norm_forward(std::int64_t pixels, int channels, double eps, const float* x, const float* weight,
                                   const float* bias, float* y, float* numbers) = 0;
   /// The gradients as group_norm_backward's, with means over the channels of a pixel.
   virtual void layer_norm_backward(std::int64_t pixels, int channels, const float* x, const float* numbers,
-                                   const float* weight, const float* dy, GradientTarget<> dweight, GradientTarget<> dbias,
-                                   GradientTarget<> dx) = 0;
+                                   const float* weight, const float* dy, GradientTarget<> dweight,
+                                   GradientTarget<> dbias, GradientTarget<> dx) = 0;
 
   // ---- rectifiers
 
@@ -274,8 +275,8 @@ class Accelerator {
   // ---- losses
 
   /// *result = factor * sum over rows of -sum over classes of target * log softmax(logits[row]), where the target is
-  /// label_smoothing / classes, and 1 - label_smoothing more at labels[row]. Labels are on the device; one that is no class
-  /// makes the result NaN.
+  /// label_smoothing / classes, and 1 - label_smoothing more at labels[row]. Labels are on the device; one that is no
+  /// class makes the result NaN.
   virtual void cross_entropy_forward(std::int64_t rows, int classes, const float* logits, const std::int64_t* labels,
                                      double label_smoothing, double factor, float* result) = 0;
   /// dlogits[row, c] (+)= factor * upstream * (softmax(logits[row])[c] - target[row, c]); upstream is uniform.

@@ -30,13 +30,16 @@ class GroupNormalisation : public Layer<Self> {
   template <Pass P, class T>
   static auto forward(auto& self, P& pass, const Var<Channels, T>& x) {
     if constexpr (Affine) check_same_device(x.device(), self.weight.device(), Self::name);
-    const GroupNormProblem problem{.n = x.n(), .pixels = x.h() * x.w(), .channels = Channels, .groups = Self::groups, .eps = Self::eps};
+    const GroupNormProblem problem{
+        .n = x.n(), .pixels = x.h() * x.w(), .channels = Channels, .groups = Self::groups, .eps = Self::eps};
     const std::int64_t count = problem.pixels * Channels / Self::groups;
     if (count == 0 || (P::training && count < 2))
       throw ShapeError(concat(Self::name(), ": got images of ", x.h(), " x ", x.w(), " pixels, whose groups have ",
                               count, " numbers; a variance wants 2 or more"));
     const T *weight = nullptr, *bias = nullptr;
-    if constexpr (Affine) weight = std::as_const(self.weight).template value<T>().data(), bias = std::as_const(self.bias).template value<T>().data();
+    if constexpr (Affine)
+      weight = std::as_const(self.weight).template value<T>().data(),
+      bias = std::as_const(self.bias).template value<T>().data();
     Tensor<T> numbers(Shape{problem.numbers()}, x.pool());
     Image<Channels, T> image(x.n(), x.h(), x.w(), x.pool());
     dispatch<T>(
@@ -153,8 +156,11 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
     const T* bias = std::as_const(self.bias).template value<T>().data();
     const auto compute = [&](T* numbers) {
       detail::dispatch<T>(
-          x.device(), [&] { cpu::layer_norm_forward<T>(pixels, Channels, eps, x.data(), weight, bias, image.data(), numbers); },
-          [&](auto& gpu) { gpu.layer_norm_forward(pixels, Channels, eps, x.data(), weight, bias, image.data(), numbers); });
+          x.device(),
+          [&] { cpu::layer_norm_forward<T>(pixels, Channels, eps, x.data(), weight, bias, image.data(), numbers); },
+          [&](auto& gpu) {
+            gpu.layer_norm_forward(pixels, Channels, eps, x.data(), weight, bias, image.data(), numbers);
+          });
     };
     if constexpr (!P::training) {
       compute(nullptr);
@@ -171,8 +177,8 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
         detail::dispatch<T>(
             x.device(),
             [&] {
-              cpu::layer_norm_backward(pixels, Channels, x.data(), numbers.data(), w, dy, dx.data, dx.accumulate, dweight.data,
-                                       dweight.accumulate, dbias.data, dbias.accumulate);
+              cpu::layer_norm_backward(pixels, Channels, x.data(), numbers.data(), w, dy, dx.data, dx.accumulate,
+                                       dweight.data, dweight.accumulate, dbias.data, dbias.accumulate);
             },
             [&](auto& gpu) {
               gpu.layer_norm_backward(pixels, Channels, x.data(), numbers.data(), w, dy, dweight, dbias, dx);

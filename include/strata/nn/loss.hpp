@@ -212,12 +212,12 @@ struct CrossEntropyOptions {
   Reduction reduction = Reduction::mean;
 };
 
-/// Mean or sum over pixels of -log softmax(logits)[label] (half_sum: half the sum). logits has a channel for each class;
-/// labels has N*H*W elements, one for each pixel in row order: of shape (N) for images of one pixel, (N, H, W) for
-/// segmentation. With label smoothing s the target is 1 - s + s / C at the label and s / C at the other classes, as
-/// torch.nn.CrossEntropyLoss's (Szegedy et al., 2016); with weights each class's term is multiplied by its weight, and the mean
-/// is over the weights of the labels. Throws ValueError for a label that is no class and for labels none of which counts,
-/// DeviceError for weights and ignored labels on an accelerator.
+/// Mean or sum over pixels of -log softmax(logits)[label] (half_sum: half the sum). logits has a channel for each
+/// class; labels has N*H*W elements, one for each pixel in row order: of shape (N) for images of one pixel, (N, H, W)
+/// for segmentation. With label smoothing s the target is 1 - s + s / C at the label and s / C at the other classes, as
+/// torch.nn.CrossEntropyLoss's (Szegedy et al., 2016); with weights each class's term is multiplied by its weight, and
+/// the mean is over the weights of the labels. Throws ValueError for a label that is no class and for labels none of
+/// which counts, DeviceError for weights and ignored labels on an accelerator.
 class CrossEntropyLoss {
  public:
   /// Throws ValueError for a label_smoothing outside [0, 1], and for a weight that is negative or not finite.
@@ -260,8 +260,8 @@ class CrossEntropyLoss {
                           : options_.reduction == Reduction::sum ? 1.0 : 0.5;
     if (on_accelerator(x.device())) {
       if (ignored || !options_.weight.empty())
-        throw DeviceError(concat("CrossEntropyLoss: there are no class weights and ignored labels on ", x.device().str(),
-                                 ": train on the CPU, or leave them out"));
+        throw DeviceError(concat("CrossEntropyLoss: there are no class weights and ignored labels on ",
+                                 x.device().str(), ": train on the CPU, or leave them out"));
       return on_device(x, labels.to(x.device()), options_.label_smoothing, factor);
     }
     const double shared = options_.label_smoothing / C, own = 1 - options_.label_smoothing;  // of the target
@@ -349,15 +349,16 @@ class CrossEntropyLoss {
       Accelerator& gpu = accelerator(x.device());
       const std::int64_t rows = x.size() / C;
       const Storage result = x.pool().take(sizeof(float));
-      gpu.cross_entropy_forward(rows, C, x.data(), labels.data(), smoothing, factor, static_cast<float*>(result.data()));
+      gpu.cross_entropy_forward(rows, C, x.data(), labels.data(), smoothing, factor,
+                                static_cast<float*>(result.data()));
       float value = 0;
       gpu.download(&value, result.data(), sizeof value);
       Scalar<float> loss(value, x.tape());
       if (loss.tape() != nullptr)
         loss.tape()->record(loss.id(), [&gpu, x, labels, id = loss.id(), smoothing, factor, rows](Tape& tape) {
           if (const auto dx = tape.target<float>(x.id()))
-            gpu.cross_entropy_backward(rows, C, x.data(), labels.data(), smoothing, factor, {.factor = *tape.gradient<float>(id)},
-                                       dx.data, dx.accumulate);
+            gpu.cross_entropy_backward(rows, C, x.data(), labels.data(), smoothing, factor,
+                                       {.factor = *tape.gradient<float>(id)}, dx.data, dx.accumulate);
         }, x, labels);
       return loss;
     }

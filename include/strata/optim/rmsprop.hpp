@@ -57,16 +57,22 @@ class RMSprop : public Optimizer {
           detail::dispatch<T>(
               value.device(),
               [&] {
-                cpu::rmsprop_update<T>(value.size(), value.data(), grad.data(), square, gradient, momentum, numbers(settings_of(slot)));
+                cpu::rmsprop_update<T>(value.size(), value.data(), grad.data(), square, gradient, momentum,
+                                       numbers(settings_of(slot)));
               },
               [&](auto& gpu) {
-                on_device_[slot.settings].add(gpu.device(), {.size = value.size(), .value = value.data(), .gradient = grad.data(),
-                                                             .state1 = square, .state2 = gradient, .state3 = momentum});
+                on_device_[slot.settings].add(gpu.device(), {.size = value.size(),
+                                                             .value = value.data(),
+                                                             .gradient = grad.data(),
+                                                             .state1 = square,
+                                                             .state2 = gradient,
+                                                             .state3 = momentum});
               });
         });
     for (std::size_t s = 0; s < on_device_.size(); ++s)
-      on_device_[s].flush(
-          [&](Accelerator& gpu, std::span<const TensorUpdate> tensors) { gpu.rmsprop_update(tensors, numbers(settings()[s])); });
+      on_device_[s].flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) {
+        gpu.rmsprop_update(tensors, numbers(settings()[s]));
+      });
   }
 
   static constexpr std::string_view state_name = "rmsprop";
@@ -87,7 +93,10 @@ class RMSprop : public Optimizer {
   };
 
   RmspropUpdate numbers(const Settings& settings) const {
-    return {.lr = lr_ * settings.lr_factor, .alpha = options_.alpha, .eps = options_.eps, .weight_decay = settings.weight_decay,
+    return {.lr = lr_ * settings.lr_factor,
+            .alpha = options_.alpha,
+            .eps = options_.eps,
+            .weight_decay = settings.weight_decay,
             .momentum = options_.momentum};
   }
 
