@@ -107,8 +107,8 @@ struct Free {
     const auto bordered = st::pad(pass, weighted, {.left = 1, .right = 2, .top = 1}, st::PadMode::reflect);
     const auto moved =
         st::resize_like(pass, st::crop(pass, bordered, 1, 0, 3, 4), y, {.mode = st::InterpolateMode::bilinear});
-    const auto level =
-        st::expand_as(pass, st::as_var(pass, st::mean_over_pixels(pass, moved) + st::sum_over_pixels(pass, y)), y);
+    const auto mean = st::mean_over_pixels(pass, moved);
+    const auto level = st::expand_as(pass, st::as_var(pass, mean + st::sum_over_pixels(pass, y)), y);
     return st::cat(pass, doubled + weighted + moved + level, self.b(pass, y));
   }
   template <st::Pass P>
