@@ -39,7 +39,7 @@ add_library(strata_own_compiled OBJECT EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/in
                                                         ${PROJECT_SOURCE_DIR}/include/strata/cpu/grouped_kernels.cpp)
 target_link_libraries(strata_own_compiled PRIVATE strata_own_flags)
 if(CMAKE_CXX_FLAGS MATCHES "-fsanitize=")
-  # Under sanitizers g++ 12 takes a quarter of an hour to compile these: their tests look for writes beyond the results.
+  # Under sanitizers g++ 12 takes a quarter of an hour to compile these: their test puts arrays between closed pages.
   set_source_files_properties(${PROJECT_SOURCE_DIR}/include/strata/cpu/grouped_kernels.cpp PROPERTIES
     COMPILE_OPTIONS -fno-sanitize=all)
 endif()
