@@ -110,7 +110,8 @@ class GradientCheck {
 
   /// Checks f(pass, image): the gradients of all inputs, and of all parameters when f is a module. f is copied and its
   /// copy converted to double. f may give a Scalar, or images: then it is a randomly weighted sum of them that is
-  /// checked. It is called as in training, must give the same result each time, and have no kinks at the inputs.
+  /// checked. It is called as in training, must give the same result each time, and have no kinks at the inputs. What a
+  /// module keeps besides its parameters and changes in a pass is put back before each call.
   template <class F, int... C, class... T>
   GradientCheckReport operator()(const F& f, const Image<C, T>&... images) const {
     if constexpr (detail::has_visit<F>) {
@@ -162,6 +163,11 @@ class GradientCheck {
     const auto pass_of = [&] { return Train({.seed = options_.seed, .step = 0}); };
     std::vector<Checked> all;
     zero_grad(module);
+    std::vector<std::pair<AnyTensor*, AnyTensor>> buffers;
+    for_each_tensor(module, [&](const std::string&, auto& leaf) {
+      if constexpr (std::is_same_v<std::remove_cvref_t<decltype(leaf)>, Buffer>)
+        buffers.emplace_back(&leaf.any_value(), detail::clone(leaf.any_value()));
+    });
     {
       Train pass = pass_of();
       [&](const auto&... x) {
@@ -182,6 +188,7 @@ class GradientCheck {
     });
 
     const auto value = [&] {
+      for (auto& [buffer, before] : buffers) *buffer = detail::clone(before);
       Train pass = pass_of();
       return detail::as_loss(f(pass, pass.watch(images)...), options_.seed).item();
     };
