@@ -129,7 +129,7 @@ struct GeneralBackwardInput : SingleElements {
 };
 
 /// partial[range][weight] = the sum over a range of pixels of dy * x. Element: range * size + weight.
-struct GeneralBackwardWeight : SingleElements {
+struct GeneralBackwardWeight : SingleElements, LongElements {
   const float *x, *dy;
   float* partial;
   GeneralShape shape;
@@ -184,6 +184,7 @@ inline cudaError_t general_backward_weight(cudaStream_t stream, const Conv2dProb
   const std::int64_t pixels = p.n * p.out_h() * p.out_w(), size = p.weight_size();
   const cudaError_t status = elementwise(stream, ranges * size,
                                          GeneralBackwardWeight{{},
+                                                               {},
                                                                x,
                                                                dy,
                                                                partial,

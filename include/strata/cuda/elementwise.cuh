@@ -16,6 +16,8 @@ namespace strata { inline namespace STRATA_ABI { namespace cuda {
 inline constexpr int elementwise_block = 256;
 
 struct SingleElements {};
+/// For one with loops of its own: its code stands in the kernel once, and not for each of a thread's elements.
+struct LongElements {};
 
 /// operation.at for every element below size. Grid: ceil(size / 1024).
 template <class Operation, bool Vectors>
@@ -28,7 +30,8 @@ STRATA_GLOBAL void __launch_bounds__(elementwise_block) elementwise_kernel(std::
     else
       for (std::int64_t i = first; i < size; ++i) operation.template at<1>(i);
   } else {
-#pragma unroll
+    constexpr int copies = std::is_base_of_v<LongElements, Operation> ? 1 : 4;
+#pragma unroll copies
     for (int k = 0; k < 4; ++k) {
       const std::int64_t i = block + k * elementwise_block + std::int64_t(threadIdx.x);
       if (i < size) operation.template at<1>(i);

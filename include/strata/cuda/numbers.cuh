@@ -107,4 +107,19 @@ struct Divisor {
   STRATA_DEVICE_MEMBER std::uint32_t remainder(std::uint32_t n) const { return n - quotient(n) * divisor; }
 };
 
+/// The same for numbers below 2^63, where a division would be a call of a function.
+struct WideDivisor {
+  std::uint64_t multiplier = 0;
+  int shift = 0;
+
+  explicit WideDivisor(std::int64_t d) {
+    __extension__ using Wide = unsigned __int128;
+    while ((std::int64_t{1} << shift) < d) ++shift;
+    multiplier = std::uint64_t(((Wide{1} << 64) * Wide((std::int64_t{1} << shift) - d)) / Wide(d) + 1);
+  }
+  STRATA_DEVICE_MEMBER std::int64_t quotient(std::int64_t n) const {
+    return std::int64_t((__umul64hi(std::uint64_t(n), multiplier) + std::uint64_t(n)) >> shift);
+  }
+};
+
 }}}  // namespace strata::STRATA_ABI::cuda

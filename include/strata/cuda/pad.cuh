@@ -34,20 +34,19 @@ struct PadSide {
   struct Span {
     int begin, end;
   };
-  STRATA_DEVICE_MEMBER Span part(int begin, int end) const {
-    return {begin < 0 ? 0 : begin, end < result ? end : result};
-  }
-  /// In the image's place (k = 0), in the margin before it (1) and in that behind it (2).
-  STRATA_DEVICE_MEMBER Span shown(int k, int p) const {
-    const int own = p + before, behind = size + before;  // behind: where the second margin begins
-    if (k == 0) return part(own, own + 1);
-    if (mode == PadMode::reflect) {
-      const int mirrored = k == 1 ? before - p : behind + (size - 2 - p);
-      return p == (k == 1 ? 0 : size - 1) ? Span{0, 0} : part(mirrored, mirrored + 1);
+  /// How many such spans there are: the pixel's own place, with the margins that repeat it, and both mirrors.
+  STRATA_DEVICE_MEMBER int spans() const { return mode == PadMode::reflect ? 3 : 1; }
+  STRATA_DEVICE_MEMBER Span span(int k, int p) const {
+    const bool is_first = p == 0, is_last = p == size - 1, repeats = mode == PadMode::replicate;
+    int begin = p + before, end = begin + 1;
+    if (k > 0) {
+      begin = k == 1 ? before - p : before + 2 * (size - 1) - p;
+      end = (k == 1 ? is_first : is_last) ? begin : begin + 1;  // it is mirrored at itself
+    } else if (repeats) {
+      if (is_first) begin = 0;
+      if (is_last) end = result;
     }
-    if (mode == PadMode::replicate && p == (k == 1 ? 0 : size - 1))
-      return k == 1 ? part(0, before) : part(behind, result);
-    return {0, 0};
+    return {begin < 0 ? 0 : begin, end < result ? end : result};
   }
 };
 
@@ -71,7 +70,7 @@ struct PadForward {
 };
 
 /// dx (+)= the sum of dy over the new pixels that show the pixel.
-struct PadBackward {
+struct PadBackward : LongElements {
   const float* dy;
   float* dx;
   PadSide rows, columns;
@@ -83,18 +82,19 @@ struct PadBackward {
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const ElementPlace::Place p = place(element);
     Numbers<W> sum{};
-    for (int a = 0; a < 3; ++a) {
-      const PadSide::Span down = rows.shown(a, p.i);
-      for (int i = down.begin; i < down.end; ++i)
-        for (int b = 0; b < 3; ++b) {
-          const PadSide::Span across = columns.shown(b, p.j);
+    for (int a = 0; a < rows.spans(); ++a) {
+      const PadSide::Span down = rows.span(a, p.i);
+      for (int i = down.begin; i < down.end; ++i) {
+        const float* const line = dy + std::int64_t(p.n * rows.result + i) * columns.result * channels + p.c;
+        for (int b = 0; b < columns.spans(); ++b) {
+          const PadSide::Span across = columns.span(b, p.j);
           for (int j = across.begin; j < across.end; ++j) {
-            const Numbers<W> g =
-                load<W>(dy + (std::int64_t(p.n * rows.result + i) * columns.result + j) * channels + p.c);
+            const Numbers<W> g = load<W>(line + std::int64_t(j) * channels);
 #pragma unroll
             for (int e = 0; e < W; ++e) sum.v[e] += g.v[e];
           }
         }
+      }
     }
     store<W>(dx + element, sum, accumulate);
   }
@@ -107,8 +107,7 @@ inline cudaError_t pad_forward(cudaStream_t stream, const PadProblem& p, const f
 }
 inline cudaError_t pad_backward(cudaStream_t stream, const PadProblem& p, const float* dy, float* dx, bool accumulate) {
   return elementwise(stream, p.n * p.h * p.w * p.channels,
-                     PadBackward{dy, dx, PadSide::rows(p), PadSide::columns(p), ElementPlace(p.channels, p.w, p.h),
-                                 p.channels, accumulate});
+                     PadBackward{{}, dy, dx, PadSide::rows(p), PadSide::columns(p), ElementPlace(p.channels, p.w, p.h), p.channels, accumulate});
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda

@@ -11,27 +11,26 @@
 
 namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
+/// One side of the image, cut into `parts` windows (0: it is not).
+struct PoolSide {
+  int size, parts;
+  WideDivisor by_size, by_parts;
+  PoolSide(std::int64_t pixels, int windows)
+      : size(int(pixels)), parts(windows), by_size(pixels), by_parts(windows > 0 ? windows : 1) {}
+};
+
 /// A PoolProblem as kernels take it: fewer than 2^31 elements on either side.
 struct PoolShape {
-  int h, w, channels, kernel, stride, padding, parts_h, parts_w, out_h, out_w;
+  int h, w, channels, kernel, stride, padding, out_h, out_w;
+  PoolSide down, across;
   bool count_padding;
   Divisor by_channels, by_width, by_height;  ///< of the image that threads stand for
 
   /// For threads that stand for elements of the output, or of the input.
   PoolShape(const PoolProblem& p, bool over_output)
-      : h(int(p.h)),
-        w(int(p.w)),
-        channels(p.channels),
-        kernel(p.kernel),
-        stride(p.stride),
-        padding(p.padding),
-        parts_h(p.parts_h),
-        parts_w(p.parts_w),
-        out_h(int(p.out_h())),
-        out_w(int(p.out_w())),
-        count_padding(p.count_padding),
-        by_channels(p.channels),
-        by_width(over_output ? p.out_w() : p.w),
+      : h(int(p.h)), w(int(p.w)), channels(p.channels), kernel(p.kernel), stride(p.stride), padding(p.padding),
+        out_h(int(p.out_h())), out_w(int(p.out_w())), down(p.h, p.parts_h), across(p.w, p.parts_w),
+        count_padding(p.count_padding), by_channels(p.channels), by_width(over_output ? p.out_w() : p.w),
         by_height(over_output ? p.out_h() : p.h) {}
 
   struct Place {
@@ -48,32 +47,32 @@ struct PoolShape {
     return ((n * out_h + i) * out_w + j) * channels + c;
   }
 
-  /// What PoolSpan says, of window `i` along a side of `size` pixels.
+  /// What PoolSpan says, of window `i` along a side.
   struct Span {
     int first;       ///< where the window begins, in the padding perhaps
     int begin, end;  ///< what of it is in the image
     int count;
   };
-  STRATA_DEVICE_MEMBER Span span(int i, int size, int parts) const {
-    if (parts > 0) {
-      const int begin = int(std::int64_t{i} * size / parts),
-                end = int((std::int64_t{i + 1} * size + parts - 1) / parts);
+  STRATA_DEVICE_MEMBER Span span(int i, const PoolSide& side) const {
+    if (side.parts > 0) {
+      const int begin = int(side.by_parts.quotient(std::int64_t{i} * side.size));
+      const int end = int(side.by_parts.quotient(std::int64_t{i + 1} * side.size + side.parts - 1));
       return {begin, begin, end, end - begin};
     }
     const int first = i * stride - padding;
-    const int last = first + kernel < size + padding ? first + kernel : size + padding;
-    const int begin = first > 0 ? first : 0, end = last < size ? last : size;
+    const int last = first + kernel < side.size + padding ? first + kernel : side.size + padding;
+    const int begin = first > 0 ? first : 0, end = last < side.size ? last : side.size;
     return {first, begin, end, count_padding ? last - first : end - begin};
   }
-  STRATA_DEVICE_MEMBER Span rows(int i) const { return span(i, h, parts_h); }
-  STRATA_DEVICE_MEMBER Span columns(int j) const { return span(j, w, parts_w); }
+  STRATA_DEVICE_MEMBER Span rows(int i) const { return span(i, down); }
+  STRATA_DEVICE_MEMBER Span columns(int j) const { return span(j, across); }
   /// The windows along one axis that contain place `i`: first to last.
-  STRATA_DEVICE_MEMBER int first_window(int i, int size, int parts) const {
-    if (parts > 0) return int(std::int64_t{i} * parts / size);
+  STRATA_DEVICE_MEMBER int first_window(int i, const PoolSide& side) const {
+    if (side.parts > 0) return int(side.by_size.quotient(std::int64_t{i} * side.parts));
     return i + padding < kernel ? 0 : (i + padding - kernel) / stride + 1;
   }
-  STRATA_DEVICE_MEMBER int last_window(int i, int size, int parts, int count) const {
-    if (parts > 0) return int((std::int64_t{i + 1} * parts + size - 1) / size) - 1;
+  STRATA_DEVICE_MEMBER int last_window(int i, const PoolSide& side, int count) const {
+    if (side.parts > 0) return int(side.by_size.quotient(std::int64_t{i + 1} * side.parts + side.size - 1)) - 1;
     const int last = (i + padding) / stride;
     return last < count ? last : count - 1;
   }
@@ -115,10 +114,9 @@ struct MaxPoolBackward : SingleElements {
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const PoolShape::Place p = shape.place(element);
     float sum = 0;
-    const int last_i = shape.last_window(p.i, shape.h, 0, shape.out_h),
-              last_j = shape.last_window(p.j, shape.w, 0, shape.out_w);
-    for (int i = shape.first_window(p.i, shape.h, 0); i <= last_i; ++i)
-      for (int j = shape.first_window(p.j, shape.w, 0); j <= last_j; ++j) {
+    const int last_i = shape.last_window(p.i, shape.down, shape.out_h), last_j = shape.last_window(p.j, shape.across, shape.out_w);
+    for (int i = shape.first_window(p.i, shape.down); i <= last_i; ++i)
+      for (int j = shape.first_window(p.j, shape.across); j <= last_j; ++j) {
         const int o = shape.output(p.n, i, j, p.c);
         const int own =
             (p.i + shape.padding - i * shape.stride) * shape.kernel + p.j + shape.padding - j * shape.stride;
@@ -144,7 +142,7 @@ struct AvgPoolForward : SingleElements {
   }
 };
 
-struct AvgPoolBackward : SingleElements {
+struct AvgPoolBackward : SingleElements, LongElements {
   const float* dy;
   float* dx;
   PoolShape shape;
@@ -154,10 +152,10 @@ struct AvgPoolBackward : SingleElements {
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const PoolShape::Place p = shape.place(element);
     float sum = 0;
-    const int last_i = shape.last_window(p.i, shape.h, shape.parts_h, shape.out_h);
-    const int last_j = shape.last_window(p.j, shape.w, shape.parts_w, shape.out_w);
-    for (int i = shape.first_window(p.i, shape.h, shape.parts_h); i <= last_i; ++i)
-      for (int j = shape.first_window(p.j, shape.w, shape.parts_w); j <= last_j; ++j)
+    const int last_i = shape.last_window(p.i, shape.down, shape.out_h);
+    const int last_j = shape.last_window(p.j, shape.across, shape.out_w);
+    for (int i = shape.first_window(p.i, shape.down); i <= last_i; ++i)
+      for (int j = shape.first_window(p.j, shape.across); j <= last_j; ++j)
         sum += dy[shape.output(p.n, i, j, p.c)] * shape.relative(shape.rows(i), shape.columns(j));
     sum *= share;
     dx[element] = accumulate ? dx[element] + sum : sum;

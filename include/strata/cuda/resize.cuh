@@ -18,8 +18,7 @@ struct ResizeSide {
   int size, result;
   InterpolateMode mode;
   std::int64_t step, offset, parts;
-  Divisor by_parts, by_step;
-  bool narrow;  ///< whether all of it fits into 31 bits: division by multiplication
+  WideDivisor by_parts{1}, by_step{1};
 
   ResizeSide(const ResizeAxis& axis, InterpolateMode how, bool align_corners)
       : size(int(axis.size)), result(int(axis.result)), mode(how) {
@@ -32,11 +31,7 @@ struct ResizeSide {
     }
     const std::int64_t common = std::gcd(std::gcd(step, offset), parts);
     step /= common, offset /= common, parts /= common;
-    const auto magnitude = [](std::int64_t x) { return x < 0 ? -x : x; };
-    const std::int64_t most =
-        std::max(result * step + magnitude(offset), (std::int64_t{size} + 2) * parts + magnitude(offset) + step);
-    narrow = most + parts < (std::int64_t{1} << 31);
-    if (narrow) by_parts = Divisor(parts), by_step = Divisor(std::max<std::int64_t>(step, 1));
+    by_parts = WideDivisor(parts), by_step = WideDivisor(std::max<std::int64_t>(step, 1));
   }
 
   /// Pixels before and behind the one that a place begins in which have a share.
@@ -52,7 +47,7 @@ struct ResizeSide {
   }
   /// The pixel that a place begins in: -1 for those before the first, which are less than a pixel away.
   STRATA_DEVICE_MEMBER int first(std::int64_t at) const {
-    return narrow ? int(by_parts.quotient(std::uint32_t(at + parts))) - 1 : int((at + parts) / parts) - 1;
+    return int(by_parts.quotient(at + parts)) - 1;
   }
   STRATA_DEVICE_MEMBER int inside(int pixel) const { return pixel < 0 ? 0 : pixel < size ? pixel : size - 1; }
 
@@ -71,6 +66,7 @@ struct ResizeSide {
     const std::int64_t at = number(i);
     const int begin = first(at);
     float sum = 0;
+#pragma unroll 1
     for (int k = -before(); k <= behind(); ++k)
       if (inside(begin + k) == p) sum += share(at, begin, begin + k);
     return sum;
@@ -79,8 +75,7 @@ struct ResizeSide {
   STRATA_DEVICE_MEMBER int from(int pixel) const {
     const std::int64_t distance = pixel * parts - offset;
     if (distance <= 0) return 0;
-    const std::int64_t i =
-        narrow ? std::int64_t(by_step.quotient(std::uint32_t(distance + step - 1))) : (distance + step - 1) / step;
+    const std::int64_t i = by_step.quotient(distance + step - 1);
     return i < result ? int(i) : result;
   }
   /// The new pixels that pixel p may have a share in: from first_reader to below last_reader.
@@ -132,7 +127,7 @@ struct ResizeForward {
 };
 
 /// dx (+)= the sum of dy, times the pixel's shares, over the new pixels that it has a share in.
-struct ResizeBackward {
+struct ResizeBackward : LongElements {
   const float* dy;
   float* dx;
   ResizeSide rows, columns;
@@ -173,8 +168,7 @@ inline cudaError_t resize_forward(cudaStream_t stream, const ResizeProblem& p, c
 inline cudaError_t resize_backward(cudaStream_t stream, const ResizeProblem& p, const float* dy, float* dx,
                                    bool accumulate) {
   return elementwise(stream, p.n * p.rows.size * p.columns.size * p.channels,
-                     ResizeBackward{dy, dx, ResizeSide(p.rows, p.mode, p.align_corners),
-                                    ResizeSide(p.columns, p.mode, p.align_corners),
+                     ResizeBackward{{}, dy, dx, ResizeSide(p.rows, p.mode, p.align_corners), ResizeSide(p.columns, p.mode, p.align_corners),
                                     ElementPlace(p.channels, p.columns.size, p.rows.size), p.channels, accumulate});
 }
 

@@ -139,6 +139,10 @@ inline float cospif(float a) { return float(std::cos(double(a) * 3.1415926535897
 inline float sinpif(float a) { return float(std::sin(double(a) * 3.14159265358979323846)); }
 
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((std::uint64_t{a} * b) >> 32); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  __extension__ using Wide = unsigned __int128;
+  return static_cast<unsigned long long>((Wide{a} * b) >> 64);
+}
 inline int __mulhi(int a, int b) { return int((std::int64_t{a} * b) >> 32); }
 inline int __popc(unsigned a) { return std::popcount(a); }
 inline int __clz(int a) { return std::countl_zero(unsigned(a)); }
