@@ -20,7 +20,8 @@ TEST_CASE("device: training equals the CPU's") {
   compare_training<st::Adam>(host_accelerator().device(), st::AdamOptions{.lr = 1e-3, .eps = 1e-4});
   compare_training<st::AdamW>(host_accelerator().device(), st::AdamWOptions{.lr = 1e-3, .eps = 1e-4});
   compare_training<st::RMSprop>(host_accelerator().device(), st::RMSpropOptions{.lr = 1e-2, .eps = 0.1});
-  compare_training<st::RMSprop>(host_accelerator().device(), st::RMSpropOptions{.lr = 5e-3, .eps = 0.1, .momentum = 0.5, .centered = true});
+  compare_training<st::RMSprop>(host_accelerator().device(),
+                                st::RMSpropOptions{.lr = 5e-3, .eps = 0.1, .momentum = 0.5, .centered = true});
 }
 
 TEST_CASE("device: a network moved between steps takes its optimiser along") {

@@ -209,7 +209,8 @@ class Backend : public BackendCore {
   }
   void avg_pool_backward(const PoolProblem& p, const float* dy, float* dx, bool accumulate) override {
     check_pool("avg_pool_backward", p);
-    done(elementwise(stream(), pool_input(p), AvgPoolBackward{{}, {}, dy, dx, PoolShape(p, false), window_share(p), accumulate}),
+    done(elementwise(stream(), pool_input(p),
+                     AvgPoolBackward{{}, {}, dy, dx, PoolShape(p, false), window_share(p), accumulate}),
          "avg_pool_backward");
   }
   void global_avg_pool_forward(std::int64_t n, std::int64_t pixels, int channels, const float* x, float* y) override {

@@ -107,7 +107,14 @@ inline cudaError_t pad_forward(cudaStream_t stream, const PadProblem& p, const f
 }
 inline cudaError_t pad_backward(cudaStream_t stream, const PadProblem& p, const float* dy, float* dx, bool accumulate) {
   return elementwise(stream, p.n * p.h * p.w * p.channels,
-                     PadBackward{{}, dy, dx, PadSide::rows(p), PadSide::columns(p), ElementPlace(p.channels, p.w, p.h), p.channels, accumulate});
+                     PadBackward{{},
+                                 dy,
+                                 dx,
+                                 PadSide::rows(p),
+                                 PadSide::columns(p),
+                                 ElementPlace(p.channels, p.w, p.h),
+                                 p.channels,
+                                 accumulate});
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda

@@ -114,7 +114,8 @@ struct MaxPoolBackward : SingleElements {
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const PoolShape::Place p = shape.place(element);
     float sum = 0;
-    const int last_i = shape.last_window(p.i, shape.down, shape.out_h), last_j = shape.last_window(p.j, shape.across, shape.out_w);
+    const int last_i = shape.last_window(p.i, shape.down, shape.out_h),
+              last_j = shape.last_window(p.j, shape.across, shape.out_w);
     for (int i = shape.first_window(p.i, shape.down); i <= last_i; ++i)
       for (int j = shape.first_window(p.j, shape.across); j <= last_j; ++j) {
         const int o = shape.output(p.n, i, j, p.c);

@@ -168,8 +168,14 @@ inline cudaError_t resize_forward(cudaStream_t stream, const ResizeProblem& p, c
 inline cudaError_t resize_backward(cudaStream_t stream, const ResizeProblem& p, const float* dy, float* dx,
                                    bool accumulate) {
   return elementwise(stream, p.n * p.rows.size * p.columns.size * p.channels,
-                     ResizeBackward{{}, dy, dx, ResizeSide(p.rows, p.mode, p.align_corners), ResizeSide(p.columns, p.mode, p.align_corners),
-                                    ElementPlace(p.channels, p.columns.size, p.rows.size), p.channels, accumulate});
+                     ResizeBackward{{},
+                                    dy,
+                                    dx,
+                                    ResizeSide(p.rows, p.mode, p.align_corners),
+                                    ResizeSide(p.columns, p.mode, p.align_corners),
+                                    ElementPlace(p.channels, p.columns.size, p.rows.size),
+                                    p.channels,
+                                    accumulate});
 }
 
 }}}  // namespace strata::STRATA_ABI::cuda
