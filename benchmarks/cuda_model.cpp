@@ -173,7 +173,8 @@ int main(int argc, char** argv) {
   const GradientTarget<> gradients[] = {{c.data(), false}, {nullptr, false}};
   ExpressionProgram charbonnier = squared_difference;
   charbonnier.push_constant(1e-6f), charbonnier.push(Operation::add), charbonnier.push(Operation::sqrt);
-  const TensorUpdate tensor{size, a.data(), b.data(), c.data(), d.data(), false, 2};
+  const TensorUpdate tensor{
+      .size = size, .value = a.data(), .gradient = b.data(), .state1 = c.data(), .state2 = d.data(), .step = 2};
   const TensorSpan span{size, b.data()};
 
   const Conv2dProblem middle{images, side, side, channels, channels, 3, 1, 1, 1},
@@ -238,10 +239,11 @@ int main(int argc, char** argv) {
       {"charbonnier backward", 3 * element, 8.0 * size, Rate::fp32, Bound::traffic,
        [&] { gpu.expression_backward(charbonnier, size, {.factor = 0.5f}, gradients); }},
       {"cross-entropy forward", 4.0 * samples * (classes + 2), 4.0 * samples * classes, Rate::fp32, Bound::traffic,
-       [&] { gpu.cross_entropy_forward(samples, classes, logits.data(), labels.data(), 1.0, one.data()); }},
+       [&] { gpu.cross_entropy_forward(samples, classes, logits.data(), labels.data(), 0.0, 1.0, one.data()); }},
       {"cross-entropy backward", 4.0 * samples * (2 * classes + 2), 5.0 * samples * classes, Rate::fp32, Bound::traffic,
        [&] {
-         gpu.cross_entropy_backward(samples, classes, logits.data(), labels.data(), 1.0, {}, dlogits.data(), false);
+         gpu.cross_entropy_backward(samples, classes, logits.data(), labels.data(), 0.0, 1.0, {}, dlogits.data(),
+                                    false);
        }},
       {"batch norm statistics", element, 4.0 * size, Rate::fp32, Bound::traffic,
        [&] {

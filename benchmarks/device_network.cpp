@@ -145,7 +145,7 @@ class Training {
     sgd_->zero_grad();
     const double scale = precision_ == st::Precision::fp16 ? 1024 : 1;
     const auto to = pass.tape()->template target<float>(y.id());
-    const st::GradientTarget gradients[] = {{to.data, to.accumulate}, {}};
+    const st::GradientTarget<> gradients[] = {{to.data, to.accumulate}, {}};
     gpu().expression_backward(squares, y.size(), {.factor = float(scale / double(y.size()))}, gradients);
     pass.tape()->backward();
     if (scale != 1) {

@@ -77,8 +77,8 @@ struct PoolShape {
     return last < count ? last : count - 1;
   }
   /// kernel * kernel / the pixels of a window: 1 for most.
-  STRATA_DEVICE_MEMBER float relative(const Span& down, const Span& across) const {
-    const int usual = kernel * kernel, count = down.count * across.count;
+  STRATA_DEVICE_MEMBER float relative(const Span& rows, const Span& columns) const {
+    const int usual = kernel * kernel, count = rows.count * columns.count;
     return count == usual ? 1.0f : float(usual) / float(count);
   }
 };
