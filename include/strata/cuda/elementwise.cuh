@@ -30,7 +30,7 @@ STRATA_GLOBAL void __launch_bounds__(elementwise_block) elementwise_kernel(std::
     else
       for (std::int64_t i = first; i < size; ++i) operation.template at<1>(i);
   } else {
-    constexpr int copies = std::is_base_of_v<LongElements, Operation> ? 1 : 4;
+    [[maybe_unused]] constexpr int copies = std::is_base_of_v<LongElements, Operation> ? 1 : 4;
 #pragma unroll copies
     for (int k = 0; k < 4; ++k) {
       const std::int64_t i = block + k * elementwise_block + std::int64_t(threadIdx.x);
