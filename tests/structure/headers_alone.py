@@ -26,12 +26,14 @@ POISONED = ["cuda.h", "cuda_runtime.h", "cuda_runtime_api.h", "cuda_fp16.h", "cu
             "cublas_v2.h", "cublasLt.h", "cudnn.h", "curand.h", "nvrtc.h", "mma.h"]
 
 
-def compile_one(compiler, header, flags, folder):
-    """The compiler's words about a program that is just this header, included twice; empty when it is content."""
+def compile_one(compiler, header, flags, folder, libraries=()):
+    """The compiler's words about a program that is just this header, included twice; empty when it is content. Headers of other
+    libraries that it includes come first: they need not bear those macros."""
     here = pathlib.Path(__file__).resolve().parent
     before, after = f'#include "{here}/system_macros.hpp"\n', ""
     if header in WHOLE:
         before, after = "#define STRATA_WHOLE\n" + before, f'#include "{here}/system_macros_after.hpp"\n'
+    before = "".join(f"#include <{name}>\n" for name in libraries) + before
     program = f'{before}#include "{header}"\n#include "{header}"\n{after}int main() {{}}\n'
     only_gcc = [] if "clang" in pathlib.Path(compiler).name else ["-Wuseless-cast"]
     done = subprocess.run([compiler, *flags, *WARNINGS, *only_gcc, "-fsyntax-only", "-x", "c++", "-"], input=program, text=True,
@@ -41,10 +43,27 @@ def compile_one(compiler, header, flags, folder):
     return done.stdout or f"the compiler returned {done.returncode}"
 
 
-def lacks_library(compiler, root, header, flags):
-    """The first <Library/header> of another project that a header names and this machine has not; empty when all are there."""
-    text = (root.parent / header).read_text()
-    for name in re.findall(r'#\s*include\s*<((?:opencv2|Eigen|unsupported)/[^>]+)>', text):
+def reach(root, header):
+    """The texts of a header and of all of Strata's headers it includes, by their names."""
+    reached, waiting = {}, [header]
+    while waiting:
+        name = waiting.pop()
+        file = root.parent / name
+        if name not in reached and file.is_file():
+            reached[name] = file.read_text()
+            waiting += re.findall(r'#\s*include\s*"(strata/[^"]+)"', reached[name])
+    return reached
+
+
+def libraries_of(root, header):
+    """The <Library/header>s of other projects that a header includes, itself or by others."""
+    found = re.findall(r'#\s*include\s*<((?:opencv2|Eigen|unsupported)/[^>]+)>', "\n".join(reach(root, header).values()))
+    return sorted(set(found))
+
+
+def lacks_library(compiler, libraries, flags):
+    """The first of these headers that this machine has not; empty when all are there."""
+    for name in libraries:
         program = f"#if !__has_include(<{name}>)\n#error none\n#endif\n"
         done = subprocess.run([compiler, *flags, "-fsyntax-only", "-x", "c++", "-"], input=program, text=True, stderr=subprocess.DEVNULL)
         if done.returncode != 0:
@@ -54,13 +73,7 @@ def lacks_library(compiler, root, header, flags):
 
 def fingerprint(root, header, command):
     """A name for the command and the text of the header and of all of Strata's headers it includes."""
-    reached, waiting = {}, [header]
-    while waiting:
-        name = waiting.pop()
-        file = root.parent / name
-        if name not in reached and file.is_file():
-            reached[name] = file.read_text()
-            waiting += re.findall(r'#\s*include\s*"(strata/[^"]+)"', reached[name])
+    reached = reach(root, header)
     return hashlib.sha256(repr((command, sorted(reached.items()))).encode()).hexdigest()
 
 
@@ -92,7 +105,7 @@ def main():
             pathlib.Path(folder, name).write_text(f'#error "a host header of Strata included <{name}>"\n')
         headers = options.only or headers
         for header in list(headers):
-            if missing := lacks_library(options.compiler, options.root, header, flags):
+            if missing := lacks_library(options.compiler, libraries_of(options.root, header), flags):
                 print(f"{header}: left out, since <{missing}> is not installed")
                 headers.remove(header)
         jobs = [("strata/strata.hpp", flag) for flag in options.umbrella_flag] + [(header, "") for header in headers]
@@ -105,7 +118,7 @@ def main():
                 stamp = options.stamps / fingerprint(options.root, header, (header, version, more, WARNINGS, POISONED, macros))
                 if stamp.exists():
                     return ""
-            words = compile_one(options.compiler, header, [f"-I{folder}", *more], folder)
+            words = compile_one(options.compiler, header, [f"-I{folder}", *more], folder, libraries_of(options.root, header))
             if stamp and not words:
                 stamp.touch()
             return words

@@ -148,7 +148,7 @@ class Fingerprint {
  private:
   void add(const void* bytes, std::size_t count) {
     value_ = value_ * 0x9e3779b97f4a7c15u +
-             (std::uint64_t(count) << 32 | crc32c({static_cast<const std::byte*>(bytes), count}));
+             (std::uint64_t{count} << 32 | crc32c({static_cast<const std::byte*>(bytes), count}));
   }
   std::uint64_t value_ = 0;
 };

@@ -77,6 +77,8 @@ class MadeOfOthers : public Layer<Self> {
   static LayerMemory memory(const Shape& x) { return M::memory(x); }
 
   M body;  ///< has the bias; its weight is not used
+  /// The weight's extent whose indices are the rows of a matrix: a transposed convolution's outputs are its second.
+  static constexpr int dim = FollowsTransposed && requires { M::output_padding; } ? 1 : 0;
 
   /// The layer with the weights as they are.
   M plain() const {
@@ -106,9 +108,6 @@ class MadeOfOthers : public Layer<Self> {
   }
 
  protected:
-  static constexpr int dim =
-      FollowsTransposed && requires { M::output_padding; } ? 1 : 0;  // a transposed convolution's outputs
-
   /// Lists what the body has besides its weight.
   static constexpr void visit_rest(auto& self, auto&& f) {
     std::remove_const_t<M>::visit(self.body, [&](const auto& name, auto& leaf) {

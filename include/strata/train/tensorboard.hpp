@@ -258,7 +258,7 @@ class TensorBoard {
     std::uint64_t kept = 0;
     const auto read = [&](std::uint64_t bytes) {  // record by record: there may be many pictures
       const std::size_t before = record.size();
-      record.resize(std::size_t(bytes));
+      record.resize(bytes);
       in.read(kept + before, std::as_writable_bytes(std::span(record).subspan(before)));
     };
     while (in.size() - kept >= 16) {

@@ -82,7 +82,7 @@ inline std::string read_whole(const std::filesystem::path& path, std::uint64_t m
   const InputFile file(path);
   if (file.size() > most)
     throw FileError(concat(path.string(), ": has ", file.size(), " bytes, at most ", most, " are read"));
-  std::string text(std::size_t(file.size()), '\0');
+  std::string text(file.size(), '\0');
   file.read(0, std::as_writable_bytes(std::span(text)));
   return text;
 }

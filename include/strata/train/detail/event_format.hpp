@@ -135,7 +135,7 @@ inline std::int64_t step_of_event(std::string_view event) {
         return -1;
     }
     if (skip > event.size()) return -1;
-    event.remove_prefix(std::size_t(skip));
+    event.remove_prefix(skip);
   }
   return step;
 }
