@@ -26,14 +26,15 @@ POISONED = ["cuda.h", "cuda_runtime.h", "cuda_runtime_api.h", "cuda_fp16.h", "cu
             "cublas_v2.h", "cublasLt.h", "cudnn.h", "curand.h", "nvrtc.h", "mma.h"]
 
 
-def compile_one(compiler, header, flags, folder, libraries=()):
-    """The compiler's words about a program that is just this header, included twice; empty when it is content. Headers of other
-    libraries that it includes come first: they need not bear those macros."""
+def compile_one(compiler, header, flags, folder, with_macros=True):
+    """The compiler's words about a program that is just this header, included twice; empty when it is content. A header that
+    includes another library does without those macros, which Eigen, say, does not bear."""
     here = pathlib.Path(__file__).resolve().parent
     before, after = f'#include "{here}/system_macros.hpp"\n', ""
     if header in WHOLE:
         before, after = "#define STRATA_WHOLE\n" + before, f'#include "{here}/system_macros_after.hpp"\n'
-    before = "".join(f"#include <{name}>\n" for name in libraries) + before
+    if not with_macros:
+        before = after = ""
     program = f'{before}#include "{header}"\n#include "{header}"\n{after}int main() {{}}\n'
     only_gcc = [] if "clang" in pathlib.Path(compiler).name else ["-Wuseless-cast"]
     done = subprocess.run([compiler, *flags, *WARNINGS, *only_gcc, "-fsyntax-only", "-x", "c++", "-"], input=program, text=True,
@@ -118,7 +119,8 @@ def main():
                 stamp = options.stamps / fingerprint(options.root, header, (header, version, more, WARNINGS, POISONED, macros))
                 if stamp.exists():
                     return ""
-            words = compile_one(options.compiler, header, [f"-I{folder}", *more], folder, libraries_of(options.root, header))
+            words = compile_one(options.compiler, header, [f"-I{folder}", *more], folder,
+                                not libraries_of(options.root, header))
             if stamp and not words:
                 stamp.touch()
             return words
