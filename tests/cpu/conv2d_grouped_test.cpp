@@ -311,7 +311,7 @@ TEST_CASE_TEMPLATE("padding made of the image matches its definition", T, float,
        {PaddingMode::zeros, PaddingMode::reflect, PaddingMode::replicate, PaddingMode::circular})
     for (const Layer& c : {Layer{1, 1, 1}, {16, 24, 1}, {3, 17, 1}, {32, 2, 1}, {9, 9, 9}, {8, 8, 2}, {32, 32, 1}})
       for (const int stride : {1, 2})
-        for (const int padding : {1, 2, 4})
+        for (const int padding : {0, 1, 2, 4})
           for (const std::pair<int, int>& size : {std::pair{5, 5}, {6, 11}}) {
             Problem p{.n = 2,
                       .h = size.first,
@@ -323,7 +323,7 @@ TEST_CASE_TEMPLATE("padding made of the image matches its definition", T, float,
                       .padding = padding,
                       .groups = c.groups,
                       .padding_mode = mode};
-            if (padding == 1) p.kernel = 1, p.kernel_w = 4, p.padding_w = 3;
+            if (padding <= 1) p.kernel = 1, p.kernel_w = 4, p.padding_w = 3;  // with 0 columns alone are padded
             INFO(std::string(st::padding_mode_text(mode)), ": ", c.in, " to ", c.out, " channels in ", c.groups,
                  " groups, padding ", padding, ", stride ", stride, ", ", p.h, " x ", p.w);
             CHECK(right<T>(p));

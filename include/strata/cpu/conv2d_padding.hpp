@@ -69,7 +69,9 @@ void fold_padding(const Conv2dProblem& p, const T* padded, T* dx, bool accumulat
         margin(p.w);
       };
       add_row(h, accumulate);
-      for (std::int64_t at = -std::int64_t{p.padding}; at < p.h + p.padding; at += at == -1 ? p.h + 1 : 1)
+      // The rows above, then those below.
+      for (std::int64_t at = p.padding > 0 ? -std::int64_t{p.padding} : p.h; at < p.h + p.padding;
+           at += at == -1 ? p.h + 1 : 1)
         if (padded_source(p.padding_mode, at, p.h) == h) add_row(at, true);
     }
   });
