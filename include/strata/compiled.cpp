@@ -1,8 +1,9 @@
 // Compiles what is no template, for programs that define STRATA_COMPILED (core/config.hpp), beside cpu/kernels.cpp:
 //
 //     target_link_libraries(program PRIVATE strata::strata strata::compiled)                     # CMake does all of it
-//     g++ -std=c++20 -O3 -march=native -I include -c include/strata/compiled.cpp include/strata/cpu/kernels.cpp    # by hand
-//     g++ -std=c++20 -O3 -march=native -I include -DSTRATA_COMPILED -DSTRATA_COMPILED_KERNELS program.cpp compiled.o kernels.o -pthread
+//     flags="-std=c++20 -O3 -march=native -I include"                                              # or by hand
+//     g++ $flags -c include/strata/compiled.cpp include/strata/cpu/kernels.cpp
+//     g++ $flags -DSTRATA_COMPILED -DSTRATA_COMPILED_KERNELS program.cpp compiled.o kernels.o -pthread
 #ifndef STRATA_COMPILED
 #define STRATA_COMPILED
 #endif

@@ -7,6 +7,7 @@
 #include <string>
 #include <type_traits>
 
+#include "nn/golden_file.hpp"
 #include "strata/io/safetensors.hpp"
 #include "strata/io/weights.hpp"
 #include "strata/nn/activation.hpp"
@@ -35,28 +36,11 @@ const auto path = strata_test::golden("golden/layers.safetensors");
 
 template <class T>
 st::Tensor<T> golden(const std::string& name) {
-  static const st::SafetensorsFile file(path);
-  const st::TensorInfo* info = file.find(name);
-  REQUIRE_MESSAGE(info != nullptr, name);
-  return file.read<T>(*info);
+  return strata_test::golden_tensor<T>(path, name);
 }
-
-/// Rounding errors, as a part of the largest number.
-template <class T>
-constexpr double tolerance = std::is_same_v<T, float> ? 4e-6 : 1e-13;
-
 template <class T>
 void compare(const std::string& name, const st::Shape& shape, const T* got) {
-  CAPTURE(name);
-  const st::Tensor<double> wanted = golden<double>(name);
-  REQUIRE(shape == wanted.shape());
-  double largest = 0, error = 0;
-  for (std::int64_t i = 0; i < wanted.size(); ++i) {
-    largest = std::max(largest, std::abs(wanted.data()[i]));
-    const double e = std::abs(double(got[i]) - wanted.data()[i]);
-    error = e <= error ? error : e;  // NaN counts
-  }
-  CHECK(error <= tolerance<T> * largest);
+  strata_test::compare_with_golden(path, name, shape, got);
 }
 
 template <class T, class Net>

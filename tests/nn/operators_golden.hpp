@@ -1,8 +1,8 @@
 // Operators against PyTorch's, forward and backward, in float and double. tests/golden/operators.py makes the golden
 // file.
 //
-//     check<st::MaxPool2d<3, 2, 1>, 3>("max_pool_resnet");                                   // a layer on images of 3
-//     channels check<3>("crop", [](auto& pass, const auto& x) { return st::crop(pass, x, ...); });    // a function
+//     check<st::MaxPool2d<3, 2, 1>, 3>("max_pool_resnet");                     // a layer on images of 3 channels
+//     check<3>("crop", [](auto& pass, const auto& x) { return st::crop(pass, x, ...); });    // a function
 //     check<3, 2>("cat", [](auto& pass, const auto& x, const auto& y) { ... });              // of two images
 #pragma once
 
@@ -16,6 +16,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "nn/golden_file.hpp"
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/io/safetensors.hpp"
 #include "strata/io/weights.hpp"
@@ -34,28 +35,11 @@ inline auto path_of(const std::string& name) {
 
 template <class T>
 st::Tensor<T> golden(const std::string& name) {
-  const st::SafetensorsFile file(path_of(name));
-  const st::TensorInfo* info = file.find(name);
-  REQUIRE_MESSAGE(info != nullptr, name);
-  return file.read<T>(*info);
+  return strata_test::golden_tensor<T>(path_of(name), name);
 }
-
-/// Rounding errors, as a part of the largest number.
-template <class T>
-constexpr double tolerance = std::is_same_v<T, float> ? 4e-6 : 1e-13;
-
 template <class T>
 void compare(const std::string& name, const st::Shape& shape, const T* got) {
-  CAPTURE(name);
-  const st::Tensor<double> wanted = golden<double>(name);
-  REQUIRE(shape == wanted.shape());
-  double largest = 0, error = 0;
-  for (std::int64_t i = 0; i < wanted.size(); ++i) {
-    largest = std::max(largest, std::abs(wanted.data()[i]));
-    const double e = std::abs(double(got[i]) - wanted.data()[i]);
-    error = e <= error ? error : e;  // NaN counts
-  }
-  CHECK(error <= tolerance<T> * largest);
+  strata_test::compare_with_golden(path_of(name), name, shape, got);
 }
 
 /// f(pass, images...) with the images of the golden file, which may have one number for each image and channel.

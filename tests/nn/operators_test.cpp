@@ -6,7 +6,7 @@
 #include "strata/nn/facts.hpp"
 #include "strata/nn/sequential.hpp"
 #include "strata/nn/softmax.hpp"
-#include "strata/nn/unflatten.hpp"
+#include "strata/nn/flatten.hpp"
 
 namespace st = strata;
 using operators::check;

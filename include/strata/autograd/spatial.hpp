@@ -21,11 +21,41 @@ namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
-struct PadOperator {
+/// How pad and crop run. Self has fits(h, w), problem(shape) and problem_text(h, w), for what does not fit.
+template <class Self>
+struct MarginsOperator {
+  static constexpr bool keeps_input = false, keeps_output = false;
+
+  Shape result(const Shape& x) const {
+    if (!self().fits(x.h(), x.w())) throw ShapeError(self().problem_text(x.h(), x.w()));
+    return {x.n(), x.c(), problem(x).out_h(), problem(x).out_w()};
+  }
+  template <class T>
+  void forward(const Shape& from, const T* x, T* y) const {
+    cpu::pad_forward(problem(from), x, y);
+  }
+  template <class T>
+  void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
+    cpu::pad_backward(problem(from), dy, dx, accumulate);
+  }
+  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const {
+    gpu.pad_forward(problem(from), x, y);
+  }
+  void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
+    gpu.pad_backward(problem(from), dy, dx, accumulate);
+  }
+
+ private:
+  constexpr const Self& self() const { return static_cast<const Self&>(*this); }
+  PadProblem problem(const Shape& x) const { return self().problem(x); }
+};
+
+struct PadOperator : MarginsOperator<PadOperator> {
   Margins margins;
   PadMode mode = PadMode::constant;
+
+  constexpr PadOperator(const Margins& around, PadMode how) : margins(around), mode(how) {}
   static std::string name() { return "pad"; }
-  static constexpr bool keeps_input = false, keeps_output = false;
 
   PadProblem problem(const Shape& x) const {
     return {.n = x.n(), .h = x.h(), .w = x.w(), .channels = int(x.c()), .margins = margins, .mode = mode};
@@ -42,24 +72,6 @@ struct PadOperator {
         "pad: an image of ", h, " x ", w, " pixels and margins of ", margins.left, " on the left, ", margins.right,
         " on the right, ", margins.top, " above and ", margins.bottom, " below",
         mode == PadMode::reflect ? ": reflected ones must be smaller than the image" : ": no pixels are left");
-  }
-  Shape result(const Shape& x) const {
-    if (!fits(x.h(), x.w())) throw ShapeError(problem_text(x.h(), x.w()));
-    return {x.n(), x.c(), problem(x).out_h(), problem(x).out_w()};
-  }
-  template <class T>
-  void forward(const Shape& from, const T* x, T* y) const {
-    cpu::pad_forward(problem(from), x, y);
-  }
-  template <class T>
-  void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
-    cpu::pad_backward(problem(from), dy, dx, accumulate);
-  }
-  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const {
-    gpu.pad_forward(problem(from), x, y);
-  }
-  void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
-    gpu.pad_backward(problem(from), dy, dx, accumulate);
   }
   constexpr void trace(auto& t) const {
     const auto x = t.extents();
@@ -80,10 +92,12 @@ struct PadOperator {
   }
 };
 
-struct CropOperator {
+struct CropOperator : MarginsOperator<CropOperator> {
   std::int64_t top, left, height, width;
+
+  constexpr CropOperator(std::int64_t first_row, std::int64_t first_column, std::int64_t rows, std::int64_t columns)
+      : top(first_row), left(first_column), height(rows), width(columns) {}
   static std::string name() { return "crop"; }
-  static constexpr bool keeps_input = false, keeps_output = false;
 
   constexpr bool fits(std::int64_t h, std::int64_t w) const {
     return top >= 0 && left >= 0 && height > 0 && width > 0 && top + height <= h && left + width <= w;
@@ -98,24 +112,6 @@ struct CropOperator {
             .w = x.w(),
             .channels = int(x.c()),
             .margins = {.left = -left, .right = left + width - x.w(), .top = -top, .bottom = top + height - x.h()}};
-  }
-  Shape result(const Shape& x) const {
-    if (!fits(x.h(), x.w())) throw ShapeError(problem_text(x.h(), x.w()));
-    return {x.n(), x.c(), height, width};
-  }
-  template <class T>
-  void forward(const Shape& from, const T* x, T* y) const {
-    cpu::pad_forward(problem(from), x, y);
-  }
-  template <class T>
-  void backward(const Shape& from, const T*, const T*, const T* dy, T* dx, bool accumulate) const {
-    cpu::pad_backward(problem(from), dy, dx, accumulate);
-  }
-  void forward_on(Accelerator& gpu, const Shape& from, const float* x, float* y) const {
-    gpu.pad_forward(problem(from), x, y);
-  }
-  void backward_on(Accelerator& gpu, const Shape& from, const float* dy, float* dx, bool accumulate) const {
-    gpu.pad_backward(problem(from), dy, dx, accumulate);
   }
   constexpr void trace(auto& t) const {
     if (!fits(t.extents().h, t.extents().w)) t.fails([&] { return problem_text(t.extents().h, t.extents().w); });
@@ -329,14 +325,14 @@ struct OverChannels {
 /// where nothing would be left, and for a reflected margin that is not smaller than the image.
 template <Pass P, class X>
 constexpr auto pad(P& pass, const X& x, const Margins& margins, PadMode mode = PadMode::constant) {
-  return detail::apply_operator<X::channels>(pass, detail::PadOperator{margins, mode}, x);
+  return detail::apply_operator<X::channels>(pass, detail::PadOperator(margins, mode), x);
 }
 
 /// `height` rows and `width` columns from row `top` and column `left` on. Throws ShapeError where the image has them
 /// not.
 template <Pass P, class X>
 constexpr auto crop(P& pass, const X& x, std::int64_t top, std::int64_t left, std::int64_t height, std::int64_t width) {
-  return detail::apply_operator<X::channels>(pass, detail::CropOperator{top, left, height, width}, x);
+  return detail::apply_operator<X::channels>(pass, detail::CropOperator(top, left, height, width), x);
 }
 
 /// The upper left part of x, as large as `like`: x[:, :, :h, :w]. Throws ShapeError where x is smaller, or is another

@@ -9,7 +9,7 @@
 //       static auto cat(const auto&... x);                               // autograd/channels.hpp: as the functions of
 //       template <int Start, int Length> static auto narrow(const auto& x); // the same names
 //       static auto expand_as(const auto& one_pixel, const auto& like);
-//       template <int Out> static auto op(const auto& op, const auto&... x); // autograd/operators.hpp: one of its operators
+//       template <int Out> static auto op(const auto& op, const auto&... x); // one of autograd/operators.hpp
 //       static auto layer(auto& layer, auto& pass, auto x);              // a module derived from Layer
 //       static auto module(auto& module, auto& pass, const auto& x);     // optional: modules that are not to be run
 //     };

@@ -3,7 +3,7 @@
 // again whenever one changes:
 //
 //     target_link_libraries(program PRIVATE strata::strata strata::kernels)               # CMake does both
-//     g++ -std=c++20 -O3 -march=native -I include -c include/strata/cpu/kernels.cpp       # by hand; both with the same flags
+//     g++ -std=c++20 -O3 -march=native -I include -c include/strata/cpu/kernels.cpp       # by hand; both with these flags
 //     g++ -std=c++20 -O3 -march=native -I include -DSTRATA_COMPILED_KERNELS program.cpp kernels.o -pthread
 //
 // The target strata::compiled has these and all else that can be compiled once: see compiled.cpp. Such a program

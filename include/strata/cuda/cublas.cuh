@@ -1,7 +1,7 @@
 // Linear layers, and 1x1 convolutions, by cuBLASLt: products of row-major matrices.
 //
 //     st::cuda::Cublas blas(stream);                                     // DeviceError where it is missing
-//     blas.linear_forward({.rows = 128, .in = 64, .out = 10}, x, weight, bias, y);  // y = x * transposed(weight) + bias
+//     blas.linear_forward({.rows = 128, .in = 64, .out = 10}, x, weight, bias, y);  // x * transposed(weight) + bias
 //
 // x is rows x in, weight out x in, y rows x out, all row-major. A 1x1 convolution of stride 1 without padding is the
 // same with a row for each pixel. cuBLAS reads memory column by column: a row-major matrix is to it the transposed one,

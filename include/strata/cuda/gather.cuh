@@ -1,6 +1,7 @@
 // Convolution as a gather: forward, and the gradient for the input, are both
 //
-//     result[n, i, j, k] = sum over taps t and channels c of source[n, i*step + offset(t), j*step + offset'(t), c] * w[t, c, k]
+//     result[n, i, j, k] = sum over taps t and channels c of
+//                          source[n, i*step + offset(t), j*step + offset'(t), c] * w[t, c, k]
 //
 // A stride-s gradient is s * s gathers, one for each class of pixels of the result with the same remainders, each with
 // the taps that reach it. Along one axis the taps of a class are evenly spaced, so a few integers describe them.

@@ -2,7 +2,8 @@
 // compiler that runs each CUDA thread as a fiber (tests/cuda_on_host).
 //
 //     template <int Block>
-//     STRATA_GLOBAL void __launch_bounds__(Block) block_sums(int n, const float* __restrict__ x, float* __restrict__ sums) {
+//     STRATA_GLOBAL void __launch_bounds__(Block)
+//         block_sums(int n, const float* __restrict__ x, float* __restrict__ sums) {
 //       STRATA_SHARED(float, partial, [Block]);
 //       const int t = int(threadIdx.x), i = int(blockIdx.x) * Block + t;
 //       partial[t] = i < n ? x[i] : 0.0f;

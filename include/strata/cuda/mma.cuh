@@ -7,7 +7,8 @@
 // The registers of a lane are PTX's for row-major A and column-major B. With group = lane / 4 and t = lane % 4:
 //     A, 16 x 8 tf32:    a[0] (group, t), a[1] (group + 8, t), a[2] (group, t + 4), a[3] (group + 8, t + 4)
 //     B, 8 x 8 tf32:     b[0] (t, group), b[1] (t + 4, group)
-//     A, 16 x 16 halves: a[0] (group, 2t and 2t + 1), a[1] (group + 8, ...), a[2] (group, 2t + 8 and 2t + 9), a[3] (group + 8, ...)
+//     A, 16 x 16 halves: a[0] (group, 2t and 2t + 1), a[1] (group + 8, ...), a[2] (group, 2t + 8 and 2t + 9),
+//                        a[3] (group + 8, ...)
 //     B, 16 x 8 halves:  b[0] (2t and 2t + 1, group), b[1] (2t + 8 and 2t + 9, group)
 //     D, 16 x 8 float:   d[0] (group, 2t), d[1] (group, 2t + 1), d[2] (group + 8, 2t), d[3] (group + 8, 2t + 1)
 // Source: PTX ISA, "Matrix fragments for mma.m16n8k8" and "... for mma.m16n8k16".

@@ -9,7 +9,7 @@
 //       sample.input = st::random_erasing(sample.input, rng, {.p = 0.25f});
 //       return sample;
 //     });
-//     st::Map pairs(masks, [](auto pair, st::Rng& rng) { return st::random_resized_crop(pair, 256, rng); });  // both alike
+//     st::Map pairs(masks, [](auto pair, st::Rng& rng) { return st::random_resized_crop(pair, 256, rng); });  // both
 //
 // What is drawn comes from the sample's own generator, keyed by (seed, epoch, index): the same for any number of
 // workers. Every function returns a new image and leaves its argument alone. Of a Pair the input is interpolated and

@@ -17,7 +17,9 @@
 //
 //     Body body;
 //     static constexpr auto join(auto& pass, const auto& x, const auto& y) { return x + y; }          // pixel by pixel
-//     static constexpr auto forward(auto& self, auto& pass, const auto& x) { return join(pass, x, self.body(pass, x)); }
+//     static constexpr auto forward(auto& self, auto& pass, const auto& x) {
+//       return join(pass, x, self.body(pass, x));
+//     }
 #pragma once
 
 #include <algorithm>

@@ -8,15 +8,18 @@
 //     gpu.relu_forward(x.size(), x.data(), x.data());
 //
 // Rules for every function:
-//   - Pointers are to memory of this device (gpu.pool()) unless the comment says host. They are aligned as their type is;
-//     16-byte alignment is used where it is there. Numbers are float32; activations N,H,W,C; convolution weights O,KH,KW,I.
-//   - "=" overwrites without reading; "(+)=" overwrites, or adds where `accumulate` is set. Outputs do not overlap inputs
-//     unless the comment says so.
-//   - Work is queued in the order of the calls and runs later: an argument's memory may be given back to the pool as soon as
-//     the call returns, since the pool's next user is queued behind. Host memory is read or written before the call returns.
+//   - Pointers are to memory of this device (gpu.pool()) unless the comment says host. They are aligned as their type
+//     is; 16-byte alignment is used where it is there. Numbers are float32; activations N,H,W,C; convolution weights
+//     O,KH,KW,I.
+//   - "=" overwrites without reading; "(+)=" overwrites, or adds where `accumulate` is set. Outputs do not overlap
+//     inputs unless the comment says so.
+//   - Work is queued in the order of the calls and runs later: an argument's memory may be given back to the pool as
+//     soon as the call returns, since the pool's next user is queued behind. Host memory is read or written before the
+//     call returns.
 //   - The same calls give the same bits: sums are added in an order that the problem's size fixes.
 //   - One thread at a time calls one device.
-//   - Extents are checked: ShapeError or ValueError. What the device reports is a DeviceError, from this or a later call.
+//   - Extents are checked: ShapeError or ValueError. What the device reports is a DeviceError, from this or a later
+//     call.
 #pragma once
 
 #include <atomic>
@@ -177,7 +180,8 @@ class Accelerator {
                                    const float* x, const float* dy, GradientTarget<> dweight, GradientTarget<> dbias,
                                    GradientTarget<> dx) = 0;
   /// A convolution and the normalisation behind it as one: with taps = weight elements for each output channel,
-  ///   folded_weight[o, t] = weight[o, t] * scale[o],  folded_bias[o] = shift[o] + bias[o] * scale[o]  (bias nullptr: zeros)
+  ///   folded_weight[o, t] = weight[o, t] * scale[o]
+  ///   folded_bias[o] = shift[o] + bias[o] * scale[o]; bias nullptr: zeros
   virtual void batch_norm_fold(int out, std::int64_t taps, const float* weight, const float* bias,
                                const NormalisationRows& rows, float* folded_weight, float* folded_bias) = 0;
 

@@ -1,4 +1,4 @@
-// Linear: y = W x + b on images of one pixel, and Flatten, which makes such images.
+// Linear: y = W x + b on images of one pixel. Flatten makes such images (nn/flatten.hpp).
 //
 //     st::Sequential<st::Conv2d<1, 8>, st::ReLU, st::Flatten<8, 7, 7>, st::Linear<392, 10>>
 #pragma once
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "strata/nn/conv2d.hpp"
+#include "strata/nn/flatten.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
 
@@ -70,60 +71,6 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   }
 
   static_assert(In > 0 && Out > 0, "strata::Linear<In, Out>: sizes must be positive");
-};
-
-/// Images of C x H x W become images of C*H*W channels and one pixel, in PyTorch's order (channel by channel).
-template <int C, int H, int W>
-class Flatten : public Layer<Flatten<C, H, W>> {
- public:
-  using io = maps<C, C * H * W>;
-  static constexpr bool has_state = false, is_leaf_layer = true;
-  static constexpr void visit(auto&, auto&&) {}
-  static constexpr void trace(auto& t) {
-    t.wants(H, W);
-    t.whole_image();
-    t.channels(C * H * W);
-  }
-  static LayerMemory memory(const Shape&) { return {.keeps_input = false}; }
-  static std::string name() { return concat("Flatten(", C, "x", H, "x", W, ")"); }
-  static auto onnx(auto&, const auto& x) { return x.template flat<C * H * W>(); }
-
-  template <Pass P, class T>
-  static auto forward(auto&, P& pass, const Var<C, T>& x) {
-    if (x.h() != H || x.w() != W)
-      throw ShapeError(concat(name(), ": got images of ", x.h(), " x ", x.w(), " pixels, wanted ", H, " x ", W));
-    Image<C * H * W, T> image(x.n(), 1, 1, x.pool());
-    T* const out = image.data();
-    detail::dispatch<T>(
-        x.device(),
-        [&] { permute(x.n(), [&](std::int64_t pixel, std::int64_t flat) { out[flat] = x.data()[pixel]; }); },
-        [&](auto& gpu) { gpu.transpose(x.n(), H * W, C, x.data(), out, false); });
-    auto y = pass.output(std::move(image));
-    if constexpr (P::training)
-      pass.tape()->record(y.id(), [n = x.n(), x_id = x.id(), id = y.id(), device = x.device()](Tape& tape) {
-        const T* dy = tape.gradient<T>(id);
-        const auto dx = tape.target<T>(x_id);
-        if (!dx) return;
-        detail::dispatch<T>(
-            device,
-            [&] {
-              permute(n, [&](std::int64_t pixel, std::int64_t flat) {
-                dx.data[pixel] = (dx.accumulate ? dx.data[pixel] : T(0)) + dy[flat];
-              });
-            },
-            [&](auto& gpu) { gpu.transpose(n, C, H * W, dy, dx.data, dx.accumulate); });
-      });
-    return y;
-  }
-
- private:
-  static void permute(std::int64_t n, auto&& f) {
-    for (std::int64_t image = 0; image < n; ++image)
-      for (std::int64_t pixel = 0; pixel < H * W; ++pixel)
-        for (std::int64_t c = 0; c < C; ++c) f((image * H * W + pixel) * C + c, (image * C + c) * H * W + pixel);
-  }
-
-  static_assert(C > 0 && H > 0 && W > 0, "strata::Flatten<C, H, W>: extents must be positive");
 };
 
 }}  // namespace strata::STRATA_ABI

@@ -42,7 +42,7 @@
 //
 // A module around another one may say how passes look through it:
 //
-//     static constexpr auto join(auto& pass, const auto& x, const auto& y); // y = join(x, body(x)), pixel by pixel: Add
+//     static constexpr auto join(auto& pass, const auto& x, const auto& y); // y = join(x, body(x)), by pixels: Add
 //     using wraps = Body;                                          // but in training it is its `body`: Checkpoint
 //     Body plain() const;                                          // with the weights as they are: SpectralNorm
 //     auto fold() const;                                           // its deploy form

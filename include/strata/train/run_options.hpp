@@ -1,7 +1,9 @@
 // What a run is told: its name, its columns, what it keeps, and whom it calls. See train/run.hpp.
 //
 //     st::Run run({.name = "dncnn-s25", .total_steps = 80000, .metrics = {{"Set12/psnr"}},
-//                  .hooks = {.saved = [](const st::CheckpointInfo&, const std::filesystem::path& file) { upload(file); }}});
+//                  .hooks = {.saved = [](const st::CheckpointInfo&, const std::filesystem::path& file) {
+//                    upload(file);
+//                  }}});
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // Decompression of gzip files (RFC 1952) of one member, as data sets are handed out.
 //
 //     const GzipMember member = read_gzip(file);                       // its size, before anything is decompressed
-//     std::vector<unsigned char> bytes = gunzip(file, member, member.size);   // throws BadImage unless its checksum is right
+//     std::vector<unsigned char> bytes = gunzip(file, member, member.size);   // BadImage unless its checksum is right
 #pragma once
 
 #include <cstddef>
