@@ -1,6 +1,5 @@
 // A training run with everything around it: folder, log, checkpoints, TensorBoard, report. Stop it with Ctrl-C and go
-// on with
-// --resume; open experiments/run/report.html in a browser.
+// on with --resume; open experiments/run/report.html in a browser.
 //
 //     run --name tiny --epochs 20 --lr 2e-3
 //     run --config experiments/tiny/config.toml --name again
