@@ -173,7 +173,7 @@ sanitizer() {
   local tool file
   command -v compute-sanitizer >/dev/null || { say "sanitizer: no compute-sanitizer here"; return; }
   for tool in memcheck racecheck; do
-    for file in conv2d batch_norm elementwise expression loss optimizer; do
+    for file in conv2d batch_norm group_norm resize pooling elementwise expression loss optimizer; do
       [ "$tool $file" = "racecheck elementwise" ] && continue
       run 40 sanitizer.log compute-sanitizer --tool $tool --report-api-errors no --error-exitcode 9 --print-limit 20 \
         "$bin/test_gpu" --no-colors "--source-file=*/${file}_test.cpp"
@@ -219,5 +219,8 @@ echo
 echo "==================== the short table ===================="
 [ -e "$out/bench.tsv" ] && python3 "$here/table.py" bench "$out/bench.tsv" 2>&1 | tee -a "$summary"
 echo "tests and sanitizers: $(grep -cE '^(test|sanitizer) .* ok ' "$summary") ok; not ok:"
-grep -E '^(test|sanitizer) ' "$summary" | grep -vE ' ok ' || echo "none"
+grep -E '^(test|sanitizer) ' "$summary" | grep -vE ' ok ' >"$work/not_ok"
+grep -E '^(kernels|network|torch|libraries|profiler): |^      (fp32|tf32|bf16|fp16) ' "$summary" | grep -E 'FAILED|TIMEOUT|no time;' >>"$work/not_ok"
+cat "$work/not_ok"
+[ -s "$work/not_ok" ] || echo "none"
 echo "logs: $out"

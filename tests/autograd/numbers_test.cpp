@@ -81,6 +81,7 @@ TEST_CASE_TEMPLATE("learned numbers: values and sums over many pixels", T, float
     const auto x = random_image<C, T>(n, h, w, 3), y = random_image<C, T>(n, h, w, 4),
                weight = random_image<C, T>(n, h, w, 5);
     std::vector<std::vector<T>> bits;
+    const int before = st::num_threads();
     for (const int threads : {1, 2, 3}) {
       st::set_num_threads(threads);
       beta.zero_grad();
@@ -109,7 +110,7 @@ TEST_CASE_TEMPLATE("learned numbers: values and sums over many pixels", T, float
       bits.emplace_back(grad.begin(), grad.end());
       bits.back().push_back(gain.template grad<T>().data()[0]);
     }
-    st::set_num_threads(2);
+    st::set_num_threads(before);
     CHECK(same_bits(bits[0], bits[1]));
     CHECK(same_bits(bits[0], bits[2]));
   };

@@ -35,10 +35,22 @@ const std::vector<st::cpu::PoolProblem>& problems() {
        .padding = 1,
        .ceil = true,
        .count_padding = false},
+      {.n = 2, .h = 7, .w = 6, .channels = 33, .parts_h = 3, .parts_w = 4},
+      {.n = 1, .h = 3, .w = 2, .channels = 16, .parts_h = 5, .parts_w = 2},
+      {.n = 1, .h = 6, .w = 5, .channels = 3, .kernel = 2, .stride = 1, .parts_h = 3},
   };
   return all;
 }
 
+/// The pixels of window i along a side of `size`, those of the padding too; PyTorch's where `parts` divide the side.
+std::vector<std::int64_t> window(const st::cpu::PoolProblem& p, std::int64_t i, std::int64_t size, int parts) {
+  std::vector<std::int64_t> pixels;
+  if (parts > 0)
+    for (std::int64_t at = i * size / parts; at * parts < (i + 1) * size; ++at) pixels.push_back(at);
+  else
+    for (std::int64_t q = 0; q < p.kernel; ++q) pixels.push_back(i * p.stride + q - p.padding);
+  return pixels;
+}
 /// Calls f(element of y, element of x) for every element of every window, in the windows' order.
 template <class F>
 void for_each_element(const st::cpu::PoolProblem& p, F f) {
@@ -46,27 +58,25 @@ void for_each_element(const st::cpu::PoolProblem& p, F f) {
     for (std::int64_t i = 0; i < p.out_h(); ++i)
       for (std::int64_t j = 0; j < p.out_w(); ++j)
         for (std::int64_t c = 0; c < p.channels; ++c)
-          for (std::int64_t q = 0; q < p.kernel; ++q)
-            for (std::int64_t r = 0; r < p.kernel; ++r)
-              if (const std::int64_t y = i * p.stride + q - p.padding, x = j * p.stride + r - p.padding;
-                  y >= 0 && y < p.h && x >= 0 && x < p.w)
+          for (const std::int64_t y : window(p, i, p.h, p.parts_h))
+            for (const std::int64_t x : window(p, j, p.w, p.parts_w))
+              if (y >= 0 && y < p.h && x >= 0 && x < p.w)
                 f(((n * p.out_h() + i) * p.out_w() + j) * p.channels + c, ((n * p.h + y) * p.w + x) * p.channels + c);
 }
 /// What the mean at an element of y divides by.
 std::vector<double> counts_of(const st::cpu::PoolProblem& p) {
   std::vector<double> counts;
-  const auto along = [&](std::int64_t i, std::int64_t size) {
+  const auto along = [&](std::int64_t i, std::int64_t size, int parts) {
     std::int64_t count = 0;
-    for (std::int64_t q = 0; q < p.kernel; ++q) {
-      const std::int64_t at = i * p.stride + q - p.padding;
+    for (const std::int64_t at : window(p, i, size, parts))
       count += p.count_padding ? at < size + p.padding : at >= 0 && at < size;
-    }
     return count;
   };
   for (std::int64_t n = 0; n < p.n; ++n)
     for (std::int64_t i = 0; i < p.out_h(); ++i)
       for (std::int64_t j = 0; j < p.out_w(); ++j)
-        counts.insert(counts.end(), std::size_t(p.channels), double(along(i, p.h) * along(j, p.w)));
+        counts.insert(counts.end(), std::size_t(p.channels),
+                      double(along(i, p.h, p.parts_h) * along(j, p.w, p.parts_w)));
   return counts;
 }
 

@@ -141,4 +141,19 @@ TEST_CASE("extents that cannot be: an error") {
       gpu().pad_forward({.h = 2, .w = 2, .margins = {.left = 2}, .mode = PadMode::reflect}, x.data(), x.data()),
       strata::ShapeError);
   CHECK_THROWS_AS(gpu().pad_forward({.h = 2, .w = 2, .margins = {.top = -2}}, x.data(), x.data()), strata::ShapeError);
+
+  // More elements than 31 bits count, and more than 64 do.
+  for (const std::int64_t side : {std::int64_t{1} << 16, std::int64_t{1} << 32}) {
+    const ResizeAxis axis = ResizeAxis::to(1, side);
+    CHECK_THROWS_AS(gpu().resize_forward({.rows = axis, .columns = axis}, x.data(), x.data()), strata::ShapeError);
+    CHECK_THROWS_AS(gpu().resize_backward({.rows = axis, .columns = axis}, x.data(), x.data(), false),
+                    strata::ShapeError);
+    CHECK_THROWS_AS(gpu().pad_forward({.margins = {.left = side, .top = side}}, x.data(), x.data()),
+                    strata::ShapeError);
+  }
+  CHECK_THROWS_AS(gpu().pad_forward({.margins = {.left = std::int64_t{1} << 62}}, x.data(), x.data()),
+                  strata::ShapeError);
+  CHECK_THROWS_AS(
+      gpu().avg_pool_forward({.n = std::int64_t{1} << 40, .h = 1 << 12, .w = 1 << 12}, x.data(), x.data()),
+      strata::ShapeError);
 }

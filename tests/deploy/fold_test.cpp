@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "largest.hpp"
 #include "strata/deploy/fold.hpp"
 #include "strata/strata.hpp"
 
@@ -47,7 +48,7 @@ double distance(const Net& net, std::int64_t h = 19, std::int64_t w = 23) {
   REQUIRE(wanted.shape() == got.shape());
   double difference = 0, magnitude = 0;
   for (std::int64_t i = 0; i < wanted.size(); ++i) {
-    difference = std::max(difference, std::abs(double(wanted.data()[i]) - double(got.data()[i])));
+    strata_test::keep_largest(difference, std::abs(double(wanted.data()[i]) - double(got.data()[i])));
     magnitude = std::max(magnitude, std::abs(double(wanted.data()[i])));
   }
   return difference / magnitude;

@@ -163,7 +163,9 @@ def deaths(programs, folders, times, ranks_killed):
     trained(*programs[0], 0, "dropout", 30, 8, wanted)
     for mpi, program in programs:
         for rank in ranks_killed:
-            for _ in range(times):
+            killed = tries = 0
+            while killed < times and tries < 3 * times + 3:  # a run may end before its moment comes
+                tries += 1
                 folder = folders.new()
                 process = subprocess.Popen([*command(mpi, 4), program, "dropout", "30", "8", str(folder), "pause", "20"], env=ENVIRONMENT,
                                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -178,7 +180,9 @@ def deaths(programs, folders, times, ranks_killed):
                 said, _ = process.communicate(timeout=60)
                 seconds = time.monotonic() - start
                 if victim is None:
+                    check(process.returncode == 0, mpi, "ended by itself, and not well:", said)
                     continue
+                killed += 1
                 check(process.returncode != 0 or "done:" in said, mpi, rank, "was killed, and the run says it is well:", said)
                 check(seconds < 30, mpi, "the others took", seconds, "s to end")
                 left = children(program)
@@ -188,6 +192,7 @@ def deaths(programs, folders, times, ranks_killed):
                 check(digest(folder) == digest(wanted), mpi, "rank", rank, "killed after", moment, "s: other bytes in the end")
                 print(f"{mpi} rank {rank} killed after {moment:.2f} s: ended in {seconds:.1f} s, status {process.returncode}")
                 shutil.rmtree(folder)
+            check(killed == times, mpi, "rank", rank, "was killed", killed, "times in", tries, "runs, wanted", times)
 
 
 def test_deaths(programs, folders, _):

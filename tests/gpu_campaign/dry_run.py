@@ -8,6 +8,7 @@ time the short table must come, in time, and say what happened.
 """
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -105,8 +106,10 @@ def main():
     check("a failed program is named, with its cases", "test_gpu */conv2d" in text and "FAILED (1)" in text and "first case" in text, text)
     check("a crash is named", "FAILED (139)" in text, text)
     check("a training that failed says why", "out of memory" in text, text)
-    check("what hangs is ended in time", took < 30 and ("TIMEOUT" in text or "no time" in text), f"{took} s\n{text}")
-    check("the table comes last all the same", any("the short table" in line for line in text.splitlines()[-12:]), text)
+    check("what hangs is ended in time", took < 30 and bool(re.search(r"own kernels: (TIMEOUT|no time);", text)), f"{took} s\n{text}")
+    end = text[text.rindex("not ok:"):]
+    check("what failed is listed last", all(re.search(p, end) for p in ("test_gpu_network", "fp16 FAILED", "own kernels: (TIMEOUT|no time)")), end)
+    check("the table comes last all the same", any("the short table" in line for line in text.splitlines()[-20:]), text)
 
 
 if __name__ == "__main__":

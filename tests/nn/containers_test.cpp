@@ -12,6 +12,7 @@
 
 #include "autograd/random_image.hpp"
 #include "child_process.hpp"
+#include "largest.hpp"
 #include "strata/autograd/custom_op.hpp"
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/nn/batch_norm.hpp"
@@ -63,8 +64,7 @@ double distance(const A& a, const B& b) {
   double largest = 0, error = 0;
   for (std::int64_t i = 0; i < a.size(); ++i) {
     largest = std::max(largest, std::abs(double(a.data()[i])));
-    const double e = std::abs(double(a.data()[i]) - double(b.data()[i]));
-    error = e <= error ? error : e;
+    strata_test::keep_largest(error, std::abs(double(a.data()[i]) - double(b.data()[i])));
   }
   return error / largest;
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <type_traits>
 
+#include "largest.hpp"
 #include "strata/io/safetensors.hpp"
 #include "strata/tensor/tensor.hpp"
 
@@ -37,8 +38,7 @@ void compare_with_golden(const std::filesystem::path& path, const std::string& n
   double largest = 0, error = 0;
   for (std::int64_t i = 0; i < wanted.size(); ++i) {
     largest = std::max(largest, std::abs(wanted.data()[i]));
-    const double e = std::abs(double(got[i]) - wanted.data()[i]);
-    error = e <= error ? error : e;  // NaN counts
+    keep_largest(error, std::abs(double(got[i]) - wanted.data()[i]));
   }
   CHECK(error <= golden_tolerance<T> * largest);
 }

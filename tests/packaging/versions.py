@@ -21,7 +21,9 @@ named = {
 for file, found in named.items():
     wanted = number.rsplit(".", 1)[0] if file == "config.hpp" else number
     need(found == wanted, f"{file} names version {found}, and version.hpp {number}")
-installing = (source / "docs/installing.md").read_text()
-for found in re.findall(r"(?:strata[-/]|-dev_|\bv|VERSION )(\d+\.\d+\.\d+)", installing):
-    need(found == number, f"docs/installing.md names version {found}, and version.hpp {number}")
+for file, least in (("docs/installing.md", 3), ("tests/consumers/cpm/CMakeLists.txt", 1), ("tests/consumers/fetch_content/CMakeLists.txt", 1)):
+    versions = re.findall(r"(?:strata[-/]|-dev_|\bv|VERSION )(\d+\.\d+\.\d+)", (source / file).read_text())
+    need(len(versions) >= least, f"{file} names {len(versions)} versions, wanted at least {least}")
+    for found in versions:
+        need(found == number, f"{file} names version {found}, and version.hpp {number}")
 print(f"version {number}")

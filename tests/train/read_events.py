@@ -16,6 +16,10 @@ except ImportError:
     sys.exit(77)
 
 
+if not __debug__:
+    sys.exit("run without -O: what is checked here is checked by assert")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.argv[1], "--test-case=events of every kind*"], check=True, env={**os.environ, "STRATA_EVENTS_FOLDER": folder})

@@ -65,6 +65,10 @@ def colours(path):
     return counts
 
 
+if not __debug__:
+    sys.exit("run without -O: what is checked here is checked by assert")
+
+
 def main():
     program, test_train = sys.argv[1:3]
     if not program or program.endswith("-NOTFOUND"):

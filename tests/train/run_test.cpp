@@ -209,7 +209,8 @@ TEST_CASE("the report is one file that nothing in a name or number can break") {
   CHECK(page.find("\\u003c/script>\\u003cb>\\u0022\\u005c\\u000a\\ufffd") != std::string::npos);
   CHECK(page.find("\"values\":[1.5,null,null]") != std::string::npos);
   CHECK(page.find("data:image/png;base64,UE5H") != std::string::npos);
-  CHECK(page.find("http:") == page.find("http://www.w3.org/2000/svg"));  // nothing is fetched; that is a name
+  for (std::size_t at = page.find("http:"); at != std::string::npos; at = page.find("http:", at + 1))
+    CHECK(page.substr(at, 26) == "http://www.w3.org/2000/svg");  // nothing is fetched; that is a name
   CHECK(page.find("https:") == std::string::npos);
   CHECK(st::detail::base64("") == "");
   CHECK(st::detail::base64("M") == "TQ==");

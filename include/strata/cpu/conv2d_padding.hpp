@@ -14,7 +14,7 @@ namespace strata { inline namespace STRATA_ABI { namespace cpu {
 /// The convolution of the padded image, which is left to do.
 constexpr Conv2dProblem padded_problem(const Conv2dProblem& p) {
   Conv2dProblem inner = p;
-  inner.h += 2 * p.padding, inner.w += 2 * p.padding_columns();
+  inner.h += 2 * std::int64_t{p.padding}, inner.w += 2 * p.padding_columns();
   inner.padding = 0, inner.padding_w = Conv2dProblem::as_rows, inner.padding_mode = PaddingMode::zeros;
   return inner;
 }
@@ -22,7 +22,8 @@ constexpr Conv2dProblem padded_problem(const Conv2dProblem& p) {
 /// Writes the padded image: n, h + 2 * padding, w + 2 * padding, c.
 template <class T>
 void pad_image(const Conv2dProblem& p, const T* x, T* padded) {
-  const std::int64_t wide = p.w + 2 * p.padding_columns(), high = p.h + 2 * p.padding, c = p.in, row = p.w * c;
+  const std::int64_t wide = p.w + 2 * p.padding_columns(), high = p.h + 2 * std::int64_t{p.padding}, c = p.in,
+                     row = p.w * c;
   parallel_ranges(p.n * high, std::max<std::int64_t>(16384 / (wide * c), 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       T* to = padded + i * wide * c;
@@ -49,7 +50,8 @@ void pad_image(const Conv2dProblem& p, const T* x, T* padded) {
 /// dx = or += the gradient for the image, from that for the padded image.
 template <class T>
 void fold_padding(const Conv2dProblem& p, const T* padded, T* dx, bool accumulate) {
-  const std::int64_t wide = p.w + 2 * p.padding_columns(), high = p.h + 2 * p.padding, c = p.in, row = p.w * c;
+  const std::int64_t wide = p.w + 2 * p.padding_columns(), high = p.h + 2 * std::int64_t{p.padding}, c = p.in,
+                     row = p.w * c;
   parallel_ranges(p.n * p.h, std::max<std::int64_t>(16384 / row, 1), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t image = i / p.h, h = i % p.h;

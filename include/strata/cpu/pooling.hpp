@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "strata/core/parallel.hpp"
 #include "strata/core/simd.hpp"
@@ -61,7 +62,7 @@ struct WindowShare {
 template <class T>
 void max_pool_forward(const PoolProblem& p, const T* x, T* y, std::int64_t* from) {
   detail::for_windows(p, false, [&](const detail::PoolWindow& window, std::int64_t out) {
-    simd::over_vectors<T>(std::int64_t{p.channels}, [&]<class V>(std::int64_t c) {
+    const auto largest = [&]<class V>(std::int64_t c) {
       V best = simd::load<V>(x + window.corner + c);
       auto place = V{} > V{};  // integers of the elements' width: the distance from the corner; zeros
       for (int q = 0; q < window.rows; ++q)
@@ -86,7 +87,13 @@ void max_pool_forward(const PoolProblem& p, const T* x, T* y, std::int64_t* from
         if (from != nullptr)
           for (int lane = 0; lane < simd::lanes<V>; ++lane)
             from[out + c + lane] = window.corner + c + lane + place[lane];
-    });
+    };
+    // Lanes hold distances as wide as T: in a window that reaches further, elements go one by one.
+    const std::int64_t reach = ((window.rows - 1) * p.w + window.columns) * std::int64_t{p.channels};
+    if (sizeof(T) < sizeof(reach) && reach > std::numeric_limits<std::int32_t>::max())
+      for (std::int64_t c = 0; c < p.channels; ++c) largest.template operator()<T>(c);
+    else
+      simd::over_vectors<T>(std::int64_t{p.channels}, largest);
   });
 }
 

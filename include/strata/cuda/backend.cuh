@@ -415,25 +415,26 @@ class Backend : public BackendCore {
     check_channels(who, p.n * p.pixels, p.channels);
     if (p.n < 1 || p.groups < 1 || p.channels % p.groups != 0)
       throw ShapeError(concat(who, ": ", p.channels, " channels in ", p.groups, " groups"));
-    check_size(who, p.n * p.channels);
+    check_size(who, {p.n, p.channels});
   }
   static void check_resize(const char* who, const ResizeProblem& p) {
     if (p.n < 1 || p.channels < 1 || p.rows.size < 1 || p.columns.size < 1 || p.rows.result < 1 || p.columns.result < 1)
       throw ShapeError(concat(who, ": ", p.n, "x", p.channels, "x", p.rows.size, "x", p.columns.size, " to ",
                               p.rows.result, " x ", p.columns.result));
-    check_size(who, p.n * p.rows.size * p.columns.size * p.channels);
-    check_size(who, p.n * p.rows.result * p.columns.result * p.channels);
+    check_size(who, {p.n, p.rows.size, p.columns.size, p.channels});
+    check_size(who, {p.n, p.rows.result, p.columns.result, p.channels});
   }
   static void check_pad(const char* who, const PadProblem& p) {
     const auto& [left, right, top, bottom] = p.margins;
     const bool reflect = p.mode == PadMode::reflect;
-    if (p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 || p.out_h() < 1 || p.out_w() < 1 ||
+    constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();  // more than check_size allows
+    if (std::max({left, right, top, bottom, p.h, p.w}) > most || p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 || p.out_h() < 1 || p.out_w() < 1 ||
         std::min(top, bottom) < -p.h || std::min(left, right) < -p.w ||
         (reflect && (std::max(top, bottom) >= p.h || std::max(left, right) >= p.w)))
       throw ShapeError(concat(who, ": margins of ", left, ", ", right, ", ", top, ", ", bottom, " around ", p.n, "x",
                               p.channels, "x", p.h, "x", p.w));
-    check_size(who, p.n * p.h * p.w * p.channels);
-    check_size(who, p.n * p.out_h() * p.out_w() * p.channels);
+    check_size(who, {p.n, p.h, p.w, p.channels});
+    check_size(who, {p.n, p.out_h(), p.out_w(), p.channels});
   }
   static TargetShares target_shares(double label_smoothing, int classes) {
     return {float(1 - label_smoothing), float(label_smoothing / classes)};
@@ -446,8 +447,8 @@ class Backend : public BackendCore {
         2 * p.padding > p.kernel || p.out_h() < 1 || p.out_w() < 1)
       throw ShapeError(concat(who, ": windows of ", p.kernel, "x", p.kernel, ", stride ", p.stride, ", padding ",
                               p.padding, " on ", p.n, "x", p.channels, "x", p.h, "x", p.w));
-    check_size(who, pool_input(p));
-    check_size(who, pool_output(p));
+    check_size(who, {p.n, p.h, p.w, p.channels});
+    check_size(who, {p.n, p.out_h(), p.out_w(), p.channels});
   }
   static void check_program(const char* who, const ExpressionProgram& program) {
     if (!program.complete()) throw Error(concat(who, ": the program leaves no value, or more than one"));

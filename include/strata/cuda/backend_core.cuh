@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <string>
@@ -65,6 +66,13 @@ class BackendCore : public Accelerator {
   static void check_size(const char* who, std::int64_t size) {
     if (size < 0 || size > std::numeric_limits<std::int32_t>::max() - 4096)
       throw ShapeError(concat(who, ": ", size, " elements are more than this kernel counts: use smaller batches"));
+  }
+  /// As above for the product of extents, none below 1, which may be too large for 64 bits.
+  static void check_size(const char* who, std::initializer_list<std::int64_t> extents) {
+    std::int64_t size = 1;
+    for (const std::int64_t extent : extents)
+      if (__builtin_mul_overflow(size, extent, &size)) size = std::numeric_limits<std::int64_t>::max();
+    check_size(who, size);
   }
   static void check_channels(const char* who, std::int64_t pixels, int channels) {
     if (pixels < 1 || channels < 1)

@@ -40,7 +40,7 @@ struct GeneralShape {
   STRATA_DEVICE_MEMBER int source(int at, int size) const {
     if (at >= 0 && at < size) return at;
     if (mode == PaddingMode::zeros) return -1;
-    if (mode == PaddingMode::reflect) return at < 0 ? -at : 2 * (size - 1) - at;
+    if (mode == PaddingMode::reflect) return at < 0 ? -at : size - 1 - (at - (size - 1));
     if (mode == PaddingMode::replicate) return at < 0 ? 0 : size - 1;
     return at < 0 ? at + size : at - size;
   }

@@ -104,7 +104,7 @@ inline void check_conv2d(const Conv2dProblem& p) {
   if (p.groups < 1 || p.in % p.groups != 0 || p.out % p.groups != 0)
     throw ShapeError(concat("conv2d: ", p.groups, " groups of ", p.in, " input and ", p.out,
                             " output channels; both must be multiples of the groups"));
-  if (rows > p.h + 2 * p.padding || columns > p.w + 2 * p.padding_columns())
+  if (rows > p.h + 2 * std::int64_t{p.padding} || columns > p.w + 2 * p.padding_columns())
     throw ShapeError(concat("conv2d: a kernel that reaches over ", sides_text(rows, columns), " pixels (kernel ",
                             sides_text(p.kernel, p.kernel_columns()), ", dilation ", p.dilation,
                             ") does not fit an image of ", p.h, "x", p.w, " with padding ",

@@ -30,7 +30,7 @@ struct PoolProblem {
   constexpr PoolSpan rows(std::int64_t i) const { return span(i, h, parts_h); }
   constexpr PoolSpan columns(std::int64_t j) const { return span(j, w, parts_w); }
   /// Whether two windows may share a pixel.
-  constexpr bool overlap() const { return parts_h > 0 ? h % parts_h != 0 || w % parts_w != 0 : stride < kernel; }
+  constexpr bool overlap() const { return overlap_along(h, parts_h) || overlap_along(w, parts_w); }
 
   /// Along a side of `size` pixels; below 1 where the window is too large.
   static constexpr std::int64_t windows(std::int64_t size, int kernel, int stride, int padding, bool ceil) {
@@ -41,6 +41,9 @@ struct PoolProblem {
   }
 
  private:
+  constexpr bool overlap_along(std::int64_t size, int parts) const {
+    return parts > 0 ? size % parts != 0 : stride < kernel;
+  }
   constexpr PoolSpan span(std::int64_t i, std::int64_t size, int parts) const {
     if (parts > 0) {
       const std::int64_t begin = i * size / parts, end = ((i + 1) * size + parts - 1) / parts;
