@@ -153,9 +153,9 @@ def main():
     if options.headers and "// fail-flags" not in options.source.read_text():  # headers read with one set of flags are for those
         flags = precompiled_flags(options.compiler, options.headers) + flags
     for name in re.findall(r"^// needs: (.+?)\s*$", options.source.read_text(), re.MULTILINE):
-        program = f"#if !__has_include(<{name}>)\n#error none\n#endif\n"
-        command = [options.compiler, *plain_flags, "-fsyntax-only", "-x", "c++", "-"]
-        if subprocess.run(command, input=program, text=True, stderr=subprocess.DEVNULL).returncode != 0:
+        program = f"#if __has_include(<{name}>)\nthere\n#endif\n"
+        command = [options.compiler, *plain_flags, "-E", "-P", "-x", "c++", "-"]
+        if "there" not in subprocess.run(command, input=program, text=True, stdout=subprocess.PIPE, check=True).stdout:
             print(f"SKIPPED: there is no <{name}>")
             return 77
     wrong = check(options.compiler, options.source, flags)

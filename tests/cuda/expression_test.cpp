@@ -50,6 +50,26 @@ const Case cases[] = {
     {"clamp", [](ExpressionProgram& p, const float* a, const float*) { p.push_leaf(a), p.push_clamp(0.4f, 0.9f); },
      [](double a, double) { return clamp.value(a); },
      [](double a, double, double g, double& ga, double& gb) { ga = g * clamp.derivative(a, 0.0), gb = 0; }},
+    {"leaky_relu(a - b)",
+     [](ExpressionProgram& p, const float* a, const float* b) {
+       write_binary<Operation::subtract>(p, a, b), p.push(Operation::leaky_relu, 0.25f);
+     },
+     [](double a, double b) { return a > b ? a - b : 0.25 * (a - b); },
+     [](double a, double b, double g, double& ga, double& gb) { ga = g * (a > b ? 1 : 0.25), gb = -ga; }},
+    {"relu(a - b)",
+     [](ExpressionProgram& p, const float* a, const float* b) {
+       write_binary<Operation::subtract>(p, a, b), p.push(Operation::leaky_relu, 0.0f);
+     },
+     [](double a, double b) { return a > b ? a - b : 0; },
+     [](double a, double b, double g, double& ga, double& gb) { ga = a > b ? g : 0, gb = -ga; }},
+    {"pow(a, 1.5)",
+     [](ExpressionProgram& p, const float* a, const float*) { p.push_leaf(a), p.push(Operation::power, 1.5f); },
+     [](double a, double) { return std::pow(a, 1.5); },
+     [](double a, double, double g, double& ga, double& gb) { ga = g * 1.5 * std::sqrt(a), gb = 0; }},
+    {"pow(a, 0)",
+     [](ExpressionProgram& p, const float* a, const float*) { p.push_leaf(a), p.push(Operation::power, 0.0f); },
+     [](double, double) { return 1.0; },
+     [](double, double, double, double& ga, double& gb) { ga = gb = 0; }},
     binary<math::Add>("add", write_binary<Operation::add>),
     binary<math::Subtract>("subtract", write_binary<Operation::subtract>),
     binary<math::Multiply>("multiply", write_binary<Operation::multiply>),

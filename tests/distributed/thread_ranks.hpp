@@ -71,12 +71,14 @@ void on_threads(int size, F&& body, Post* given = nullptr) {
   post.bytes.assign(std::size_t(size), 0);
   post.messages.assign(std::size_t(size), 0);
   std::vector<std::thread> threads;
-  std::exception_ptr failure;
+  std::exception_ptr failure, of_others;
   for (int rank = 0; rank < size; ++rank)
     threads.emplace_back([&, rank] {
       try {
         body(st::World::of(std::make_shared<ThreadRank>(post, rank, size)));
-      } catch (const st::RankError&) {
+      } catch (const st::RankError&) {  // what another rank said; by itself it is a failure too
+        const std::lock_guard lock(post.guard);
+        of_others = std::current_exception();
       } catch (const std::exception& error) {
         ThreadRank(post, rank, size).fail(error.what());
         const std::lock_guard lock(post.guard);
@@ -85,4 +87,5 @@ void on_threads(int size, F&& body, Post* given = nullptr) {
     });
   for (std::thread& thread : threads) thread.join();
   if (failure) std::rethrow_exception(failure);
+  if (of_others && given == nullptr) std::rethrow_exception(of_others);
 }

@@ -65,9 +65,9 @@ def libraries_of(root, header):
 def lacks_library(compiler, libraries, flags):
     """The first of these headers that this machine has not; empty when all are there."""
     for name in libraries:
-        program = f"#if !__has_include(<{name}>)\n#error none\n#endif\n"
-        done = subprocess.run([compiler, *flags, "-fsyntax-only", "-x", "c++", "-"], input=program, text=True, stderr=subprocess.DEVNULL)
-        if done.returncode != 0:
+        program = f"#if __has_include(<{name}>)\nthere\n#endif\n"
+        done = subprocess.run([compiler, *flags, "-E", "-P", "-x", "c++", "-"], input=program, text=True, stdout=subprocess.PIPE, check=True)
+        if "there" not in done.stdout:
             return name
     return ""
 

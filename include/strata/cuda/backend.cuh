@@ -428,13 +428,14 @@ class Backend : public BackendCore {
     const auto& [left, right, top, bottom] = p.margins;
     const bool reflect = p.mode == PadMode::reflect;
     constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();  // more than check_size allows
-    if (std::max({left, right, top, bottom, p.h, p.w}) > most || p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 || p.out_h() < 1 || p.out_w() < 1 ||
-        std::min(top, bottom) < -p.h || std::min(left, right) < -p.w ||
+    if (std::max({left, right, top, bottom, p.h, p.w}) > most || p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 ||
+        p.out_h() < 1 || p.out_w() < 1 || std::min(top, bottom) < -p.h || std::min(left, right) < -p.w ||
         (reflect && (std::max(top, bottom) >= p.h || std::max(left, right) >= p.w)))
       throw ShapeError(concat(who, ": margins of ", left, ", ", right, ", ", top, ", ", bottom, " around ", p.n, "x",
                               p.channels, "x", p.h, "x", p.w));
     check_size(who, {p.n, p.h, p.w, p.channels});
     check_size(who, {p.n, p.out_h(), p.out_w(), p.channels});
+    if (reflect) check_size(who, {4, std::max(p.h, p.w)});  // mirrored places lie as far away
   }
   static TargetShares target_shares(double label_smoothing, int classes) {
     return {float(1 - label_smoothing), float(label_smoothing / classes)};

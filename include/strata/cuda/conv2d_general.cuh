@@ -52,7 +52,8 @@ struct GeneralShape {
   /// The row of the result that meets row `at` of the padded image under tap `tap`, or -1.
   STRATA_DEVICE_MEMBER int result(int at, int tap, int padding, int count) const {
     const int distance = at + padding - tap * dilation;
-    return distance >= 0 && distance % stride == 0 && distance / stride < count ? distance / stride : -1;
+    const bool behind = distance >= 0;  // not a guard: to the caller every number below 0 is none
+    return behind && distance % stride == 0 && distance / stride < count ? distance / stride : -1;
   }
 };
 
@@ -99,13 +100,13 @@ struct GeneralBackwardInput : SingleElements {
     float sum = 0;
     for (int a = 0; a < s.places(s.padding_h); ++a) {
       const int row = s.place(a, x.i, s.h, s.padding_h);
-      if (a > 0 && s.source(row, s.h) != x.i) continue;
+      if (s.source(row, s.h) != x.i) continue;
       for (int q = 0; q < s.kernel_h; ++q) {
         const int i = s.result(row, q, s.padding_h, s.out_h);
         if (i < 0) continue;
         for (int b = 0; b < s.places(s.padding_w); ++b) {
           const int column = s.place(b, x.j, s.w, s.padding_w);
-          if (b > 0 && s.source(column, s.w) != x.j) continue;
+          if (s.source(column, s.w) != x.j) continue;
           for (int r = 0; r < s.kernel_w; ++r) {
             const int j = s.result(column, r, s.padding_w, s.out_w);
             if (j >= 0) sum += products(x, i, j, q, r);

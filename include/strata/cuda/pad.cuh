@@ -1,5 +1,5 @@
 // Rows and columns around an image, or taken away, and back: a thread to an element, or four channels, of the result.
-// Fewer than 2^31 elements on either side.
+// Fewer than 2^31 elements on either side, and in reflect mode fewer than 2^29 rows and columns.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ struct PadSide {
     const int at = i - before;
     if (at >= 0 && at < size) return at;
     if (mode == PadMode::constant) return -1;
-    if (mode == PadMode::reflect) return at < 0 ? -at : size - 1 - (at - (size - 1));
+    if (mode == PadMode::reflect) return at < 0 ? -at : 2 * (size - 1) - at;
     return at < 0 ? 0 : size - 1;
   }
 
@@ -38,15 +38,15 @@ struct PadSide {
   STRATA_DEVICE_MEMBER int spans() const { return mode == PadMode::reflect ? 3 : 1; }
   STRATA_DEVICE_MEMBER Span span(int k, int p) const {
     const bool is_first = p == 0, is_last = p == size - 1, repeats = mode == PadMode::replicate;
-    std::int64_t begin = std::int64_t{p} + before, end = begin + 1;
+    int begin = p + before, end = begin + 1;
     if (k > 0) {
-      begin = k == 1 ? std::int64_t{before} - p : std::int64_t{before} + 2 * (std::int64_t{size} - 1) - p;
+      begin = k == 1 ? before - p : before + 2 * (size - 1) - p;
       end = (k == 1 ? is_first : is_last) ? begin : begin + 1;  // it is mirrored at itself
     } else if (repeats) {
       if (is_first) begin = 0;
       if (is_last) end = result;
     }
-    return {int(begin < 0 ? 0 : begin < result ? begin : result), int(end < result ? end : result)};
+    return {begin < 0 ? 0 : begin, end < result ? end : result};
   }
 };
 
