@@ -138,10 +138,12 @@ def errors(programs, folders, cases):
             check(words[0] == "hang" or len(said) <= 2, mpi, words, "said more than once:", said)
             check(done.seconds < limit, mpi, words, "took", done.seconds, "s")
             trained(mpi, program, 2, "dropout", 10, 8, folder, "resume")
-        done = run(mpi, program, 3, "dropout", 2, 8, folders.new())
-        check(done.returncode != 0 and "3 ranks cannot share 8 shards" in done.stderr, mpi, done.stderr)
-        said = [line for line in done.stderr.splitlines() if "ranks_program: " in line]
-        check(len(said) == 1, mpi, "an error of all ranks is to be said once:", said)
+        for late in ([], ["late", 0, 1500], ["late", 1, 1500], ["late", 2, 1500]):      # that rank starts its program so many ms after the others
+            done = run(mpi, program, 3, "dropout", 2, 8, folders.new(), *late)
+            check(done.returncode != 0 and "3 ranks cannot share 8 shards" in done.stderr, mpi, done.stderr)
+            said = [line for line in done.stderr.splitlines() if "ranks_program: " in line]
+            check(len(said) == 1, mpi, late, "an error of all ranks is to be said once:", said)
+            print(mpi, late, f"{done.seconds:.1f} s: {said}")
 
 
 def children(program):

@@ -1,6 +1,7 @@
 // A small training program for ranks.py, which starts several of it:
 //
 //     ranks_program NET STEPS SHARDS FOLDER [resume] [timeout SECONDS] [pause MS] [fail|hang|leave RANK STEP]
+//                   [late RANK MS]
 //
 // NET is dncnn (batch norm, residual) or dropout (batch norm, dropout). It goes on from
 // FOLDER/latest.safetensors with resume, saves there after every step, and says at the end what a step has sent.
@@ -132,13 +133,17 @@ int main(int argc, char** argv) {
   const std::string net = argv[1];
   bool resume = false;
   double timeout = 30;
-  int pause = 0;
+  int pause = 0, late_rank = -1, late = 0;
   std::vector<At> faults;
   for (int i = 5; i < argc; ++i) {
     const std::string word = argv[i];
     if (word == "resume") resume = true;
     if (word == "timeout") timeout = std::atof(argv[++i]);
     if (word == "pause") pause = std::atoi(argv[++i]);
+    if (word == "late") {
+      late_rank = std::atoi(argv[++i]);
+      late = std::atoi(argv[++i]);
+    }
     if (word == "fail" || word == "hang" || word == "leave") {
       faults.push_back({argv[i], std::atoi(argv[i + 1]), std::atoll(argv[i + 2])});
       i += 2;
@@ -147,6 +152,7 @@ int main(int argc, char** argv) {
   try {
     const st::World world = st::World::from_environment({.timeout = timeout});
     return world.run("ranks_program", [&] {
+      if (world.rank() == late_rank) std::this_thread::sleep_for(std::chrono::milliseconds(late));
       return net == "dncnn"
                  ? train<DnCnn>(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause)
                  : train<WithDropout>(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause);

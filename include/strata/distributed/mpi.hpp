@@ -105,24 +105,32 @@ class MpiCommunicator : public Communicator {
       std::vector<MPI_Request> sends;
       for (int other = 0; other < size_; ++other)
         if (other != rank_)
-          MPI_Isend(text_.data(), int(text_.size()), MPI_CHAR, other, 0, errors_, &sends.emplace_back());
-      // A lower rank that fails at the same time says it instead. Those that still compute hear of it when they next
-      // wait.
+          MPI_Isend(text_.data(), int(text_.size()), MPI_CHAR, other, error_tag, errors_, &sends.emplace_back());
+      // Of ranks that fail at the same time the lowest says it: this one waits until every lower rank has heard of an
+      // error, or has said what failed there. Those that compute hear of it when they next wait; if that takes long, it
+      // is said without them.
       const auto start = std::chrono::steady_clock::now();
-      const std::chrono::duration<double> to_hear(rank_ == 0 ? 0 : 0.5), to_send(10);
+      const std::chrono::duration<double> to_hear(3), to_send(10);
+      int waiting_for = 0;  // the lowest rank that has not answered
       bool lower = false, sent = false;
       while (true) {
-        MPI_Status status;
-        int there = 0;
-        if (!lower && MPI_Iprobe(MPI_ANY_SOURCE, 0, errors_, &there, &status) == MPI_SUCCESS && there != 0) {
+        for (int other = 0; other < rank_ && !lower; ++other) {
+          MPI_Status status;
+          int there = 0;
+          if (MPI_Iprobe(other, error_tag, errors_, &there, &status) != MPI_SUCCESS || there == 0) continue;
           receive_text(status);
-          lower = status.MPI_SOURCE < rank_;
+          lower = true;
+        }
+        for (int there = 1; waiting_for < rank_ && there != 0;) {
+          there = waiting_for == lost_;
+          if (there == 0 && MPI_Iprobe(waiting_for, heard_tag, errors_, &there, MPI_STATUS_IGNORE) != MPI_SUCCESS) break;
+          waiting_for += there != 0;
         }
         int done = 0;
         if (!sent && MPI_Testall(int(sends.size()), sends.data(), &done, MPI_STATUSES_IGNORE) == MPI_SUCCESS)
           sent = done != 0;
         const auto waited = std::chrono::steady_clock::now() - start;
-        if ((lower || waited >= to_hear) && (sent || waited >= to_send)) return !lower;
+        if ((lower || waiting_for == rank_ || waited >= to_hear) && (sent || waited >= to_send)) return !lower;
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
       }
     } catch (...) {
@@ -131,9 +139,13 @@ class MpiCommunicator : public Communicator {
   }
 
   void set_hosts(std::vector<std::string> hosts) { hosts_ = std::move(hosts); }
+  /// From now on errors of other ranks are heard. Not before this rank's program has a World, which says them once: who
+  /// has one already has sent all that the others wait for.
+  void listen() { listening_ = true; }
 
  private:
   static constexpr std::size_t most_letters = 4000;
+  static constexpr int error_tag = 0, heard_tag = 1;  // what a message on errors_ is
   static constexpr std::size_t most_bytes = std::size_t{1} << 30;  // MPI counts in int
 
   std::string name(int rank) const {
@@ -153,18 +165,24 @@ class MpiCommunicator : public Communicator {
     char text[most_letters + 1];
     MPI_Status ignored;
     int count = 0;
-    if (MPI_Recv(text, int(most_letters), MPI_CHAR, status.MPI_SOURCE, 0, errors_, &ignored) == MPI_SUCCESS)
+    if (MPI_Recv(text, int(most_letters), MPI_CHAR, status.MPI_SOURCE, error_tag, errors_, &ignored) == MPI_SUCCESS)
       MPI_Get_count(&ignored, MPI_CHAR, &count);
     return std::string(text, std::size_t(std::max(count, 0)));
   }
 
   void hear() {
+    if (!listening_) return;
     MPI_Status status;
     int there = 0;
-    check(MPI_Iprobe(MPI_ANY_SOURCE, 0, errors_, &there, &status), "MPI_Iprobe");
+    check(MPI_Iprobe(MPI_ANY_SOURCE, error_tag, errors_, &there, &status), "MPI_Iprobe");
     if (there == 0) return;
     text_ = receive_text(status);
     failed_ = true;
+    for (int other = rank_ + 1; other < size_; ++other) {  // whichever of them fail: none has to wait for this rank
+      MPI_Request answer = MPI_REQUEST_NULL;
+      MPI_Isend(nullptr, 0, MPI_CHAR, other, heard_tag, errors_, &answer);
+      if (answer != MPI_REQUEST_NULL) MPI_Request_free(&answer);
+    }
     throw RankError(text_, true);
   }
 
@@ -223,6 +241,7 @@ class MpiCommunicator : public Communicator {
       }
     } catch (const Lost& lost) {
       drop(requests);
+      lost_ = lost.rank;
       const std::string text =
           concat(name(lost.rank), " has not answered for ", timeout(),
                  " s: it has ended or hangs, or cannot be "
@@ -264,8 +283,8 @@ class MpiCommunicator : public Communicator {
   }
 
   MPI_Comm numbers_ = MPI_COMM_NULL, errors_ = MPI_COMM_NULL;
-  int rank_ = 0, size_ = 1, exceptions_ = std::uncaught_exceptions();
-  bool ours_ = false, failed_ = false;
+  int rank_ = 0, size_ = 1, lost_ = -1, exceptions_ = std::uncaught_exceptions();
+  bool ours_ = false, failed_ = false, listening_ = false;
   std::string text_;  // of the error; sent from here
   std::vector<std::string> hosts_;
 };
@@ -321,6 +340,7 @@ inline Started start_mpi(const Launch& launch, const WorldOptions& options) {
     if (!text.empty()) std::memcpy(masks.back().data(), text.data(), text.size());
   }
   started.threads = threads_of_rank(mask, masks, cgroup_quota());
+  ranks->listen();
   started.communicator = std::move(ranks);
   return started;
 }
