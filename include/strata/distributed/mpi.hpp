@@ -123,7 +123,8 @@ class MpiCommunicator : public Communicator {
         }
         for (int there = 1; waiting_for < rank_ && there != 0;) {
           there = waiting_for == lost_;
-          if (there == 0 && MPI_Iprobe(waiting_for, heard_tag, errors_, &there, MPI_STATUS_IGNORE) != MPI_SUCCESS) break;
+          if (there == 0 && MPI_Iprobe(waiting_for, heard_tag, errors_, &there, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+            break;
           waiting_for += there != 0;
         }
         int done = 0;
