@@ -35,17 +35,21 @@ struct TrainOptions {
   /// Where a step has several passes, over parts of its batch: the number of the part, 0 to 1023, which keys random
   /// numbers too.
   int shard = 0;
+  PassObserver* observer = nullptr;  ///< is told of each layer, forward and back: train/profile.hpp
 };
 
 struct InferOptions {
   Precision precision = Precision::fp32;  ///< what convolutions multiply in: see TrainOptions
+  PassObserver* observer = nullptr;       ///< is told of each layer: train/profile.hpp
 };
 
 class Train {
  public:
   static constexpr bool training = true;
 
-  explicit Train(TrainOptions options = {}) : options_(options), operation_(first_operation(options.shard)) {}
+  explicit Train(TrainOptions options = {}) : options_(options), operation_(first_operation(options.shard)) {
+    tape_->set_observer(options_.observer);
+  }
 
   /// A new result of this pass.
   template <int C, class T>
@@ -91,6 +95,7 @@ class Train {
 
   Tape* tape() { return tape_.get(); }
   Precision precision() const { return options_.precision; }
+  PassObserver* observer() const { return options_.observer; }
 
   // ---- modules that run twice (nn/checkpoint.hpp)
 
@@ -141,7 +146,9 @@ class Train {
         operation_(place.operation),
         recomputing_(place.recomputing),
         notes_(place.notes),
-        note_(place.note) {}
+        note_(place.note) {
+    tape_->set_observer(options_.observer);
+  }
 
   detail::TapeLease tape_;
   TrainOptions options_;
@@ -163,6 +170,7 @@ class Infer {
   }
   constexpr Tape* tape() { return nullptr; }
   constexpr Precision precision() const { return options_.precision; }
+  constexpr PassObserver* observer() const { return options_.observer; }
 
  private:
   InferOptions options_;

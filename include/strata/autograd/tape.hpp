@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "strata/autograd/kept.hpp"
+#include "strata/autograd/observer.hpp"
 #include "strata/core/error.hpp"
 #include "strata/core/fork.hpp"
 #include "strata/math/gradient_target.hpp"
@@ -68,7 +69,7 @@ class Tape {
     void* place = take_memory(sizeof(Step));
     const std::size_t first = kept_.size();
     (keep_for_backward(kept_, reads), ...);
-    steps_.push_back({new (place) Step(std::move(step)), output, first,
+    steps_.push_back({new (place) Step(std::move(step)), output, first, observer_ == nullptr ? -1 : observer_->place(),
                       [](void* held, Tape& tape) { (*static_cast<Step*>(held))(tape); },
                       [](void* held) { static_cast<Step*>(held)->~Step(); }});
   }
@@ -163,7 +164,7 @@ class Tape {
       } destroy{step, kept_};
       if (at(step.output).gradient) {
         for (std::size_t i = step.first_kept; i < kept_.size(); ++i) kept_[i].compare();
-        step.run(step.held, *this);
+        run(step);
       }
       if (Value& done = at(step.output); !done.keep) {
         done.gradient = Storage();
@@ -173,6 +174,9 @@ class Tape {
   }
 
   bool has_steps() const { return !steps_.empty(); }
+
+  /// Who is told of the steps back, or nullptr.
+  void set_observer(PassObserver* observer) { observer_ = observer; }
 
   /// Whether a pass holds this tape: only then values can be added.
   void set_in_pass(bool in_pass) {
@@ -213,10 +217,21 @@ class Tape {
     void* held;
     std::int64_t output;
     std::size_t first_kept;  // of kept_; up to the next step's
+    int place;               // the observer's
     void (*run)(void*, Tape&);
     void (*destroy)(void*);
   };
   Value& at(std::int64_t id) { return values_[std::size_t(id - first_)]; }
+
+  void run(const RecordedStep& step) {
+    if (observer_ == nullptr) return step.run(step.held, *this);
+    const struct End {
+      PassObserver& observer;
+      ~End() { observer.end_backward(); }
+    } end{*observer_};
+    observer_->begin_backward(step.place);
+    step.run(step.held, *this);
+  }
 
   void drop_steps() {
     while (!steps_.empty()) {
@@ -249,6 +264,7 @@ class Tape {
   std::vector<Storage> chunks_;
   std::size_t chunk_ = 0, used_ = 0;
   bool in_pass_ = true, forgets_ = false;
+  PassObserver* observer_ = nullptr;
 };
 
 namespace detail {
@@ -276,6 +292,7 @@ class TapeLease {
     if (tape_ == nullptr) return;
     tape_->clear();
     tape_->set_in_pass(false);
+    tape_->set_observer(nullptr);
     idle().tapes.push_back(tape_);
   }
   Tape* get() const {

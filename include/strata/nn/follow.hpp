@@ -159,19 +159,6 @@ constexpr int channels_after() {
     return C;
 }
 
-/// One for each type.
-template <class M>
-inline constexpr char type_mark = 0;
-
-/// What a layer or module is called.
-template <class M>
-std::string layer_text() {
-  if constexpr (requires { M::name(); })
-    return M::name();
-  else
-    return std::string(type_text<M>());
-}
-
 template <class M, int C>
 constexpr Var<channels_after<M, C>(), Followed> followed_layer(const M& module, const Var<C, Followed>& x) {
   Following& run = x.symbol().run();

@@ -48,6 +48,9 @@ struct keeps {};
 template <class M>
 concept Module = requires { typename M::io; } && detail::has_visit<M>;
 
+template <class Self>
+class Layer;
+
 namespace detail {
 
 template <class M>
@@ -83,6 +86,49 @@ struct image_fits {
       "message: Module wants images of Wanted channels, but got one of Given");
 };
 
+/// One for each type.
+template <class M>
+inline constexpr char type_mark = 0;
+
+/// What a layer or module is called.
+template <class M>
+std::string layer_text() {
+  if constexpr (requires { M::name(); })
+    return M::name();
+  else
+    return std::string(type_text<M>());
+}
+
+/// Tells the pass's observer, if it has one, that `module` runs on x for as long as this lives.
+class Observed {
+ public:
+  template <class P, class M, class X>
+  constexpr Observed(P& pass, const M& module, const X& x, std::size_t layers = 1) : observer_(pass.observer()) {
+    if (observer_ != nullptr)
+      observer_->begin({.module = &module,
+                        .type = &type_mark<M>,
+                        .name = &layer_text<M>,
+                        .layers = layers,
+                        .input = x.shape(),
+                        .element_bytes = sizeof(typename X::value_type),
+                        .input_gradient = x.id() >= 0,
+                        .device = x.device()});
+  }
+  Observed(const Observed&) = delete;
+  constexpr ~Observed() {
+    if (observer_ != nullptr) observer_->end();
+  }
+
+ private:
+  PassObserver* observer_;
+};
+
+struct Unobserved {
+  constexpr Unobserved(const auto&...) {}
+};
+template <class M>
+inline constexpr bool is_layer = std::is_base_of_v<Layer<M>, M>;
+
 template <class M, class P, class X>
 constexpr auto call(M& module, P& pass, const X& x) {
   if constexpr (Symbolic<X> && requires { SymbolicRun<typename X::value_type>::module(module, pass, x); }) {
@@ -96,6 +142,9 @@ constexpr auto call(M& module, P& pass, const X& x) {
                     "Pass, X> beside this message)");
       return x;
     } else {
+      // A layer's own run is observed there; what is still to be computed of an expression counts here.
+      using Here = std::conditional_t<IsVar<Result>::value && is_layer<std::remove_const_t<M>>, Unobserved, Observed>;
+      const Here observed(pass, module, x);
       if constexpr (P::training && IsImage<Result>::value)
         if (x.id() >= 0)
           throw Error(
@@ -203,7 +252,13 @@ class Layer : public LayerOf<Self> {
   static constexpr auto step(S& self, P& pass, X x) {
     if constexpr (Symbolic<X>)
       return SymbolicRun<typename X::value_type>::layer(self, pass, std::move(x));
-    else if constexpr (P::training && detail::IsVar<decltype(Self::forward(self, pass, x))>::value)
+    else
+      return observed_step(self, pass, std::move(x));
+  }
+  template <class S, class P, class X>
+  static constexpr auto observed_step(S& self, P& pass, X x) {
+    const detail::Observed observed(pass, self, x);
+    if constexpr (P::training && detail::IsVar<decltype(Self::forward(self, pass, x))>::value)
       return detail::run_or_forget(pass, x, [&] { return Self::forward(self, pass, std::move(x)); }, self);
     else
       return Self::forward(self, pass, std::move(x));

@@ -173,17 +173,24 @@ class Sequential : public Layer<Sequential<Ms...>> {
       auto y = [&] {
         if constexpr (step.length == 1)
           return detail::call(std::get<I>(self.layers), pass, x);
-        else if constexpr (P::training)
-          return [&]<std::size_t... K>(std::index_sequence<K...>) {
-            return detail::run_or_forget(pass, x, [&] { return detail::fused_forward<I, step>(self.layers, pass, x); },
-                                         std::get<I + K>(self.layers)...);
-          }(std::make_index_sequence<step.length>{});
         else
-          return detail::fused_forward<I, step>(self.layers, pass, x);
+          return run_fused<I, step>(self, pass, x);
       }();
       x = X();  // an Infer pass needs it no longer; a Train pass keeps what it needs on its tape
       return run<I + step.length>(self, pass, std::move(y));
     }
+  }
+
+  template <std::size_t I, detail::FusedRun Step, class P, class X>
+  static auto run_fused(auto& self, P& pass, const X& x) {
+    const detail::Observed observed(pass, std::get<I>(self.layers), x, Step.length);
+    if constexpr (P::training)
+      return [&]<std::size_t... K>(std::index_sequence<K...>) {
+        return detail::run_or_forget(pass, x, [&] { return detail::fused_forward<I, Step>(self.layers, pass, x); },
+                                     std::get<I + K>(self.layers)...);
+      }(std::make_index_sequence<Step.length>{});
+    else
+      return detail::fused_forward<I, Step>(self.layers, pass, x);
   }
 
   /// Without numbers: one layer after another, not nested, so that a long list is no deep recursion for the compiler.

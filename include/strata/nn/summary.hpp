@@ -91,13 +91,8 @@ inline void SummarySink::ran(const Following& run, const FollowedStep& step) {
   rows_.push_back(std::move(row));
 }
 
-/// The text of the table.
-inline std::string summary_text(const SummarySink& sink, std::int64_t parameters, std::int64_t multiply_adds,
-                                std::int64_t field) {
-  std::vector<std::vector<std::string>> table{
-      {"name", "layer", "output (N x C x H x W)", "parameters", "multiply-adds"}};
-  for (const SummarySink::Row& row : sink.rows())
-    table.push_back({row.name, row.layer, row.output, row.parameters, grouped(row.multiply_adds)});
+/// Lines of columns, the first `left` of which begin at their left.
+inline std::string aligned_text(const std::vector<std::vector<std::string>>& table, std::size_t left) {
   std::vector<std::size_t> widths(table[0].size());
   for (const auto& row : table)
     for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
@@ -106,11 +101,22 @@ inline std::string summary_text(const SummarySink& sink, std::int64_t parameters
     std::string line;
     for (std::size_t i = 0; i < row.size(); ++i) {
       const std::string space(widths[i] - row[i].size(), ' ');
-      line += (i >= 3 ? space + row[i] : row[i] + space) + (i + 1 < row.size() ? "  " : "");
+      line += (i >= left ? space + row[i] : row[i] + space) + (i + 1 < row.size() ? "  " : "");
     }
     while (line.ends_with(' ')) line.pop_back();
     text += line + "\n";
   }
+  return text;
+}
+
+/// The text of the table.
+inline std::string summary_text(const SummarySink& sink, std::int64_t parameters, std::int64_t multiply_adds,
+                                std::int64_t field) {
+  std::vector<std::vector<std::string>> table{
+      {"name", "layer", "output (N x C x H x W)", "parameters", "multiply-adds"}};
+  for (const SummarySink::Row& row : sink.rows())
+    table.push_back({row.name, row.layer, row.output, row.parameters, grouped(row.multiply_adds)});
+  std::string text = aligned_text(table, 3);
   if (parameters > sink.parameters())
     text += concat("in no layer that ran: ", grouped(parameters - sink.parameters()), " parameters\n");
   return text + concat("total: ", grouped(parameters), " parameters, ", grouped(multiply_adds),

@@ -50,7 +50,8 @@ struct ReportBest {
 };
 
 struct LayerTable {
-  std::vector<std::vector<std::string>> rows = {};  ///< name, layer, output, parameters, multiply-adds
+  std::vector<std::string> columns = {"name", "layer", "output", "parameters", "multiply-adds"};
+  std::vector<std::vector<std::string>> rows = {};
   std::string total = {};
 };
 
@@ -194,6 +195,7 @@ inline std::string report_html(const Report& report) {
                           ",\"step\":", one.step ? concat(*one.step) : std::string("null"),
                           ",\"before\":", picture(one.before), ",\"after\":", picture(one.after), "}");
           });
+  json += ",\"layers_columns\":" + json_list(report.layers.columns, json_text);
   json += ",\"layers\":" + json_list(report.layers.rows, [](const auto& row) { return json_list(row, json_text); });
   json += concat(",\"layers_total\":", json_text(report.layers.total), ",\"config\":", json_pairs(report.config),
                  ",\"environment\":", json_pairs(report.environment), "}");

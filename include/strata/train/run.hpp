@@ -102,6 +102,8 @@ class Run {
   void layers(const Net& net, std::int64_t h, std::int64_t w) {
     report_.layers = layer_table(net, h, w);
   }
+  /// Another table in its place, as Profile::layers has it (train/profile.hpp).
+  void layers(LayerTable table) { report_.layers = std::move(table); }
 
   /// Where to begin: at nothing, or, of a run that is resumed, where its latest checkpoint left off; that is loaded. A
   /// checkpoint that is damaged is told of, and the one before it taken. Throws FileError where there are some and none

@@ -180,7 +180,7 @@ for (const series of data.series) at("curves").append(chart(series));
 if (data.pictures.length) at("pictures").append(...data.pictures.map(comparison)); else at("pictures-part").remove();
 if (data.layers.length) {
   const number = i => i >= 3 ? "number" : "";
-  at("layers").append(make("tr", {}, ...["name", "layer", "output", "parameters", "multiply-adds"].map((t, i) => make("th", {class: number(i)}, t))));
+  at("layers").append(make("tr", {}, ...data.layers_columns.map((t, i) => make("th", {class: number(i)}, t))));
   for (const row of data.layers) at("layers").append(make("tr", {}, ...row.map((t, i) => make("td", {class: number(i)}, t))));
   at("layers-total").textContent = data.layers_total;
 } else at("layers-part").remove();
