@@ -28,7 +28,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <map>
 #include <span>
@@ -41,6 +40,7 @@
 #include "strata/kernels/accelerator.hpp"
 #include "strata/nn/summary.hpp"
 #include "strata/train/machine_peak.hpp"
+#include "strata/train/profile_table.hpp"
 #include "strata/train/report.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
@@ -65,18 +65,6 @@ struct ProfileOptions {
 struct ProfileTableOptions {
   MachinePeak peak = {};                          ///< of what the network runs on; none: no share of it is given
   std::int64_t batch = 0, height = 0, width = 0;  ///< of the network's input; 0: as it was seen in the passes
-};
-
-/// What a profile knows of a layer, or of a module besides its layers.
-struct ProfileRow {
-  std::string name = {};    ///< as in the network's files; "-" for one that no visit lists
-  std::string layer = {};   ///< its type, and those that run with it
-  std::string output = {};  ///< extents; empty where they are not known
-  std::int64_t calls = 0;
-  double forward_seconds = 0, backward_seconds = 0;                                               ///< of all calls
-  double forward_operations = 0, backward_operations = 0, forward_bytes = 0, backward_bytes = 0;  ///< of one call
-
-  double seconds() const { return forward_seconds + backward_seconds; }
 };
 
 class Profile : public PassObserver {
@@ -115,14 +103,14 @@ class Profile : public PassObserver {
   /// The rows as a table. Times are milliseconds for each call of the network.
   template <class Net>
   std::string table(const Net& net, const ProfileTableOptions& options = {}) const {
-    return text(rows(net, options), calls_of(&net, &detail::type_mark<Net>), options.peak);
+    return detail::profile_text(rows(net, options), calls_of(&net, &detail::type_mark<Net>), options.peak);
   }
-  std::string table() const { return text(rows(), most_calls(), {}); }
+  std::string table() const { return detail::profile_text(rows(), most_calls(), {}); }
 
   /// The rows for the page of a run: run.layers(profile.layers(net)).
   template <class Net>
   LayerTable layers(const Net& net, const ProfileTableOptions& options = {}) const {
-    return layer_table_of(rows(net, options), calls_of(&net, &detail::type_mark<Net>), options.peak);
+    return detail::profile_layers(rows(net, options), calls_of(&net, &detail::type_mark<Net>), options.peak);
   }
 
   /// Each step by itself, in the trace event format that Perfetto (ui.perfetto.dev) and chrome://tracing show. Throws
@@ -203,11 +191,6 @@ class Profile : public PassObserver {
   }
   Shape input_of(const void* net, const void* type, const ProfileTableOptions& options) const;
   std::vector<ProfileRow> rows_of(const detail::ListedModules* modules, const Facts* facts) const;
-  static std::vector<std::vector<std::string>> cells(const std::vector<ProfileRow>& rows, std::int64_t calls,
-                                                     const MachinePeak& peak);
-  static std::string total(const std::vector<ProfileRow>& rows, std::int64_t calls, const MachinePeak& peak);
-  static std::string text(const std::vector<ProfileRow>& rows, std::int64_t calls, const MachinePeak& peak);
-  static LayerTable layer_table_of(const std::vector<ProfileRow>& rows, std::int64_t calls, const MachinePeak& peak);
 
   ProfileOptions options_;
   std::vector<Seen> seen_;
@@ -337,68 +320,6 @@ inline std::vector<ProfileRow> Profile::rows_of(const detail::ListedModules* mod
   }
   rows.push_back(std::move(rest));
   return rows;
-}
-
-inline std::vector<std::vector<std::string>> Profile::cells(const std::vector<ProfileRow>& rows, std::int64_t calls,
-                                                            const MachinePeak& peak) {
-  const auto number = [](double value, int digits) {
-    char text[40];
-    std::snprintf(text, sizeof text, "%.*f", digits, value);
-    return std::string(text);
-  };
-  double all = 0, back = 0;
-  for (const ProfileRow& row : rows) all += row.seconds(), back += row.backward_seconds;
-  const double times = double(std::max<std::int64_t>(calls, 1));
-  const bool knows_peak = peak.gflops > 0 && peak.gbytes > 0;
-  std::vector<std::string> heading{"name", "layer", "output", "share", "forward ms", "GFLOP/s"};
-  if (knows_peak) heading.push_back("of peak");
-  if (back > 0) heading.insert(heading.end(), {"backward ms", "GFLOP/s"});
-  if (back > 0 && knows_peak) heading.push_back("of peak");
-  std::vector<std::vector<std::string>> table{heading};
-  for (const ProfileRow& row : rows) {
-    std::vector<std::string> line{row.name, row.layer, row.output,
-                                  all > 0 ? number(100 * row.seconds() / all, 1) + " %" : ""};
-    const auto add = [&](double seconds, double operations, double bytes) {
-      const double each = row.calls > 0 ? seconds / double(row.calls) : 0;
-      line.push_back(number(1e3 * seconds / times, 3));
-      line.push_back(each > 0 && operations > 0 ? number(operations / each * 1e-9, 1) : "");
-      const double least = std::max(operations / peak.gflops, bytes / peak.gbytes) * 1e-9;
-      if (knows_peak) line.push_back(each > 0 && bytes > 0 ? number(100 * least / each, 0) + " %" : "");
-    };
-    add(row.forward_seconds, row.forward_operations, row.forward_bytes);
-    if (back > 0) add(row.backward_seconds, row.backward_operations, row.backward_seconds > 0 ? row.backward_bytes : 0);
-    table.push_back(std::move(line));
-  }
-  return table;
-}
-
-inline std::string Profile::total(const std::vector<ProfileRow>& rows, std::int64_t calls, const MachinePeak& peak) {
-  double forward = 0, backward = 0;
-  for (const ProfileRow& row : rows) forward += row.forward_seconds, backward += row.backward_seconds;
-  const double times = double(std::max<std::int64_t>(calls, 1));
-  char text[240];
-  std::snprintf(text, sizeof text, "total: forward %.3f ms, backward %.3f ms; mean of %lld passes",
-                1e3 * forward / times, 1e3 * backward / times, static_cast<long long>(calls));
-  std::string line = text;
-  if (peak.gflops > 0 && peak.gbytes > 0) {
-    std::snprintf(text, sizeof text, "; the peak is %.0f GFLOP/s and %.1f GB/s", peak.gflops, peak.gbytes);
-    line += text;
-  }
-  return line;
-}
-
-inline std::string Profile::text(const std::vector<ProfileRow>& rows, std::int64_t calls, const MachinePeak& peak) {
-  return detail::aligned_text(cells(rows, calls, peak), 3) + total(rows, calls, peak) + "\n";
-}
-
-inline LayerTable Profile::layer_table_of(const std::vector<ProfileRow>& rows, std::int64_t calls,
-                                          const MachinePeak& peak) {
-  LayerTable table;
-  table.rows = cells(rows, calls, peak);
-  table.columns = table.rows.front();
-  table.rows.erase(table.rows.begin());
-  table.total = total(rows, calls, peak);
-  return table;
 }
 
 inline void Profile::write_trace(const std::filesystem::path& path) const {
