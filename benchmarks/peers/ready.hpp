@@ -29,7 +29,7 @@ class ReadyStep {
 
  private:
   Net net_;
-  st::SGD sgd_{net_, {.lr = 1e-4, .momentum = 0.9}};
+  st::SGD sgd_{net_, {.lr = 1e-9, .momentum = 0.9}};
   st::MSELoss mse_;
   st::Image<Net::io::in> input_;
   st::Image<Net::io::out> target_;

@@ -22,9 +22,10 @@ inline constexpr std::int64_t thin_channels = 4;
 constexpr bool pixels_alike(const Conv2dProblem& p) { return p.taps() == 1 && p.stride == 1 && !p.pads(); }
 
 /// Whether the direct kernels compute a problem as matrix products of pixels of any images (conv2d_gather.hpp): both
-/// sides fill vectors. Where all pixels are alike there is nothing to gather.
+/// sides fill vectors. Where all pixels are alike there is nothing to gather, and few weights are read again for every
+/// few pixels without being prepared; many are worth it.
 constexpr bool gathers_products(const Conv2dProblem& p, std::int64_t from, std::int64_t to) {
-  return from >= 16 && to > thin_channels && !pixels_alike(p);
+  return from >= 16 && to > thin_channels && (!pixels_alike(p) || from * to >= 64 * 64);
 }
 
 /// Images in memory, N,H,W,C; T is const where they are only read.
