@@ -213,6 +213,11 @@ TEST_CASE_TEMPLATE("conv2d matches its definition where pixels of any images mak
         st::Conv2dProblem{.n = 5, .h = 4, .w = 4, .in = 20, .out = 9, .kernel = 4, .padding = 0},  // one pixel each
         st::Conv2dProblem{.n = 2, .h = 15, .w = 13, .in = 21, .out = 33, .stride = 2},
         st::Conv2dProblem{.h = 12, .w = 9, .in = 19, .out = 18, .kernel = 1, .stride = 2, .padding = 0},
+        // 1 x 1 with many weights
+        st::Conv2dProblem{.n = 3, .h = 5, .w = 7, .in = 64, .out = 64, .kernel = 1, .padding = 0},
+        st::Conv2dProblem{.n = 5, .h = 1, .w = 1, .in = 333, .out = 70, .kernel = 1, .padding = 0},
+        st::Conv2dProblem{.h = 7, .w = 7, .in = 17, .out = 301, .kernel = 1, .padding = 0},
+        st::Conv2dProblem{.h = 3, .w = 2, .in = 900, .out = 5, .kernel = 1, .padding = 0},
         st::Conv2dProblem{.n = 2, .h = 9, .w = 12, .in = 40, .out = 16, .kernel = 2, .stride = 2, .padding = 0},
         st::Conv2dProblem{.n = 2, .h = 17, .w = 11, .in = 16, .out = 65, .kernel = 5, .stride = 2, .padding = 2},
         st::Conv2dProblem{.h = 19, .w = 18, .in = 18, .out = 17, .kernel = 7, .stride = 2, .padding = 3},
@@ -244,6 +249,7 @@ TEST_CASE("conv2d matches its definition where products are cut into chunks, gro
        {st::Conv2dProblem{.n = 3, .h = 8, .w = 8, .in = 150, .out = 40, .kernel = 4, .stride = 2},   // 2400 rows
         st::Conv2dProblem{.n = 2, .h = 4, .w = 4, .in = 1100, .out = 20, .kernel = 2, .stride = 2, .padding = 0},
         st::Conv2dProblem{.n = 2, .h = 6, .w = 6, .in = 16, .out = 300, .stride = 2},                // five panels
+        st::Conv2dProblem{.n = 3, .h = 20, .w = 11, .in = 700, .out = 90, .kernel = 1, .padding = 0},
         st::Conv2dProblem{.n = 7, .h = 30, .w = 31, .in = 16, .out = 16, .kernel = 4, .stride = 2},  // ranges of pixels
         st::Conv2dProblem{.n = 70, .h = 4, .w = 4, .in = 33, .out = 130, .kernel = 4, .stride = 2}})
     check_problem<float>(p);
@@ -265,6 +271,21 @@ TEST_CASE("prepared weights of direct convolutions give the same bits, also wher
     st::cpu::conv2d_forward_cached<float>(
         p, x.data(), cache, 7, [&] { return weight.data(); }, bias.data(), kept.data(), st::Activation::relu);
     CHECK(same(once, kept));
+  }
+  for (const st::Conv2dProblem& p : {st::Conv2dProblem{.n = 3, .in = 200, .out = 150, .kernel = 1, .padding = 0},
+                                     st::Conv2dProblem{.h = 9, .w = 7, .in = 96, .out = 70, .kernel = 1, .padding = 0}}) {
+    CHECK(st::cpu::conv2d_packed_bytes(p) > 0);
+    const auto x = normal<float>(p.input_size(), 1), w = normal<float>(p.weight_size(), 2), b = normal<float>(p.out, 3);
+    std::vector<float> once(std::size_t(p.output_size())), kept = once;
+    st::cpu::conv2d_forward<float>(p, x.data(), w.data(), b.data(), once.data());
+    st::cpu::PackedWeights own;
+    int made = 0;
+    for (int call = 0; call < 3; ++call) {
+      st::cpu::conv2d_forward_cached<float>(
+          p, x.data(), own, 7, [&] { return ++made, w.data(); }, b.data(), kept.data(), st::Activation::none);
+      CHECK(same(once, kept));
+    }
+    CHECK(made == 1);
   }
   const auto transposed_weight = normal<float>(48 * 16 * 32, 4);
   for (const std::int64_t size : {8, 1, 5, 8, -8, -3}) {  // negative: Winograd's
@@ -344,7 +365,7 @@ TEST_CASE("direct convolution matches its definition where images are cut into t
 
 TEST_CASE("a pixel of a direct convolution has the same bits in any image and at any place") {
   for (const auto& [in, out, kernel] :
-       {std::array{1, 64, 3}, {3, 20, 3}, {5, 40, 5}, {40, 1, 3}, {33, 3, 5}, {20, 24, 1}, {20, 24, 3}, {70, 72, 5}}) {
+       {std::array{1, 64, 3}, {3, 20, 3}, {5, 40, 5}, {40, 1, 3}, {33, 3, 5}, {20, 24, 1}, {80, 72, 1}, {20, 24, 3}, {70, 72, 5}}) {
     CAPTURE(in);
     CAPTURE(out);
     const int padding = kernel / 2;
@@ -449,6 +470,8 @@ TEST_CASE("conv2d gives the same bits for any number of threads") {
         st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 20, .out = 33, .kernel = 5, .padding = 2},
         st::Conv2dProblem{.n = 2, .h = 41, .w = 50, .in = 20, .out = 33, .padding = 3, .dilation = 3},
         st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 70, .out = 30, .kernel = 1, .padding = 0},
+        st::Conv2dProblem{.n = 2, .h = 40, .w = 50, .in = 70, .out = 130, .kernel = 1, .padding = 0},
+        st::Conv2dProblem{.n = 3, .h = 1, .w = 1, .in = 700, .out = 330, .kernel = 1, .padding = 0},
         st::Conv2dProblem{.n = 9, .h = 16, .w = 17, .in = 32, .out = 48, .kernel = 4, .stride = 2},
         st::Conv2dProblem{.n = 3, .h = 8, .w = 8, .in = 80, .out = 100, .kernel = 4, .stride = 2},
         st::Conv2dProblem{.n = 3, .h = 23, .w = 17, .in = 32, .out = 24, .kernel = 4, .stride = 2},
