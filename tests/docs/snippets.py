@@ -2,12 +2,13 @@
 """Compiles the C++ of the documents.
 
     snippets.py COMPILER PROJECT -- FLAGS...    all ```cpp blocks of README.md and docs/
+    snippets.py COMPILER PROJECT --only docs/layers.md -- FLAGS...
     snippets.py COMPILER --self-test            checks that mistakes are found, and where they are said to be
 
 All blocks go into one file, so that the headers are read once; each has a namespace of its own, and an error names the
 document and its line. In a block
 
-- #include lines are taken to the top of the file;
+- #include lines are taken to the top of the file; one in quotes is for another block of the document, by its name;
 - what it begins with (structs, templates, using, functions, a main) stays at namespace scope, and from the first
   statement on it is the body of a function;
 - what every document may use without a word (`net`, `loader`, `pass`...) is declared in prelude.hpp, beside this file.
@@ -16,7 +17,13 @@ What else a block needs stands in front of it in comments that no reader sees. T
 
     <!-- given: st::Conv2d<1, 8> layer; -->                  declarations and statements before the block
     <!-- given: struct Scale { BLOCK }; -->                  or around it
+    <!-- file: network.hpp -->                               the name by which later blocks include it
     <!-- not compiled: it shows what the compiler refuses -->  no C++, with the reason; these are counted
+
+A table behind <!-- rows of C++ --> is compiled by rows: what its second column has in code is a block.
+
+docs/errors.md quotes messages in blocks of "text", with ... for what differs. The parts between are looked for in the
+headers; those that are a compiler's or a linker's stand in blocks of "console".
 
 A block whose header stands on a library that is not here (OpenCV, Eigen, protozero, CLI11) is passed over, and said so.
 Returns 77, which CTest shows as skipped, when COMPILER is empty.
@@ -29,7 +36,8 @@ import sys
 import tempfile
 
 FENCE = re.compile(r"^( *)(```+|~~~+) *([^`\s]*)[^`\n]*$")
-COMMENT = re.compile(r"<!-- *(given|not compiled): *(.*?) *-->", re.S)
+COMMENT = re.compile(r"<!-- *(given|not compiled|file|rows of C\+\+)(?:: *(.*?))? *-->", re.S)
+CODE = re.compile(r"(`+) ?(.*?) ?\1")
 INCLUDE = re.compile(r'^\s*#include\s*([<"][^>"]+[>"]).*$')
 CPP_NAMES = {"c++", "cxx", "C++", "CPP", "Cpp", "hpp", "cc"}
 # What a header of ours wants of another library.
@@ -51,12 +59,24 @@ class Block:
     def __init__(self, name, line, text):
         self.name, self.line, self.text = name, line, text
         self.given = []       # (line, text)
+        self.files = {}       # what other blocks of the document hold, by name
         self.reason = None    # why it is not compiled
+
+
+def rows_of(name, first, lines, given):
+    """The code in the second column of a table's rows, each a block."""
+    for number, line in enumerate(lines, first):
+        cells = re.split(r"(?<!\\)\|", line)
+        code = [match[2].replace("\\|", "|") for match in CODE.finditer(cells[2])] if number > first + 1 and len(cells) > 2 else []
+        if code:
+            block = Block(name, number, " ".join(part if part.endswith((";", "}")) else part + ";" for part in code))
+            block.given = given
+            yield block
 
 
 def blocks_of(name, document):
     """The C++ blocks of a document, with the comments that belong to each."""
-    blocks, pending, lines, i = [], [], document.split("\n"), 0
+    blocks, pending, files, lines, i = [], [], {}, document.split("\n"), 0
     while i < len(lines):
         if "<!--" in lines[i]:
             first, text = i, lines[i]
@@ -66,7 +86,8 @@ def blocks_of(name, document):
                     raise DocumentError(f"{name}:{first + 1}: error: a comment that does not end")
                 text += "\n" + lines[i]
             for comment in COMMENT.finditer(text):
-                pending.append((first + 1 + text.count("\n", 0, comment.start(2)), comment[1], comment[2]))
+                at = comment.start(2) if comment[2] is not None else comment.start()
+                pending.append((first + 1 + text.count("\n", 0, at), comment[1], comment[2] or ""))
         elif match := FENCE.match(lines[i]):
             indent, fence, language = match.groups()
             first, body = i + 1, []
@@ -80,15 +101,28 @@ def blocks_of(name, document):
                 raise DocumentError(f"{name}:{first}: error: call the block's language cpp, so that it is compiled")
             if language == "cpp":
                 block = Block(name, first + 1, "\n".join(body))
+                block.files = dict(files)
                 for line, kind, text in pending:
                     if kind == "given":
                         block.given.append((line, text))
+                    elif kind == "file":
+                        files[text] = block
+                    elif len(text) < 10:
+                        raise DocumentError(f"{name}:{line}: error: not compiled, but why?")
                     else:
-                        if len(text) < 10:
-                            raise DocumentError(f"{name}:{line}: error: not compiled, but why?")
                         block.reason = text
                 blocks.append(block)
                 pending = []
+        elif lines[i].startswith("|") and any(kind == "rows of C++" for _, kind, _ in pending):
+            first = i
+            while i < len(lines) and lines[i].startswith("|"):
+                i += 1
+            rows = list(rows_of(name, first + 1, lines[first:i], [(line, text) for line, kind, text in pending if kind == "given"]))
+            if not rows:
+                raise DocumentError(f"{name}:{first + 1}: error: no row of this table has code in its second column")
+            blocks += rows
+            pending = []
+            continue
         elif lines[i].strip() and pending:
             raise DocumentError(f"{name}:{pending[0][0]}: error: a comment for a C++ block, and none follows")
         i += 1
@@ -108,7 +142,7 @@ def split(text):
     code, depth, start = blanked(text), 0, 0
     for i, character in enumerate(code):
         depth += (character in "([{") - (character in ")]}")
-        ends = depth == 0 and (character == ";" or character == "}" and not re.match(r"\s*[;,)(.]", code[i + 1:]))
+        ends = depth == 0 and (character == ";" or character == "}" and not re.match(r"\s*[;,)(.>]", code[i + 1:]))
         if ends:
             chunk = code[start:i + 1].strip()
             is_function = character == "}" and not CONTROLS.match(chunk)
@@ -129,22 +163,34 @@ def placed(name, line, text):
     return line_directive(name, line) + text + "\n" if text.strip() else ""
 
 
-def take_includes(text, includes):
+def take_includes(block, text, includes, others):
+    """The text without its #include lines; what they name goes into the two lists."""
     lines = text.split("\n")
     for i, line in enumerate(lines):
         if match := INCLUDE.match(line):
-            includes.append(match[1])
+            if match[1][0] == "<":
+                includes.append(match[1])
+            elif (name := match[1].strip('"')) not in block.files:
+                raise DocumentError(f"{block.name}:{block.line}: error: no block before this one is called {name}")
+            elif block.files[name] not in others:
+                others.append(block.files[name])
+            lines[i] = ""
+        elif line.strip() == "#pragma once":
             lines[i] = ""
     return "\n".join(lines)
 
 
 def wrapped(block, number):
     """The includes of a block, and itself as C++."""
-    includes, outside, inside = [], "", ""
-    text = take_includes(block.text, includes)
+    includes, others, outside, inside = [], [], "", ""
+    text = take_includes(block, block.text, includes, others)
+    placed_others = []
+    while len(placed_others) < len(others):           # what these include comes in front of them
+        other = others[len(placed_others)]
+        placed_others.insert(0, placed(other.name, other.line, take_includes(other, other.text, includes, others)))
     around = None
     for line, given in block.given:
-        given = take_includes(given, includes)
+        given = take_includes(block, given, includes, others)
         if "BLOCK" in given:
             if around is not None:
                 raise DocumentError(f"{block.name}:{line}: error: two texts around one block")
@@ -163,7 +209,7 @@ def wrapped(block, number):
         inside += placed(block.name, block.line + text.count("\n", 0, at), text[at:])
     if inside:
         inside = f"[[maybe_unused]] void block() {{\n{inside}}}\n"
-    return includes, f"namespace block_{number} {{\n{outside}{inside}}}\n"
+    return includes, f"namespace block_{number} {{\n{''.join(placed_others)}{outside}{inside}}}\n"
 
 
 def unit_of(blocks, prelude):
@@ -207,8 +253,38 @@ def long_lines(name, document):
             yield f"{name}:{number}: error: {len(line)} columns, wanted at most {LIMIT}"
 
 
-def check(compiler, project, flags):
-    documents = [project / "README.md", *sorted((project / "docs").rglob("*.md"))]
+def texts_of(source):
+    """What a header says: its strings, those that stand side by side as one."""
+    source = re.sub(r"//[^\n]*", lambda m: m[0] if '"' in m[0] else "", source)
+    source = re.sub(r'(?<!\\)"\s+(?:STRATA_\w+\s+)?"', "", source)
+    return source.replace('\\"', '"')
+
+
+def wrong_quotations(name, document, headers):
+    """Quoted messages of which a part stands in no header."""
+    lines, i = document.split("\n"), 0
+    count = 0
+    while i < len(lines):
+        if (match := FENCE.match(lines[i])) and match[3] == "text":
+            first = i + 1
+            while not lines[i + 1].startswith("```"):
+                i += 1
+            count += 1
+            for part in " ".join(lines[first:i + 1]).split("..."):
+                if len(part.strip()) > 3 and part.strip(" ,:;()") not in headers:
+                    yield f"{name}:{first + 1}: error: no header says '{part.strip()}'"
+            i += 1
+        elif match:
+            while not lines[i + 1].startswith("```"):
+                i += 1
+            i += 1
+        i += 1
+    if count == 0:
+        yield f"{name}:1: error: no message is quoted"
+
+
+def check(compiler, project, only, flags):
+    documents = [project / name for name in only] or [project / "README.md", *sorted((project / "docs").rglob("*.md"))]
     blocks, problems = [], []
     for document in documents:
         name, text = str(document.relative_to(project)), document.read_text()
@@ -218,11 +294,14 @@ def check(compiler, project, flags):
             problems.append(str(error))
         if name != "README.md":
             problems += long_lines(name, text)
+        if name == "docs/errors.md":
+            headers = "\n".join(texts_of(header.read_text()) for header in sorted((project / "include").rglob("*.[hi]*")))
+            problems += wrong_quotations(name, text, headers)
     if problems:
         print("\n".join(problems))
         return 1
     left_out = [block for block in blocks if block.reason is not None]
-    if len(blocks) - len(left_out) < 20:
+    if len(blocks) - len(left_out) < (1 if only else 50):
         print(f"{project}: error: only {len(blocks)} blocks of C++ found: was it looked for in the right place?")
         return 1
     status, output = compile_blocks(compiler, blocks, pathlib.Path(__file__).resolve().parent / "prelude.hpp", flags)
@@ -240,6 +319,9 @@ WELL = """Words.
 template <class T>
 struct Twice { T operator()(T x) const { return x + x; } };
 
+struct Pair { int a = 0, b = 0; };
+template <Pair P> struct Sum { static constexpr int value = P.a + P.b; };
+using Three = Sum<Pair{.a = 1, .b = 2}>;
 int twice(int x) { return Twice<int>{}(x); }
 std::vector<int> numbers{1, 2};       // the first statement
 for (int& number : numbers) { number = twice(number); }
@@ -269,21 +351,42 @@ this is no C++
 ```cpp
 int x = "text";
 ```
+<!-- file: half.hpp -->
+```cpp
+#pragma once
+inline int half(int x) { return x / 2; }
+```
+```cpp
+#include "half.hpp"
+int quarter = half(half(8));
+```
+<!-- rows of C++ -->
+<!-- given: int n = 3; -->
+| Python | C++ | |
+|---|---|---|
+| `n += 1` | `n += 1` | |
+| `n, n = n, n` | nothing | `n` |
+| `n or n` | `int m = n \\| n` `++m` | |
 """
 MISTAKES = {  # a change of the document above, the line that must be named, what must be said there
     ("return x + x;", "return x + y;"): (6, "y"),
-    ("number = twice(number);", "number = thrice(number);"): (10, "thrice"),
-    ("return factor * x;", "return factors * x;"): (16, "factors"),
-    ("rows = ready;", "rows = unknown;"): (18, "unknown"),
-    ("{ return x; }; -->", "{ return x.size(); }; -->"): (19, "size"),          # found when the template is instantiated
-    ("f(1.5) * rows;", 'f(1.5) * "rows";'): (22, "double"),
-    ("x += i;", "x += j;"): (27, "j"),
-    ("<!-- not compiled: it shows what the compiler refuses -->\n", ""): (34, "int"),
-    ("not compiled: it shows what the compiler refuses", "not compiled: no"): (33, "why"),
-    ("```cpp\nint main", "```c++\nint main"): (24, "cpp"),
-    ("{ return x; }; -->", "{ return x; };"): (19, "does not end"),
-    ('int x = "text";\n```\n', 'int x = "text";\n'): (34, "does not end"),
-    ("<!-- given: const int rows = ready; -->\n", "<!-- given: const int rows = ready; -->\nWords.\n"): (18, "none follows"),
+    ("number = twice(number);", "number = thrice(number);"): (13, "thrice"),
+    ("return factor * x;", "return factors * x;"): (19, "factors"),
+    ("rows = ready;", "rows = unknown;"): (21, "unknown"),
+    ("{ return x; }; -->", "{ return x.size(); }; -->"): (22, "size"),          # found when the template is instantiated
+    ("f(1.5) * rows;", 'f(1.5) * "rows";'): (25, "double"),
+    ("x += i;", "x += j;"): (30, "j"),
+    ("<!-- not compiled: it shows what the compiler refuses -->\n", ""): (37, "int"),
+    ("not compiled: it shows what the compiler refuses", "not compiled: no"): (36, "why"),
+    ("```cpp\nint main", "```c++\nint main"): (27, "cpp"),
+    ("{ return x; }; -->", "{ return x; };"): (22, "does not end"),
+    ("int quarter = half(half(8));\n```\n", "int quarter = half(half(8));\n"): (45, "does not end"),
+    ("return x / 2;", "return y / 2;"): (43, "y"),
+    ("half(half(8))", "half(halve(8))"): (47, "halve"),
+    ('#include "half.hpp"', '#include "halves.hpp"'): (46, "halves.hpp"),
+    ("`n += 1` | |", "`m += 1` | |"): (53, "m"),
+    ("`++m` | |", "`++k` | |"): (55, "k"),
+    ("<!-- given: const int rows = ready; -->\n", "<!-- given: const int rows = ready; -->\nWords.\n"): (21, "none follows"),
 }
 
 
@@ -300,7 +403,7 @@ def self_test(compiler):
                 return 1, str(error)
 
         status, output = run(WELL)
-        if status != 0 or len(blocks_of("doc.md", WELL)) != 5:
+        if status != 0 or len(blocks_of("doc.md", WELL)) != 9:
             failures += 1
             print(f"self-test: what is well is refused:\n{output}")
         for (old, new), (line, word) in MISTAKES.items():
@@ -318,7 +421,12 @@ def self_test(compiler):
     if list(long_lines("doc.md", "x" * 141 + "\n| " + "x" * 200)) != ["doc.md:1: error: 141 columns, wanted at most 140"]:
         failures += 1
         print("self-test: long lines")
-    print(f"self-test: {len(MISTAKES) + 3} cases, {failures} failures")
+    said = texts_of('throw Error(concat(name(), ": got ", x, " pixels, "\n   "wanted 1"));')
+    quoted = "```text\nLinear: got ... pixels,\nwanted 1\n```\n```text\n...: got 3 pixels\n```\n"
+    if [problem.split(":")[1] for problem in wrong_quotations("doc.md", quoted, said + "Linear")] != ["2", "6"]:
+        failures += 1
+        print(f"self-test: quotations: {list(wrong_quotations('doc.md', quoted, said + 'Linear'))}")
+    print(f"self-test: {len(MISTAKES) + 4} cases, {failures} failures")
     return 1 if failures else 0
 
 
@@ -326,6 +434,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("compiler")
     parser.add_argument("project", nargs="?", type=pathlib.Path)
+    parser.add_argument("--only", action="append", default=[], help="a document, from PROJECT; may be given again")
     parser.add_argument("--self-test", action="store_true")
     arguments, flags = parser.parse_known_args()
     if not arguments.compiler:
@@ -333,7 +442,7 @@ def main():
         return 77
     if arguments.self_test:
         return self_test(arguments.compiler)
-    return check(arguments.compiler, arguments.project.resolve(), [flag for flag in flags if flag != "--"])
+    return check(arguments.compiler, arguments.project.resolve(), arguments.only, [flag for flag in flags if flag != "--"])
 
 
 if __name__ == "__main__":
