@@ -254,9 +254,10 @@ def long_lines(name, document):
 
 
 def texts_of(source):
-    """What a header says: its strings, those that stand side by side as one."""
+    """What a header says: its strings, those that follow each other as one."""
     source = re.sub(r"//[^\n]*", lambda m: m[0] if '"' in m[0] else "", source)
-    source = re.sub(r'(?<!\\)"\s+(?:STRATA_\w+\s+)?"', "", source)
+    source = source.replace("\\\n", "")
+    source = re.sub(r'(?<!\\)"\s*(?:,\s*|\sSTRATA_\w+\s+)?"', "", source)  # concat's parts too
     return source.replace('\\"', '"')
 
 
@@ -295,7 +296,7 @@ def check(compiler, project, only, flags):
         if name != "README.md":
             problems += long_lines(name, text)
         if name == "docs/errors.md":
-            headers = "\n".join(texts_of(header.read_text()) for header in sorted((project / "include").rglob("*.[hi]*")))
+            headers = "\n".join(texts_of(header.read_text()) for header in sorted((project / "include").rglob("*.[hic]*")))
             problems += wrong_quotations(name, text, headers)
     if problems:
         print("\n".join(problems))
@@ -422,7 +423,7 @@ def self_test(compiler):
         failures += 1
         print("self-test: long lines")
     said = texts_of('throw Error(concat(name(), ": got ", x, " pixels, "\n   "wanted 1"));')
-    quoted = "```text\nLinear: got ... pixels,\nwanted 1\n```\n```text\n...: got 3 pixels\n```\n"
+    quoted = "```text\n...: got ... pixels,\nwanted 1\n```\n```text\n...: got 3 pixels\n```\n"
     if [problem.split(":")[1] for problem in wrong_quotations("doc.md", quoted, said + "Linear")] != ["2", "6"]:
         failures += 1
         print(f"self-test: quotations: {list(wrong_quotations('doc.md', quoted, said + 'Linear'))}")
