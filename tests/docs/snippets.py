@@ -25,7 +25,7 @@ A table behind <!-- rows of C++ --> is compiled by rows: what its second column 
 docs/errors.md quotes messages in blocks of "text", with ... for what differs. The parts between are looked for in the
 headers; those that are a compiler's or a linker's stand in blocks of "console".
 
-A block whose header stands on a library that is not here (OpenCV, Eigen, protozero, CLI11) is passed over, and said so.
+Links between documents, and lines longer than 140 columns, are looked at too. A block whose header stands on a library that is not here (OpenCV, Eigen, protozero, CLI11) is passed over, and said so.
 Returns 77, which CTest shows as skipped, when COMPILER is empty.
 """
 import argparse
@@ -246,6 +246,44 @@ def compile_blocks(compiler, blocks, prelude, flags):
         return run.returncode, run.stdout + run.stderr
 
 
+def slug(heading):
+    """A heading's anchor, as GitHub makes it."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading.strip().lower())
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def prose_of(document):
+    """The document without its blocks and code."""
+    prose, fence = [], None
+    for line in document.split("\n"):
+        match = FENCE.match(line)
+        if fence is None and match:
+            fence = match[2]
+        elif fence is not None:
+            fence = None if line.strip() == fence else fence
+            line = ""
+        prose.append("" if match or line.startswith("    ") else CODE.sub("", line))
+    return prose
+
+
+def broken_links(path, name, anchors={}):
+    """Links to files that are not there, or to no heading of a document."""
+    for number, line in enumerate(prose_of(path.read_text()), 1):
+        for target in re.findall(r"\]\(([^)\s]+)\)", line):
+            if re.match(r"\w+:", target):
+                continue
+            to, _, anchor = target.partition("#")
+            file = path.parent / to if to else path
+            if not file.exists():
+                yield f"{name}:{number}: error: a link to {to}, which is not there"
+            elif anchor:
+                if file not in anchors:
+                    headings = [line for line in file.read_text().split("\n") if line.startswith("#")]
+                    anchors[file] = {slug(heading.lstrip("#")) for heading in headings}
+                if anchor not in anchors[file]:
+                    yield f"{name}:{number}: error: {file.name} has no heading for #{anchor}"
+
+
 def long_lines(name, document):
     """Lines that are too long; a table's row has no other way."""
     for number, line in enumerate(document.split("\n"), 1):
@@ -298,6 +336,9 @@ def check(compiler, project, only, flags):
         if name == "docs/errors.md":
             headers = "\n".join(texts_of(header.read_text()) for header in sorted((project / "include").rglob("*.[hic]*")))
             problems += wrong_quotations(name, text, headers)
+        problems += broken_links(document, name)
+    for name in () if only else ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md"):
+        problems += broken_links(project / name, name)
     if problems:
         print("\n".join(problems))
         return 1
@@ -424,10 +465,16 @@ def self_test(compiler):
         print("self-test: long lines")
     said = texts_of('throw Error(concat(name(), ": got ", x, " pixels, "\n   "wanted 1"));')
     quoted = "```text\n...: got ... pixels,\nwanted 1\n```\n```text\n...: got 3 pixels\n```\n"
-    if [problem.split(":")[1] for problem in wrong_quotations("doc.md", quoted, said + "Linear")] != ["2", "6"]:
+    if [problem.split(":")[1] for problem in wrong_quotations("doc.md", quoted, said)] != ["6"]:
         failures += 1
-        print(f"self-test: quotations: {list(wrong_quotations('doc.md', quoted, said + 'Linear'))}")
-    print(f"self-test: {len(MISTAKES) + 4} cases, {failures} failures")
+        print(f"self-test: quotations: {list(wrong_quotations('doc.md', quoted, said))}")
+    with tempfile.TemporaryDirectory() as folder:
+        page = pathlib.Path(folder) / "page.md"
+        page.write_text("# A `head`, said\n[a](#a-head-said) [b](page.md#no) `[c](no.md)`\n```\n[d](no.md)\n```\n[e](no.md)\n")
+        if [problem.split(":")[1] for problem in broken_links(page, "page.md")] != ["2", "6"]:
+            failures += 1
+            print(f"self-test: links: {list(broken_links(page, 'page.md'))}")
+    print(f"self-test: {len(MISTAKES) + 5} cases, {failures} failures")
     return 1 if failures else 0
 
 
