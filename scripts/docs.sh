@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the documentation site: build/docs/site/index.html, which a browser opens where it lies. MkDocs and its theme come
-# from PyPI, into build/docs/venv.
+# Builds the documentation site: build/docs/site/index.html, which a browser opens where it lies; its search wants a server,
+# as in python3 -m http.server --directory build/docs/site. MkDocs and its theme come from PyPI, into build/docs/venv.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -23,4 +23,9 @@ find README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md docs benchmarks mode
 done
 
 NO_MKDOCS_2_WARNING=1 "$venv/bin/mkdocs" build --quiet --strict --clean --config-file docs/mkdocs.yml
+if grep -rlE --include='*.html' '<(script|img|iframe)[^>]* src="?(https?:)?//|<link[^>]* rel="?(stylesheet|preconnect)[^>]* href="?(https?:)?//' \
+    build/docs/site; then
+  echo "docs.sh: these pages load something from elsewhere" >&2
+  exit 1
+fi
 echo "build/docs/site/index.html"
