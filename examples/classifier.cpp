@@ -11,6 +11,7 @@
 #include <exception>
 #include <string>
 
+#include "common/command_line.hpp"
 #include "common/device.hpp"
 #include "strata/strata.hpp"
 
@@ -83,7 +84,7 @@ int main(int argc, char** argv) {
   CLI::App app("Trains a classifier of four shapes.");
   std::string device_name = "cpu";
   app.add_option("--device", device_name, "cpu, cuda or cuda:N");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto status = command_line::parse(app, argc, argv)) return *status;
   try {
     return device::with("classifier", device_name, train_and_test);
   } catch (const std::exception& error) {

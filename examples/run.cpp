@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   bool resume = false;
   CLI::App app("Trains a small denoiser.");
   app.set_config("--config");
+  app.allow_config_extras(CLI::config_extras_mode::error);
   app.add_option("--name", name);
   app.add_option("--epochs", epochs)->check(CLI::Range(1, 100000));
   app.add_option("--batch-size", batch_size)->check(CLI::Range(1, 1024));

@@ -33,6 +33,15 @@ enum class Change {
 
 namespace detail {
 
+inline std::string toml_string(std::string_view text) {
+  std::string quoted = "\"";
+  for (const char letter : text) {
+    if (letter == '"' || letter == '\\') quoted += '\\';
+    quoted += letter;
+  }
+  return quoted + '"';
+}
+
 template <class T>
 std::string option_text(const T& value) {
   if constexpr (std::is_same_v<T, std::string>) {
@@ -44,6 +53,16 @@ std::string option_text(const T& value) {
   } else {
     return st::detail::number_text(value);
   }
+}
+
+/// The same as TOML.
+template <class T>
+std::string option_toml(const T& value) {
+  const std::string text = option_text(value);
+  if constexpr (std::is_same_v<T, std::vector<std::int64_t>>)
+    return "[" + text + "]";
+  else
+    return std::is_same_v<T, std::string> ? toml_string(text) : text;
 }
 
 /// Whether `text` was the text of such a value, which is then assigned.
@@ -79,10 +98,11 @@ class Recipe {
     add(
         std::move(name), change, [&value] { return detail::option_text(value); },
         [&value](const std::string& text) { return detail::read_option(text, value); });
+    options_.back().toml = [&value] { return detail::option_toml(value); };
   }
   void add(std::string name, Change change, std::function<std::string()> text,
            std::function<bool(const std::string&)> set) {
-    options_.push_back({std::move(name), change, std::move(text), std::move(set)});
+    options_.push_back({std::move(name), change, text, std::move(set), [text] { return detail::toml_string(text()); }});
   }
 
   /// "sigma=25 depth=17 ...": for people, and to compare.
@@ -91,6 +111,13 @@ class Recipe {
     for (const Option& option : options_)
       if (!measures_alone || option.change == Change::measures)
         all += st::concat(all.empty() ? "" : " ", option.name, "=", option.text());
+    return all;
+  }
+
+  /// A line for each option: a file for --config.
+  std::string toml() const {
+    std::string all;
+    for (const Option& option : options_) all += st::concat(option.name, " = ", option.toml(), "\n");
     return all;
   }
 
@@ -142,6 +169,7 @@ class Recipe {
     Change change;
     std::function<std::string()> text;
     std::function<bool(const std::string&)> set;
+    std::function<std::string()> toml;
   };
   static std::string key(const Option& option) { return "option." + option.name; }
 

@@ -3,6 +3,7 @@
 //     latest.safetensors   the whole state; latest.safetensors.previous is the one before
 //     best.safetensors     what validated best
 //     log.csv, curve.svg   how it went
+//     config.toml          the options, for --config
 //     run.lock             who works here, while somebody does
 //
 // The truth is in latest.safetensors alone, which is written whole or not at all, and says also which validation was
@@ -102,6 +103,11 @@ class RunFolder {
       }
     }
     if (!rows_.empty()) write_log();
+  }
+
+  /// Writes config.toml, the options in a form that --config takes.
+  void write_config(const std::string& toml) const {
+    if (world_.is_first()) st::write_file(path_ / "config.toml", toml);
   }
 
   /// Whether this validation is the best so far. It is then noted in `at`: save() that, and write best() with it after

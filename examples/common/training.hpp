@@ -113,7 +113,7 @@ inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& ap
 /// are over, and returns the program's exit status. `data` gives (input, target) for any index; loss(prediction,
 /// target) is a scalar expression; evaluate(const net&) a Score over `valid_images` images, the same on all ranks.
 /// Leaves in the folder: latest.safetensors to go on from, best.safetensors with the averaged weights that validated
-/// best (and nothing else), log.csv, curve.svg.
+/// best (and nothing else), log.csv, curve.svg, config.toml.
 template <class Net, class Data, class Loss, class Evaluate>
 int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data,
         const Loss& loss_of, std::size_t valid_images, const Evaluate& evaluate) {
@@ -140,6 +140,7 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
   }
   at.seed = options.seed;
   recipe.write(at.extra);
+  folder.write_config(recipe.toml());
 
   const console::Stopwatch total;
   const auto save = [&] {

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "../common/command_line.hpp"
 #include "../common/console.hpp"
 #include "../common/device.hpp"
 #include "../common/picture.hpp"
@@ -114,6 +115,7 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
   }
   at.seed = options.seed;
   recipe.write(at.extra);
+  folder.write_config(recipe.toml());
   at.batch = std::min(at.batch, loader.size());
 
   const console::Stopwatch total;
@@ -291,7 +293,7 @@ int main(int argc, char** argv) {
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   device::add_precision(app, options.precision);
   ranks::add_options(app, options.ranks);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto status = command_line::parse(app, argc, argv)) return *status;
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";
   return ranks::with("dncnn_train", options.ranks, options.threads, [&](const st::World& world) {
     return device::with("dncnn_train", options.device,

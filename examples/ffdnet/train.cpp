@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <string>
 
+#include "../common/command_line.hpp"
 #include "../common/device.hpp"
 #include "criterion.hpp"
 #include "networks.hpp"
@@ -57,7 +58,7 @@ int main(int argc, char** argv) {
   app.add_option("--sigma-max", sigma_max, "largest noise level, on the scale of 0 to 255")
       ->check(CLI::Range(0.0, 255.0));
   app.add_option("--valid-sigma", valid_sigma, "noise level of the validation")->check(CLI::Range(0.0, 255.0));
-  CLI11_PARSE(app, argc, argv);
+  if (const auto status = command_line::parse(app, argc, argv)) return *status;
   return ranks::with("ffdnet_train", options.ranks, options.threads, [&](const st::World& world) {
     training::Recipe recipe = training::recipe_of(options);
     recipe.add("channels", channels, training::Change::refused);

@@ -16,6 +16,7 @@
 #include <string>
 #include <utility>
 
+#include "../common/command_line.hpp"
 #include "../common/console.hpp"
 #include "../common/device.hpp"
 #include "strata/networks/resnet.hpp"
@@ -161,7 +162,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto status = command_line::parse(app, argc, argv)) return *status;
   try {
     if (options.threads > 0) st::set_num_threads(options.threads);
     return device::with("resnet_train", options.device, [&](st::Device device) { return run(options, device); });

@@ -8,6 +8,7 @@
 
 #include <cstdio>
 
+#include "../common/command_line.hpp"
 #include "../common/device.hpp"
 #include "criterion.hpp"
 #include "networks.hpp"
@@ -52,7 +53,7 @@ int main(int argc, char** argv) {
   options.patch_size = 96;
   CLI::App app("Trains a network that doubles an image's size.");
   training::add_options(app, options);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto status = command_line::parse(app, argc, argv)) return *status;
   return ranks::with("super_resolution_train", options.ranks, options.threads, [&](const st::World& world) {
     return device::with("super_resolution_train", options.device,
                         [&](st::Device device) { return train(options, app, device, world); });

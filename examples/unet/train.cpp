@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "../common/command_line.hpp"
 #include "../common/console.hpp"
 #include "../common/device.hpp"
 #include "datasets.hpp"
@@ -170,7 +171,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto status = command_line::parse(app, argc, argv)) return *status;
   try {
     if (options.patch_size % 16 != 0)
       throw st::ValueError(st::concat("--patch-size is ", options.patch_size, ": a U-Net wants a multiple of 16"));

@@ -102,6 +102,34 @@ def start(command, folder, **how):
     return process
 
 
+def configuration(folder):
+    """A run's config.toml makes the same run again; what the command line says, by its flags or --set, counts more."""
+    first, again, other = folder / 'a "b"', folder / "again", folder / "other"
+    done = run(*training(milestones="1,2", optimizer="sgd", checkpoint_dir=first, threads=1))
+    check(done.returncode == 0, done.stderr)
+    config = (first / "config.toml").read_text()
+    for line in ('train-dir = "dead-leaves"', "depth = 8", "milestones = [1,2]", 'optimizer = "sgd"', "init-lr = 0.1", 'precision = "fp32"'):
+        check(line in config.splitlines() or line.replace("= 0.1", '= "0.1"') in config.splitlines(), f"config.toml has no line {line}:\n{config}")
+    done = run("dncnn_train", "--config", first / "config.toml", "--checkpoint-dir", again, "--threads", 1)
+    check(done.returncode == 0, done.stderr)
+    check(tensors(again / "latest.safetensors") == tensors(first / "latest.safetensors"), "the same options, other weights")
+    check((again / "config.toml").read_text() == config, "another config.toml")
+    done = run("dncnn_train", "--config", first / "config.toml", "--set", "seed=4", "--set=batch-size=2", "--patch-size", 16,
+               "--set", f"checkpoint-dir={other}", "--threads", 1)
+    check(done.returncode == 0, done.stderr)
+    for line in ("seed = 4", "batch-size = 2", "patch-size = 16", "depth = 8"):
+        check(line in (other / "config.toml").read_text().splitlines(), f"--set or a flag is lost: {line}")
+    (folder / "wrong.toml").write_text("depht = 8\n")
+    (folder / "value.toml").write_text("depth = 9\n")
+    for words, reason in ((("--config", folder / "wrong.toml"), "depht"), (("--config", folder / "value.toml"), "9"),
+                          (("--config", folder / "none.toml"), "none.toml"), (("--set", "depth"), "NAME=VALUE"), (("--set",), "NAME=VALUE"),
+                          (("--set", "depht=8"), "depht"), (("--set", "--depth=8"), "NAME=VALUE"), (("--set=depth=7",), "7")):
+        done = run("dncnn_train", *words, "--checkpoint-dir", folder / "no")
+        check(done.returncode != 0 and reason in done.stderr and not (folder / "no").exists(), f"{words}: {done.returncode} {done.stderr}")
+    done = run("dncnn_train", "--help")
+    check(done.returncode == 0 and "--config" in done.stdout and "--set" in done.stdout and "dncnn_train" in done.stdout, done.stdout)
+
+
 def stopping(folder):
     """Asked to stop in any polite way, a run saves its state before all else; two at a time do not work in one folder."""
     images = folder / "images"
@@ -116,7 +144,7 @@ def stopping(folder):
         said, errors = process.communicate()
         check(process.returncode == 128 + number, f"{number.name} ended it with {process.returncode}: {errors}")
         check("go on with" in said and (out / "latest.safetensors").exists(), f"{number.name}: nothing was saved: {said}")
-        check(sorted(path.name for path in out.iterdir()) == ["before_after.png", "latest.safetensors"], f"{number.name}: left {list(out.iterdir())}")
+        check(sorted(path.name for path in out.iterdir()) == ["before_after.png", "config.toml", "latest.safetensors"], f"{number.name}: left {list(out.iterdir())}")
     out = folder / "picture"
     (out / "before_after.png").mkdir(parents=True)
     process = start(training(**long, checkpoint_dir=out), out)
@@ -454,5 +482,5 @@ def published(folder):
 
 
 with tempfile.TemporaryDirectory() as temporary:
-    {"resume": resume, "stopping": stopping, "going_on": going_on, "diverging": diverging, "bad_input": bad_input, "devices": devices, "denoise": denoise, "published": published}[sys.argv[1]](
+    {"resume": resume, "configuration": configuration, "stopping": stopping, "going_on": going_on, "diverging": diverging, "bad_input": bad_input, "devices": devices, "denoise": denoise, "published": published}[sys.argv[1]](
         pathlib.Path(temporary))

@@ -131,7 +131,7 @@ TEST_CASE("a profile lists what ran as one step, with its extents and operations
   CHECK(profile.table().find("Conv2d(2, 4") != std::string::npos);
 
   const st::LayerTable layers = profile.layers(net);
-  CHECK(layers.columns.size() == 8);
+  CHECK(layers.columns.size() == 10);
   for (const auto& row : layers.rows) CHECK(row.size() == layers.columns.size());
 }
 

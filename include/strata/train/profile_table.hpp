@@ -39,9 +39,9 @@ inline std::vector<std::vector<std::string>> profile_cells(const std::vector<Pro
   for (const ProfileRow& row : rows) all += row.seconds(), back += row.backward_seconds;
   const double times = double(std::max<std::int64_t>(calls, 1));
   const bool knows_peak = peak.gflops > 0 && peak.gbytes > 0;
-  std::vector<std::string> heading{"name", "layer", "output", "share", "forward ms", "GFLOP/s"};
+  std::vector<std::string> heading{"name", "layer", "output", "share", "forward ms", "GFLOP/s", "MB"};
   if (knows_peak) heading.push_back("of peak");
-  if (back > 0) heading.insert(heading.end(), {"backward ms", "GFLOP/s"});
+  if (back > 0) heading.insert(heading.end(), {"backward ms", "GFLOP/s", "MB"});
   if (back > 0 && knows_peak) heading.push_back("of peak");
   std::vector<std::vector<std::string>> table{heading};
   for (const ProfileRow& row : rows) {
@@ -51,6 +51,7 @@ inline std::vector<std::vector<std::string>> profile_cells(const std::vector<Pro
       const double each = row.calls > 0 ? seconds / double(row.calls) : 0;
       line.push_back(number(1e3 * seconds / times, 3));
       line.push_back(each > 0 && operations > 0 ? number(operations / each * 1e-9, 1) : "");
+      line.push_back(bytes > 0 ? number(bytes * double(row.calls) / times * 1e-6, 2) : "");
       if (!knows_peak) return;
       const double least = std::max(operations / peak.gflops, bytes / peak.gbytes) * 1e-9;
       line.push_back(each > 0 && bytes > 0 ? number(100 * least / each, 0) + " %" : "");
