@@ -25,7 +25,8 @@ A table behind <!-- rows of C++ --> is compiled by rows: what its second column 
 docs/errors.md quotes messages in blocks of "text", with ... for what differs. The parts between are looked for in the
 headers; those that are a compiler's or a linker's stand in blocks of "console".
 
-Links between documents, and lines longer than 140 columns, are looked at too. A block whose header stands on a library that is not here (OpenCV, Eigen, protozero, CLI11) is passed over, and said so.
+Broken links between documents, lines of more than 140 columns, and layers that docs/layers.md leaves out are looked for,
+too. A block whose header stands on a library that is not here (OpenCV, Eigen, protozero, CLI11) is passed over, and said so.
 Returns 77, which CTest shows as skipped, when COMPILER is empty.
 """
 import argparse
@@ -285,6 +286,17 @@ def broken_links(path, name, anchors={}):
                     yield f"{name}:{number}: error: {file.name} has no heading for #{anchor}"
 
 
+def layers_without_section(readme, layers):
+    """The layers of README's table that the page of layers says nothing of."""
+    row = re.search(r"^\| layers \|(.*)$", readme, re.M)
+    names = re.findall(r"`([A-Z]\w+)`", row[1]) if row else []
+    if not names:
+        yield "README.md:1: error: its table has no row of layers"
+    for layer in names:
+        if f"\n### {layer}\n" not in layers:
+            yield f"docs/layers.md:1: error: there is no section for {layer}, which README's table has"
+
+
 def long_lines(name, document):
     """Lines that are too long; a table's row has no other way."""
     for number, line in enumerate(document.split("\n"), 1):
@@ -338,6 +350,8 @@ def check(compiler, project, only, flags):
             headers = "\n".join(texts_of(header.read_text()) for header in sorted((project / "include").rglob("*.[hic]*")))
             problems += wrong_quotations(name, text, headers)
         problems += broken_links(document, name)
+    if not only:
+        problems += layers_without_section(*((project / name).read_text() for name in ("README.md", "docs/layers.md")))
     for name in () if only else ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "models/README.md"):
         problems += broken_links(project / name, name)
     if problems:
@@ -475,7 +489,11 @@ def self_test(compiler):
         if [problem.split(":")[1] for problem in broken_links(page, "page.md")] != ["2", "6"]:
             failures += 1
             print(f"self-test: links: {list(broken_links(page, 'page.md'))}")
-    print(f"self-test: {len(MISTAKES) + 5} cases, {failures} failures")
+    found = list(layers_without_section("| layers | `ReLU`, `GELU` (exact) |\n", "# Layers\n\n### ReLU\n"))
+    if len(found) != 1 or "GELU" not in found[0]:
+        failures += 1
+        print(f"self-test: sections of layers: {found}")
+    print(f"self-test: {len(MISTAKES) + 6} cases, {failures} failures")
     return 1 if failures else 0
 
 
