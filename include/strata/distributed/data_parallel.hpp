@@ -233,7 +233,7 @@ class DataParallel {
       sum_.add(double(losses[i].item()));
     }
     states.keep_buffers_of(own - 1);  // counters are not summed
-    begun_ = false;
+    begun_ = told_ = false;
     return loss_ = sum_.finish();
   }
 
