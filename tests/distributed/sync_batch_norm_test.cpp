@@ -25,8 +25,6 @@
 #include "strata/optim/adam.hpp"
 #include "thread_ranks.hpp"
 
-namespace {
-
 template <int C>
 using Sync = st::SyncBatchNorm2d<C>;
 template <int C>
@@ -55,6 +53,8 @@ struct Block : st::Layer<Block<Norm>> {
     return x + st::resize_like(pass, twice, x) * self.gate - 0.25 * same;
   }
 };
+
+namespace {
 
 /// Norms behind a convolution, behind a ReLU, with and without one behind, in other modules and alone.
 template <template <int> class Norm>
