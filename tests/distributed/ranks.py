@@ -95,11 +95,11 @@ def same_bytes(programs, folders, steps, nets, rank_counts):
 
 
 def test_same(programs, folders, _):
-    same_bytes(programs, folders, 8, ["dropout"], [0, 2, 8])
+    same_bytes(programs, folders, 8, ["dropout", "sync"], [0, 2, 8])
 
 
 def test_steps(programs, folders, _):
-    same_bytes(programs, folders, 50, ["dncnn", "dropout"], [0, 1, 2, 4, 8])
+    same_bytes(programs, folders, 50, ["dncnn", "dropout", "sync"], [0, 1, 2, 4, 8])
     for mpi, program in programs:
         for ranks in (2, 4, 8):
             words = trained(mpi, program, ranks, "dncnn", 2, 8, folders.new()).split()

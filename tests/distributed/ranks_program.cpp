@@ -3,8 +3,8 @@
 //     ranks_program NET STEPS SHARDS FOLDER [resume] [timeout SECONDS] [pause MS] [fail|hang|leave RANK STEP]
 //                   [late RANK MS]
 //
-// NET is dncnn (batch norm, residual) or dropout (batch norm, dropout). It goes on from
-// FOLDER/latest.safetensors with resume, saves there after every step, and says at the end what a step has sent.
+// NET is dncnn (batch norm, residual), dropout (batch norm, dropout) or sync (batch norm over all ranks). It goes on
+// from FOLDER/latest.safetensors with resume, saves there after every step, and says at the end what a step has sent.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -25,6 +25,7 @@
 #include "strata/nn/repeat.hpp"
 #include "strata/nn/residual.hpp"
 #include "strata/nn/sequential.hpp"
+#include "strata/nn/sync_batch_norm.hpp"
 #include "strata/optim/adam.hpp"
 #include "strata/optim/lr_scheduler.hpp"
 
@@ -38,6 +39,11 @@ using DnCnn = st::Residual<
                    st::Conv2d<16, 1>>>;
 using WithDropout = st::Sequential<st::Conv2d<1, 12>, st::BatchNorm2d<12>, st::ReLU, st::Dropout, st::Conv2d<12, 12>,
                                    st::BatchNorm2d<12>, st::ReLU, st::Dropout, st::Conv2d<12, 1>>;
+
+using Synchronised = st::Residual<
+    st::Sequential<st::Conv2d<1, 12>, st::ReLU,
+                   st::Repeat<2, st::Sequential<st::Conv2d<12, 12, 3, st::no_bias>, st::SyncBatchNorm2d<12>, st::ReLU>>,
+                   st::Dropout, st::Conv2d<12, 1>>>;
 
 struct Noise {
   std::size_t size() const { return 210; }
@@ -96,8 +102,7 @@ int train(const st::World& world, std::int64_t steps, int shards, const std::fil
         messages = ranks->messages_sent();
       }
       adam.zero_grad();
-      const double loss = parallel.step(batch, {.seed = 2, .step = at.step},
-                                        [&](auto& pass, const auto& x, const auto& y) { return mse(net(pass, x), y); });
+      const double loss = parallel.step(batch, {.seed = 2, .step = at.step}, net, mse);
       if (const st::Communicator* ranks = world.communicator()) {
         bytes = ranks->bytes_sent() - bytes;
         messages = ranks->messages_sent() - messages;
@@ -153,9 +158,8 @@ int main(int argc, char** argv) {
     const st::World world = st::World::from_environment({.timeout = timeout});
     return world.run("ranks_program", [&] {
       if (world.rank() == late_rank) std::this_thread::sleep_for(std::chrono::milliseconds(late));
-      return net == "dncnn"
-                 ? train<DnCnn>(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause)
-                 : train<WithDropout>(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause);
+      const auto run = net == "dncnn" ? train<DnCnn> : net == "sync" ? train<Synchronised> : train<WithDropout>;
+      return run(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause);
     });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "ranks_program: %s\n", error.what());

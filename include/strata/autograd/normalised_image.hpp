@@ -89,14 +89,14 @@ struct GatheredSums {
 template <int C, class T>
 class PendingNormGradient {
  public:
+  /// The sums are over `pixels`, where the statistics were taken of more than x.
   PendingNormGradient(Image<C, T> x, Normalisation<T> numbers, Activation activation, bool x_rectified,
-                      const double* sum_g, const double* sum_gx)
+                      const double* sum_g, const double* sum_gx, double pixels)
       : x_(std::move(x)),
         numbers_(std::move(numbers)),
         coefficients_(Shape{2, C}),
         activation_(activation),
         x_rectified_(x_rectified) {
-    const double pixels = double(x_.size() / C);
     for (int c = 0; c < C; ++c) {
       const double scale = double(numbers_.scale()[c]), inverse = double(numbers_.inverse_std()[c]);
       coefficients_.data()[c] = T(-scale * inverse * inverse * sum_gx[c] / pixels);

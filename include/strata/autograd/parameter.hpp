@@ -157,6 +157,12 @@ class Parameter : public detail::Anchored {
     return {std::get<Tensor<T>>(*grad_).data(), accumulate};
   }
 
+  /// Exchanges the gradient with one that is kept elsewhere, where several passes go back through it in turns.
+  void swap_grad(AnyTensor& kept, bool& there) {
+    std::swap(*grad_, kept);
+    std::swap(has_grad_, there);
+  }
+
   /// Converts the value to T and drops the gradient.
   template <class T>
   void to() {

@@ -13,6 +13,7 @@
 #include <memory>
 #include <vector>
 
+#include "strata/autograd/batch_group.hpp"
 #include "strata/autograd/tape.hpp"
 #include "strata/autograd/variable.hpp"
 #include "strata/core/error.hpp"
@@ -35,6 +36,8 @@ struct TrainOptions {
   /// Where a step has several passes, over parts of its batch: the number of the part, 0 to 1023, which keys random
   /// numbers too.
   int shard = 0;
+  /// and what such passes have in common, for layers that look at the whole batch. It must outlive the pass.
+  BatchGroup* batch = nullptr;
   PassObserver* observer = nullptr;  ///< is told of each layer, forward and back: train/profile.hpp
 };
 
@@ -92,10 +95,17 @@ class Train {
     *tape_->target<T>(loss.id()).data = T(1);
     tape_->backward();
   }
+  /// Goes on with a backward() that has stopped where passes over other parts of the batch have to come too.
+  void go_on_backward() {
+    const FlushDenormals flush;
+    tape_->backward();
+  }
 
   Tape* tape() { return tape_.get(); }
   Precision precision() const { return options_.precision; }
   PassObserver* observer() const { return options_.observer; }
+  /// Whom this pass shares its batch with, or nullptr.
+  BatchGroup* batch() const { return options_.batch; }
 
   // ---- modules that run twice (nn/checkpoint.hpp)
 

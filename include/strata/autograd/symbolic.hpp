@@ -12,6 +12,8 @@
 //       template <int Out> static auto op(const auto& op, const auto&... x); // one of autograd/operators.hpp
 //       static auto layer(auto& layer, auto& pass, auto x);              // a module derived from Layer
 //       static auto module(auto& module, auto& pass, const auto& x);     // optional: modules that are not to be run
+//       template <std::size_t I, detail::FusedRun Run>                   // where Symbol::runs_as_images is a type: what
+//       static auto fused(auto& layers, const auto& x);                  // a Sequential runs as one step
 //     };
 #pragma once
 

@@ -142,16 +142,19 @@ class Tape {
   }
 
   /// Runs the steps in reverse order. The caller has written the gradient of the result. Each step runs once, also when
-  /// one of them throws: the rest is then dropped.
+  /// one of them throws: the rest is then dropped. Where a step asks for a pause it returns behind that step, and goes
+  /// on when it is called again.
   void backward() {
+    paused_ = false;
     struct DropRest {
       Tape& tape;
       ~DropRest() {
+        if (tape.paused_) return;
         tape.drop_steps();
         tape.open_ = tape.first_ + std::int64_t(tape.values_.size());
       }
     } drop_rest{*this};
-    while (!steps_.empty()) {
+    while (!steps_.empty() && !paused_) {
       const RecordedStep step = steps_.back();
       steps_.pop_back();
       const struct Destroy {
@@ -173,6 +176,11 @@ class Tape {
     }
   }
 
+  /// In a step: backward() is to stop behind it. It needs what is not known before tapes of others have come as far.
+  void pause() { paused_ = true; }
+  /// Whether backward() has stopped, and wants to be called again.
+  bool paused() const { return paused_; }
+
   bool has_steps() const { return !steps_.empty(); }
 
   /// Who is told of the steps back, or nullptr.
@@ -190,6 +198,7 @@ class Tape {
   /// Forgets everything and keeps the memory of the lists.
   void clear() {
     drop_steps();
+    paused_ = false;
     first_ += std::int64_t(values_.size());
     open_ = first_;
     values_.clear();
@@ -263,7 +272,7 @@ class Tape {
   KeptList kept_;
   std::vector<Storage> chunks_;
   std::size_t chunk_ = 0, used_ = 0;
-  bool in_pass_ = true, forgets_ = false;
+  bool in_pass_ = true, forgets_ = false, paused_ = false;
   PassObserver* observer_ = nullptr;
 };
 

@@ -61,6 +61,26 @@ std::vector<T> gather(Communicator& ranks, const std::vector<T>& own) {
   return all;
 }
 
+/// As many bytes of each rank, in the order of ranks, on all: `all` holds a rank's own in their place. log2(ranks)
+/// messages where the ranks are a power of two, else ranks - 1; each byte is sent to each rank once.
+inline void all_gather(Communicator& ranks, std::span<std::byte> all) {
+  const auto rank = std::size_t(ranks.rank()), size = std::size_t(ranks.size()), part = all.size() / size;
+  if ((size & (size - 1)) == 0) {
+    for (std::size_t distance = 1; distance < size; distance *= 2) {
+      const std::size_t own = rank / distance * distance, others = own ^ distance;
+      const int partner = int(rank ^ distance);
+      ranks.exchange(partner, all.subspan(own * part, distance * part), partner,
+                     all.subspan(others * part, distance * part));
+    }
+    return;
+  }
+  for (std::size_t turn = 0; turn + 1 < size; ++turn) {
+    const std::size_t out = (rank + size - turn) % size, in = (out + size - 1) % size;
+    ranks.exchange(int((rank + 1) % size), all.subspan(out * part, part), int((rank + size - 1) % size),
+                   all.subspan(in * part, part));
+  }
+}
+
 /// Each rank's text, on all.
 inline std::vector<std::string> gather_texts(Communicator& ranks, const std::string& own) {
   const auto size = std::size_t(ranks.size());

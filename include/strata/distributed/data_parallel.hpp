@@ -26,6 +26,10 @@
 //       pass.backward(loss);
 //       parallel.reduce_gradients(loss.item());              // after the last shard all ranks hold the sum
 //     }
+//
+// A network with layers that look at the whole batch (nn/sync_batch_norm.hpp) needs all shards at once:
+//
+//     const double loss = parallel.step(batch, {.seed = seed, .step = step++}, net, mse);
 #pragma once
 
 #include <algorithm>
@@ -33,54 +37,25 @@
 #include <cstdint>
 #include <iterator>
 #include <optional>
+#include <span>
 #include <string>
-#include <tuple>
 #include <type_traits>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "strata/autograd/parameter.hpp"
 #include "strata/autograd/pass.hpp"
-#include "strata/autograd/visit.hpp"
 #include "strata/core/flush_denormals.hpp"
 #include "strata/data/sample.hpp"
+#include "strata/distributed/lockstep.hpp"
+#include "strata/distributed/samples.hpp"
+#include "strata/distributed/shard_sum.hpp"
 #include "strata/distributed/state.hpp"
-#include "strata/distributed/tree_sum.hpp"
 #include "strata/distributed/world.hpp"
 #include "strata/nn/module.hpp"
 #include "strata/version.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
-
-/// One of `parts` parts of a batch's samples, as many in each, in memory of their own. For a batch type of your own, a
-/// function of this name beside it.
-template <class T>
-Tensor<T> samples_of(const Tensor<T>& batch, std::int64_t part, std::int64_t parts) {
-  if (batch.shape().rank() == 0 || batch.shape()[0] % parts != 0)
-    throw ShapeError(
-        concat("DataParallel: a batch of shape ", batch.shape().str(), " cannot be cut into ", parts, " shards"));
-  Shape shape{batch.shape()[0] / parts};
-  for (int axis = 1; axis < batch.shape().rank(); ++axis) shape.push_back(batch.shape()[axis]);
-  Tensor<T> samples(shape, batch.pool());
-  copy_bytes(samples.data(), samples.device(), batch.data() + part * samples.size(), batch.device(),
-             std::size_t(samples.size()) * sizeof(T));
-  return samples;
-}
-template <int C, class T>
-Image<C, T> samples_of(const Image<C, T>& batch, std::int64_t part, std::int64_t parts) {
-  return Image<C, T>(samples_of(batch.tensor(), part, parts));
-}
-
-template <class... Ts>
-std::tuple<Ts...> samples_of(const std::tuple<Ts...>& batch, std::int64_t part, std::int64_t parts) {
-  return std::apply([&](const auto&... one) { return std::tuple<Ts...>{samples_of(one, part, parts)...}; }, batch);
-}
-template <class A, class B>
-Pair<A, B> samples_of(const Pair<A, B>& batch, std::int64_t part, std::int64_t parts) {
-  auto input = samples_of(batch.input, part, parts);
-  return {std::move(input), samples_of(batch.target, part, parts)};
-}
 
 class DataParallel {
  public:
@@ -91,15 +66,9 @@ class DataParallel {
     static_assert(!std::is_const_v<Net>, "strata: DataParallel changes its network, so the network must not be const");
     static_assert(detail::holds_state<Net>,
                   "strata: DataParallel wants a network: a type with parameters and a visit() that lists its members");
-    std::string listed = concat(STRATA_VERSION, " ", STRATA_ISA);
-    for_each_tensor(net, [&]<class Leaf>(const std::string& name, Leaf& leaf) {
-      listed += concat(" ", name, leaf.shape().str());
-      if constexpr (std::is_same_v<Leaf, Parameter>)
-        parameters_.push_back({who, name, leaf, leaf});
-      else
-        buffers_.push_back({who, name, leaf, leaf});
-    });
-    if (parameters_.empty())
+    const std::string listed = concat(STRATA_VERSION, " ", STRATA_ISA, sum_.list(net));
+    looks_at_batch_ = detail::count_batch_layers(net) > 0;
+    if (sum_.parameters().empty())
       throw ValueError("DataParallel: the network has no parameters, so there is nothing to learn");
     if (world_.size() == 1) return;
     const std::vector<std::string> all = detail::gather_texts(*world_.communicator(), listed);
@@ -123,6 +92,7 @@ class DataParallel {
   /// parameters hold the gradient of the mean over the whole batch's shards of loss = forward(pass, input, target),
   /// which is returned. backward(pass, loss) may do more than pass.backward(loss).
   template <class Input, class Target, class Forward, class Backward>
+    requires(!Module<std::remove_cvref_t<Forward>>)
   double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Forward&& forward,
               Backward&& backward) {
     for (const auto& [input, target] : shards(batch)) {
@@ -134,8 +104,24 @@ class DataParallel {
     return loss_;
   }
   template <class Input, class Target, class Forward>
+    requires(!Module<std::remove_cvref_t<Forward>>)
   double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Forward&& forward) {
     return step(batch, options, forward, [](auto& pass, const auto& loss) { pass.backward(loss); });
+  }
+  /// The same for the network's result alone, loss(net(pass, input), target). So a rank runs all its shards at once
+  /// where the network holds layers that look at the whole batch, with the same bits for any number of ranks
+  /// (distributed/lockstep.hpp). It takes the memory of all of them.
+  template <class Input, class Target, Module Net, class Loss>
+  double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Net& net, const Loss& loss) {
+    if constexpr (detail::holds_batch_layer<Net>()) {
+      static_assert(detail::IsImage<Input>::value,
+                    "strata: DataParallel runs a network with a layer that looks at the whole batch (SyncBatchNorm2d) "
+                    "on batches of images, st::Image<C>, and the data gives others");
+      if constexpr (detail::IsImage<Input>::value)
+        if (batch.shards * world_.size() > 1) return step_together(batch, options, net, loss);
+    }
+    return step(batch, options,
+                [&](auto& pass, const auto& input, const auto& target) { return loss(net(pass, input), target); });
   }
 
   template <class Input, class Target>
@@ -150,8 +136,10 @@ class DataParallel {
   }
 
   /// `options` with the number of the shard that is next, in the whole batch.
-  TrainOptions options_of_shard(TrainOptions options) const {
+  TrainOptions options_of_shard(TrainOptions options) {
     options.shard = std::max(0, world_.rank() * own_shards_ + done_);
+    options.batch = group();
+    told_ = true;
     return options;
   }
 
@@ -159,14 +147,25 @@ class DataParallel {
   /// then the parameters hold the mean of all shards' gradients of all ranks, and loss() that of the losses given.
   /// Where shards() was not called, a rank's part is one shard.
   bool reduce_gradients(double loss = 0) {
+    const bool told = std::exchange(told_, false);
     if (!begun_) begin(1);
+    if (looks_at_batch_ && !told && own_shards_ * world_.size() > 1)
+      throw Error(concat(who, ": the network looks at the whole batch, and its pass was not told of it: make it with "
+                         "parallel.options_of_shard(...), or call step()"));
     if (own_shards_ == 1 && world_.size() == 1) {
       loss_ = loss;
       begun_ = false;
       return true;
     }
     const FlushDenormals flush;
-    return doubles() ? reduce(sum64_, loss) : reduce(sum32_, loss);
+    sum_.add(loss);
+    if (++done_ < own_shards_) {
+      sum_.start_anew();
+      return false;
+    }
+    loss_ = sum_.finish();
+    begun_ = false;
+    return true;
   }
 
   /// Of the latest batch: the mean over its shards.
@@ -175,145 +174,76 @@ class DataParallel {
  private:
   static constexpr std::string_view who = "DataParallel";
 
-  template <class T>
-  struct Sum {
-    detail::TreeSum<T> tree;
-    std::vector<T> running;  // statistics of before the step
-  };
+  /// Shared by the passes of a step, where layers ask for it.
+  BatchGroup* group() {
+    if (!looks_at_batch_ || own_shards_ * world_.size() == 1) return nullptr;
+    if (!group_ || group_->own_parts() != own_shards_) group_.emplace(world_, own_shards_);
+    return &*group_;
+  }
 
   void begin(int own_shards) {
     begun_ = true;
+    told_ = false;
     own_shards_ = own_shards;
     done_ = 0;
     if (own_shards == 1 && world_.size() == 1) return;
-    for (const auto& parameter : parameters_)
-      if (parameter->has_grad())
-        throw Error(concat(who, ": '", parameter.name(),
-                           "' holds a gradient already: call the optimiser's zero_grad() before the "
-                           "step, not within it"));
-    if (doubles())
-      begin_sum(sum64_);
-    else
-      begin_sum(sum32_);
+    sum_.begin(world_, own_shards);
   }
 
-  bool doubles() const { return parameters_.front()->any_value().index() == 1; }
-
-  template <class T>
-  void begin_sum(Sum<T>& sum) {
-    const std::int64_t first = std::int64_t{own_shards_} * world_.rank();
-    sum.tree.begin(std::int64_t{own_shards_} * world_.size(), first, first + own_shards_);
-    if (own_shards_ == 1) return;
-    keep<T>(sum.running);
-    keep<std::int64_t>(counters_);
-  }
-
-  template <class T>
-  bool reduce(Sum<T>& sum, double loss) {
-    std::vector<T> row = sum.tree.take_spare();
-    pack(row, loss);
-    sum.tree.add(std::move(row));
-    if (++done_ < own_shards_) {  // the next shard starts from where this one did
-      put_back<T>(sum.running);
-      put_back<std::int64_t>(counters_);
-      for (const auto& parameter : parameters_) parameter->zero_grad();
-      return false;
+  template <int C, class T, class Target, class Net, class Loss>
+  double step_together(const LoadedBatch<Image<C, T>, Target>& batch, const TrainOptions& options, Net& net,
+                       const Loss& loss) {
+    begin(batch.shards);
+    std::vector<Parameter*> parameters;
+    std::vector<Buffer*> buffers;
+    for (const auto& parameter : sum_.parameters()) parameters.push_back(&*parameter);
+    for (const auto& buffer : sum_.buffers()) buffers.push_back(&*buffer);
+    const auto own = std::size_t(own_shards_);
+    detail::ShardStates states(std::move(parameters), std::move(buffers), own);
+    detail::LockstepShards run{*group(), states, {}};
+    std::vector<Var<C, T>> inputs;
+    for (std::size_t i = 0; i < own; ++i) {
+      TrainOptions of_shard = options_of_shard(options);
+      of_shard.shard += int(i);
+      run.passes.emplace_back(of_shard);
+      inputs.push_back(own == 1 ? batch.input : samples_of(batch.input, std::int64_t(i), batch.shards));
     }
-    row = sum.tree.over(world_.communicator());
-    const T part = T(1) / T(own_shards_ * world_.size());
-    parallel_ranges(std::int64_t(row.size()), 1 << 15,
-                    [numbers = row.data(), part](std::int64_t first, std::int64_t last) {
-                      for (std::int64_t i = first; i < last; ++i) numbers[i] *= part;
-                    });
-    unpack(row);
-    sum.tree.give_spare(std::move(row));
-    begun_ = false;
-    return true;
-  }
-
-  /// Calls f(tensor) for the buffers that hold T.
-  template <class T, class F>
-  void each_buffer(F&& f) {
-    for (const auto& buffer : buffers_)
-      if (auto* tensor = std::get_if<Tensor<T>>(&buffer->any_value())) f(*tensor);
-  }
-
-  /// What a shard has left: gradients, running statistics, which parameters got a gradient, the loss. One row of
-  /// numbers.
-  template <class T>
-  void pack(std::vector<T>& row, double loss) {
-    std::size_t count = parameters_.size() + 1;
-    for (const auto& parameter : parameters_) count += std::size_t(parameter->size());
-    each_buffer<T>([&](const Tensor<T>& tensor) { count += std::size_t(tensor.size()); });
-    row.resize(count);
-    T* to = row.data();
-    for (const auto& parameter : parameters_) {
-      const std::int64_t size = parameter->size();
-      if (parameter->has_grad() && size > 0) {
-        const Tensor<T>& grad = parameter->template grad<T>();
-        copy_bytes(to, Device::cpu(), grad.data(), grad.device(), std::size_t(size) * sizeof(T));
-      } else {
-        std::fill_n(to, size, T(0));
+    const auto losses = [&] {
+      Train pass;  // draws nothing: each shard's own does
+      const auto y = detail::call(net, pass, Var<C, Lockstep<T>>(run, std::move(inputs)));
+      std::vector<std::remove_cvref_t<decltype(loss(y.shard(0), batch.target))>> of_shards;
+      for (std::size_t i = 0; i < own; ++i)
+        of_shards.push_back(own == 1 ? loss(y.shard(i), batch.target)
+                                     : loss(y.shard(i), samples_of(batch.target, std::int64_t(i), batch.shards)));
+      return of_shards;
+    }();
+    for (std::size_t i = 0; i < own; ++i) {
+      const detail::ShardStates::Gradients gradients(states, i);
+      run.passes[i].backward(losses[i]);
+    }
+    const auto paused = [](Train& pass) { return pass.tape()->paused(); };
+    while (std::any_of(run.passes.begin(), run.passes.end(), paused))
+      for (std::size_t i = 0; i < own; ++i) {
+        const detail::ShardStates::Gradients gradients(states, i);
+        if (paused(run.passes[i])) run.passes[i].go_on_backward();
       }
-      to += size;
+    const FlushDenormals flush;
+    for (std::size_t i = 0; i < own; ++i) {
+      const detail::ShardStates::Gradients gradients(states, i, true);
+      sum_.add(double(losses[i].item()));
     }
-    each_buffer<T>([&](const Tensor<T>& tensor) {
-      copy_bytes(to, Device::cpu(), tensor.data(), tensor.device(), std::size_t(tensor.size()) * sizeof(T));
-      to += tensor.size();
-    });
-    for (const auto& parameter : parameters_) *to++ = T(parameter->has_grad() ? 1 : 0);
-    *to = T(loss);
-  }
-
-  /// Gives the parameters and buffers what a row of sums says.
-  template <class T>
-  void unpack(const std::vector<T>& row) {
-    const T* from = row.data();
-    const T* got = row.data() + row.size() - 1 - parameters_.size();
-    for (const auto& parameter : parameters_) {
-      const std::int64_t size = parameter->size();
-      parameter->zero_grad();
-      if (*got++ > 0) {
-        const auto target = parameter->template grad_target<T>();
-        copy_bytes(target.data, parameter->device(), from, Device::cpu(), std::size_t(size) * sizeof(T));
-      }
-      from += size;
-    }
-    each_buffer<T>([&](Tensor<T>& tensor) {
-      copy_bytes(tensor.data(), tensor.device(), from, Device::cpu(), std::size_t(tensor.size()) * sizeof(T));
-      from += tensor.size();
-    });
-    loss_ = double(row.back());
-  }
-
-  template <class T>
-  void keep(std::vector<T>& kept) {
-    kept.clear();
-    each_buffer<T>([&](const Tensor<T>& tensor) {
-      const std::size_t at = kept.size();
-      kept.resize(at + std::size_t(tensor.size()));
-      copy_bytes(kept.data() + at, Device::cpu(), tensor.data(), tensor.device(),
-                 std::size_t(tensor.size()) * sizeof(T));
-    });
-  }
-  template <class T>
-  void put_back(const std::vector<T>& kept) {
-    const T* from = kept.data();
-    each_buffer<T>([&](Tensor<T>& tensor) {
-      copy_bytes(tensor.data(), tensor.device(), from, Device::cpu(), std::size_t(tensor.size()) * sizeof(T));
-      from += tensor.size();
-    });
+    states.keep_buffers_of(own - 1);  // counters are not summed
+    begun_ = told_ = false;
+    return loss_ = sum_.finish();
   }
 
   World world_;
-  std::vector<detail::LeafPointer<Parameter>> parameters_;
-  std::vector<detail::LeafPointer<Buffer>> buffers_;
-  Sum<float> sum32_;
-  Sum<double> sum64_;
-  std::vector<std::int64_t> counters_;  // such as num_batches_tracked: a step counts once
+  detail::ShardSum sum_{who};
   double loss_ = 0;
   int own_shards_ = 1, done_ = 0;  // of this rank's part of the batch
   bool begun_ = false;
+  bool looks_at_batch_ = false, told_ = false;  // whether layers do, and whether the shard's pass knows its group
+  std::optional<detail::ShardGroup> group_;
 };
 
 /// A range of this rank's shards of a batch: for (const auto& [input, target] : parallel.shards(batch)).

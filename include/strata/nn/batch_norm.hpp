@@ -28,6 +28,9 @@
 
 namespace strata { inline namespace STRATA_ABI {
 
+template <int Channels, class Eps, class Momentum>
+class SyncBatchNorm2d;  // nn/sync_batch_norm.hpp
+
 template <int Channels, class Eps = std::ratio<1, 100000>, class Momentum = std::ratio<1, 10>>
 class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
  public:
@@ -141,7 +144,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
           if (frozen) std::fill_n(memory.data(), 2 * Channels, 0.0);  // the statistics do not depend on x
           const auto pending =
               std::allocate_shared<Pending>(PoolAllocator<Pending>(), x, norm, activation, x_rectified,
-                                            frozen ? memory.data() : sum_g, frozen ? memory.data() + Channels : sum_gx);
+                                            frozen ? memory.data() : sum_g, frozen ? memory.data() + Channels : sum_gx,
+                                            double(x.size() / Channels));
           if (tape.move_gradient(id, x_id)) {
             tape.attach(x_id, pending);  // the convolution before this layer completes it where it reads it
           } else {
@@ -165,6 +169,8 @@ class BatchNorm2d : public Layer<BatchNorm2d<Channels, Eps, Momentum>> {
   }
 
  private:
+  friend class SyncBatchNorm2d<Channels, Eps, Momentum>;
+
   template <Pass P, class T>
   static Var<Channels, T> forward_on_accelerator(auto& self, P& pass, const Var<Channels, T>& x,
                                                  Activation activation) {

@@ -143,7 +143,8 @@ constexpr auto call(M& module, P& pass, const X& x) {
       return x;
     } else {
       // A layer's own run is observed there; what is still to be computed of an expression counts here.
-      using Here = std::conditional_t<IsVar<Result>::value && is_layer<std::remove_const_t<M>>, Unobserved, Observed>;
+      constexpr bool elsewhere = Symbolic<X> || (IsVar<Result>::value && is_layer<std::remove_const_t<M>>);
+      using Here = std::conditional_t<elsewhere, Unobserved, Observed>;
       const Here observed(pass, module, x);
       if constexpr (P::training && IsImage<Result>::value)
         if (x.id() >= 0)

@@ -32,6 +32,7 @@
 //       static LayerMemory inference_memory(const Shape& x);       // what that takes
 //       static constexpr bool gathers_statistics = true;           // forward(self, pass, x, Activation, statistics)
 //       static constexpr bool takes_statistics = true;             // forward_with(...): see BatchNorm2d
+//       static constexpr bool looks_at_batch = true;               // over all shards: see SyncBatchNorm2d
 //
 //       // A kernel that moves over the image.
 //       static constexpr Window window{.kernel = 3, .padding = 1};
@@ -102,6 +103,8 @@ template <class M>
 concept GathersStatistics = requires { requires M::gathers_statistics; };
 template <class M>
 concept TakesStatistics = requires { requires M::takes_statistics; };
+template <class M>
+concept LooksAtBatch = requires { requires M::looks_at_batch; };
 template <class M>
 concept IdleInInference = requires { requires M::idle_in_inference; };
 template <class M>

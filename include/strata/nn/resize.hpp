@@ -120,6 +120,9 @@ struct ResizeLikeOperator {
   static std::string name() { return "resize_like"; }
   static constexpr bool keeps_input = false, keeps_output = false;
   constexpr void trace(auto& t, const auto& like) const { t.whole_image(like.h, like.w); }
+  auto run(auto& pass, const auto& x, const auto& like) const {
+    return interpolate(pass, x, like.h(), like.w(), options);
+  }
   template <int Out>
   auto onnx(const auto& x, const auto& like) const {
     const auto one = [&](std::int64_t number) { return x.constant({1}, std::vector<std::int64_t>{number}); };

@@ -157,7 +157,7 @@ class Sequential : public Layer<Sequential<Ms...>> {
   static constexpr auto forward(auto& self, P& pass, Var<C, T> x) {
     if constexpr (!Chain::fits())
       return Var<Chain::out(), T>();  // the right type: nothing else fails after the sentence about the channels
-    else if constexpr (Symbolic<Var<C, T>>)
+    else if constexpr (Symbolic<Var<C, T>> && !requires { typename T::runs_as_images; })
       return follow<C, T>(self, pass, std::move(x));
     else
       return run<0>(self, pass, std::move(x));
@@ -173,6 +173,8 @@ class Sequential : public Layer<Sequential<Ms...>> {
       auto y = [&] {
         if constexpr (step.length == 1)
           return detail::call(std::get<I>(self.layers), pass, x);
+        else if constexpr (Symbolic<X>)
+          return SymbolicRun<typename X::value_type>::template fused<I, step>(self.layers, x);
         else
           return run_fused<I, step>(self, pass, x);
       }();
