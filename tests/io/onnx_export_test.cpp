@@ -321,6 +321,34 @@ TEST_CASE("an exported network of other sizes and ranks says so") {
   CHECK(read_model(folder / "dropped.onnx").ops() == "Conv Sub ");
 }
 
+TEST_CASE("a layer of images behind a Linear takes its vector as an image of one pixel") {
+  const io_test::Folder folder;
+  const auto ops_behind_linear = [&]<class... Layers>(std::type_identity<std::tuple<Layers...>>, bool folded) {
+    st::Sequential<st::GlobalAvgPool2d, st::Linear<3, 4>, Layers...> net;
+    io_test::number(net);
+    if (folded)
+      st::export_onnx(folder / "net.onnx", st::fold(net), {.sample = false});
+    else
+      st::export_onnx(folder / "net.onnx", net, {.sample = false});
+    const Model model = read_model(folder / "net.onnx");
+    CHECK(model.output.size() == 5);  // of four dimensions
+    return model.ops();
+  };
+  const auto behind = [&]<class... Layers>(std::type_identity<std::tuple<Layers...>> layers, bool folded = false) {
+    const std::string ops = ops_behind_linear(layers, folded), start = "GlobalAveragePool Flatten Gemm Reshape ";
+    CHECK_MESSAGE(ops.starts_with(start), ops);
+    return ops.substr(std::min(ops.size(), start.size()));
+  };
+  using std::tuple, std::type_identity;
+  CHECK(behind(type_identity<tuple<st::GroupNorm<2, 4>>>{}).starts_with("Shape Reshape InstanceNormalization "));
+  CHECK(behind(type_identity<tuple<st::InstanceNorm2d<4>>>{}) == "InstanceNormalization ");
+  CHECK(behind(type_identity<tuple<st::LayerNorm2d<4>>>{}) == "Transpose LayerNormalization Transpose ");
+  CHECK(behind(type_identity<tuple<st::Upsample<2>>>{}) == "Resize ");
+  CHECK(behind(type_identity<tuple<st::PReLU<4>>>{}) == "PRelu ");
+  CHECK(behind(type_identity<tuple<st::BatchNorm2d<4>, st::ReLU>>{}, true) == "Mul Add Relu ");
+  CHECK(behind(type_identity<tuple<st::Conv2d<4, 2, 1>>>{}) == "Conv ");
+}
+
 TEST_CASE("skip connections and modules with one forward are followed") {
   const io_test::Folder folder;
   st::Sequential<st::Add<st::Conv2d<1, 1>>, st::Add<st::Conv2d<1, 1>, std::ratio<1, 2>>, Gated> net;

@@ -22,7 +22,7 @@ using strata_test::random_image;
 namespace {
 
 using Groups = Conv2d<8, 8, 3, Conv2dOptions{.groups = 2}>;
-using Apart = Conv2d<6, 9, 3, Conv2dOptions{.stride = 2, .bias = false, .groups = 3}>;
+using Apart = Conv2d<6, 9, 3, Conv2dOptions{.stride = 2, .groups = 3, .bias = false}>;
 using Multiplied = Conv2d<3, 6, 3, Conv2dOptions{.groups = 3}>;
 using Reflect = Conv2d<3, 5, 5, Conv2dOptions{.padding_mode = PaddingMode::reflect}>;
 using Replicate = Conv2d<2, 3, 3, Conv2dOptions{.stride = 2, .padding = 3, .padding_mode = PaddingMode::replicate}>;

@@ -76,14 +76,14 @@ void check_all() {
   const st::BCEWithLogitsLoss weighted({.pos_weight = 2.5, .reduction = sum});
   check<T>([&](const auto& x, const auto& y) { return weighted(40 * x, y); }, probabilities, golden::bce_sum);
   check<T>(st::CrossEntropyLoss({.label_smoothing = 0.1}), labels, golden::cross_entropy_smooth);
-  check<T>(st::CrossEntropyLoss({.label_smoothing = 0.6, .reduction = sum}), labels, golden::cross_entropy_smooth_sum);
+  check<T>(st::CrossEntropyLoss({.reduction = sum, .label_smoothing = 0.6}), labels, golden::cross_entropy_smooth_sum);
   const std::vector<double> weight{0.5, 2.0, 1.25};
   check<T>(st::CrossEntropyLoss({.weight = weight}), labels, golden::cross_entropy_weight);
   check<T>(st::CrossEntropyLoss({.ignore_index = 1}), labels.reshaped(st::Shape{2, 2, 3}),
            golden::cross_entropy_ignore);
-  check<T>(st::CrossEntropyLoss({.label_smoothing = 0.2, .weight = weight, .ignore_index = 2}), labels,
+  check<T>(st::CrossEntropyLoss({.weight = weight, .ignore_index = 2, .label_smoothing = 0.2}), labels,
            golden::cross_entropy_both);
-  check<T>(st::CrossEntropyLoss({.label_smoothing = 0.2, .weight = weight, .ignore_index = 0, .reduction = sum}),
+  check<T>(st::CrossEntropyLoss({.weight = weight, .ignore_index = 0, .reduction = sum, .label_smoothing = 0.2}),
            labels, golden::cross_entropy_both_sum);
   check<T>(st::KLDivLoss(), probabilities, golden::kl_div);
   check<T>(st::KLDivLoss({.batchmean = true}), probabilities, golden::kl_div_batchmean);
@@ -152,7 +152,7 @@ TEST_CASE("gradients of losses that are computed by loops, by differences, over 
       CHECK_MESSAGE(report.ok(), report.str());
     };
     check([&](const auto& x) {
-      return st::CrossEntropyLoss({.label_smoothing = 0.1, .weight = {1, 2, 0.5, 0, 3}, .ignore_index = 7})(x, labels);
+      return st::CrossEntropyLoss({.weight = {1, 2, 0.5, 0, 3}, .ignore_index = 7, .label_smoothing = 0.1})(x, labels);
     });
     check([&](const auto& x) { return st::DiceLoss()(x, labels); });
     check([&](const auto& x) { return st::DiceLoss({.smooth = 1, .batch = true})(x, t); });

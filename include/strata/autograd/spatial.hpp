@@ -344,7 +344,11 @@ constexpr auto crop_like(P& pass, const X& x, const L& like) {
     return SymbolicRun<typename X::value_type>::template op<X::channels>(detail::CropLikeOperator{},
                                                                          detail::var_in<P>(x), detail::var_in<P>(like));
   } else {
-    return crop(pass, x, 0, 0, like.h(), like.w());
+    const auto of = detail::var_in(pass, x);
+    if (of.n() != like.n())
+      throw ShapeError(concat("crop_like: got ", of.n(), " images to make as large as ", like.n(),
+                              "; wanted equal numbers of images"));
+    return crop(pass, of, 0, 0, like.h(), like.w());
   }
 }
 

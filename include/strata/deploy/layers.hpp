@@ -125,7 +125,7 @@ class ChannelScale : public Layer<ChannelScale<Channels, Act>> {
   }
   static auto onnx(auto& self, const auto& x) {
     constexpr std::int64_t wide = Channels;
-    const auto y = x.template node<Channels>("Mul", {x.tensor(self.scale, {wide, 1, 1})})
+    const auto y = x.as_image().template node<Channels>("Mul", {x.tensor(self.scale, {wide, 1, 1})})
                        .template node<Channels>("Add", {x.tensor(self.shift, {wide, 1, 1})});
     if constexpr (Act == Activation::relu)
       return y.template node<Channels>("Relu");

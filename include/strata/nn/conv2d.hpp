@@ -39,11 +39,11 @@ struct Conv2dOptions {
   static constexpr int same = -1;
   int stride = 1;
   int padding = same;
-  int dilation = 1;
-  bool bias = true;
-  int groups = 1;
-  PaddingMode padding_mode = PaddingMode::zeros;
   int padding_w = same;
+  int dilation = 1;
+  int groups = 1;
+  bool bias = true;
+  PaddingMode padding_mode = PaddingMode::zeros;
 };
 inline constexpr Conv2dOptions no_bias{.bias = false};
 

@@ -88,7 +88,8 @@ class GroupNorm : public detail::GroupNormalisation<GroupNorm<Groups, Channels, 
   static std::string name() { return concat("GroupNorm(", Groups, ", ", Channels, ", eps=", eps, ")"); }
 
   /// A group as one channel of an instance normalisation.
-  static auto onnx(auto& self, const auto& x) {
+  static auto onnx(auto& self, const auto& input) {
+    const auto x = input.as_image();
     const auto shape = x.template node<Channels>("Shape");
     const auto grouped =
         x.template node_of_other_size<Groups>("Reshape", {x.constant({3}, std::vector<std::int64_t>{0, Groups, -1})});
@@ -116,7 +117,8 @@ class InstanceNorm2d : public detail::GroupNormalisation<InstanceNorm2d<Channels
   static constexpr void trace(auto& t) { t.looks_at_whole_image(); }
   static std::string name() { return concat("InstanceNorm2d(", Channels, ", eps=", eps, ")"); }
 
-  static auto onnx(auto&, const auto& x) {
+  static auto onnx(auto&, const auto& input) {
+    const auto x = input.as_image();
     return x.template node<Channels>("InstanceNormalization",
                                      {x.constant({Channels}, std::vector<float>(Channels, 1.0f)),
                                       x.constant({Channels}, std::vector<float>(Channels, 0.0f))},
@@ -189,7 +191,8 @@ class LayerNorm2d : public Layer<LayerNorm2d<Channels, Eps>> {
   }
 
   static auto onnx(auto& self, const auto& x) {
-    return x.template node<Channels>("Transpose", {}, {{"perm", std::vector<std::int64_t>{0, 2, 3, 1}}})
+    return x.as_image()
+        .template node<Channels>("Transpose", {}, {{"perm", std::vector<std::int64_t>{0, 2, 3, 1}}})
         .template node<Channels>("LayerNormalization", {x.tensor(self.weight), x.tensor(self.bias)},
                                  {{"epsilon", float(eps)}})
         .template node<Channels>("Transpose", {}, {{"perm", std::vector<std::int64_t>{0, 3, 1, 2}}});

@@ -206,10 +206,10 @@ class KLDivLoss {
 };
 
 struct CrossEntropyOptions {
-  double label_smoothing = 0;  ///< in [0, 1]: how much of the target is shared among all classes
   std::vector<double> weight = {};  ///< what each class counts for, at least 0; empty: all alike. On the CPU only
   Label ignore_index = -100;        ///< pixels with this label do not count. On the CPU only
   Reduction reduction = Reduction::mean;
+  double label_smoothing = 0;  ///< in [0, 1]: how much of the target is shared among all classes
 };
 
 /// Mean or sum over pixels of -log softmax(logits)[label] (half_sum: half the sum). logits has a channel for each

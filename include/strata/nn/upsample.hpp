@@ -54,7 +54,8 @@ class Upsample : public Layer<Upsample<Factor, Mode>> {
   }
 
   template <int C, class Symbol>
-  static auto onnx(auto&, const Var<C, Symbol>& x) {
+  static auto onnx(auto&, const Var<C, Symbol>& input) {
+    const auto x = input.as_image();
     const std::string no_region;
     return x.template node_of_other_size<C>(
         "Resize", {no_region, x.constant({4}, std::vector<float>{1, 1, float(Factor), float(Factor)})},
