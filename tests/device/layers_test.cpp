@@ -3,9 +3,12 @@
 #include <doctest/doctest.h>
 
 #include <ratio>
+#include <span>
+#include <vector>
 
 #include "device/compare.hpp"
 #include "device/host_accelerator.hpp"
+#include "strata/nn/sync_batch_norm.hpp"
 
 using namespace strata_test;
 
@@ -15,6 +18,7 @@ TEST_CASE("device: layers") {
   compare<2>(host_accelerator().device(), st::Conv2d<2, 3, 5, st::Conv2dOptions{.stride = 2, .padding = 2}>(), 2, 9, 8);
   compare<8>(host_accelerator().device(), st::Conv2d<8, 16>(), 1, 12, 12);
   compare<3>(host_accelerator().device(), st::BatchNorm2d<3>(), 2, 5, 4);
+  compare<3>(host_accelerator().device(), st::SyncBatchNorm2d<3>(), 2, 5, 4);  // alone
   compare<6>(host_accelerator().device(), st::Linear<6, 4>(), 5, 1, 1);
   compare<6>(host_accelerator().device(), st::Linear<6, 1, false>(), 2, 1, 1);
   compare<3>(host_accelerator().device(), st::Sequential<st::Flatten<3, 2, 4>, st::Linear<24, 5>>(), 3, 2, 4);
@@ -254,6 +258,18 @@ TEST_CASE("device: mistakes are told") {
   CHECK_NOTHROW(depthwise(pass, there));
   st::Train train;
   CHECK_THROWS_AS(depthwise(train, x), st::DeviceError);
+  struct Two : st::BatchGroup {
+    int parts() const override { return 2; }
+    int own_parts() const override { return 1; }
+    std::vector<double> gather(std::span<const double>) override { return {}; }
+  } two;
+  st::Train shared({.batch = &two});
+  st::SyncBatchNorm2d<2> sync;
+  st::to(sync, device);
+  CHECK_THROWS_WITH_AS(sync(shared, there), doctest::Contains("several shards on the cpu only"), st::DeviceError);
+  st::Sequential<st::Conv2d<2, 2>, st::SyncBatchNorm2d<2>> fused;
+  st::to(fused, device);
+  CHECK_THROWS_WITH_AS(fused(shared, there), doctest::Contains("SyncBatchNorm2d(2"), st::DeviceError);
 
   const st::Tensor<double> doubles = st::Tensor<double>::full(st::Shape{1, 2, 4, 4}, 1.0).to(device);
   CHECK_THROWS_WITH_AS(mean(st::Image<2, double>(doubles)), doctest::Contains("float64 on cuda:0"), st::DeviceError);
