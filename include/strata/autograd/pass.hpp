@@ -84,6 +84,10 @@ class Train {
   /// The record is used up. Throws NumericError when the loss is not finite, before any gradient is changed.
   template <class T>
   void backward(const Scalar<T>& loss) {
+    if (loss.tape() == nullptr)
+      throw Error(
+          "Train::backward: the loss was not computed in this pass, or nothing that it depends on wants a gradient, as "
+          "where all parameters are frozen; compute it from net(pass, input)");
     if (loss.tape() != tape())
       throw Error("Train::backward: the loss was not computed in this pass; compute it from net(pass, input)");
     if (!tape_->has_steps() || !tape_->holds(loss.id()))
