@@ -272,8 +272,9 @@ TEST_CASE("prepared weights of direct convolutions give the same bits, also wher
         p, x.data(), cache, 7, [&] { return weight.data(); }, bias.data(), kept.data(), st::Activation::relu);
     CHECK(same(once, kept));
   }
-  for (const st::Conv2dProblem& p : {st::Conv2dProblem{.n = 3, .in = 200, .out = 150, .kernel = 1, .padding = 0},
-                                     st::Conv2dProblem{.h = 9, .w = 7, .in = 96, .out = 70, .kernel = 1, .padding = 0}}) {
+  for (const st::Conv2dProblem& p :
+       {st::Conv2dProblem{.n = 3, .in = 200, .out = 150, .kernel = 1, .padding = 0},
+        st::Conv2dProblem{.h = 9, .w = 7, .in = 96, .out = 70, .kernel = 1, .padding = 0}}) {
     CHECK(st::cpu::conv2d_packed_bytes(p) > 0);
     const auto x = normal<float>(p.input_size(), 1), w = normal<float>(p.weight_size(), 2), b = normal<float>(p.out, 3);
     std::vector<float> once(std::size_t(p.output_size())), kept = once;
@@ -364,8 +365,15 @@ TEST_CASE("direct convolution matches its definition where images are cut into t
 }
 
 TEST_CASE("a pixel of a direct convolution has the same bits in any image and at any place") {
-  for (const auto& [in, out, kernel] :
-       {std::array{1, 64, 3}, {3, 20, 3}, {5, 40, 5}, {40, 1, 3}, {33, 3, 5}, {20, 24, 1}, {80, 72, 1}, {20, 24, 3}, {70, 72, 5}}) {
+  for (const auto& [in, out, kernel] : {std::array{1, 64, 3},
+                                        {3, 20, 3},
+                                        {5, 40, 5},
+                                        {40, 1, 3},
+                                        {33, 3, 5},
+                                        {20, 24, 1},
+                                        {80, 72, 1},
+                                        {20, 24, 3},
+                                        {70, 72, 5}}) {
     CAPTURE(in);
     CAPTURE(out);
     const int padding = kernel / 2;

@@ -104,6 +104,12 @@ class Observed {
  public:
   template <class P, class M, class X>
   constexpr Observed(P& pass, const M& module, const X& x, std::size_t layers = 1) : observer_(pass.observer()) {
+    const auto takes_gradient = [&] {
+      if constexpr (requires { x.id(); })
+        return x.id() >= 0;
+      else
+        return false;  // an image, which is a constant
+    };
     if (observer_ != nullptr)
       observer_->begin({.module = &module,
                         .type = &type_mark<M>,
@@ -111,7 +117,7 @@ class Observed {
                         .layers = layers,
                         .input = x.shape(),
                         .element_bytes = sizeof(typename X::value_type),
-                        .input_gradient = x.id() >= 0,
+                        .input_gradient = takes_gradient(),
                         .device = x.device()});
   }
   Observed(const Observed&) = delete;
