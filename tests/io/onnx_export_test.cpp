@@ -2,10 +2,13 @@
 
 #include <protozero/pbf_reader.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
 #include <string>
+#include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include "io/io_test_net.hpp"
@@ -16,10 +19,12 @@
 #include "strata/nn/checkpoint.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/dropout.hpp"
+#include "strata/nn/group_norm.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/relu.hpp"
 #include "strata/nn/residual.hpp"
+#include "strata/nn/upsample.hpp"
 
 namespace st = strata;
 using io_test::contains;
