@@ -328,19 +328,18 @@ TEST_CASE("an exported network of other sizes and ranks says so") {
 
 TEST_CASE("a layer of images behind a Linear takes its vector as an image of one pixel") {
   const io_test::Folder folder;
-  const auto ops_behind_linear = [&]<class... Layers>(std::type_identity<std::tuple<Layers...>>, bool folded) {
+  const auto behind = [&]<class... Layers>(std::type_identity<std::tuple<Layers...>>, bool fold = false) {
     st::Sequential<st::GlobalAvgPool2d, st::Linear<3, 4>, Layers...> net;
     io_test::number(net);
-    if (folded)
-      st::export_onnx(folder / "net.onnx", st::fold(net), {.sample = false});
-    else
+    if (fold) {
+      auto folded = st::fold(net);
+      st::export_onnx(folder / "net.onnx", folded, {.sample = false});
+    } else {
       st::export_onnx(folder / "net.onnx", net, {.sample = false});
+    }
     const Model model = read_model(folder / "net.onnx");
-    CHECK(model.output.size() == 5);  // of four dimensions
-    return model.ops();
-  };
-  const auto behind = [&]<class... Layers>(std::type_identity<std::tuple<Layers...>> layers, bool folded = false) {
-    const std::string ops = ops_behind_linear(layers, folded), start = "GlobalAveragePool Flatten Gemm Reshape ";
+    CHECK(model.output.size() == 5);  // a name and four extents
+    const std::string ops = model.ops(), start = "GlobalAveragePool Flatten Gemm Reshape ";
     CHECK_MESSAGE(ops.starts_with(start), ops);
     return ops.substr(std::min(ops.size(), start.size()));
   };
