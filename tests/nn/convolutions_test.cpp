@@ -29,7 +29,7 @@ using Replicate = Conv2d<2, 3, 3, Conv2dOptions{.stride = 2, .padding = 3, .padd
 using Circular = Conv2d<4, 4, 3, Conv2dOptions{.groups = 4, .padding_mode = PaddingMode::circular}>;
 using Row = Conv2d<3, 4, KernelSize{1, 7}>;
 using Column = Conv2d<3, 4, KernelSize{5, 2},
-                      Conv2dOptions{.stride = 2, .padding = 1, .padding_mode = PaddingMode::reflect, .padding_w = 0}>;
+                      Conv2dOptions{.stride = 2, .padding = 1, .padding_w = 0, .padding_mode = PaddingMode::reflect}>;
 using First = ConvTranspose2d<7, 5, 4, ConvTranspose2dOptions{.stride = 1, .padding = 0}>;
 using Padded = ConvTranspose2d<3, 4, 3, ConvTranspose2dOptions{.stride = 2, .padding = 0, .output_padding = 1}>;
 using Gaps = ConvTranspose2d<3, 2, 2, ConvTranspose2dOptions{.stride = 3, .padding = 0}>;
