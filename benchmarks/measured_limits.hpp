@@ -14,47 +14,15 @@
 #include "strata/core/random.hpp"
 #include "strata/core/simd.hpp"
 #include "strata/tensor/storage.hpp"
+#include "strata/train/machine_peak.hpp"
 
 namespace measured {
 
 using V = strata::simd::Vector<float>;
-inline constexpr int chains = 16;  // independent sums, more than latency x multipliers of any core so far
-inline constexpr std::int64_t rounds = 1 << 20;
-
-/// The least seconds of ten calls.
-template <class F>
-double least_seconds(F&& f) {
-  double best = std::numeric_limits<double>::infinity();
-  for (int repeat = 0; repeat < 10; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
-    f();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
-}
-
-// noinline: the sums must start from numbers that the compiler does not know.
-[[gnu::noinline]] inline V multiply_add_chains(V factor, V term) {
-  V sums[chains] = {};
-  for (int k = 0; k < chains; ++k) sums[k] = term * float(k);
-  for (std::int64_t i = 0; i < rounds; ++i)
-    strata::simd::unroll<chains>([&](auto k) STRATA_INLINED { sums[k] = sums[k] * factor + term; });
-  V total{};
-  for (const V& sum : sums) total += sum;
-  return total;
-}
 
 /// Multiply-adds per second that all threads reach together when nothing else limits them, times 2. In GFLOP/s.
 inline double peak_gflops() {
-  static const double peak = [] {
-    const double seconds = least_seconds([] {
-      strata::parallel_for(strata::num_threads(), [](std::int64_t) {
-        benchmark::DoNotOptimize(
-            multiply_add_chains(strata::simd::broadcast<V>(0.5f), strata::simd::broadcast<V>(1.0f)));
-      });
-    });
-    return 2e-9 * chains * strata::simd::lanes<V> * double(rounds) * strata::num_threads() / seconds;
-  }();
+  static const double peak = strata::measure_peak().gflops;
   return peak;
 }
 
@@ -73,7 +41,7 @@ inline double copy_gbytes(std::int64_t bytes) {
   double& speed = known[count];
   if (speed == 0) {
     auto from = random_numbers(count), to = random_numbers(count);
-    speed = 8e-9 * double(count) / least_seconds([&] {
+    speed = 8e-9 * double(count) / strata::detail::shortest(10, [&] {
       strata::parallel_ranges(count, std::max<std::int64_t>(count / 64 / 16 * 16, 4096),
                               [&](std::int64_t i, std::int64_t end) {
                                 for (; i < end; i += strata::simd::lanes<V>)

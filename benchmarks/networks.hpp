@@ -57,9 +57,9 @@ void for_each_network(Use&& use) {
   use.template operator()<SRCNN, SRCNN>("srcnn");
 }
 
-template <class Net>
-st::Image<Net::io::in> random_images(std::int64_t n, std::int64_t h, std::int64_t w, std::uint64_t seed) {
-  st::Image<Net::io::in> image(n, h, w);
+template <int C>
+st::Image<C> random_images(std::int64_t n, std::int64_t h, std::int64_t w, std::uint64_t seed) {
+  st::Image<C> image(n, h, w);
   st::Rng rng(seed);
   for (float& x : image.span()) x = rng.uniform();
   return image;
@@ -72,15 +72,19 @@ void for_each_precision(Use&& use) {
   if (st::cpu::bfloat16_instructions) use(st::Precision::bf16, "_bf16");
 }
 
-/// A network with its data and optimiser; step() trains it once.
+/// A network with its data and optimiser; step() trains it once, to give random numbers.
 template <class Net>
 class TrainingStep {
  public:
-  TrainingStep(std::int64_t n, std::int64_t h, std::int64_t w, st::Precision precision = st::Precision::fp32)
-      : precision_(precision), input_(random_images<Net>(n, h, w, 1)), target_(random_images<Net>(n, h, w, 2)) {}
+  TrainingStep(std::int64_t n, std::int64_t h, std::int64_t w, st::Precision precision = st::Precision::fp32,
+               double lr = 1e-3)
+      : sgd_(net_, {.lr = lr, .momentum = 0.9}), precision_(precision), input_(random_images<Net::io::in>(n, h, w, 1)) {
+    const st::Extents result = st::output_extents<Net>(h, w);
+    target_ = random_images<Net::io::out>(n, result.h, result.w, 2);
+  }
 
   void operator()() {
-    st::Train pass({.precision = precision_});
+    st::Train pass({.seed = 1, .step = step_++, .precision = precision_});
     const auto loss = mse_(net_(pass, input_), target_);
     sgd_.zero_grad();
     pass.backward(loss);
@@ -89,10 +93,12 @@ class TrainingStep {
 
  private:
   Net net_;
-  st::SGD sgd_{net_, {.lr = 1e-3, .momentum = 0.9}};
+  st::SGD sgd_;
   st::MSELoss mse_;
   st::Precision precision_;
-  st::Image<Net::io::in> input_, target_;
+  st::Image<Net::io::in> input_;
+  st::Image<Net::io::out> target_;
+  std::int64_t step_ = 0;
 };
 
 /// A network with an image to run it on.
@@ -100,11 +106,11 @@ template <class Net>
 class Inference {
  public:
   Inference(std::int64_t n, std::int64_t h, std::int64_t w, st::Precision precision = st::Precision::fp32)
-      : precision_(precision), input_(random_images<Net>(n, h, w, 1)) {}
+      : precision_(precision), input_(random_images<Net::io::in>(n, h, w, 1)) {}
 
   void operator()() {
     st::Infer pass({.precision = precision_});
-    const st::Image<Net::io::out> output = net_(pass, input_).value();
+    const st::Image<Net::io::out> output = st::as_var(net_(pass, input_)).value();
     last_ = output.data()[0];
   }
 

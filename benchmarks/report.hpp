@@ -37,10 +37,11 @@ template <class Register>
 int report(int argc, char** argv, Register&& register_all) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  measured_peak() = peak_gflops();
+  const st::MachinePeak peak = st::measure_peak();
+  measured_peak() = peak.gflops;
   std::fprintf(stderr,
                "%d threads, %s: %.0f GFLOP/s of multiply-adds, %.1f GB/s of copying, %.0f ns from core to core\n",
-               st::num_threads(), STRATA_ISA, measured_peak(), copy_gigabytes(), core_to_core_nanoseconds());
+               st::num_threads(), STRATA_ISA, peak.gflops, peak.gbytes, core_to_core_nanoseconds());
   register_all();
   benchmark::RunSpecifiedBenchmarks();
   benchmark::Shutdown();

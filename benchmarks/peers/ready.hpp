@@ -9,53 +9,17 @@
 
 namespace bench {
 
-/// A network with its data and optimiser; it learns to give random numbers.
+/// A learning rate at which random targets make no network diverge.
 template <class Net>
-class ReadyStep {
- public:
-  ReadyStep(std::int64_t n, std::int64_t h, std::int64_t w) : input_(random_images<Net>(n, h, w, 1)) {
-    st::Infer pass;
-    target_ = st::as_var(net_(pass, input_)).value();
-    st::Rng rng(2);
-    for (float& number : target_.span()) number = rng.uniform();
-  }
-  void operator()() {
-    st::Train pass({.seed = 1, .step = step_++});
-    const auto loss = mse_(net_(pass, input_), target_);
-    sgd_.zero_grad();
-    pass.backward(loss);
-    sgd_.step();
-  }
-
- private:
-  Net net_;
-  st::SGD sgd_{net_, {.lr = 1e-9, .momentum = 0.9}};
-  st::MSELoss mse_;
-  st::Image<Net::io::in> input_;
-  st::Image<Net::io::out> target_;
-  std::int64_t step_ = 0;
-};
-
-template <class Net>
-class ReadyInference {
- public:
-  ReadyInference(std::int64_t n, std::int64_t h, std::int64_t w) : input_(random_images<Net>(n, h, w, 1)) {}
-  void operator()() {
-    st::Infer pass;
-    last_ = st::as_var(net_(pass, input_)).value().data()[0];
-  }
-
- private:
-  const decltype(st::fold(Net())) net_ = st::fold(Net());
-  st::Image<Net::io::in> input_;
-  volatile float last_ = 0;
+struct ReadyStep : TrainingStep<Net> {
+  ReadyStep(std::int64_t n, std::int64_t h, std::int64_t w) : TrainingStep<Net>(n, h, w, st::Precision::fp32, 1e-9) {}
 };
 
 /// The work, where the request names this network.
 template <class Net>
 bool take(const Request& request, const char* name, std::function<void()>& work) {
   if (request.network != name) return false;
-  work = work_of<ReadyStep<Net>, ReadyInference<Net>>(request);
+  work = work_of<ReadyStep<Net>, Inference<st::deploy_t<Net>>>(request);
   return true;
 }
 

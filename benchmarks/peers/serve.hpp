@@ -47,9 +47,9 @@ inline int serve(const char* program, const std::function<std::function<void()>(
       Request asked;
       words >> asked.work;
       if (asked.work == "peak") {
-        std::cout << peak_gflops();
+        std::cout << strata::measure_peak().gflops;
       } else if (asked.work == "copy") {
-        std::cout << copy_gigabytes();
+        std::cout << strata::measure_peak().gbytes;
       } else if (asked.work == "latency") {
         std::cout << core_to_core_nanoseconds();
       } else if (asked.work == "threads") {

@@ -9,6 +9,7 @@
 
 #include "cpu/numbers.hpp"
 #include "strata/core/random.hpp"
+#include "strata/cpu/copy_channels.hpp"
 #include "strata/cpu/optimizer.hpp"
 #include "strata/cpu/pointwise.hpp"
 
@@ -87,4 +88,29 @@ TEST_CASE("the sum of squares of few elements reads nothing beyond them") {
     for (const float value : x) wanted += double(value) * double(value);
     CHECK(st::cpu::sum_of_squares(count, x.data()) == doctest::Approx(wanted).epsilon(1e-14));
   }
+}
+
+TEST_CASE_TEMPLATE("channels are copied and added between images of other numbers of channels", T, float, double) {
+  for (const std::int64_t pixels : {1, 3, 700})
+    for (const std::int64_t channels : {1, 2, 3, 7, 8, 16, 17, 31, 64, 65})
+      for (const std::int64_t more : {0, 1, 13})
+        for (const bool repeats : {false, true})
+          for (const bool add : {false, true}) {
+            CAPTURE(pixels);
+            CAPTURE(channels);
+            const std::int64_t from_stride = repeats ? 0 : channels + more, to_stride = channels + 2 * more;
+            std::vector<T> from(std::size_t(pixels * (channels + more))),
+                to(std::size_t(pixels * to_stride) + 1, T(-9));
+            for (std::size_t i = 0; i < from.size(); ++i) from[i] = T(i % 1009) + T(0.5);
+            st::cpu::copy_channels(pixels, channels, from.data(), from_stride, to.data(), to_stride, add);
+            std::int64_t wrong = 0;  // what lies between the channels is left alone
+            for (std::int64_t i = 0; i < std::int64_t(to.size()); ++i) {
+              const std::int64_t pixel = i / to_stride, c = i % to_stride;
+              const bool written = pixel < pixels && c < channels;
+              const T copied = written ? from[std::size_t(pixel * from_stride + c)] : T(0);
+              const T wanted = written && !add ? copied : T(-9) + copied;
+              wrong += to[std::size_t(i)] != wanted;
+            }
+            CHECK(wrong == 0);
+          }
 }

@@ -24,6 +24,10 @@ namespace ready {
 namespace st = strata;
 namespace fs = std::filesystem;
 
+using Answers = std::vector<std::pair<std::string, st::AnyTensor>>;
+template <class Net, class T>
+using Image = st::Image<Net::io::out, T>;
+
 /// An image, and the rows and columns of the tiles that it is cut into; tile 0 for a network that cannot be cut.
 struct Cut {
   std::int64_t h, w, tile;
@@ -64,15 +68,29 @@ void check_tiles(const std::string& name, const Net& net, const Cut& cut) {
               int(cut.w));
 }
 
+/// The gradients of all parameters, in T, of mean(output^2) for an image; and that output.
+template <class T, class Net>
+Image<Net, T> gradients(Net& net, const st::Image<Net::io::in>& x, const std::string& prefix, Answers& answers) {
+  st::Image<Net::io::in, T> input(x.n(), x.h(), x.w());
+  std::copy_n(x.data(), x.size(), input.data());
+  st::Train pass({.seed = 1, .step = 0});
+  const auto y = st::as_var(net(pass, input));
+  pass.backward(st::mean(st::square(y)));
+  st::for_each_parameter(net, [&](const std::string& parameter, st::Parameter& leaf) {
+    answers.emplace_back(prefix + parameter, leaf.grad<T>());
+  });
+  return y.value();
+}
+
 /// Reads NAME.safetensors and NAME.images.safetensors of the folder; writes NAME.onnx and NAME.answers.safetensors with
 /// the outputs, those of the folded network, and, of the image "train", the training pass's output and each parameter's
-/// gradient for the loss mean(output^2).
+/// gradient for the loss mean(output^2), in float32 (grad.) and, of a copy of the network, in float64 (grad64.).
 template <class Net>
 void check(const fs::path& folder, const std::string& name, const Cut& cut) {
   Net net;
   if (const auto report = st::load_weights(folder / (name + ".safetensors"), net); !report.notes.empty())
     fail(name, "the weights were not taken as they are: " + report.notes[0]);
-  std::vector<std::pair<std::string, st::AnyTensor>> answers;
+  Answers answers;
   const st::WeightsFile images(folder / (name + ".images.safetensors"));
   const auto image = [&](const std::string& which) {
     return st::Image<Net::io::in>(images.read<float>(*images.find(which)));
@@ -86,14 +104,11 @@ void check(const fs::path& folder, const std::string& name, const Cut& cut) {
   st::export_onnx(folder / (name + ".onnx"), net, {.sample = false});
   check_tiles(name, folded, cut);
 
-  st::Train pass({.seed = 1, .step = 0});
-  const auto y = st::as_var(net(pass, image("train")));
-  const auto loss = st::mean(st::square(y));
-  answers.emplace_back("trained", y.value().tensor());
-  pass.backward(loss);
-  st::for_each_parameter(net, [&](const std::string& parameter, st::Parameter& leaf) {
-    answers.emplace_back("grad." + parameter, leaf.grad());
-  });
+  answers.emplace_back("trained", gradients<float>(net, image("train"), "grad.", answers).tensor());
+  Net wide;
+  st::load_weights(folder / (name + ".safetensors"), wide);
+  st::to<double>(wide);
+  gradients<double>(wide, image("train"), "grad64.", answers);
   std::vector<st::NamedTensor> named;
   for (const auto& [answer, tensor] : answers) named.push_back({answer, &tensor});
   st::write_safetensors(folder / (name + ".answers.safetensors"), named);

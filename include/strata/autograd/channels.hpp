@@ -6,7 +6,6 @@
 //     auto weighted = x * st::expand_as(pass, gate, x);         // gate has one pixel: a factor for each channel
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <tuple>
@@ -16,45 +15,18 @@
 #include "strata/autograd/backend.hpp"
 #include "strata/autograd/expression.hpp"
 #include "strata/autograd/pass.hpp"
-#include "strata/core/parallel.hpp"
-#include "strata/core/simd.hpp"
+#include "strata/cpu/copy_channels.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
 
 namespace detail {
 
 /// Copies `count` pixels of `channels` values between memory of different strides, or adds them.
-template <bool accumulate, class T>
-void copy_pixels(const T* from, int from_stride, T* to, int to_stride, int channels, std::int64_t count) {
-  using V = simd::Vector<T>;
-  constexpr int lanes = simd::lanes<V>;
-  if (!accumulate && from_stride == channels && to_stride == channels) {
-    std::copy_n(from, count * channels, to);
-    return;
-  }
-  const auto put = [&]<class W>(const T* x, T* y, W) {
-    const W value = simd::load<W>(x);
-    simd::store<W>(y, accumulate ? simd::load<W>(y) + value : value);
-  };
-  for (std::int64_t i = 0; i < count; ++i, from += from_stride, to += to_stride) {
-    int c = 0;
-    for (; c + lanes <= channels; c += lanes) put(from + c, to + c, V{});
-    for (; c < channels; ++c) put(from + c, to + c, T{});
-  }
-}
 template <class T>
 void copy_channels(Device device, const T* from, int from_stride, T* to, int to_stride, int channels,
                    std::int64_t count, bool accumulate) {
   dispatch<T>(
-      device,
-      [&] {
-        const std::int64_t grain = std::max<std::int64_t>(1, 32768 / std::max(channels, 1));  // pixels of a task
-        parallel_ranges(count, grain, [&](std::int64_t begin, std::int64_t end) {
-          (accumulate ? copy_pixels<true, T> : copy_pixels<false, T>)(from + begin * from_stride, from_stride,
-                                                                      to + begin * to_stride, to_stride, channels,
-                                                                      end - begin);
-        });
-      },
+      device, [&] { cpu::copy_channels(count, channels, from, from_stride, to, to_stride, accumulate); },
       [&](auto& gpu) { gpu.copy_channels(count, channels, from, from_stride, 0, to, to_stride, 0, accumulate); });
 }
 

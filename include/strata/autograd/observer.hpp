@@ -34,11 +34,11 @@ class PassObserver {
   virtual ~PassObserver() = default;
 
   virtual void begin(const ObservedStep& step) = 0;
-  virtual void end() = 0;
+  virtual void end() noexcept = 0;
   /// A number for what now runs: begin_backward() gets it when the way back comes to a step that was recorded here.
   virtual int place() const = 0;
   virtual void begin_backward(int place) = 0;
-  virtual void end_backward() = 0;
+  virtual void end_backward() noexcept = 0;
 };
 
 }}  // namespace strata::STRATA_ABI

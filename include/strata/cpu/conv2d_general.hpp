@@ -23,6 +23,7 @@
 #include "strata/cpu/conv2d.hpp"
 #include "strata/cpu/conv2d_grouped.hpp"
 #include "strata/cpu/conv2d_padding.hpp"
+#include "strata/cpu/copy_channels.hpp"
 #include "strata/math/conv2d_problem.hpp"
 
 namespace strata { inline namespace STRATA_ABI { namespace cpu {
@@ -41,19 +42,6 @@ constexpr int group_form(int in, int out, int groups) {
 }
 
 namespace detail {
-
-/// to[pixel, c] = or += from[pixel, c] for `count` channels of pixels that have from_channels and to_channels of them.
-template <class T>
-void copy_group(std::int64_t pixels, std::int64_t count, const T* from, std::int64_t from_channels, T* to,
-                std::int64_t to_channels, bool add) {
-  parallel_ranges(pixels, std::max<std::int64_t>(32768 / count, 1), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      if (add)
-        for (std::int64_t c = 0; c < count; ++c) to[i * to_channels + c] += from[i * from_channels + c];
-      else
-        std::copy_n(from + i * from_channels, count, to + i * to_channels);
-  });
-}
 
 /// The problem of one group.
 constexpr Conv2dProblem group_problem(const Conv2dProblem& p) {
@@ -91,10 +79,10 @@ void zeros_forward(const Conv2dProblem& p, const T* x, const T* weight, const T*
     if (p.groups == 1) return conv2d_forward<T, Factor>(one, x, weight, bias, y, activation);
     Scratch<T> from(std::size_t(one.input_size())), to(std::size_t(one.output_size()));
     for (int g = 0; g < p.groups; ++g) {
-      copy_group(p.n * p.h * p.w, one.in, x + g * one.in, p.in, from.data(), one.in, false);
+      copy_channels(p.n * p.h * p.w, one.in, x + g * one.in, p.in, from.data(), one.in, false);
       conv2d_forward<T, Factor>(one, from.data(), weight + g * one.weight_size(),
                                 bias != nullptr ? bias + g * one.out : nullptr, to.data(), activation);
-      copy_group(one.output_size() / one.out, one.out, to.data(), one.out, y + g * one.out, p.out, false);
+      copy_channels(one.output_size() / one.out, one.out, to.data(), one.out, y + g * one.out, p.out, false);
     }
   }
 }
@@ -118,9 +106,9 @@ void zeros_backward_input(const Conv2dProblem& p, const T* dy, const T* weight, 
     if (p.groups == 1) return conv2d_backward_input<T, Factor>(one, dy, weight, dx, accumulate);
     Scratch<T> from(std::size_t(one.output_size())), to(std::size_t(one.input_size()));
     for (int g = 0; g < p.groups; ++g) {
-      copy_group(one.output_size() / one.out, one.out, dy + g * one.out, p.out, from.data(), one.out, false);
+      copy_channels(one.output_size() / one.out, one.out, dy + g * one.out, p.out, from.data(), one.out, false);
       conv2d_backward_input<T, Factor>(one, from.data(), weight + g * one.weight_size(), to.data(), false);
-      copy_group(p.n * p.h * p.w, one.in, to.data(), one.in, dx + g * one.in, p.in, accumulate);
+      copy_channels(p.n * p.h * p.w, one.in, to.data(), one.in, dx + g * one.in, p.in, accumulate);
     }
   }
 }
@@ -137,8 +125,8 @@ void zeros_backward_weight(const Conv2dProblem& p, const T* x, const T* dy, T* d
     if (p.groups == 1) return conv2d_backward_weight<T>(one, x, dy, dweight, dbias, accumulate);
     Scratch<T> from(std::size_t(one.input_size())), to(std::size_t(one.output_size()));
     for (int g = 0; g < p.groups; ++g) {
-      copy_group(p.n * p.h * p.w, one.in, x + g * one.in, p.in, from.data(), one.in, false);
-      copy_group(one.output_size() / one.out, one.out, dy + g * one.out, p.out, to.data(), one.out, false);
+      copy_channels(p.n * p.h * p.w, one.in, x + g * one.in, p.in, from.data(), one.in, false);
+      copy_channels(one.output_size() / one.out, one.out, dy + g * one.out, p.out, to.data(), one.out, false);
       conv2d_backward_weight<T>(one, from.data(), to.data(), dweight + g * one.weight_size(),
                                 dbias != nullptr ? dbias + g * one.out : nullptr, accumulate);
     }

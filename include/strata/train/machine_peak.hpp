@@ -1,7 +1,7 @@
 // What this machine can do, measured: the two numbers of the roofline (Williams, Waterman and Patterson, 2009), beside
 // which train/profile.hpp sets what layers reach.
 //
-//     const st::MachinePeak peak = st::measure_peak();      // takes about 0.2 s, on num_threads() threads
+//     const st::MachinePeak peak = st::measure_peak();      // takes about half a second, on num_threads() threads
 #pragma once
 
 #include <algorithm>
@@ -19,28 +19,10 @@ namespace strata { inline namespace STRATA_ABI {
 /// 0 where it is not known.
 struct MachinePeak {
   double gflops = 0;  ///< 10^9 float32 operations a second, a multiply-add being two
-  double gbytes = 0;  ///< 10^9 bytes a second, read and written
+  double gbytes = 0;  ///< 10^9 bytes a second, those read and those written
 };
 
 namespace detail {
-
-/// Multiply-adds in registers, `rounds` times 16 vectors. The result depends on all of them.
-inline float multiply_adds_in_registers(std::int64_t rounds, float start) {
-  using V = simd::Vector<float>;
-  constexpr int chains = 12;  // more than a unit's latency times the number of units; all fit into 16 registers
-  V sums[chains];
-  for (int i = 0; i < chains; ++i) sums[i] = simd::broadcast<V>(start + float(i));
-  const V factor = simd::broadcast<V>(start), term = simd::broadcast<V>(1 - start);
-  for (std::int64_t round = 0; round < rounds; ++round) {
-#pragma GCC unroll 12
-    for (int i = 0; i < chains; ++i) sums[i] = sums[i] * factor + term;
-  }
-  float sum = 0;
-  for (const V& vector : sums)
-    for (int lane = 0; lane < simd::lanes<V>; ++lane) sum += vector[lane];
-  return sum;
-}
-inline constexpr double operations_a_round = 2.0 * 12 * simd::lanes<simd::Vector<float>>;
 
 /// The shortest of `times` calls of work(), in seconds.
 template <class Work>
@@ -54,29 +36,47 @@ double shortest(int times, Work&& work) {
   return least;
 }
 
+inline constexpr int peak_chains = 12;  // independent sums, more than latency x multipliers of any core so far
+
+// noinline: the sums must start from numbers that the compiler does not know.
+[[gnu::noinline]] inline float multiply_add_chains(float factor, float term, std::int64_t rounds) {
+  using V = simd::Vector<float>;
+  const V a = simd::broadcast<V>(factor), b = simd::broadcast<V>(term);
+  V sums[peak_chains] = {};
+  simd::unroll<peak_chains>([&](auto k) STRATA_INLINED { sums[k] = b * simd::broadcast<V>(float(k)); });
+  for (std::int64_t i = 0; i < rounds; ++i)
+    simd::unroll<peak_chains>([&](auto k) STRATA_INLINED { sums[k] = sums[k] * a + b; });
+  V total{};
+  simd::unroll<peak_chains>([&](auto k) STRATA_INLINED { total += sums[k]; });
+  return simd::sum(total);
+}
+
 }  // namespace detail
 
 /// The peak of num_threads() threads: multiply-adds in registers, and a copy of memory that no cache holds. Other
 /// programs that run beside it make it smaller.
 inline MachinePeak measure_peak() {
   const int threads = num_threads();
-  std::vector<float> results(std::size_t(threads) * 64);
   constexpr std::int64_t rounds = 1 << 19;
-  const double computing = detail::shortest(5, [&] {
-    parallel_for(threads, [&](std::int64_t part) {
-      results[std::size_t(part) * 64] = detail::multiply_adds_in_registers(rounds, 0.5f);
+  std::vector<float> sums(std::size_t(threads) * 16);
+  const double computing = detail::shortest(20, [&] {
+    parallel_for(threads, [&](std::int64_t thread) {
+      sums[std::size_t(thread) * 16] = detail::multiply_add_chains(0.5f, 1.0f, rounds);
     });
   });
-  constexpr std::size_t bytes = std::size_t{1} << 26, parts = 256, part_bytes = bytes / parts;
-  const std::vector<std::byte> from(bytes, std::byte{1});
-  std::vector<std::byte> to(bytes);
-  const double copying = detail::shortest(5, [&] {
-    parallel_for(std::int64_t(parts), [&](std::int64_t part) {
-      std::memcpy(to.data() + std::size_t(part) * part_bytes, from.data() + std::size_t(part) * part_bytes, part_bytes);
+  const volatile float used = sums[0];
+  static_cast<void>(used);
+  constexpr std::size_t part = std::size_t{1} << 22, parts = 32;
+  const std::vector<char> from(part * parts, 1);
+  std::vector<char> to(part * parts, 2);
+  const double copying = detail::shortest(7, [&] {
+    parallel_for(std::int64_t(parts), [&](std::int64_t i) {
+      std::memcpy(to.data() + std::size_t(i) * part, from.data() + std::size_t(i) * part, part);
     });
   });
-  return {.gflops = double(threads) * double(rounds) * detail::operations_a_round / computing * 1e-9,
-          .gbytes = 2.0 * double(bytes) / copying * 1e-9};
+  return {
+      .gflops = 2e-9 * detail::peak_chains * simd::lanes<simd::Vector<float>> * double(rounds) * threads / computing,
+      .gbytes = 2e-9 * double(part * parts) / copying};
 }
 
 }}  // namespace strata::STRATA_ABI

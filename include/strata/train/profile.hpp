@@ -78,6 +78,7 @@ class Profile : public PassObserver {
     seen_.assign(1, Seen{});  // of what is in no layer
     places_.clear();
     events_.clear();
+    events_.reserve(options_.most_events);
     start_ = Clock::now();
   }
 
@@ -120,10 +121,10 @@ class Profile : public PassObserver {
   // ---- what a pass says
 
   void begin(const ObservedStep& step) override;
-  void end() override;
+  void end() noexcept override;
   int place() const override { return frames_.empty() ? 0 : frames_.back().seen; }
   void begin_backward(int place) override;
-  void end_backward() override { end(); }
+  void end_backward() noexcept override { end(); }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -226,9 +227,12 @@ inline void Profile::begin_backward(int place) {
   push(std::max(place, 0), true, false);
 }
 
-inline void Profile::end() {
+inline void Profile::end() noexcept {
   const Frame frame = frames_.back();
-  wait(seen_[std::size_t(frame.seen)].step.device);
+  try {
+    wait(seen_[std::size_t(frame.seen)].step.device);
+  } catch (...) {  // the device tells of it again when it is next asked for something
+  }
   const auto now = Clock::now();
   time_of(frame) += now - frame.resumed;
   frames_.pop_back();
