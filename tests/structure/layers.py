@@ -25,8 +25,8 @@ ALLOWED["io"] = ALLOWED["deploy"] = LEVELS                # side by side: neithe
 ALLOWED["networks"] = LEVELS + ["deploy"]               # ready networks fold themselves
 ALLOWED["data"] = ALLOWED["metrics"] = ["core", "tensor"]  # side branches: no network knows of them
 ALLOWED["distributed"] = LEVELS + ["io", "data"]
-# Single headers of a folder that a lower one may include: they stand on core/ alone.
-SINGLE = {"data": ["distributed/world.hpp"]}
+# Single headers that a folder below or beside them may include: the first stands on core/ alone, the second keeps NIQE's model.
+SINGLE = {"data": ["distributed/world.hpp"], "metrics": ["io/safetensors.hpp"]}
 ALLOWED["interop"] = ["core", "tensor", "kernels", "autograd"]  # views for other libraries
 ALLOWED["train"] = [*LEVELS, "io", "data", "metrics"]      # a run and its folder: above all of them
 # The kernels of CUDA see single headers only, so that little passes through nvcc.
@@ -56,7 +56,7 @@ UMBRELLA = "strata.hpp"
 OPTIONAL = ["io/onnx_export.hpp", "io/optimizer_file.hpp", "nn/spectral_norm.hpp", "nn/sync_batch_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
     "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness")),
     *(f"distributed/{name}.hpp" for name in ("data_parallel", "lockstep", "mpi", "samples", "shard_states", "shard_sum", "state", "tree_sum")),
-    "metrics/frechet.hpp",
+    "metrics/frechet.hpp", "metrics/niqe.hpp",
     *(f"data/{name}.hpp" for name in ("augment", "mixup", "weighted_sampler", "class_folder", "web_dataset"))]
 OPTIONAL_FOLDERS = ["interop", "networks", "train"]
 
