@@ -1,6 +1,6 @@
-// Reads any bytes as an LMDB database. The input's first byte says whether the two states' beginnings are put right, so that
-// what lies behind is reached. Nothing is read beyond the end, values lie inside, keys rise, and memory is in proportion to
-// the input. Pages are of 512 bytes, the least, so that a small input has several.
+// Reads any bytes as an LMDB database. The input's first byte says whether the two states' beginnings are put right, so
+// that what lies behind is reached. Nothing is read beyond the end, values lie inside, keys rise, and memory is in
+// proportion to the input. Pages are of 512 bytes, the least, so that a small input has several.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -177,7 +177,7 @@ TEST_CASE(
     Eigen::MatrixXd q = qr.householderQ() * Eigen::MatrixXd::Identity(length, count);
     for (int i = 0; i < count; ++i)
       if (qr.matrixQR()(i, i) < 0) q.col(i) *= -1;
-    const Eigen::MatrixXd wanted = 1.5 * (tall ? q : q.transpose().eval());
+    const Eigen::MatrixXd wanted = 1.5 * (tall ? q : Eigen::MatrixXd(q.transpose()));
 
     st::Parameter weight(st::Shape{out, in, kernel, kernel}), again(st::Shape{out, in, kernel, kernel});
     st::Orthogonal{.gain = 1.5f}(weight, st::Rng(3, 7));
