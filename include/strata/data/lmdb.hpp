@@ -274,7 +274,7 @@ class PairedLmdb {
         throw FileError(concat(inputs_.name(i), ": has no partner of the same key in ", targets.string()));
       partners_.push_back(found->second);
       const auto in = inputs_.size_of(i), out = targets_.size_of(found->second);
-      if (in && out) check(i, in->h, in->w, out->h, out->w);
+      if (in && out) check_sizes(i, in->h, in->w, out->h, out->w);
     }
     if (inputs_.size() != targets_.size())
       throw FileError(concat(targets.string(), ": has ", targets_.size(), " pictures, and ", inputs.string(), " has ",
@@ -288,12 +288,13 @@ class PairedLmdb {
   Sample<C> get(std::size_t index, Rng&) const {
     Image<C> input = inputs_.image(index);
     Image<C> target = targets_.image(partners_[index]);
-    check(index, input.h(), input.w(), target.h(), target.w());
+    check_sizes(index, input.h(), input.w(), target.h(), target.w());
     return {std::move(input), std::move(target)};
   }
 
  private:
-  void check(std::size_t index, std::int64_t h, std::int64_t w, std::int64_t target_h, std::int64_t target_w) const {
+  void check_sizes(std::size_t index, std::int64_t h, std::int64_t w, std::int64_t target_h,
+                   std::int64_t target_w) const {
     if (target_h != scale_ * h || target_w != scale_ * w)
       throw FileError(concat(inputs_.name(index), " has ", h, "x", w, " pixels and its target ", target_h, "x",
                              target_w, "; wanted ", scale_,
