@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Times Strata's strided and transposed convolutions against PyTorch's, in turn, in one run. Needs torch.
+"""Times Strata's convolutions against PyTorch's in the shapes that networks have, in turn, in one run. Needs torch.
 
     g++ -std=c++20 -O3 -DNDEBUG -march=native -I include benchmarks/peers/conv2d_server.cpp -o /tmp/conv2d_server -pthread
     export MALLOC_MMAP_THRESHOLD_=2000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456 OMP_NUM_THREADS=2
-    NT=2 chrt -f 5 python benchmarks/peers/strided.py /tmp/conv2d_server [name of a group] [another server ...]
+    NT=2 chrt -f 5 python benchmarks/peers/network_convolutions.py /tmp/conv2d_server [name of a group] [another server ...]
 
 The shapes are those of DCGAN's discriminator and, transposed, its generator (64 x 64 pixels, 64 channels in the first layer), of
-U-Net's transposed convolutions and of ResNet's strided ones. The MALLOC variables spare PyTorch a page fault for every page of every result,
+U-Net's transposed convolutions and of ResNet's strided ones; "deep" are 3 x 3 with many channels on few pixels, as at the bottom
+of a U-Net or in a ResNet's last layers, "pointwise" the 1 x 1 of MobileNetV2 and NAFNet. The MALLOC variables spare PyTorch a page fault for every page of every result,
 and the quicker of its two memory formats counts, for each kind by itself. Both sides take turns; a figure is the median of all,
 the ratio PyTorch's over ours, and the last column the ratio of the minima. Before our turn there is a pause, in which PyTorch's
 threads can stop spinning.
@@ -33,8 +34,12 @@ GROUPS = {
     "unet": [(4, 256, 64, 128, 2, 2, 0), (4, 128, 128, 256, 2, 2, 0), (4, 64, 256, 512, 2, 2, 0), (4, 32, 512, 1024, 2, 2, 0)],
     "resnet": [(4, 224, 3, 64, 7, 2, 3), (16, 56, 64, 128, 3, 2, 1), (16, 28, 128, 256, 3, 2, 1), (16, 14, 256, 512, 3, 2, 1),
                (16, 56, 64, 128, 1, 2, 0), (16, 28, 128, 256, 1, 2, 0), (8, 64, 64, 64, 5, 2, 2)],
+    "deep": [(1, 32, 128, 256, 3, 1, 1), (1, 32, 256, 256, 3, 1, 1), (1, 32, 512, 256, 3, 1, 1), (1, 16, 256, 512, 3, 1, 1),
+             (1, 16, 512, 512, 3, 1, 1), (2, 8, 512, 512, 3, 1, 1), (128, 8, 256, 256, 3, 1, 1), (128, 4, 512, 512, 3, 1, 1)],
+    "pointwise": [(1, size, a, b, 1, 1, 0) for size, a, b in ((128, 64, 128), (64, 128, 256), (32, 256, 512), (16, 512, 1024),
+                                                              (8, 512, 1024), (7, 960, 320), (7, 160, 960), (14, 96, 576))],
 }
-TRANSPOSED = {"dcgan": (False, True), "unet": (True,), "resnet": (False,)}
+TRANSPOSED = {"deep": (False,), "pointwise": (False,), "dcgan": (False, True), "unet": (True,), "resnet": (False,)}
 
 
 class Server:
