@@ -42,6 +42,7 @@
 #include "strata/autograd/variable.hpp"
 #include "strata/autograd/visit.hpp"
 #include "strata/nn/activation.hpp"
+#include "strata/nn/adaptive_max_pool.hpp"
 #include "strata/nn/add.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/checkpoint.hpp"

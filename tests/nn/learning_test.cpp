@@ -173,6 +173,50 @@ TEST_CASE("names, gradients and folding of layers whose weights are made of othe
   check(length);
 }
 
+namespace {
+
+template <template <class> class Norm>
+using Parametrized = st::Sequential<Norm<st::Conv2d<2, 3>>, st::ReLU,
+                                    Norm<st::ConvTranspose2d<3, 4, 4, st::ConvTranspose2dOptions{.bias = false}>>,
+                                    st::Flatten<4, 6, 8>, Norm<st::Linear<192, 5>>>;
+
+template <class T, template <class> class Norm>
+void check_parametrized(const std::string& which) {
+  CAPTURE(which);
+  const auto path = strata_test::golden("golden/pytorch/parametrizations.pth");
+  const st::WeightsFile file(path);
+  const st::TensorInfo* info = file.find("expected." + which);
+  REQUIRE(info != nullptr);
+  const st::Tensor<T> wanted = file.read<T>(*info);
+  for (const st::Match match : {st::Match::by_name, st::Match::by_order}) {
+    Parametrized<Norm> net;
+    st::to<T>(net);
+    const st::LoadReport report = st::load_weights(path, net, {.match = match, .prefix = which + "."});
+    REQUIRE(report.notes.size() == 1);
+    CHECK(report.notes[0].find("names of parametrizations are read as") != std::string::npos);
+    st::Image<2, T> x(1, 3, 4);
+    for (std::int64_t i = 0; i < x.size(); ++i) x.data()[i] = T(std::cos(double(i)));
+    st::Infer pass;
+    const st::Var<5, T> y = std::as_const(net)(pass, x);
+    const st::Var<5, T> deployed = st::fold(net)(pass, x);
+    for (std::int64_t i = 0; i < 5; ++i) {
+      CHECK(double(y.data()[i]) == doctest::Approx(double(wanted.data()[i])).epsilon(1e-5));
+      CHECK(double(deployed.data()[i]) == doctest::Approx(double(wanted.data()[i])).epsilon(1e-5));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("what torch.nn.utils.parametrizations writes goes into SpectralNorm and WeightNorm") {
+  check_parametrized<float, Spectral>("spectral");
+  check_parametrized<float, Length>("weight");
+  st::SpectralNorm<st::Conv2d<2, 3>> one;
+  const auto path = strata_test::golden("golden/pytorch/parametrizations.pth");
+  CHECK_THROWS_WITH_AS(st::load_weights(path, one, {.prefix = "spectral.2."}), doctest::Contains("different"),
+                       st::FileError);
+}
+
 TEST_CASE("one layer with a spectral norm runs twice in a pass, and again on the way back, with the same bits") {
   const auto run = [](auto& net, bool frozen_first) {
     st::initialize(net, 3);

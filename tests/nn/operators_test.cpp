@@ -1,6 +1,8 @@
 // Operators on images against PyTorch's: functions, learned numbers, margins and parts, sums and maxima.
+#include "autograd/random_image.hpp"
 #include "nn/operators_golden.hpp"
 #include "strata/autograd/spatial.hpp"
+#include "strata/nn/activation.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/drop_path.hpp"
 #include "strata/nn/facts.hpp"
@@ -49,6 +51,11 @@ TEST_CASE("functions and learned numbers equal PyTorch's") {
   check<3>("leaky_relu_function", [](auto&, const auto& x) { return st::leaky_relu(x, 0.2); });
   check<3>("silu_function", [](auto&, const auto& x) { return st::silu(x); });
   check<3>("gelu_function", [](auto&, const auto& x) { return st::gelu(x); });
+  check<st::GELUOf<st::Approximate::tanh>, 3>("gelu_tanh");
+  check<3>("gelu_tanh", [](auto&, const auto& x) { return st::gelu<st::Approximate::tanh>(x); });
+  check<5, 1>("one_channel", [](auto&, const auto& x, const auto& one) {
+    return (x * one + maximum(one, x)) / (square(one) + 1) - one;
+  });
   check<3>("pow_function", [](auto&, const auto& x) { return st::pow(x, 3); });
 }
 
@@ -79,6 +86,13 @@ TEST_CASE("sums, means and maxima equal PyTorch's") {
 TEST_CASE("softmax, lengths and Unflatten equal PyTorch's") {
   check<st::Softmax2d, 5>("softmax");
   check<35>("softmax_wide", [](auto& pass, const auto& x) { return st::softmax(pass, x * 4); });
+  check<st::LogSoftmax2d, 5>("log_softmax");
+  check<35>("log_softmax_wide", [](auto& pass, const auto& x) { return st::log_softmax(pass, x * 40); });
+  for (const std::int64_t pixels : {1, 3}) {
+    const auto report = st::gradient_check([](auto& pass, const auto& x) { return st::log_softmax(pass, 3 * x); },
+                                           strata_test::random_image<19>(2, 1, pixels, 1));
+    CHECK_MESSAGE(report.ok(), report.str());
+  }
   check<5>("l2_normalize", [](auto& pass, const auto& x) { return st::l2_normalize(pass, x); });
   check<3>("l2_normalize_eps", [](auto& pass, const auto& x) { return st::l2_normalize(pass, x, 2); });
   check<st::Unflatten<5, 2, 3>, 30>("unflatten");

@@ -254,7 +254,7 @@ class Backend : public BackendCore {
   }
   void copy_channels(std::int64_t pixels, int count, const float* from, int from_channels, int from_first, float* to,
                      int to_channels, int to_first, bool accumulate) override {
-    if (count < 1 || from_first < 0 || to_first < 0 || from_first + count > from_channels ||
+    if (count < 1 || from_first < 0 || to_first < 0 || (from_channels != 0 && from_first + count > from_channels) ||
         to_first + count > to_channels)
       throw ShapeError(concat("copy_channels: ", count, " channels from ", from_first, " of ", from_channels, " to ",
                               to_first, " of ", to_channels));

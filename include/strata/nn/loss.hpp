@@ -33,14 +33,33 @@ struct LossOptions {
 };
 
 namespace detail {
-/// A target of one number for each sample, a tensor of shape (N), is one of N images of one pixel; others are as they
-/// are.
-template <class T>
-Image<1, T> loss_target(const Tensor<T>& target) {
-  return Image<1, T>(target.reshaped(Shape{target.size(), 1, 1, 1}));
+/// Read "loss_channels_of<A, B>" in the compiler's text: A and B are the channel counts.
+template <int A, int B>
+struct loss_channels_of {
+  static_assert(A == B,
+                "strata: a loss of images of different channel counts: read loss_channels_of<A, B> beside this "
+                "message: the prediction has A channels, the target B");
+};
+/// The target for a prediction. One number for each sample, a tensor of shape (N), is N images of one pixel; others are
+/// as they are. Unlike in other arithmetic one channel is not repeated: a target with too few is a mistake.
+template <class P, class X>
+decltype(auto) loss_target([[maybe_unused]] const P& prediction, const X& target) {
+  if constexpr (requires { X::channels; }) {
+    if constexpr (P::channels != X::channels) {
+      static_assert(sizeof(loss_channels_of<P::channels, X::channels>) > 0);
+      return (prediction);  // any right type: nothing else fails after the sentence above
+    } else {
+      return (target);
+    }
+  } else if constexpr (P::channels != 1) {
+    static_assert(sizeof(loss_channels_of<P::channels, 1>) > 0);
+    return (prediction);
+  } else {
+    return []<class T>(const Tensor<T>& numbers) {
+      return Image<1, T>(numbers.reshaped(Shape{numbers.size(), 1, 1, 1}));
+    }(target);
+  }
 }
-template <class X>
-const X& loss_target(const X& target) { return target; }
 
 template <class E>
 auto reduce_as(const E& expression, Reduction reduction, double scale = 1) {
@@ -54,7 +73,7 @@ auto reduce_as(const E& expression, Reduction reduction, double scale = 1) {
 /// d^2 / 2 of the difference d where |d| < delta, delta * (|d| - delta / 2) elsewhere. With e = d limited to [-delta,
 /// delta] that is e * (d - e / 2) in both parts, so nothing cancels and the gradient is e.
 auto huber(const auto& prediction, const auto& target, double delta) {
-  const auto difference = prediction - loss_target(target);
+  const auto difference = prediction - loss_target(prediction, target);
   const auto limited = clamp(difference, -delta, delta);
   return limited * (difference - 0.5 * limited);
 }
@@ -65,7 +84,7 @@ class MSELoss {
  public:
   explicit MSELoss(LossOptions options = {}) : options_(options) {}
   auto operator()(const auto& prediction, const auto& target) const {
-    return detail::reduce_as(square(prediction - detail::loss_target(target)), options_.reduction);
+    return detail::reduce_as(square(prediction - detail::loss_target(prediction, target)), options_.reduction);
   }
 
  private:
@@ -77,7 +96,7 @@ class L1Loss {
  public:
   explicit L1Loss(LossOptions options = {}) : options_(options) {}
   auto operator()(const auto& prediction, const auto& target) const {
-    return detail::reduce_as(abs(prediction - detail::loss_target(target)), options_.reduction);
+    return detail::reduce_as(abs(prediction - detail::loss_target(prediction, target)), options_.reduction);
   }
 
  private:
@@ -98,7 +117,7 @@ class CharbonnierLoss {
   }
   auto operator()(const auto& prediction, const auto& target) const {
     return detail::reduce_as(
-        sqrt(square(prediction - detail::loss_target(target)) + options_.epsilon * options_.epsilon),
+        sqrt(square(prediction - detail::loss_target(prediction, target)) + options_.epsilon * options_.epsilon),
         options_.reduction);
   }
 
@@ -143,7 +162,7 @@ class SmoothL1Loss {
       throw ValueError(concat("SmoothL1Loss: beta is ", options_.beta, ", wanted a number of at least 0"));
   }
   auto operator()(const auto& prediction, const auto& target) const {
-    if (options_.beta == 0) return detail::reduce_as(abs(prediction - detail::loss_target(target)), options_.reduction);
+    if (options_.beta == 0) return detail::reduce_as(abs(prediction - detail::loss_target(prediction, target)), options_.reduction);
     return detail::reduce_as(detail::huber(prediction, target, options_.beta), options_.reduction, 1 / options_.beta);
   }
 
@@ -169,7 +188,7 @@ class BCEWithLogitsLoss {
           concat("BCEWithLogitsLoss: pos_weight is ", options_.pos_weight, ", wanted a number of at least 0"));
   }
   auto operator()(const auto& logits, const auto& target_or_numbers) const {
-    const auto& target = detail::loss_target(target_or_numbers);
+    const auto& target = detail::loss_target(logits, target_or_numbers);
     return detail::reduce_as((1 - target) * logits + (1 + (options_.pos_weight - 1) * target) *
                                                          (log(1 + exp(-abs(logits))) + maximum(-logits, 0)),
                              options_.reduction);
@@ -190,7 +209,8 @@ struct KLDivOptions {
 class KLDivLoss {
  public:
   explicit KLDivLoss(KLDivOptions options = {}) : options_(options) {}
-  auto operator()(const auto& log_prediction, const auto& target) const {
+  auto operator()(const auto& log_prediction, const auto& target_given) const {
+    const auto& target = detail::loss_target(log_prediction, target_given);
     double scale = 1;
     Reduction reduction = options_.reduction;
     if (options_.batchmean) {

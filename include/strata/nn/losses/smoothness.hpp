@@ -90,7 +90,7 @@ class EdgeLoss {
   auto operator()(const X& prediction, const Y& target) const {
     static_assert(X::channels == Y::channels,
                   "strata::EdgeLoss: prediction and target must have the same number of channels");
-    return compute(as_var(prediction - target));
+    return compute(as_var(prediction - detail::loss_target(prediction, target)));
   }
 
  private:
