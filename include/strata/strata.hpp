@@ -35,6 +35,8 @@
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/autograd/parameter.hpp"
 #include "strata/autograd/pass.hpp"
+#include "strata/autograd/random_like.hpp"
+#include "strata/autograd/repeated_node.hpp"
 #include "strata/autograd/scalar.hpp"
 #include "strata/autograd/spatial.hpp"
 #include "strata/autograd/symbolic.hpp"

@@ -110,7 +110,7 @@ struct Free {
         pass, [](const st::Image<2>& image) { return (image + image).value(); },
         [](const st::Image<2>& g, const st::Image<2>&, const st::Image<2>&) { return (g + g).value(); }, y);
     const auto weighted = y * st::expand_as(pass, st::GlobalAvgPool2d()(pass, y), y);
-    const auto bordered = st::pad(pass, weighted, {.left = 1, .right = 2, .top = 1}, st::PadMode::reflect);
+    const auto bordered = st::pad(pass, weighted, {.left = 1, .right = 2, .top = 1}, st::PaddingMode::reflect);
     const auto moved =
         st::resize_like(pass, st::crop(pass, bordered, 1, 0, 3, 4), y, {.mode = st::InterpolateMode::bilinear});
     const auto mean = st::mean_over_pixels(pass, moved);

@@ -91,6 +91,7 @@ record("pad_zeros", lambda x: F.pad(x, (1, 2, 3, 0)), (2, 3, 4, 5))
 record("pad_negative", lambda x: F.pad(x, (-1, 2, 1, -2)), (2, 3, 4, 5))
 record("pad_reflect", lambda x: F.pad(x, (3, 2, 1, 3), mode="reflect"), (2, 3, 4, 5))
 record("pad_replicate", lambda x: F.pad(x, (3, 6, 1, 5), mode="replicate"), (1, 2, 1, 3))
+record("pad_circular", lambda x: F.pad(x, (5, 2, 1, 4), mode="circular"), (2, 3, 4, 5))
 record("crop", lambda x: x[:, :, 1:4, 2:4], (2, 5, 6, 5))
 record("crop_like", lambda x, y: x[:, :, :y.shape[2], :y.shape[3]], (2, 3, 6, 5), (2, 2, 4, 5))
 

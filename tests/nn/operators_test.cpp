@@ -37,7 +37,7 @@ struct Bordered {
   static constexpr void visit(auto& self, auto&& f) { f("conv", self.conv); }
   template <st::Pass P>
   constexpr auto operator()(P& pass, const auto& x) const {
-    const auto y = conv(pass, st::pad(pass, x, {.left = 2, .right = 1, .top = 2, .bottom = 1}, st::PadMode::reflect));
+    const auto y = conv(pass, st::pad(pass, x, {.left = 2, .right = 1, .top = 2, .bottom = 1}, st::PaddingMode::reflect));
     const auto part = st::crop_like(pass, st::pad(pass, y, {.left = -1, .top = -1}), x);
     return st::cat(pass, part, st::max_over_channels(pass, part));
   }
@@ -65,10 +65,13 @@ TEST_CASE("margins and parts equal PyTorch's") {
     return st::pad(pass, x, {.left = -1, .right = 2, .top = 1, .bottom = -2});
   });
   check<3>("pad_reflect", [](auto& pass, const auto& x) {
-    return st::pad(pass, x, {.left = 3, .right = 2, .top = 1, .bottom = 3}, st::PadMode::reflect);
+    return st::pad(pass, x, {.left = 3, .right = 2, .top = 1, .bottom = 3}, st::PaddingMode::reflect);
   });
   check<2>("pad_replicate", [](auto& pass, const auto& x) {
-    return st::pad(pass, x, {.left = 3, .right = 6, .top = 1, .bottom = 5}, st::PadMode::replicate);
+    return st::pad(pass, x, {.left = 3, .right = 6, .top = 1, .bottom = 5}, st::PaddingMode::replicate);
+  });
+  check<3>("pad_circular", [](auto& pass, const auto& x) {
+    return st::pad(pass, x, {.left = 5, .right = 2, .top = 1, .bottom = 4}, st::PaddingMode::circular);
   });
   check<5>("crop", [](auto& pass, const auto& x) { return st::crop(pass, x, 1, 2, 3, 2); });
   check<3, 2>("crop_like", [](auto& pass, const auto& x, const auto& y) { return st::crop_like(pass, x, y); });
@@ -137,8 +140,11 @@ TEST_CASE("operators: facts, and what does not fit") {
   const Bordered net;
   CHECK(net(pass, st::Image<1>::full(2, 9, 8, 1.0f)).value().shape() == st::Shape{2, 3, 9, 8});
   const auto x = st::Image<2>::full(1, 3, 4, 1.0f);
-  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.top = 3}, st::PadMode::reflect),
+  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.top = 3}, st::PaddingMode::reflect),
                        doctest::Contains("reflected ones must be smaller than the image"), st::ShapeError);
+  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.top = 4}, st::PaddingMode::circular),
+                       doctest::Contains("circular ones must not be larger than the image"), st::ShapeError);
+  static_assert(st::PadMode::constant == st::PaddingMode::zeros);  // older names
   CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.left = -2, .right = -2}), doctest::Contains("no pixels are left"),
                        st::ShapeError);
   CHECK_THROWS_WITH_AS((void)st::crop(pass, x, 1, 0, 3, 4),

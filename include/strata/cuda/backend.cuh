@@ -426,11 +426,12 @@ class Backend : public BackendCore {
   }
   static void check_pad(const char* who, const PadProblem& p) {
     const auto& [left, right, top, bottom] = p.margins;
-    const bool reflect = p.mode == PadMode::reflect;
+    const bool reflect = p.mode == PaddingMode::reflect, circular = p.mode == PaddingMode::circular;
     constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();  // more than check_size allows
     if (std::max({left, right, top, bottom, p.h, p.w}) > most || p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 ||
         p.out_h() < 1 || p.out_w() < 1 || std::min(top, bottom) < -p.h || std::min(left, right) < -p.w ||
-        (reflect && (std::max(top, bottom) >= p.h || std::max(left, right) >= p.w)))
+        (reflect && (std::max(top, bottom) >= p.h || std::max(left, right) >= p.w)) ||
+        (circular && (std::max(top, bottom) > p.h || std::max(left, right) > p.w)))
       throw ShapeError(concat(who, ": margins of ", left, ", ", right, ", ", top, ", ", bottom, " around ", p.n, "x",
                               p.channels, "x", p.h, "x", p.w));
     check_size(who, {p.n, p.h, p.w, p.channels});

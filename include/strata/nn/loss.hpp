@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
@@ -28,6 +29,7 @@ namespace strata { inline namespace STRATA_ABI {
 /// What a loss does with the elements: their mean, their sum, or half of it.
 enum class Reduction { mean, sum, half_sum };
 
+/// Losses take their options by a template, so that in Loss({}) the braces are options and no other loss.
 struct LossOptions {
   Reduction reduction = Reduction::mean;
 };
@@ -82,7 +84,9 @@ auto huber(const auto& prediction, const auto& target, double delta) {
 /// Of (prediction - target)^2.
 class MSELoss {
  public:
-  explicit MSELoss(LossOptions options = {}) : options_(options) {}
+  MSELoss() : MSELoss(LossOptions()) {}
+  template <std::same_as<LossOptions> Options = LossOptions>
+  explicit MSELoss(Options options) : options_(options) {}
   auto operator()(const auto& prediction, const auto& target) const {
     return detail::reduce_as(square(prediction - detail::loss_target(prediction, target)), options_.reduction);
   }
@@ -94,7 +98,9 @@ class MSELoss {
 /// Of |prediction - target|.
 class L1Loss {
  public:
-  explicit L1Loss(LossOptions options = {}) : options_(options) {}
+  L1Loss() : L1Loss(LossOptions()) {}
+  template <std::same_as<LossOptions> Options = LossOptions>
+  explicit L1Loss(Options options) : options_(options) {}
   auto operator()(const auto& prediction, const auto& target) const {
     return detail::reduce_as(abs(prediction - detail::loss_target(prediction, target)), options_.reduction);
   }
@@ -111,7 +117,9 @@ struct CharbonnierOptions {
 /// Of sqrt((prediction - target)^2 + epsilon^2): L1 with a round bottom (Charbonnier et al., 1994).
 class CharbonnierLoss {
  public:
-  explicit CharbonnierLoss(CharbonnierOptions options = {}) : options_(options) {
+  CharbonnierLoss() : CharbonnierLoss(CharbonnierOptions()) {}
+  template <std::same_as<CharbonnierOptions> Options = CharbonnierOptions>
+  explicit CharbonnierLoss(Options options) : options_(options) {
     if (!(options_.epsilon > 0))
       throw ValueError(concat("CharbonnierLoss: epsilon is ", options_.epsilon, ", wanted more than 0"));
   }
@@ -135,7 +143,9 @@ struct HuberOptions {
 class HuberLoss {
  public:
   /// Throws ValueError unless delta is above 0.
-  explicit HuberLoss(HuberOptions options = {}) : options_(options) {
+  HuberLoss() : HuberLoss(HuberOptions()) {}
+  template <std::same_as<HuberOptions> Options = HuberOptions>
+  explicit HuberLoss(Options options) : options_(options) {
     if (!(options_.delta > 0 && std::isfinite(options_.delta)))
       throw ValueError(concat("HuberLoss: delta is ", options_.delta, ", wanted a number above 0"));
   }
@@ -157,7 +167,9 @@ struct SmoothL1Options {
 class SmoothL1Loss {
  public:
   /// Throws ValueError for a negative beta.
-  explicit SmoothL1Loss(SmoothL1Options options = {}) : options_(options) {
+  SmoothL1Loss() : SmoothL1Loss(SmoothL1Options()) {}
+  template <std::same_as<SmoothL1Options> Options = SmoothL1Options>
+  explicit SmoothL1Loss(Options options) : options_(options) {
     if (!(options_.beta >= 0 && std::isfinite(options_.beta)))
       throw ValueError(concat("SmoothL1Loss: beta is ", options_.beta, ", wanted a number of at least 0"));
   }
@@ -182,7 +194,9 @@ struct BCEWithLogitsOptions {
 class BCEWithLogitsLoss {
  public:
   /// Throws ValueError for a negative pos_weight.
-  explicit BCEWithLogitsLoss(BCEWithLogitsOptions options = {}) : options_(options) {
+  BCEWithLogitsLoss() : BCEWithLogitsLoss(BCEWithLogitsOptions()) {}
+  template <std::same_as<BCEWithLogitsOptions> Options = BCEWithLogitsOptions>
+  explicit BCEWithLogitsLoss(Options options) : options_(options) {
     if (!(options_.pos_weight >= 0 && std::isfinite(options_.pos_weight)))
       throw ValueError(
           concat("BCEWithLogitsLoss: pos_weight is ", options_.pos_weight, ", wanted a number of at least 0"));
@@ -208,7 +222,9 @@ struct KLDivOptions {
 /// target is 0 it is 0. The mean is over all elements, as PyTorch's; the divergence itself is with batchmean.
 class KLDivLoss {
  public:
-  explicit KLDivLoss(KLDivOptions options = {}) : options_(options) {}
+  KLDivLoss() : KLDivLoss(KLDivOptions()) {}
+  template <std::same_as<KLDivOptions> Options = KLDivOptions>
+  explicit KLDivLoss(Options options) : options_(options) {}
   auto operator()(const auto& log_prediction, const auto& target_given) const {
     const auto& target = detail::loss_target(log_prediction, target_given);
     double scale = 1;
@@ -241,7 +257,9 @@ struct CrossEntropyOptions {
 class CrossEntropyLoss {
  public:
   /// Throws ValueError for a label_smoothing outside [0, 1], and for a weight that is negative or not finite.
-  explicit CrossEntropyLoss(CrossEntropyOptions options = {}) : options_(std::move(options)) {
+  CrossEntropyLoss() : CrossEntropyLoss(CrossEntropyOptions()) {}
+  template <std::same_as<CrossEntropyOptions> Options = CrossEntropyOptions>
+  explicit CrossEntropyLoss(Options options) : options_(std::move(options)) {
     for (const double weight : options_.weight)
       if (!(weight >= 0 && std::isfinite(weight)))
         throw ValueError(

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -28,7 +29,9 @@ struct NLLOptions {
 class NLLLoss {
  public:
   /// Throws ValueError for a weight that is negative or not finite.
-  explicit NLLLoss(NLLOptions options = {}) : options_(std::move(options)) {
+  NLLLoss() : NLLLoss(NLLOptions()) {}
+  template <std::same_as<NLLOptions> Options = NLLOptions>
+  explicit NLLLoss(Options options) : options_(std::move(options)) {
     for (const double weight : options_.weight)
       if (!(weight >= 0 && std::isfinite(weight)))
         throw ValueError(concat("NLLLoss: a class has the weight ", weight, ", wanted a number of at least 0"));

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -69,7 +70,9 @@ struct DiceOptions {
 class DiceLoss {
  public:
   /// Throws ValueError for a negative smooth.
-  explicit DiceLoss(DiceOptions options = {}) : options_(options) {
+  DiceLoss() : DiceLoss(DiceOptions()) {}
+  template <std::same_as<DiceOptions> Options = DiceOptions>
+  explicit DiceLoss(Options options) : options_(options) {
     if (!(options_.smooth >= 0 && std::isfinite(options_.smooth)))
       throw ValueError(concat("DiceLoss: smooth is ", options_.smooth, ", wanted a number of at least 0"));
   }
@@ -191,7 +194,9 @@ struct FocalOptions {
 class FocalLoss {
  public:
   /// Throws ValueError for a negative gamma, or an alpha above 1.
-  explicit FocalLoss(FocalOptions options = {}) : options_(options) {
+  FocalLoss() : FocalLoss(FocalOptions()) {}
+  template <std::same_as<FocalOptions> Options = FocalOptions>
+  explicit FocalLoss(Options options) : options_(options) {
     if (!(options_.gamma >= 0 && std::isfinite(options_.gamma)))
       throw ValueError(concat("FocalLoss: gamma is ", options_.gamma, ", wanted a number of at least 0"));
     if (!(options_.alpha <= 1))
