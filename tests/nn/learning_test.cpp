@@ -16,11 +16,13 @@
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/data/data_loader.hpp"
 #include "strata/deploy/fold.hpp"
+#include "strata/io/weights.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/checkpoint.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/facts.hpp"
+#include "strata/nn/flatten.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
@@ -31,6 +33,7 @@
 #include "strata/nn/sequential.hpp"
 #include "strata/nn/spectral_norm.hpp"
 #include "strata/optim/sgd.hpp"
+#include "test_data.hpp"
 
 namespace st = strata;
 using strata_test::random_image;
@@ -198,10 +201,12 @@ void check_parametrized(const std::string& which) {
     for (std::int64_t i = 0; i < x.size(); ++i) x.data()[i] = T(std::cos(double(i)));
     st::Infer pass;
     const st::Var<5, T> y = std::as_const(net)(pass, x);
-    const st::Var<5, T> deployed = st::fold(net)(pass, x);
-    for (std::int64_t i = 0; i < 5; ++i) {
+    for (std::int64_t i = 0; i < 5; ++i)
       CHECK(double(y.data()[i]) == doctest::Approx(double(wanted.data()[i])).epsilon(1e-5));
-      CHECK(double(deployed.data()[i]) == doctest::Approx(double(wanted.data()[i])).epsilon(1e-5));
+    if constexpr (std::is_same_v<T, float>) {
+      const st::Var<5> deployed = st::fold(net)(pass, x);
+      for (std::int64_t i = 0; i < 5; ++i)
+        CHECK(double(deployed.data()[i]) == doctest::Approx(double(wanted.data()[i])).epsilon(1e-5));
     }
   }
 }
@@ -211,6 +216,8 @@ void check_parametrized(const std::string& which) {
 TEST_CASE("what torch.nn.utils.parametrizations writes goes into SpectralNorm and WeightNorm") {
   check_parametrized<float, Spectral>("spectral");
   check_parametrized<float, Length>("weight");
+  check_parametrized<double, Spectral>("spectral");
+  check_parametrized<double, Length>("weight");
   st::SpectralNorm<st::Conv2d<2, 3>> one;
   const auto path = strata_test::golden("golden/pytorch/parametrizations.pth");
   CHECK_THROWS_WITH_AS(st::load_weights(path, one, {.prefix = "spectral.2."}), doctest::Contains("different"),

@@ -19,6 +19,7 @@
 #include "strata/nn/losses/adversarial.hpp"
 #include "strata/nn/losses/nll.hpp"
 #include "strata/nn/losses/segmentation.hpp"
+#include "strata/nn/losses/similarity.hpp"
 #include "strata/nn/losses/smoothness.hpp"
 #include "strata/nn/softmax.hpp"
 
@@ -174,6 +175,22 @@ TEST_CASE("gradients of losses that are computed by loops, by differences, over 
     check([&](const auto& x) { return st::EdgeLoss()(x, t); });
     check([&](const auto& x) { return st::EdgeLoss({.filter = st::EdgeFilter::laplacian, .epsilon = 0.01})(x, t); });
   }
+}
+
+TEST_CASE("options of losses in every spelling") {
+  const st::CrossEntropyLoss one({}), two, three{{}}, four = {}, five({.label_smoothing = 0.5}), six(five);
+  const st::CrossEntropyOptions options{.label_smoothing = 0.5};
+  const st::CrossEntropyLoss seven(options), eight(st::CrossEntropyOptions{});
+  const auto p = random_image<3, double>(1, 2, 2, 1);
+  st::Tensor<st::Label> labels(st::Shape{4});
+  labels.fill(1);
+  const double plain = two(p, labels).item(), smooth = five(p, labels).item();
+  CHECK(plain != smooth);
+  for (const auto* loss : {&one, &three, &four, &eight}) CHECK((*loss)(p, labels).item() == plain);
+  for (const auto* loss : {&six, &seven}) CHECK((*loss)(p, labels).item() == smooth);
+  CHECK(st::MSELoss({})(p, p).item() == 0);
+  CHECK(st::DiceLoss({})(p, labels).item() == st::DiceLoss()(p, labels).item());
+  CHECK(st::SSIMLoss({})(random_image<1>(1, 12, 12, 1), random_image<1>(1, 12, 12, 1)).item() < 1e-5);
 }
 
 TEST_CASE("NLLLoss of log_softmax is cross entropy") {
