@@ -376,12 +376,11 @@ TEST_CASE("layers whose weights are made of others are exported as the layers th
   const Model model = read_model(folder / "net.onnx"), wanted = read_model(folder / "deployed.onnx");
   CHECK(model.ops() == "Conv Relu Conv ConvTranspose ");
   CHECK(model.tensors.size() == 5);
-  for (const auto& [name, other] : {std::pair("0.weight", "0.weight"), {"0.bias", "0.bias"}, {"2.weight", "1.weight"},
-                                    {"3.weight", "2.weight"}, {"3.bias", "2.bias"}}) {
+  for (const std::string name : {"0.weight", "0.bias", "2.weight", "3.weight", "3.bias"}) {
     CAPTURE(name);
     REQUIRE(model.tensors.contains(name));
-    CHECK(model.tensors.at(name).shape == wanted.tensors.at(other).shape);
-    CHECK(model.tensors.at(name).numbers == wanted.tensors.at(other).numbers);
+    CHECK(model.tensors.at(name).shape == wanted.tensors.at(name).shape);
+    CHECK(model.tensors.at(name).numbers == wanted.tensors.at(name).numbers);
   }
 }
 
@@ -392,7 +391,8 @@ struct MaskedByOne {
   static constexpr void visit(auto& self, auto&& f) { f("mask", self.mask); }
   template <st::Pass P>
   auto operator()(P& pass, const auto& x) const {
-    return maximum(x * sigmoid(mask(pass, x)), mask(pass, x)) + st::gelu<st::Approximate::tanh>(x);
+    const auto one = mask(pass, x);
+    return maximum(x * sigmoid(one), one) + st::gelu<st::Approximate::tanh>(x);
   }
 };
 }  // namespace
@@ -404,7 +404,7 @@ TEST_CASE("one channel beside several, parts' maxima and logarithms as nodes") {
   st::export_onnx(folder / "net.onnx", net);
   const std::string part = "Mul Mul Div Add Div Slice ReduceMax ";
   CHECK(read_model(folder / "net.onnx").ops() ==
-        "Conv Sigmoid Mul Conv Max Mul Mul Mul Add Mul Tanh Mul Add Mul Add Shape Gather " + part + part +
+        "Conv Sigmoid Mul Max Mul Mul Mul Add Mul Tanh Mul Add Mul Add Shape Gather " + part + part +
             "Concat Shape Gather " + part + "Concat LogSoftmax GlobalMaxPool ");
 }
 
