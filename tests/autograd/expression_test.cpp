@@ -207,8 +207,8 @@ void check_beside_one_channel(std::int64_t n, std::int64_t h, std::int64_t w) {
   const st::Var<C> y = BesideOneChannel<C>()(infer, st::Var<C>(x), one);
   double worst = 0;
   for (std::int64_t i = 0; i < x.size(); ++i)
-    worst = std::max(worst, std::abs(double(y.data()[i]) - BesideOneChannel<C>::scalar(double(x.data()[i]),
-                                                                                       double(one.data()[i / C]))));
+    worst = std::max(worst, std::abs(double(y.data()[i]) -
+                                     BesideOneChannel<C>::scalar(double(x.data()[i]), double(one.data()[i / C]))));
   CHECK(worst <= 1e-5);
   const auto report = st::gradient_check(BesideOneChannel<C>(), x, one);
   CHECK_MESSAGE(report.ok(), report.str());
@@ -250,8 +250,8 @@ TEST_CASE("its gradient is the sum over channels, where tasks meet too, and for 
     }
     st::set_num_threads(before);
   };
-  check.operator()<3>(61, 47);   // 16384 elements of a task are no whole number of pixels
-  check.operator()<64>(31, 20);  // they are
+  check.operator()<3>(61, 47);    // 16384 elements of a task are no whole number of pixels
+  check.operator()<64>(31, 20);   // they are
   check.operator()<20000>(2, 2);  // a pixel of more than one task
 }
 

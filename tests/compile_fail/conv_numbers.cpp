@@ -1,4 +1,5 @@
-// expect: a convolution's stride, padding and the like have names and are not numbers one after another: write st::Conv2d<3, 8, 3, st::Conv2dOptions{.stride = 2, .padding = 1}>
+// expect: a convolution's stride, padding and the like have names and are not numbers one after another
+// expect: write st::Conv2d<3, 8, 3, st::Conv2dOptions{.stride = 2, .padding = 1}>
 #include "strata/nn/conv2d.hpp"
 
 namespace st = strata;

@@ -149,10 +149,11 @@ TEST_CASE("channels of one image into another leave the others alone") {
   struct Copy {
     int count, from_channels, from_first, to_channels, to_first;
   };
-  for (const Copy& c : {Copy{4, 8, 4, 12, 8}, Copy{3, 5, 1, 7, 2}, Copy{1, 1, 0, 1, 0}, Copy{4, 4, 0, 6, 1}, Copy{3, 0, 0, 5, 1},
-                       Copy{4, 0, 0, 4, 0}, Copy{1, 0, 0, 2, 0}}) {
+  for (const Copy& c : {Copy{4, 8, 4, 12, 8}, Copy{3, 5, 1, 7, 2}, Copy{1, 1, 0, 1, 0}, Copy{4, 4, 0, 6, 1},
+                        Copy{3, 0, 0, 5, 1}, Copy{4, 0, 0, 4, 0}, Copy{1, 0, 0, 2, 0}}) {
     const std::int64_t pixels = 35;
-    const Numbers x = numbers(std::max(pixels * c.from_channels, std::int64_t{c.count}), 1), old = numbers(pixels * c.to_channels, 2);
+    const Numbers x = numbers(std::max(pixels * c.from_channels, std::int64_t{c.count}), 1),
+                  old = numbers(pixels * c.to_channels, 2);
     std::vector<double> y = doubles(old), added = doubles(old);
     for (std::int64_t p = 0; p < pixels; ++p)
       for (int k = 0; k < c.count; ++k) {

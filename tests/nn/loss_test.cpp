@@ -200,15 +200,13 @@ TEST_CASE("NLLLoss of log_softmax is cross entropy") {
   const std::vector<double> weight{1, 2, 0.5, 4, 3};
   st::Train one, two;
   const auto x = one.watch(p), y = two.watch(p);
-  const auto in_two =
-      st::NLLLoss({.weight = weight, .ignore_index = 3})(st::log_softmax(one, 30 * x), labels);
+  const auto in_two = st::NLLLoss({.weight = weight, .ignore_index = 3})(st::log_softmax(one, 30 * x), labels);
   const auto at_once = st::CrossEntropyLoss({.weight = weight, .ignore_index = 3})(30 * y, labels);
   CHECK(in_two.item() == doctest::Approx(at_once.item()).epsilon(1e-13));
   one.backward(in_two);
   two.backward(at_once);
   const auto gx = one.gradient(x), gy = two.gradient(y);
-  for (std::int64_t i = 0; i < gx.size(); ++i)
-    CHECK(std::abs(gx.data()[i] - gy.data()[i]) <= 1e-13);
+  for (std::int64_t i = 0; i < gx.size(); ++i) CHECK(std::abs(gx.data()[i] - gy.data()[i]) <= 1e-13);
   labels.fill(3);
   CHECK_THROWS_WITH_AS((void)st::NLLLoss({.ignore_index = 3})(p, labels), doctest::Contains("no label counts"),
                        st::ValueError);

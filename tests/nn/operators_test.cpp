@@ -37,7 +37,8 @@ struct Bordered {
   static constexpr void visit(auto& self, auto&& f) { f("conv", self.conv); }
   template <st::Pass P>
   constexpr auto operator()(P& pass, const auto& x) const {
-    const auto y = conv(pass, st::pad(pass, x, {.left = 2, .right = 1, .top = 2, .bottom = 1}, st::PaddingMode::reflect));
+    const auto y =
+        conv(pass, st::pad(pass, x, {.left = 2, .right = 1, .top = 2, .bottom = 1}, st::PaddingMode::reflect));
     const auto part = st::crop_like(pass, st::pad(pass, y, {.left = -1, .top = -1}), x);
     return st::cat(pass, part, st::max_over_channels(pass, part));
   }

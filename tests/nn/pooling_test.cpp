@@ -37,8 +37,9 @@ TEST_CASE("adaptive pooling equals PyTorch's") {
   check<st::AdaptiveMaxPool2d<2>, 5>("adaptive_max_pool_even");
   check<st::AdaptiveMaxPool2d<1>, 19>("adaptive_max_pool_one");
   for (const auto [h, w] : {std::array<std::int64_t, 2>{1, 1}, {5, 7}}) {
-    const auto report = st::gradient_check([](auto& pass, const auto& x) { return st::AdaptiveMaxPool2d<3, 2>()(pass, x); },
-                                           strata_test::random_image<5>(2, h, w, 1));
+    const auto report =
+        st::gradient_check([](auto& pass, const auto& x) { return st::AdaptiveMaxPool2d<3, 2>()(pass, x); },
+                           strata_test::random_image<5>(2, h, w, 1));
     CHECK_MESSAGE(report.ok(), report.str());
   }
 }

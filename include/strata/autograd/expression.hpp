@@ -5,8 +5,8 @@
 //     st::Var<3> y = x + 0.1f * body(pass, x);
 //
 // Operands are variables, images, numbers, learned numbers (autograd/numbers_node.hpp) and scalars: + - * / negate
-// square sqrt abs exp log sigmoid tanh erf clamp relu leaky_relu silu gelu pow maximum minimum mean sum. An image of one
-// channel fits beside images of any (autograd/repeated_node.hpp); heights and widths must be equal.
+// square sqrt abs exp log sigmoid tanh erf clamp relu leaky_relu silu gelu pow maximum minimum mean sum. An image of
+// one channel fits beside images of any (autograd/repeated_node.hpp); heights and widths must be equal.
 #pragma once
 
 #include <algorithm>

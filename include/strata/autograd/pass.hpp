@@ -53,8 +53,10 @@ namespace detail {
 /// Of number `operation` of a pass, named `who` in the error when the pass was given no step.
 inline Rng rng_of(const char* who, const char* pass, std::uint64_t seed, std::int64_t step, std::uint32_t operation) {
   if (step < 0)
-    throw ValueError(concat(who, " draws random numbers, and this pass does not say which: make it with the step's "
-                                 "number, as in st::", pass, " pass({.seed = 1, .step = step})"));
+    throw ValueError(concat(who,
+                            " draws random numbers, and this pass does not say which: make it with the step's "
+                            "number, as in st::",
+                            pass, " pass({.seed = 1, .step = step})"));
   return Rng(seed, std::uint32_t(step), 0x80000000u | operation);
 }
 }  // namespace detail

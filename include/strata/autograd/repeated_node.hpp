@@ -25,7 +25,7 @@ struct RepeatedNode : ExpressionTag {
   static constexpr int lanes = simd::lanes<simd::Vector<T>>;
 
   Var<1, T> x;
-  Shape shape;           ///< of the repeated image
+  Shape shape;  ///< of the repeated image
   const T* values;
   Image<C, T> repeated;  ///< on an accelerator
   // On the way back: the sums for pixels, and for each task the part of its first pixel, where that begins in the task
@@ -34,8 +34,7 @@ struct RepeatedNode : ExpressionTag {
   Storage head_storage;
   T* heads = nullptr;
 
-  explicit RepeatedNode(Var<1, T> variable)
-      : x(std::move(variable)), shape{x.n(), C, x.h(), x.w()}, values(x.data()) {
+  explicit RepeatedNode(Var<1, T> variable) : x(std::move(variable)), shape{x.n(), C, x.h(), x.w()}, values(x.data()) {
     if (on_accelerator(x.device())) repeated = repeat_on_device();
   }
   Tape* tape() const { return x.tape(); }

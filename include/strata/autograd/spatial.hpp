@@ -69,12 +69,11 @@ struct PadOperator : MarginsOperator<PadOperator> {
     return mode != PaddingMode::reflect || (most_h < h && most_w < w);
   }
   std::string problem_text(std::int64_t h, std::int64_t w) const {
-    return concat(
-        "pad: an image of ", h, " x ", w, " pixels and margins of ", margins.left, " on the left, ", margins.right,
-        " on the right, ", margins.top, " above and ", margins.bottom, " below",
-        mode == PaddingMode::reflect    ? ": reflected ones must be smaller than the image"
-        : mode == PaddingMode::circular ? ": circular ones must not be larger than the image"
-                                        : ": no pixels are left");
+    return concat("pad: an image of ", h, " x ", w, " pixels and margins of ", margins.left, " on the left, ",
+                  margins.right, " on the right, ", margins.top, " above and ", margins.bottom, " below",
+                  mode == PaddingMode::reflect    ? ": reflected ones must be smaller than the image"
+                  : mode == PaddingMode::circular ? ": circular ones must not be larger than the image"
+                                                  : ": no pixels are left");
   }
   constexpr void trace(auto& t) const {
     const auto x = t.extents();
@@ -94,9 +93,9 @@ struct PadOperator : MarginsOperator<PadOperator> {
           "pad, by its padding_mode");
     const std::vector<std::int64_t> pads{0, 0, margins.top, margins.left, 0, 0, margins.bottom, margins.right};
     return x.template node_of_other_size<Out>("Pad", {x.constant({8}, pads)},
-                                              {{"mode", std::string(mode == PaddingMode::zeros  ? "constant"
+                                              {{"mode", std::string(mode == PaddingMode::zeros     ? "constant"
                                                                     : mode == PaddingMode::reflect ? "reflect"
-                                                                                               : "edge")}});
+                                                                                                   : "edge")}});
   }
 };
 

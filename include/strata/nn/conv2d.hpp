@@ -72,10 +72,11 @@ constexpr Conv2dOptions with_groups(Conv2dOptions options, int groups) {
 template <class Options, auto Given, auto... More>
 constexpr Options options_given() {
   constexpr bool named = sizeof...(More) == 0 && std::is_same_v<std::remove_cv_t<decltype(Given)>, Options>;
-  static_assert(named,
-                "strata: a convolution's stride, padding and the like have names and are not numbers one after another: "
-                "write st::Conv2d<3, 8, 3, st::Conv2dOptions{.stride = 2, .padding = 1}>, and "
-                "st::ConvTranspose2dOptions for a transposed one");
+  static_assert(
+      named,
+      "strata: a convolution's stride, padding and the like have names and are not numbers one after another: "
+      "write st::Conv2d<3, 8, 3, st::Conv2dOptions{.stride = 2, .padding = 1}>, and "
+      "st::ConvTranspose2dOptions for a transposed one");
   if constexpr (named) {
     return Given;
   } else {

@@ -174,7 +174,8 @@ class SmoothL1Loss {
       throw ValueError(concat("SmoothL1Loss: beta is ", options_.beta, ", wanted a number of at least 0"));
   }
   auto operator()(const auto& prediction, const auto& target) const {
-    if (options_.beta == 0) return detail::reduce_as(abs(prediction - detail::loss_target(prediction, target)), options_.reduction);
+    if (options_.beta == 0)
+      return detail::reduce_as(abs(prediction - detail::loss_target(prediction, target)), options_.reduction);
     return detail::reduce_as(detail::huber(prediction, target, options_.beta), options_.reduction, 1 / options_.beta);
   }
 

@@ -97,8 +97,8 @@ struct LogSoftmaxOperator {
   static void backward(const Shape& s, const T*, const T* y, const T* dy, T* dx, bool accumulate) {
     const int c = int(s.c());
     for_each_pixel(s, [&](std::int64_t at) {
-      const T sum = cpu::detail::sum_channels<T>(
-          c, [&]<class V>(int k) STRATA_INLINED { return simd::load<V>(dy + at + k); });
+      const T sum =
+          cpu::detail::sum_channels<T>(c, [&]<class V>(int k) STRATA_INLINED { return simd::load<V>(dy + at + k); });
       simd::over_vectors<T>(c, [&]<class V>(int k) STRATA_INLINED {
         const V g = simd::load<V>(dy + at + k) - math::Exp::value(simd::load<V>(y + at + k)) * sum;
         simd::store<V>(dx + at + k, accumulate ? simd::load<V>(dx + at + k) + g : g);

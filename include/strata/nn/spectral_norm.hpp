@@ -4,8 +4,8 @@
 //     st::SpectralNorm<st::Conv2d<64, 128, 4, down>>        // weight_orig, weight_u, weight_v, and the bias
 //     st::WeightNorm<st::Conv2d<64, 64>>                    // weight_g, weight_v, and the bias
 //
-// On the CPU. st::fold(net) gives the plain layers, with the weights as they are then; ONNX files hold the same. Files of
-// torch.nn.utils.parametrizations, whose names are others, are loaded into them too.
+// On the CPU. st::fold(net) gives the plain layers, with the weights as they are then; ONNX files hold the same. Files
+// of torch.nn.utils.parametrizations, whose names are others, are loaded into them too.
 #pragma once
 
 #include <algorithm>

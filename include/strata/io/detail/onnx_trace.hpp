@@ -262,7 +262,9 @@ OnnxGraph* graph_of(const NumbersNode<C, OnnxSymbol>&) { return nullptr; }
 template <int C>
 OnnxGraph* graph_of(const LeafNode<C, OnnxSymbol>& leaf) { return leaf.x.symbol().graph; }
 template <int C>
-OnnxGraph* graph_of(const RepeatedNode<C, OnnxSymbol>& leaf) { return leaf.x.symbol().graph; }
+OnnxGraph* graph_of(const RepeatedNode<C, OnnxSymbol>& leaf) {
+  return leaf.x.symbol().graph;
+}
 template <class Function, class A>
 OnnxGraph* graph_of(const UnaryNode<Function, A>& node) { return graph_of(node.a); }
 template <class Function, class A, class B>

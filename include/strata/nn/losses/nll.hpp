@@ -60,8 +60,7 @@ class NLLLoss {
         counted += weight(label);
       }
     if (options_.reduction == Reduction::mean && !(counted > 0))
-      throw ValueError(
-          "NLLLoss: no label counts: all are ignored, or of classes of weight 0, and there is no mean");
+      throw ValueError("NLLLoss: no label counts: all are ignored, or of classes of weight 0, and there is no mean");
     const double factor = options_.reduction == Reduction::mean  ? 1 / counted
                           : options_.reduction == Reduction::sum ? 1.0
                                                                  : 0.5;

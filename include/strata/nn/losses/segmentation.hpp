@@ -104,7 +104,8 @@ class DiceLoss {
     detail::check_host_loss("DiceLoss", x);
     detail::check_same_shape("DiceLoss", x.shape(), areas.shape());
     const auto target = [areas](std::int64_t pixel, int c) { return double(areas.data()[pixel * C + c]); };
-    return compute<false>(x, target, [](std::int64_t) { return true; }, areas);
+    return compute<false>(
+        x, target, [](std::int64_t) { return true; }, areas);
   }
 
   template <bool Softmax, int C, class T>
