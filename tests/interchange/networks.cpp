@@ -91,6 +91,9 @@ int write_all(const fs::path& folder) {
   interchange::Norms norms;
   randomise(norms, 7);
   write(folder, "norms", norms, {{1, 16, 12}, {2, 1, 31}, {3, 37, 11}});
+  interchange::Masked masked;
+  randomise(masked, 9);
+  write(folder, "masked", masked, {{1, 16, 12}, {2, 3, 2}, {3, 37, 11}});
   // The deploy forms.
   auto deployed_denoiser = st::fold(denoiser);
   write(folder, "deployed_denoiser", deployed_denoiser, {{1, 16, 16}, {2, 33, 7}, {1, 1, 50}});
