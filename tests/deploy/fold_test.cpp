@@ -117,7 +117,8 @@ struct Gate {
   template <st::Pass P>
   auto operator()(P& pass, const auto& x) const {
     const auto y = body(pass, conv(pass, x));
-    return y * sigmoid(masks[0](pass, y)) + masks[1](pass, x);
+    const auto gate = masks[0](pass, y);
+    return y * sigmoid(gate) + masks[1](pass, x);
   }
 };
 struct Outer {
