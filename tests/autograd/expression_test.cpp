@@ -181,6 +181,92 @@ TEST_CASE("images of different shapes are an error, never repeated to fit") {
   CHECK_THROWS_AS(clamp(a, not_a_number, 0), st::ValueError);
 }
 
+namespace {
+
+/// All operations of an image of C channels and one of one channel, on either side, one of them twice.
+template <int C>
+struct BesideOneChannel {
+  auto operator()(auto&, const auto& x, const auto& one) const {
+    const auto a = square(one) * x - x / (one + 2.0) + (one - x);
+    const auto b = one / (square(x) + 1.0) + maximum(x, one) - minimum(one, 0.5 * x) + (x + one) * (x - one);
+    return a + b;
+  }
+  static double scalar(double x, double one) {
+    return one * one * x - x / (one + 2) + (one - x) + one / (x * x + 1) + std::max(x, one) - std::min(one, 0.5 * x) +
+           (x + one) * (x - one);
+  }
+};
+
+template <int C>
+void check_beside_one_channel(std::int64_t n, std::int64_t h, std::int64_t w) {
+  CAPTURE(C);
+  CAPTURE(h);
+  const auto x = random_image<C>(n, h, w, 1);
+  const auto one = random_image<1>(n, h, w, 2, 1.1f, 2.0f);
+  st::Infer infer;
+  const st::Var<C> y = BesideOneChannel<C>()(infer, st::Var<C>(x), one);
+  double worst = 0;
+  for (std::int64_t i = 0; i < x.size(); ++i)
+    worst = std::max(worst, std::abs(double(y.data()[i]) -
+                                     BesideOneChannel<C>::scalar(double(x.data()[i]), double(one.data()[i / C]))));
+  CHECK(worst <= 1e-5);
+  const auto report = st::gradient_check(BesideOneChannel<C>(), x, one);
+  CHECK_MESSAGE(report.ok(), report.str());
+}
+
+}  // namespace
+
+TEST_CASE("an image of one channel is repeated beside images of several") {
+  check_beside_one_channel<3>(2, 3, 5);
+  check_beside_one_channel<3>(1, 1, 1);
+  check_beside_one_channel<7>(2, 5, 3);
+  check_beside_one_channel<16>(1, 3, 3);
+  check_beside_one_channel<37>(2, 1, 4);
+}
+
+TEST_CASE("its gradient is the sum over channels, where tasks meet too, and for any number of threads") {
+  const auto check = [&]<int C>(std::int64_t h, std::int64_t w) {
+    CAPTURE(C);
+    const auto x = random_image<C>(2, h, w, 3);
+    const auto one = random_image<1>(2, h, w, 4);
+    std::vector<double> wanted(std::size_t(one.size()));  // of sum(square(x) * one) + sum(one)
+    for (std::int64_t i = 0; i < x.size(); ++i)
+      wanted[std::size_t(i / C)] += double(x.data()[i]) * double(x.data()[i]) + (i % C == 0 ? 1.0 : 0.0);
+    std::vector<float> first;
+    const int before = st::num_threads();
+    for (const int threads : {1, 2, 3}) {
+      st::set_num_threads(threads);
+      st::Train pass;
+      const auto v = pass.watch(one);
+      pass.backward(sum(square(x) * v) + sum(v));  // the second adds to the first
+      const auto g = pass.gradient(v);
+      double worst = 0;
+      for (std::size_t i = 0; i < wanted.size(); ++i)
+        worst = std::max(worst, std::abs(double(g.data()[i]) - wanted[i]) / (1 + wanted[i]));
+      CHECK(worst <= 1e-5);
+      const std::vector<float> numbers(g.span().begin(), g.span().end());
+      if (threads == 1) first = numbers;
+      CHECK(numbers == first);
+    }
+    st::set_num_threads(before);
+  };
+  check.operator()<3>(61, 47);    // 16384 elements of a task are no whole number of pixels
+  check.operator()<64>(31, 20);   // they are
+  check.operator()<20000>(2, 2);  // a pixel of more than one task
+}
+
+TEST_CASE("an expression of one channel beside several, and what stays an error") {
+  const auto x = random_image<4>(2, 3, 5, 1);
+  const auto one = random_image<1>(2, 3, 5, 2);
+  const auto report = st::gradient_check(
+      [](auto&, const auto& a, const auto& mask) { return (1.0 - sigmoid(mask)) * a + sigmoid(mask); }, x, one);
+  CHECK_MESSAGE(report.ok(), report.str());
+  CHECK(st::Var<4>(x * one).tape() == nullptr);
+  CHECK_THROWS_WITH_AS(x * random_image<1>(2, 3, 4, 2), doctest::Contains("different shapes: 2x4x3x5 and 2x4x3x4"),
+                       st::ShapeError);
+  CHECK_THROWS_AS(x * random_image<1>(1, 3, 5, 2), st::ShapeError);
+}
+
 TEST_CASE("arithmetic on scalars") {
   st::Train pass;
   const auto x = pass.watch(image_of({0.7, 1.3})), y = pass.watch(image_of({2.0, 0.5}));

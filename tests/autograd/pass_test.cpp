@@ -1,6 +1,8 @@
 // Passes: what may go back and how often, watched inputs, joined channels, operations with gradients of their own.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -11,6 +13,7 @@
 #include "autograd/random_image.hpp"
 #include "strata/autograd/custom_op.hpp"
 #include "strata/autograd/gradient_check.hpp"
+#include "strata/autograd/random_like.hpp"
 #include "strata/nn/conv2d.hpp"
 
 namespace st = strata;
@@ -273,6 +276,56 @@ TEST_CASE("random numbers of a pass are named by its step") {
   CHECK(word == b.next_rng("test").bits());
   CHECK(word != other.next_rng("test").bits());
   CHECK_THROWS_WITH_AS(none.next_rng("Dropout"), doctest::Contains("Dropout draws random numbers"), st::ValueError);
+}
+
+TEST_CASE("random numbers in a forward are named by the pass, in inference too, and are normal and uniform") {
+  const auto x = st::Image<3>::full(2, 53, 71, 0.0f);
+  const auto draw = [&]<class P>(P&& pass) {
+    const auto first = st::randn_like(pass, x), second = st::randn_like(pass, x);
+    CHECK(first.shape() == x.shape());
+    CHECK(first.id() < 0);  // a constant
+    CHECK_FALSE(std::equal(first.data(), first.data() + first.size(), second.data()));
+    return first.value();
+  };
+  const int before = st::num_threads();
+  const st::Image<3> one = draw(st::Train({.seed = 1, .step = 5})), other = draw(st::Train({.seed = 1, .step = 6}));
+  const auto same = [&](const st::Image<3>& a) { return std::equal(a.data(), a.data() + a.size(), one.data()); };
+  CHECK_FALSE(same(other));
+  for (const int threads : {1, 2, 3}) {
+    st::set_num_threads(threads);
+    CHECK(same(draw(st::Train({.seed = 1, .step = 5}))));
+    CHECK(same(draw(st::Infer({.seed = 1, .step = 5}))));
+  }
+  st::set_num_threads(before);
+  st::Infer infer({.step = 1});
+  const st::Image<3> uniform = st::rand_like(infer, x).value();
+  const auto of_doubles = st::randn_like(infer, st::Image<3, double>(2, 5, 3));
+  CHECK(of_doubles.size() == 90);
+  double sum = 0, squares = 0, fourth = 0, uniform_sum = 0;
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    const double v = double(one.data()[i]), u = double(uniform.data()[i]);
+    sum += v, squares += v * v, fourth += v * v * v * v, uniform_sum += u;
+    CHECK((u >= 0 && u < 1));
+  }
+  const double n = double(x.size()), root = std::sqrt(n);  // four standard deviations
+  CHECK(std::abs(sum / n) < 4 / root);
+  CHECK(std::abs(squares / n - 1) < 4 * std::sqrt(2.0) / root);
+  CHECK(std::abs(fourth / n - 3) < 4 * std::sqrt(96.0) / root);
+  CHECK(std::abs(uniform_sum / n - 0.5) < 4 * std::sqrt(1.0 / 12) / root);
+
+  // The reparameterisation of a VAE, whose gradient goes by the numbers that are drawn.
+  const auto report = st::gradient_check(
+      [](auto& pass, const auto& mean, const auto& log_variance) {
+        const auto noise = st::randn_like(pass, mean);
+        return mean + exp(0.5 * log_variance) * noise;
+      },
+      random_image<2>(1, 3, 2, 1), random_image<2>(1, 3, 2, 2));
+  CHECK_MESSAGE(report.ok(), report.str());
+  st::Infer none;
+  CHECK_THROWS_WITH_AS((void)st::randn_like(none, x),
+                       doctest::Contains("randn_like draws random numbers, and this pass does not say which: make it "
+                                         "with the step's number, as in st::Infer pass({.seed = 1, .step = step})"),
+                       st::ValueError);
 }
 
 TEST_CASE("expand_as repeats a pixel and adds up its gradient") {

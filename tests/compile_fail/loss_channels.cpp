@@ -1,5 +1,5 @@
-// expect: arithmetic on images of different channel counts
-// expect-context: channels_of<3, 1>
+// expect: a loss of images of different channel counts
+// expect-context: loss_channels_of<3, 1>
 #include "strata/autograd/pass.hpp"
 #include "strata/nn/loss.hpp"
 

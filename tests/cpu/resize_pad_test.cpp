@@ -18,7 +18,7 @@ namespace {
 
 namespace st = strata;
 using st::InterpolateMode;
-using st::PadMode;
+using st::PaddingMode;
 
 /// A pixel of the result as shares of pixels of the image along one axis: row i, column of the image. A share may be a
 /// sum of several, where a border is read again and again; its rounding follows their magnitudes.
@@ -59,14 +59,15 @@ Matrix resizing(std::int64_t size, std::int64_t result, InterpolateMode mode, bo
   return m;
 }
 
-Matrix padding(std::int64_t size, std::int64_t before, std::int64_t behind, PadMode mode) {
+Matrix padding(std::int64_t size, std::int64_t before, std::int64_t behind, PaddingMode mode) {
   Matrix m;
   for (std::int64_t i = -before; i < size + behind; ++i) {
     m.emplace_back(std::size_t(size));
     std::int64_t at = i;
-    if (mode == PadMode::reflect)
+    if (mode == PaddingMode::reflect)
       while (at < 0 || at >= size) at = at < 0 ? -at : 2 * (size - 1) - at;
-    if (mode == PadMode::replicate) at = std::clamp<std::int64_t>(at, 0, size - 1);
+    if (mode == PaddingMode::circular) at = (at + size) % size;
+    if (mode == PaddingMode::replicate) at = std::clamp<std::int64_t>(at, 0, size - 1);
     if (at >= 0 && at < size) m.back()[std::size_t(at)].add(1);
   }
   return m;
@@ -164,7 +165,8 @@ TEST_CASE_TEMPLATE("resizing matches its definition", T, float, double) {
 TEST_CASE_TEMPLATE("borders match their definition", T, float, double) {
   int problems = 0;
   for (const int channels : {1, 3, 17, 33})
-    for (const PadMode mode : {PadMode::constant, PadMode::reflect, PadMode::replicate})
+    for (const PaddingMode mode :
+         {PaddingMode::zeros, PaddingMode::reflect, PaddingMode::replicate, PaddingMode::circular})
       for (const std::int64_t h : {1, 2, 7})
         for (const st::Margins& m : {st::Margins{},
                                      {.left = 2},
@@ -176,7 +178,10 @@ TEST_CASE_TEMPLATE("borders match their definition", T, float, double) {
                                      {.left = 9, .right = 8, .top = 7, .bottom = 9}}) {
           const std::int64_t w = 8 - h;
           if (h + m.top + m.bottom < 1 || w + m.left + m.right < 1) continue;
-          if (mode == PadMode::reflect && (std::max(m.top, m.bottom) >= h || std::max(m.left, m.right) >= w)) continue;
+          if (mode == PaddingMode::reflect && (std::max(m.top, m.bottom) >= h || std::max(m.left, m.right) >= w))
+            continue;
+          if (mode == PaddingMode::circular && (std::max(m.top, m.bottom) > h || std::max(m.left, m.right) > w))
+            continue;
           const st::PadProblem p{.n = 2, .h = h, .w = w, .channels = channels, .margins = m, .mode = mode};
           INFO(channels, " channels, ", h, " x ", w, ", mode ", int(mode), ", margins ", m.left, " ", m.right, " ",
                m.top, " ", m.bottom);

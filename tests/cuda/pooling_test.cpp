@@ -70,9 +70,10 @@ TEST_CASE("maximum and mean of windows, which may overlap or leave pixels out") 
     check_windows({.n = 1, .h = 5, .w = 9, .channels = 5, .kernel = 4, .stride = 3, .padding = 2, .ceil = true});
     check_windows(
         {.n = 1, .h = 6, .w = 8, .channels = 2, .kernel = 3, .stride = 2, .ceil = true, .count_padding = false});
-    check_means({.n = 2, .h = 7, .w = 6, .channels = 3, .parts_h = 3, .parts_w = 2});
-    check_means({.n = 1, .h = 3, .w = 2, .channels = 2, .parts_h = 5, .parts_w = 7});
-    check_means({.n = 1, .h = 6, .w = 4, .channels = 1, .parts_h = 2, .parts_w = 4});
+    // For maxima of parts the kernel is at least as wide as a part: places are counted in it.
+    check_windows({.n = 2, .h = 7, .w = 6, .channels = 3, .kernel = 4, .parts_h = 3, .parts_w = 2});
+    check_windows({.n = 1, .h = 3, .w = 2, .channels = 2, .kernel = 2, .parts_h = 5, .parts_w = 7});
+    check_windows({.n = 1, .h = 6, .w = 4, .channels = 1, .kernel = 2, .parts_h = 2, .parts_w = 4});
   });
 }
 
@@ -148,9 +149,11 @@ TEST_CASE("channels of one image into another leave the others alone") {
   struct Copy {
     int count, from_channels, from_first, to_channels, to_first;
   };
-  for (const Copy& c : {Copy{4, 8, 4, 12, 8}, Copy{3, 5, 1, 7, 2}, Copy{1, 1, 0, 1, 0}, Copy{4, 4, 0, 6, 1}}) {
+  for (const Copy& c : {Copy{4, 8, 4, 12, 8}, Copy{3, 5, 1, 7, 2}, Copy{1, 1, 0, 1, 0}, Copy{4, 4, 0, 6, 1},
+                        Copy{3, 0, 0, 5, 1}, Copy{4, 0, 0, 4, 0}, Copy{1, 0, 0, 2, 0}}) {
     const std::int64_t pixels = 35;
-    const Numbers x = numbers(pixels * c.from_channels, 1), old = numbers(pixels * c.to_channels, 2);
+    const Numbers x = numbers(std::max(pixels * c.from_channels, std::int64_t{c.count}), 1),
+                  old = numbers(pixels * c.to_channels, 2);
     std::vector<double> y = doubles(old), added = doubles(old);
     for (std::int64_t p = 0; p < pixels; ++p)
       for (int k = 0; k < c.count; ++k) {

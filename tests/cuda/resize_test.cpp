@@ -6,7 +6,7 @@
 #include "strata/cpu/resize.hpp"
 
 using namespace device_test;
-using strata::InterpolateMode, strata::PadMode, strata::PadProblem, strata::ResizeAxis, strata::ResizeProblem;
+using strata::InterpolateMode, strata::PaddingMode, strata::PadProblem, strata::ResizeAxis, strata::ResizeProblem;
 
 namespace {
 
@@ -72,8 +72,10 @@ void check_pad(const PadProblem& p) {
 /// All modes that the image is large enough for.
 void check_pads(PadProblem p) {
   const auto& [left, right, top, bottom] = p.margins;
-  for (const PadMode mode : {PadMode::constant, PadMode::reflect, PadMode::replicate}) {
-    if (mode == PadMode::reflect && (std::max(left, right) >= p.w || std::max(top, bottom) >= p.h)) continue;
+  using enum PaddingMode;
+  for (const PaddingMode mode : {zeros, reflect, replicate, circular}) {
+    if (mode == PaddingMode::reflect && (std::max(left, right) >= p.w || std::max(top, bottom) >= p.h)) continue;
+    if (mode == PaddingMode::circular && (std::max(left, right) > p.w || std::max(top, bottom) > p.h)) continue;
     p.mode = mode;
     check_pad(p);
   }
@@ -138,7 +140,7 @@ TEST_CASE("extents that cannot be: an error") {
   CHECK_THROWS_AS(gpu().pad_forward({.h = 4, .w = 4, .margins = {.left = -5, .right = 3}}, x.data(), x.data()),
                   strata::ShapeError);
   CHECK_THROWS_AS(
-      gpu().pad_forward({.h = 2, .w = 2, .margins = {.left = 2}, .mode = PadMode::reflect}, x.data(), x.data()),
+      gpu().pad_forward({.h = 2, .w = 2, .margins = {.left = 2}, .mode = PaddingMode::reflect}, x.data(), x.data()),
       strata::ShapeError);
   CHECK_THROWS_AS(gpu().pad_forward({.h = 2, .w = 2, .margins = {.top = -2}}, x.data(), x.data()), strata::ShapeError);
 

@@ -103,6 +103,34 @@ struct Unruled {
   auto operator()(st::Infer& pass, const auto& x) const { return x * body(pass, x); }
 };
 
+/// Nothing in it is to be folded away, and its members' types are its own.
+struct Gate {
+  using io = st::maps<8, 8>;
+  st::Conv2d<8, 8> conv;
+  st::Sequential<st::Conv2d<8, 8>, st::ReLU, st::Repeat<2, st::Add<st::Conv2d<8, 8, 3, st::no_bias>>>> body;
+  std::vector<st::Conv2d<8, 1, 1>> masks = std::vector<st::Conv2d<8, 1, 1>>(2);
+  static constexpr void visit(auto& self, auto&& f) {
+    f("conv", self.conv);
+    f("body", self.body);
+    f("masks", self.masks);
+  }
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) const {
+    const auto y = body(pass, conv(pass, x));
+    const auto gate = masks[0](pass, y);
+    return y * sigmoid(gate) + masks[1](pass, x);
+  }
+};
+struct Outer {
+  using io = st::maps<8, 8>;
+  Gate gate;
+  static constexpr void visit(auto& self, auto&& f) { f("gate", self.gate); }
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) const {
+    return gate(pass, x) + x;
+  }
+};
+
 constexpr st::Conv2dOptions strided{.stride = 2};
 constexpr auto none = st::Activation::none, relu = st::Activation::relu;
 template <int In, int Out, st::Activation Act, st::Conv2dOptions Options = st::Conv2dOptions{}>
@@ -157,6 +185,24 @@ TEST_CASE("the deploy form of a type") {
 
 // The folded weights are rounded once and the sums of a convolution are those of float32: 1e-5 of the largest value is
 // some thirty roundings of it.
+TEST_CASE("a module of one's own with nothing to fold away stays as it is") {
+  CHECK(std::is_same_v<st::deploy_t<Gate>, Gate>);
+  CHECK(std::is_same_v<st::deploy_t<Outer>, Outer>);
+  using Net = st::Sequential<st::Conv2d<1, 8>, st::BatchNorm2d<8>, Outer, st::Conv2d<8, 1>>;
+  CHECK(std::is_same_v<st::deploy_t<Net>, st::Sequential<Folded<1, 8, none>, Outer, Folded<8, 1, none>>>);
+  Net net;
+  st::initialize(net, 4);
+  const auto folded = st::fold(net);
+  const auto x = st::Image<1>::full(1, 6, 5, 0.75f);
+  st::Infer pass;
+  const st::Image<1> wanted = std::as_const(net)(pass, x).value(), got = folded(pass, x).value();
+  for (std::int64_t i = 0; i < got.size(); ++i) CHECK(got.data()[i] == doctest::Approx(wanted.data()[i]).epsilon(1e-5));
+  const Outer outer, same = st::fold(outer);
+  const auto y = st::Image<8>::full(1, 6, 5, 0.75f);
+  const st::Image<8> a = st::as_var(outer(pass, y)).value(), b = st::as_var(same(pass, y)).value();
+  CHECK(std::equal(a.data(), a.data() + a.size(), b.data()));
+}
+
 TEST_CASE("a folded network computes the same") {
   const auto check = []<class Net>(Net net) {
     fill(net, 3);

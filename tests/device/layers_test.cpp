@@ -30,6 +30,8 @@ TEST_CASE("device: layers") {
   compare<3>(host_accelerator().device(),
              st::AvgPool2d<3, 2, 1, st::AvgPool2dOptions{.ceil_mode = true, .count_include_pad = false}>(), 2, 6, 9);
   compare<3>(host_accelerator().device(), st::AdaptiveAvgPool2d<3, 2>(), 2, 7, 6);
+  compare<3>(host_accelerator().device(), st::AdaptiveMaxPool2d<3, 2>(), 2, 7, 6);
+  compare<3>(host_accelerator().device(), st::GELUOf<st::Approximate::tanh>(), 2, 5, 7);
   compare<3>(host_accelerator().device(), st::GlobalAvgPool2d(), 3, 5, 2);
   compare<8>(host_accelerator().device(), st::PixelShuffle<8, 2>(), 2, 3, 4);
   compare<2>(host_accelerator().device(), st::PixelUnshuffle<2, 3>(), 2, 6, 3);
@@ -108,7 +110,7 @@ struct Free {
         pass, [](const st::Image<2>& image) { return (image + image).value(); },
         [](const st::Image<2>& g, const st::Image<2>&, const st::Image<2>&) { return (g + g).value(); }, y);
     const auto weighted = y * st::expand_as(pass, st::GlobalAvgPool2d()(pass, y), y);
-    const auto bordered = st::pad(pass, weighted, {.left = 1, .right = 2, .top = 1}, st::PadMode::reflect);
+    const auto bordered = st::pad(pass, weighted, {.left = 1, .right = 2, .top = 1}, st::PaddingMode::reflect);
     const auto moved =
         st::resize_like(pass, st::crop(pass, bordered, 1, 0, 3, 4), y, {.mode = st::InterpolateMode::bilinear});
     const auto mean = st::mean_over_pixels(pass, moved);
@@ -182,6 +184,25 @@ TEST_CASE("device: expressions") {
   // The same memory as a value and as a constant: the constant takes no gradient.
   compare_expression([](const auto& a, const auto& b) { return mean(a * a.value() + b); });
   compare_expression([](const auto& a, const auto& b) { return mean(a.value() * b * a.value()) + mean(a); });
+}
+
+TEST_CASE("device: an image of one channel beside several") {
+  const st::Device device = host_accelerator().device();
+  const st::Image<3> a = random_image<3>(2, 3, 5, 1);
+  st::Image<1> b = random_image<1>(2, 3, 5, 2);
+  for (float& x : b.span()) x = 1.5f + 0.5f * x;
+  const auto loss = [](const auto& x, const auto& one, const st::Image<1>& constant) {
+    return mean(square(x * one - constant) / one + maximum(one, x) * sigmoid(one) + (one - x) * constant) + mean(one);
+  };
+  st::Train here, there;
+  const auto ha = here.watch(a), ta = there.watch(a.to(device));
+  const auto hb = here.watch(b), tb = there.watch(b.to(device));
+  const auto here_loss = loss(ha, hb, b), there_loss = loss(ta, tb, b.to(device));
+  CHECK(there_loss.item() == doctest::Approx(here_loss.item()).epsilon(1e-5));
+  here.backward(here_loss);
+  there.backward(there_loss);
+  check_close(there.gradient(ta), here.gradient(ha), "gradient of the image");
+  check_close(there.gradient(tb), here.gradient(hb), "gradient of its channel");
 }
 
 TEST_CASE("device: losses") {

@@ -58,8 +58,8 @@ def focal(p, t, gamma, alpha, reduction):
     return loss.mean() if reduction == "mean" else loss.sum()
 
 
-def focal_labels(p, gamma):
-    log = F.log_softmax(p, 1).gather(1, labels[:, None])
+def focal_labels(p, gamma, ignored=-100):
+    log = F.log_softmax(p, 1).gather(1, labels[:, None])[:, 0][labels != ignored]
     return (-(1 - log.exp())**gamma * log).mean()
 
 
@@ -78,6 +78,11 @@ LOSSES = {
     "focal": lambda p: focal(p, probabilities, 2, 0.25, "mean"),
     "focal_sum": lambda p: focal(p, probabilities, 1.5, -1, "sum"),
     "focal_labels": lambda p: focal_labels(p, 2),
+    "dice_ignore": lambda p: dice(torch.softmax(p, 1) * (labels != 1)[:, None], areas * (labels != 1)[:, None]),
+    "focal_ignore": lambda p: focal_labels(p, 2, 1),
+    "nll": lambda p: F.nll_loss(p, labels),
+    "nll_both": lambda p: F.nll_loss(p, labels, weight=weight, ignore_index=2),
+    "nll_both_sum": lambda p: F.nll_loss(p, labels, weight=weight, ignore_index=0, reduction="sum"),
     "total_variation": total_variation,
     "edge_sobel": lambda p: edges(p, SOBEL),
     "edge_laplacian": lambda p: edges(p, LAPLACIAN, 0.5),

@@ -62,6 +62,10 @@ record("adaptive_pool", nn.AdaptiveAvgPool2d((3, 2)), (2, 3, 7, 6))
 record("adaptive_pool_larger", nn.AdaptiveAvgPool2d((7, 7)), (1, 2, 4, 3))
 record("adaptive_pool_even", nn.AdaptiveAvgPool2d(2), (1, 5, 6, 4))
 record("adaptive_pool_one", nn.AdaptiveAvgPool2d(1), (1, 3, 5, 4))
+record("adaptive_max_pool", nn.AdaptiveMaxPool2d((3, 2)), (2, 3, 7, 6), grid=0.5)
+record("adaptive_max_pool_larger", nn.AdaptiveMaxPool2d((7, 7)), (1, 2, 4, 3), grid=0.5)
+record("adaptive_max_pool_even", nn.AdaptiveMaxPool2d(2), (1, 5, 6, 4), grid=0.5)
+record("adaptive_max_pool_one", nn.AdaptiveMaxPool2d(1), (1, 19, 5, 4), grid=0.5)
 
 # Learned numbers, as NAFNet has them.
 class Scaled(nn.Module):
@@ -78,6 +82,8 @@ record("relu_function", F.relu, (2, 3, 4, 5), grid=0.5)
 record("leaky_relu_function", lambda x: F.leaky_relu(x, 0.2), (2, 3, 4, 5), grid=0.5)
 record("silu_function", F.silu, (2, 3, 4, 5))
 record("gelu_function", F.gelu, (2, 3, 4, 5))
+record("gelu_tanh", nn.GELU(approximate="tanh"), (2, 3, 4, 5))
+record("one_channel", lambda x, m: (x * m + torch.maximum(m, x)) / (m * m + 1) - m, (2, 5, 4, 3), (2, 1, 4, 3))
 record("pow_function", lambda x: x.pow(3), (2, 3, 4, 5))
 
 # Margins and parts.
@@ -85,6 +91,7 @@ record("pad_zeros", lambda x: F.pad(x, (1, 2, 3, 0)), (2, 3, 4, 5))
 record("pad_negative", lambda x: F.pad(x, (-1, 2, 1, -2)), (2, 3, 4, 5))
 record("pad_reflect", lambda x: F.pad(x, (3, 2, 1, 3), mode="reflect"), (2, 3, 4, 5))
 record("pad_replicate", lambda x: F.pad(x, (3, 6, 1, 5), mode="replicate"), (1, 2, 1, 3))
+record("pad_circular", lambda x: F.pad(x, (5, 2, 1, 4), mode="circular"), (2, 3, 4, 5))
 record("crop", lambda x: x[:, :, 1:4, 2:4], (2, 5, 6, 5))
 record("crop_like", lambda x, y: x[:, :, :y.shape[2], :y.shape[3]], (2, 3, 6, 5), (2, 2, 4, 5))
 
@@ -110,6 +117,8 @@ for mode in ("nearest", "bilinear", "bicubic"):
 # Over channels; vectors as images.
 record("softmax", nn.Softmax2d(), (2, 5, 3, 4))
 record("softmax_wide", lambda x: F.softmax(4 * x, dim=1), (1, 35, 2, 3))
+record("log_softmax", nn.LogSoftmax(dim=1), (2, 5, 3, 4))
+record("log_softmax_wide", lambda x: F.log_softmax(40 * x, dim=1), (1, 35, 2, 3))
 record("l2_normalize", F.normalize, (2, 5, 3, 4))
 record("l2_normalize_eps", lambda x: F.normalize(x, dim=1, eps=2.0), (2, 3, 3, 4))
 record("unflatten", nn.Sequential(nn.Flatten(), nn.Unflatten(1, (5, 2, 3))), (2, 30, 1, 1))

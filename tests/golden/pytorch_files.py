@@ -199,6 +199,28 @@ for name, wrap, remove in (("weight_norm", torch.nn.utils.weight_norm, torch.nn.
         saved[f"norm.{part}"] = state[f"norm.{part}"]
     save(f"{name}.pth", saved)
 
+# What torch.nn.utils.parametrizations writes, beside what the networks then give for an image.
+def parametrized(norm):
+    torch.manual_seed(1)
+    net = torch.nn.Sequential(norm(torch.nn.Conv2d(2, 3, 3, padding=1)), torch.nn.ReLU(),
+                              norm(torch.nn.ConvTranspose2d(3, 4, 4, 2, 1, bias=False)), torch.nn.Flatten(),
+                              norm(torch.nn.Linear(4 * 6 * 8, 5)))
+    with torch.no_grad():
+        for name, parameter in net.named_parameters():
+            parameter += 0.25 * torch.rand_like(parameter)
+        for _ in range(2):  # the power method's steps
+            net(torch.zeros(1, 2, 3, 4))
+    return net.eval()
+
+
+both, image = {}, torch.cos(torch.arange(24.)).reshape(1, 3, 4, 2).permute(0, 3, 1, 2)
+for name, norm in (("spectral", torch.nn.utils.parametrizations.spectral_norm),
+                   ("weight", torch.nn.utils.parametrizations.weight_norm)):
+    net = parametrized(norm)
+    both |= {f"{name}.{part}": tensor for part, tensor in net.state_dict().items()}
+    both[f"expected.{name}"] = net(image).detach()
+save("parametrizations.pth", both)
+
 # To be refused.
 class Net(torch.nn.Module):
     def __init__(self):

@@ -16,7 +16,7 @@ import tempfile
 NEEDS = {"pytorch": ["torch", "safetensors"], "onnxruntime": ["onnx", "onnxruntime", "safetensors", "numpy"],
          "opencv": ["cv2", "safetensors", "numpy"]}
 DEPLOYED = ["denoiser", "classifier", "ffdnet", "super_resolution", "norms"]
-NETWORKS = ["denoiser", "upscaler", "classifier", "fixed_classifier", "gated", "ffdnet", "super_resolution", "norms",
+NETWORKS = ["denoiser", "upscaler", "classifier", "fixed_classifier", "gated", "ffdnet", "super_resolution", "norms", "masked",
             *("deployed_" + name for name in DEPLOYED)]
 TOLERANCE = 1e-5
 
@@ -72,6 +72,8 @@ def check_onnxruntime(folder):
 def check_opencv(folder):
     import cv2
     for name in NETWORKS:
+        if name == "masked":
+            continue  # parts of images of any size: OpenCV's reader wants the sizes of slices beforehand
         for kind in ("", ".folded"):
             for x, y in samples(folder, name):
                 network = cv2.dnn.readNetFromONNX(str(folder / f"{name}{kind}.onnx"))
@@ -156,6 +158,20 @@ def check_pytorch(folder, program):
             a, b = (0.25 * (self.left(y) + self.right(y))).chunk(2, dim=1)
             return self.tail(a * b)
 
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            spectral, by_length = nn.utils.spectral_norm, nn.utils.weight_norm
+            self.head = spectral(nn.Conv2d(3, 8, 3, padding=1))
+            self.mask = nn.Sequential(nn.GELU(approximate="tanh"), by_length(nn.Conv2d(8, 1, 1)))
+            self.tail = nn.Sequential(nn.AdaptiveMaxPool2d((3, 2)), spectral(nn.ConvTranspose2d(8, 5, 4, stride=2, padding=1)),
+                                      nn.LogSoftmax(dim=1))
+
+        def forward(self, x):
+            y = self.head(x)
+            m = self.mask(y)
+            return self.tail(y * torch.sigmoid(m) + torch.minimum(m, y) / (1 + m * m))
+
     torch.manual_seed(0)
     def load_by_order(twin, state):
         """For twins with a layer more, as Flatten before Linear, so that the numbers behind it are higher."""
@@ -169,7 +185,7 @@ def check_pytorch(folder, program):
 
     for name, kind, twin in [("denoiser", "", nested("body")), ("denoiser", ".spliced", spliced("body")),
                              ("upscaler", "", Upscaler(False)), ("upscaler", ".spliced", Upscaler(True)),
-                             ("gated", "", Gated()), ("classifier", "", classifier()), ("fixed_classifier", "", fixed_classifier())]:
+                             ("gated", "", Gated()), ("masked", "", Masked()), ("classifier", "", classifier()), ("fixed_classifier", "", fixed_classifier())]:
         state = load_file(folder / f"{name}{kind}.safetensors")
         if isinstance(twin, nn.Sequential):
             load_by_order(twin, state)

@@ -91,6 +91,14 @@ int write_all(const fs::path& folder) {
   interchange::Norms norms;
   randomise(norms, 7);
   write(folder, "norms", norms, {{1, 16, 12}, {2, 1, 31}, {3, 37, 11}});
+  interchange::Masked masked;
+  randomise(masked, 9);
+  for (int i = 0; i < 30; ++i) {  // the power method: else its weights would be over anything
+    st::Train pass;
+    (void)masked.head(pass, st::Image<3>::full(1, 1, 1, 1.0f));
+    (void)masked.tail.layer<1>()(pass, st::Image<8>::full(1, 1, 1, 1.0f));
+  }
+  write(folder, "masked", masked, {{1, 16, 12}, {2, 3, 2}, {3, 37, 11}});
   // The deploy forms.
   auto deployed_denoiser = st::fold(denoiser);
   write(folder, "deployed_denoiser", deployed_denoiser, {{1, 16, 16}, {2, 33, 7}, {1, 1, 50}});

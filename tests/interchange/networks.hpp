@@ -5,6 +5,7 @@
 #include "../../examples/super_resolution/networks.hpp"
 #include "strata/deploy/fold.hpp"
 #include "strata/io/onnx_export.hpp"
+#include "strata/nn/spectral_norm.hpp"
 #include "strata/strata.hpp"
 
 namespace interchange {
@@ -85,6 +86,25 @@ struct Gated {
     const auto sum = 0.25f * (left(pass, y) + right(pass, y));
     const auto halves = st::chunk<2>(pass, sum);
     return tail(pass, halves[0] * halves[1]);
+  }
+};
+
+/// One channel beside several, weights made of others, parts of an image of any size.
+struct Masked {
+  using io = st::maps<3, 5>;
+  st::SpectralNorm<st::Conv2d<3, 8>> head;
+  st::Sequential<st::GELUOf<st::Approximate::tanh>, st::WeightNorm<st::Conv2d<8, 1, 1>>> mask;
+  st::Sequential<st::AdaptiveMaxPool2d<3, 2>, st::SpectralNorm<st::ConvTranspose2d<8, 5, 4>>, st::LogSoftmax2d> tail;
+
+  static constexpr void visit(auto& self, auto&& f) {
+    f("head", self.head);
+    f("mask", self.mask);
+    f("tail", self.tail);
+  }
+  auto operator()(st::Infer& pass, const auto& x) const {
+    const auto y = head(pass, x);
+    const auto m = mask(pass, y);
+    return tail(pass, st::as_var(pass, y * sigmoid(m) + minimum(m, y) / (1.0 + square(m))));
   }
 };
 

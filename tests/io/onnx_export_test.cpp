@@ -14,6 +14,8 @@
 #include "io/io_test_net.hpp"
 #include "strata/deploy/fold.hpp"
 #include "strata/io/onnx_export.hpp"
+#include "strata/nn/activation.hpp"
+#include "strata/nn/adaptive_max_pool.hpp"
 #include "strata/nn/add.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/checkpoint.hpp"
@@ -24,6 +26,8 @@
 #include "strata/nn/pooling.hpp"
 #include "strata/nn/relu.hpp"
 #include "strata/nn/residual.hpp"
+#include "strata/nn/softmax.hpp"
+#include "strata/nn/spectral_norm.hpp"
 #include "strata/nn/upsample.hpp"
 
 namespace st = strata;
@@ -358,6 +362,50 @@ TEST_CASE("skip connections and modules with one forward are followed") {
   st::Sequential<st::Add<st::Conv2d<1, 1>>, st::Add<st::Conv2d<1, 1>, std::ratio<1, 2>>, Gated> net;
   st::export_onnx(folder / "net.onnx", net);
   CHECK(read_model(folder / "net.onnx").ops() == "Conv Add Conv Mul Add Conv Sigmoid Mul ");
+}
+
+TEST_CASE("layers whose weights are made of others are exported as the layers that they come to") {
+  const io_test::Folder folder;
+  st::Sequential<st::SpectralNorm<st::Conv2d<1, 4>>, st::ReLU, st::WeightNorm<st::Conv2d<4, 4, 3, st::no_bias>>,
+                 st::SpectralNorm<st::ConvTranspose2d<4, 1, 4>>>
+      net;
+  st::initialize(net, 2);
+  auto deployed = st::fold(net);
+  st::export_onnx(folder / "net.onnx", net);
+  st::export_onnx(folder / "deployed.onnx", deployed);
+  const Model model = read_model(folder / "net.onnx"), wanted = read_model(folder / "deployed.onnx");
+  CHECK(model.ops() == "Conv Relu Conv ConvTranspose ");
+  CHECK(model.tensors.size() == 5);
+  for (const std::string name : {"0.weight", "0.bias", "2.weight", "3.weight", "3.bias"}) {
+    CAPTURE(name);
+    REQUIRE(model.tensors.contains(name));
+    CHECK(model.tensors.at(name).shape == wanted.tensors.at(name).shape);
+    CHECK(model.tensors.at(name).numbers == wanted.tensors.at(name).numbers);
+  }
+}
+
+namespace {
+struct MaskedByOne {
+  using io = st::maps<2, 2>;
+  st::Conv2d<2, 1> mask;
+  static constexpr void visit(auto& self, auto&& f) { f("mask", self.mask); }
+  template <st::Pass P>
+  auto operator()(P& pass, const auto& x) const {
+    const auto one = mask(pass, x);
+    return maximum(x * sigmoid(one), one) + st::gelu<st::Approximate::tanh>(x);
+  }
+};
+}  // namespace
+
+TEST_CASE("one channel beside several, parts' maxima and logarithms as nodes") {
+  const io_test::Folder folder;
+  st::Sequential<MaskedByOne, st::AdaptiveMaxPool2d<2, 1>, st::LogSoftmax2d, st::AdaptiveMaxPool2d<1>> net;
+  io_test::number(net);
+  st::export_onnx(folder / "net.onnx", net);
+  const std::string part = "Mul Mul Div Add Div Slice ReduceMax ";
+  CHECK(read_model(folder / "net.onnx").ops() ==
+        "Conv Sigmoid Mul Max Mul Mul Mul Add Mul Tanh Mul Add Mul Add Shape Gather " + part + part +
+            "Concat Shape Gather " + part + "Concat LogSoftmax GlobalMaxPool ");
 }
 
 TEST_CASE("padding that is made of the image comes before the convolution") {

@@ -16,11 +16,13 @@
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/data/data_loader.hpp"
 #include "strata/deploy/fold.hpp"
+#include "strata/io/weights.hpp"
 #include "strata/nn/batch_norm.hpp"
 #include "strata/nn/checkpoint.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/conv_transpose2d.hpp"
 #include "strata/nn/facts.hpp"
+#include "strata/nn/flatten.hpp"
 #include "strata/nn/init.hpp"
 #include "strata/nn/linear.hpp"
 #include "strata/nn/loss.hpp"
@@ -31,6 +33,7 @@
 #include "strata/nn/sequential.hpp"
 #include "strata/nn/spectral_norm.hpp"
 #include "strata/optim/sgd.hpp"
+#include "test_data.hpp"
 
 namespace st = strata;
 using strata_test::random_image;
@@ -171,6 +174,54 @@ TEST_CASE("names, gradients and folding of layers whose weights are made of othe
   };
   check(spectral);
   check(length);
+}
+
+namespace {
+
+template <template <class> class Norm>
+using Parametrized = st::Sequential<Norm<st::Conv2d<2, 3>>, st::ReLU,
+                                    Norm<st::ConvTranspose2d<3, 4, 4, st::ConvTranspose2dOptions{.bias = false}>>,
+                                    st::Flatten<4, 6, 8>, Norm<st::Linear<192, 5>>>;
+
+template <class T, template <class> class Norm>
+void check_parametrized(const std::string& which) {
+  CAPTURE(which);
+  const auto path = strata_test::golden("golden/pytorch/parametrizations.pth");
+  const st::WeightsFile file(path);
+  const st::TensorInfo* info = file.find("expected." + which);
+  REQUIRE(info != nullptr);
+  const st::Tensor<T> wanted = file.read<T>(*info);
+  for (const st::Match match : {st::Match::by_name, st::Match::by_order}) {
+    Parametrized<Norm> net;
+    st::to<T>(net);
+    const st::LoadReport report = st::load_weights(path, net, {.match = match, .prefix = which + "."});
+    REQUIRE(report.notes.size() == 1);
+    CHECK(report.notes[0].find("names of parametrizations are read as") != std::string::npos);
+    st::Image<2, T> x(1, 3, 4);
+    for (std::int64_t i = 0; i < x.size(); ++i) x.data()[i] = T(std::cos(double(i)));
+    st::Infer pass;
+    const st::Var<5, T> y = std::as_const(net)(pass, x);
+    for (std::int64_t i = 0; i < 5; ++i)
+      CHECK(double(y.data()[i]) == doctest::Approx(double(wanted.data()[i])).epsilon(1e-5));
+    if constexpr (std::is_same_v<T, float>) {
+      const st::Var<5> deployed = st::fold(net)(pass, x);
+      for (std::int64_t i = 0; i < 5; ++i)
+        CHECK(double(deployed.data()[i]) == doctest::Approx(double(wanted.data()[i])).epsilon(1e-5));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("what torch.nn.utils.parametrizations writes goes into SpectralNorm and WeightNorm") {
+  check_parametrized<float, Spectral>("spectral");
+  check_parametrized<float, Length>("weight");
+  check_parametrized<double, Spectral>("spectral");
+  check_parametrized<double, Length>("weight");
+  st::SpectralNorm<st::Conv2d<2, 3>> one;
+  const auto path = strata_test::golden("golden/pytorch/parametrizations.pth");
+  CHECK_THROWS_WITH_AS(st::load_weights(path, one, {.prefix = "spectral.2."}), doctest::Contains("different"),
+                       st::FileError);
 }
 
 TEST_CASE("one layer with a spectral norm runs twice in a pass, and again on the way back, with the same bits") {

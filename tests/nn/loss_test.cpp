@@ -17,8 +17,11 @@
 #include "strata/autograd/gradient_check.hpp"
 #include "strata/core/parallel.hpp"
 #include "strata/nn/losses/adversarial.hpp"
+#include "strata/nn/losses/nll.hpp"
 #include "strata/nn/losses/segmentation.hpp"
+#include "strata/nn/losses/similarity.hpp"
 #include "strata/nn/losses/smoothness.hpp"
+#include "strata/nn/softmax.hpp"
 
 namespace st = strata;
 using strata_test::random_image;
@@ -94,6 +97,11 @@ void check_all() {
   check<T>(st::FocalLoss(), probabilities, golden::focal);
   check<T>(st::FocalLoss({.gamma = 1.5, .alpha = -1, .reduction = sum}), probabilities, golden::focal_sum);
   check<T>(st::FocalLoss(), labels, golden::focal_labels);
+  check<T>(st::DiceLoss({.ignore_index = 1}), labels, golden::dice_ignore);
+  check<T>(st::FocalLoss({.ignore_index = 1}), labels, golden::focal_ignore);
+  check<T>(st::NLLLoss(), labels, golden::nll);
+  check<T>(st::NLLLoss({.weight = weight, .ignore_index = 2}), labels.reshaped(st::Shape{2, 2, 3}), golden::nll_both);
+  check<T>(st::NLLLoss({.weight = weight, .ignore_index = 0, .reduction = sum}), labels, golden::nll_both_sum);
   check<T>([](const auto& x, const auto&) { return st::TotalVariationLoss()(x); }, target, golden::total_variation);
   check<T>(st::EdgeLoss(), target, golden::edge_sobel);
   check<T>(st::EdgeLoss({.filter = st::EdgeFilter::laplacian, .epsilon = 0.5}), target, golden::edge_laplacian);
@@ -157,12 +165,57 @@ TEST_CASE("gradients of losses that are computed by loops, by differences, over 
     check([&](const auto& x) { return st::DiceLoss()(x, labels); });
     check([&](const auto& x) { return st::DiceLoss({.smooth = 1, .batch = true})(x, t); });
     check([&](const auto& x) { return st::FocalLoss({.gamma = 3})(x, labels); });
+    const st::Label most = n * h * w == 1 ? -100 : labels.data()[0];  // one that occurs, but where no other is there
+    check([&](const auto& x) { return st::DiceLoss({.smooth = 1, .ignore_index = most})(x, labels); });
+    check([&](const auto& x) { return st::FocalLoss({.ignore_index = most})(x, labels); });
+    check([&](const auto& x) { return st::NLLLoss({.weight = {1, 2, 0.5, 4, 3}, .ignore_index = most})(x, labels); });
     check([&](const auto& x) { return st::FocalLoss({.gamma = 0.5, .reduction = st::Reduction::half_sum})(x, t); });
     if (h * w == 1) continue;  // no neighbours, so no gradient either
     check([&](const auto& x) { return st::TotalVariationLoss()(x); });
     check([&](const auto& x) { return st::EdgeLoss()(x, t); });
     check([&](const auto& x) { return st::EdgeLoss({.filter = st::EdgeFilter::laplacian, .epsilon = 0.01})(x, t); });
   }
+}
+
+TEST_CASE("options of losses in every spelling") {
+  const st::CrossEntropyLoss one({}), two, three{{}}, four = {}, five({.label_smoothing = 0.5}), six(five);
+  const st::CrossEntropyOptions options{.label_smoothing = 0.5};
+  const st::CrossEntropyLoss seven(options), eight(st::CrossEntropyOptions{});
+  const auto p = random_image<3, double>(1, 2, 2, 1);
+  st::Tensor<st::Label> labels(st::Shape{4});
+  labels.fill(1);
+  const double plain = two(p, labels).item(), smooth = five(p, labels).item();
+  CHECK(plain != smooth);
+  for (const auto* loss : {&one, &three, &four, &eight}) CHECK((*loss)(p, labels).item() == plain);
+  for (const auto* loss : {&six, &seven}) CHECK((*loss)(p, labels).item() == smooth);
+  CHECK(st::MSELoss({})(p, p).item() == 0);
+  CHECK(st::DiceLoss({})(p, labels).item() == st::DiceLoss()(p, labels).item());
+  CHECK(st::SSIMLoss({})(random_image<1>(1, 12, 12, 1), random_image<1>(1, 12, 12, 1)).item() < 1e-5);
+}
+
+TEST_CASE("NLLLoss of log_softmax is cross entropy") {
+  const auto p = random_image<5, double>(2, 3, 4, 1);
+  st::Tensor<st::Label> labels(st::Shape{24});
+  for (std::int64_t i = 0; i < labels.size(); ++i) labels.data()[i] = (i * 7) % 5;
+  const std::vector<double> weight{1, 2, 0.5, 4, 3};
+  st::Train one, two;
+  const auto x = one.watch(p), y = two.watch(p);
+  const auto in_two = st::NLLLoss({.weight = weight, .ignore_index = 3})(st::log_softmax(one, 30 * x), labels);
+  const auto at_once = st::CrossEntropyLoss({.weight = weight, .ignore_index = 3})(30 * y, labels);
+  CHECK(in_two.item() == doctest::Approx(at_once.item()).epsilon(1e-13));
+  one.backward(in_two);
+  two.backward(at_once);
+  const auto gx = one.gradient(x), gy = two.gradient(y);
+  for (std::int64_t i = 0; i < gx.size(); ++i) CHECK(std::abs(gx.data()[i] - gy.data()[i]) <= 1e-13);
+  labels.fill(3);
+  CHECK_THROWS_WITH_AS((void)st::NLLLoss({.ignore_index = 3})(p, labels), doctest::Contains("no label counts"),
+                       st::ValueError);
+  CHECK_THROWS_WITH_AS((void)st::FocalLoss({.ignore_index = 3})(p, labels), doctest::Contains("no label counts"),
+                       st::ValueError);
+  CHECK(st::DiceLoss({.ignore_index = 3})(p, labels).item() == 0);
+  labels.data()[0] = 9;
+  CHECK_THROWS_WITH_AS((void)st::NLLLoss({.ignore_index = 3})(p, labels), doctest::Contains("label 9 is no class"),
+                       st::ValueError);
 }
 
 TEST_CASE("their bits do not depend on the number of threads") {

@@ -1,6 +1,8 @@
 // Operators on images against PyTorch's: functions, learned numbers, margins and parts, sums and maxima.
+#include "autograd/random_image.hpp"
 #include "nn/operators_golden.hpp"
 #include "strata/autograd/spatial.hpp"
+#include "strata/nn/activation.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/drop_path.hpp"
 #include "strata/nn/facts.hpp"
@@ -35,7 +37,8 @@ struct Bordered {
   static constexpr void visit(auto& self, auto&& f) { f("conv", self.conv); }
   template <st::Pass P>
   constexpr auto operator()(P& pass, const auto& x) const {
-    const auto y = conv(pass, st::pad(pass, x, {.left = 2, .right = 1, .top = 2, .bottom = 1}, st::PadMode::reflect));
+    const auto y =
+        conv(pass, st::pad(pass, x, {.left = 2, .right = 1, .top = 2, .bottom = 1}, st::PaddingMode::reflect));
     const auto part = st::crop_like(pass, st::pad(pass, y, {.left = -1, .top = -1}), x);
     return st::cat(pass, part, st::max_over_channels(pass, part));
   }
@@ -49,6 +52,11 @@ TEST_CASE("functions and learned numbers equal PyTorch's") {
   check<3>("leaky_relu_function", [](auto&, const auto& x) { return st::leaky_relu(x, 0.2); });
   check<3>("silu_function", [](auto&, const auto& x) { return st::silu(x); });
   check<3>("gelu_function", [](auto&, const auto& x) { return st::gelu(x); });
+  check<st::GELUOf<st::Approximate::tanh>, 3>("gelu_tanh");
+  check<3>("gelu_tanh", [](auto&, const auto& x) { return st::gelu<st::Approximate::tanh>(x); });
+  check<5, 1>("one_channel", [](auto&, const auto& x, const auto& one) {
+    return (x * one + maximum(one, x)) / (square(one) + 1) - one;
+  });
   check<3>("pow_function", [](auto&, const auto& x) { return st::pow(x, 3); });
 }
 
@@ -58,10 +66,13 @@ TEST_CASE("margins and parts equal PyTorch's") {
     return st::pad(pass, x, {.left = -1, .right = 2, .top = 1, .bottom = -2});
   });
   check<3>("pad_reflect", [](auto& pass, const auto& x) {
-    return st::pad(pass, x, {.left = 3, .right = 2, .top = 1, .bottom = 3}, st::PadMode::reflect);
+    return st::pad(pass, x, {.left = 3, .right = 2, .top = 1, .bottom = 3}, st::PaddingMode::reflect);
   });
   check<2>("pad_replicate", [](auto& pass, const auto& x) {
-    return st::pad(pass, x, {.left = 3, .right = 6, .top = 1, .bottom = 5}, st::PadMode::replicate);
+    return st::pad(pass, x, {.left = 3, .right = 6, .top = 1, .bottom = 5}, st::PaddingMode::replicate);
+  });
+  check<3>("pad_circular", [](auto& pass, const auto& x) {
+    return st::pad(pass, x, {.left = 5, .right = 2, .top = 1, .bottom = 4}, st::PaddingMode::circular);
   });
   check<5>("crop", [](auto& pass, const auto& x) { return st::crop(pass, x, 1, 2, 3, 2); });
   check<3, 2>("crop_like", [](auto& pass, const auto& x, const auto& y) { return st::crop_like(pass, x, y); });
@@ -79,6 +90,13 @@ TEST_CASE("sums, means and maxima equal PyTorch's") {
 TEST_CASE("softmax, lengths and Unflatten equal PyTorch's") {
   check<st::Softmax2d, 5>("softmax");
   check<35>("softmax_wide", [](auto& pass, const auto& x) { return st::softmax(pass, x * 4); });
+  check<st::LogSoftmax2d, 5>("log_softmax");
+  check<35>("log_softmax_wide", [](auto& pass, const auto& x) { return st::log_softmax(pass, x * 40); });
+  for (const std::int64_t pixels : {1, 3}) {
+    const auto report = st::gradient_check([](auto& pass, const auto& x) { return st::log_softmax(pass, 3 * x); },
+                                           strata_test::random_image<19>(2, 1, pixels, 1));
+    CHECK_MESSAGE(report.ok(), report.str());
+  }
   check<5>("l2_normalize", [](auto& pass, const auto& x) { return st::l2_normalize(pass, x); });
   check<3>("l2_normalize_eps", [](auto& pass, const auto& x) { return st::l2_normalize(pass, x, 2); });
   check<st::Unflatten<5, 2, 3>, 30>("unflatten");
@@ -123,8 +141,11 @@ TEST_CASE("operators: facts, and what does not fit") {
   const Bordered net;
   CHECK(net(pass, st::Image<1>::full(2, 9, 8, 1.0f)).value().shape() == st::Shape{2, 3, 9, 8});
   const auto x = st::Image<2>::full(1, 3, 4, 1.0f);
-  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.top = 3}, st::PadMode::reflect),
+  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.top = 3}, st::PaddingMode::reflect),
                        doctest::Contains("reflected ones must be smaller than the image"), st::ShapeError);
+  CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.top = 4}, st::PaddingMode::circular),
+                       doctest::Contains("circular ones must not be larger than the image"), st::ShapeError);
+  static_assert(st::PadMode::constant == st::PaddingMode::zeros);  // older names
   CHECK_THROWS_WITH_AS((void)st::pad(pass, x, {.left = -2, .right = -2}), doctest::Contains("no pixels are left"),
                        st::ShapeError);
   CHECK_THROWS_WITH_AS((void)st::crop(pass, x, 1, 0, 3, 4),

@@ -1,7 +1,11 @@
 // Pooling with padding, cut windows and parts of an image, against PyTorch's; the plain cases are in layers_test.cpp.
 #include "strata/nn/pooling.hpp"
 
+#include <array>
+
+#include "autograd/random_image.hpp"
 #include "nn/operators_golden.hpp"
+#include "strata/nn/adaptive_max_pool.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/facts.hpp"
 #include "strata/nn/memory.hpp"
@@ -28,6 +32,16 @@ TEST_CASE("adaptive pooling equals PyTorch's") {
   check<st::AdaptiveAvgPool2d<7>, 2>("adaptive_pool_larger");
   check<st::AdaptiveAvgPool2d<2>, 5>("adaptive_pool_even");
   check<st::AdaptiveAvgPool2d<1>, 3>("adaptive_pool_one");
+  check<st::AdaptiveMaxPool2d<3, 2>, 3>("adaptive_max_pool");
+  check<st::AdaptiveMaxPool2d<7>, 2>("adaptive_max_pool_larger");
+  check<st::AdaptiveMaxPool2d<2>, 5>("adaptive_max_pool_even");
+  check<st::AdaptiveMaxPool2d<1>, 19>("adaptive_max_pool_one");
+  for (const auto [h, w] : {std::array<std::int64_t, 2>{1, 1}, {5, 7}}) {
+    const auto report =
+        st::gradient_check([](auto& pass, const auto& x) { return st::AdaptiveMaxPool2d<3, 2>()(pass, x); },
+                           strata_test::random_image<5>(2, h, w, 1));
+    CHECK_MESSAGE(report.ok(), report.str());
+  }
 }
 
 TEST_CASE("pooling: facts, names and what does not fit") {
@@ -52,4 +66,7 @@ TEST_CASE("pooling: facts, names and what does not fit") {
       st::ShapeError);
   CHECK_FALSE(st::output_extents<st::MaxPool2d<5, 1, 1>>(2, 4).valid);
   CHECK_THROWS_AS((void)(st::AdaptiveAvgPool2d<2>()(pass, st::Image<1>(1, 0, 4))), st::ShapeError);
+  static_assert(st::output_extents<st::AdaptiveMaxPool2d<3, 2>>(10, 1).w == 2);
+  CHECK(st::AdaptiveMaxPool2d<7, 5>::name() == "AdaptiveMaxPool2d(output_size=(7, 5))");
+  CHECK_THROWS_AS((void)(st::AdaptiveMaxPool2d<2>()(pass, st::Image<1>(1, 0, 4))), st::ShapeError);
 }

@@ -54,7 +54,7 @@ LONG = 400
 UMBRELLA = "strata.hpp"
 # Included by themselves: they stand on a library that a program may not have, or are for few programs.
 OPTIONAL = ["io/onnx_export.hpp", "io/optimizer_file.hpp", "nn/spectral_norm.hpp", "nn/sync_batch_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
-    "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness")),
+    "adversarial", "host_loss", "nll", "perceptual", "segmentation", "similarity", "smoothness")),
     *(f"distributed/{name}.hpp" for name in ("data_parallel", "lockstep", "mpi", "samples", "shard_states", "shard_sum", "state", "tree_sum")),
     "metrics/frechet.hpp", "metrics/niqe.hpp",
     *(f"data/{name}.hpp" for name in ("augment", "mixup", "weighted_sampler", "class_folder", "web_dataset", "lmdb", "whitening"))]

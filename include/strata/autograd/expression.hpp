@@ -5,7 +5,8 @@
 //     st::Var<3> y = x + 0.1f * body(pass, x);
 //
 // Operands are variables, images, numbers, learned numbers (autograd/numbers_node.hpp) and scalars: + - * / negate
-// square sqrt abs exp log sigmoid tanh erf clamp relu leaky_relu silu gelu pow maximum minimum mean sum.
+// square sqrt abs exp log sigmoid tanh erf clamp relu leaky_relu silu gelu pow maximum minimum mean sum. An image of
+// one channel fits beside images of any (autograd/repeated_node.hpp); heights and widths must be equal.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +45,7 @@ void go_back([[maybe_unused]] Tape& tape, E& expression, std::int64_t size, Upst
     sweep<T>(begin, end,
              [&]<class V>(std::int64_t i) { expression.template backward<V>(i, upstream.template operator()<V>(i)); });
   };
-  if constexpr (holds_numbers<E>)
+  if constexpr (holds_sums<E>)
     go_back_with_sums(tape, expression, size, run);
   else
     parallel_ranges(size, expression_grain, run);
@@ -238,9 +239,17 @@ constexpr auto pow(const A& a, double exponent) { return detail::unary(a, math::
 /// x * sigmoid(x). Of an expression as x each use computes it: keep it in a variable where it is long.
 template <detail::variable_operand A>
 constexpr auto silu(const A& x) { return x * sigmoid(x); }
-/// x * (1 + erf(x / sqrt(2))) / 2.
-template <detail::variable_operand A>
-constexpr auto gelu(const A& x) { return x * (erf(x * 0.70710678118654752440) * 0.5 + 0.5); }
+/// How gelu computes the normal distribution: as it is, or by tanh, as torch's approximate="tanh".
+enum class Approximate { none, tanh };
+/// x * (1 + erf(x / sqrt(2))) / 2, or x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2:
+/// st::gelu<st::Approximate::tanh>(x).
+template <Approximate How = Approximate::none, detail::variable_operand A>
+constexpr auto gelu(const A& x) {
+  if constexpr (How == Approximate::tanh)
+    return x * (tanh((x + 0.044715 * (square(x) * x)) * 0.79788456080286535588) * 0.5 + 0.5);
+  else
+    return x * (erf(x * 0.70710678118654752440) * 0.5 + 0.5);
+}
 
 /// The sum of all elements.
 template <detail::variable_operand A>

@@ -247,12 +247,13 @@ constexpr auto unary(const A& a, Function function = {}) {
   return UnaryNode<Function, Node>(node<typename A::value_type>(a), function);
 }
 
+/// Whether the channels of two operands fit: they are equal, or those of one are repeated for the other's.
 template <class A, class B>
 inline constexpr bool channels_agree = [] {
   if constexpr (std::is_arithmetic_v<A> || std::is_arithmetic_v<B>)
     return true;
   else
-    return A::channels == B::channels;
+    return A::channels == B::channels || A::channels == 1 || B::channels == 1;
 }();
 template <class A, class B>
 inline constexpr bool types_agree = [] {
@@ -270,6 +271,21 @@ struct channels_of {
                 "the left side has A channels, the right side B");
 };
 
+/// An image of one channel beside images of C: autograd/repeated_node.hpp.
+template <int C, class T>
+struct RepeatedNode;
+
+/// x as an operand beside `Other`.
+template <class T, class Other, class X>
+constexpr auto node_beside(const X& x) {
+  if constexpr (std::is_arithmetic_v<X> || std::is_arithmetic_v<Other>)
+    return node<T>(x);
+  else if constexpr (X::channels == 1 && Other::channels > 1)
+    return RepeatedNode<Other::channels, T>(as_var(x));
+  else
+    return node<T>(x);
+}
+
 template <class Function, class A, class B>
 constexpr auto binary(const A& a, const B& b) {
   using T = typename CommonType<A, B>::type;
@@ -280,8 +296,8 @@ constexpr auto binary(const A& a, const B& b) {
     static_assert(types_agree<A, B>, "strata: arithmetic on images of different types: convert float and double first");
     return unary<math::Negate>(a);
   } else {
-    auto left = node<T>(a);
-    auto right = node<T>(b);
+    auto left = node_beside<T, B>(a);
+    auto right = node_beside<T, A>(b);
     return BinaryNode<Function, decltype(left), decltype(right)>(std::move(left), std::move(right));
   }
 }

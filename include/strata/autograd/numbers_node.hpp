@@ -18,6 +18,7 @@
 #include "strata/autograd/backend.hpp"
 #include "strata/autograd/expression_nodes.hpp"
 #include "strata/autograd/pass.hpp"
+#include "strata/autograd/repeated_node.hpp"
 #include "strata/core/parallel.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
@@ -105,7 +106,7 @@ struct NumbersNode : ExpressionTag {
 
   // ---- the sums: tasks are of expression_grain elements
 
-  void begin_sums(std::int64_t tasks) {
+  void begin_sums(Tape&, std::int64_t tasks) {
     if (!takes_gradient()) return;
     run_storage = cpu_pool().take(std::size_t(tasks * row_length) * sizeof(T));
     sum_storage = cpu_pool().take(std::size_t(tasks * C) * sizeof(double));
@@ -209,14 +210,15 @@ inline constexpr bool is_numbers_node = false;
 template <int C, class T>
 inline constexpr bool is_numbers_node<NumbersNode<C, T>> = true;
 
-/// Calls f(node) for the numbers of an expression, from left to right.
+/// Calls f(node) for the operands of an expression whose gradient is a sum of more than one element's: numbers, and
+/// images of one channel that are repeated. From left to right.
 template <class Node, class F>
-void for_each_numbers(Node& node, F&& f) {
-  if constexpr (is_numbers_node<std::remove_const_t<Node>>) {
+void for_each_sum(Node& node, F&& f) {
+  if constexpr (requires { node.a; }) {
+    for_each_sum(node.a, f);
+    if constexpr (requires { node.b; }) for_each_sum(node.b, f);
+  } else if constexpr (is_numbers_node<std::remove_const_t<Node>> || holds_repeated<std::remove_const_t<Node>>) {
     f(node);
-  } else if constexpr (requires { node.a; }) {
-    for_each_numbers(node.a, f);
-    if constexpr (requires { node.b; }) for_each_numbers(node.b, f);
   }
 }
 
@@ -227,20 +229,24 @@ inline constexpr bool holds_numbers<UnaryNode<Function, A>> = holds_numbers<A>;
 template <class Function, class A, class B>
 inline constexpr bool holds_numbers<BinaryNode<Function, A, B>> = holds_numbers<A> || holds_numbers<B>;
 
+/// Whether a gradient of the expression is a sum over elements.
+template <class E>
+inline constexpr bool holds_sums = holds_numbers<E> || holds_repeated<E>;
+
 /// Runs run(begin, end) over all elements, and sums the gradients for numbers: short runs in T, their sums in double.
 template <class E, class Run>
 void go_back_with_sums(Tape& tape, E& expression, std::int64_t size, Run&& run) {
   const std::int64_t tasks = (size + expression_grain - 1) / expression_grain;
   constexpr std::int64_t length = std::min<std::int64_t>(expression_grain, std::max(512, 32 * E::channels));
-  for_each_numbers(expression, [&](auto& node) { node.begin_sums(tasks); });
+  for_each_sum(expression, [&](auto& node) { node.begin_sums(tape, tasks); });
   parallel_for(tasks, [&](std::int64_t task) {
     const std::int64_t begin = task * expression_grain, end = std::min(size, begin + expression_grain);
     for (std::int64_t low = begin; low < end; low += length) {
       run(low, std::min(end, low + length));
-      for_each_numbers(expression, [&](auto& node) { node.end_run(task); });
+      for_each_sum(expression, [&](auto& node) { node.end_run(task); });
     }
   });
-  for_each_numbers(expression, [&](auto& node) { node.end_sums(tape, tasks); });
+  for_each_sum(expression, [&](auto& node) { node.end_sums(tape, tasks); });
 }
 
 /// Throws where an expression that no pass records holds numbers to be learned.
@@ -248,7 +254,9 @@ template <class E>
 void check_nothing_is_lost(const E& expression) {
   if (expression.of_inference()) return;
   bool lost = false;
-  for_each_numbers(expression, [&](const auto& node) { lost = lost || node.learned != nullptr; });
+  for_each_sum(expression, [&](const auto& node) {
+    if constexpr (requires { node.learned; }) lost = lost || node.learned != nullptr;
+  });
   if (lost)
     throw Error(
         "arithmetic of a parameter and an image that no pass has made: the parameter would get no gradient from it: "

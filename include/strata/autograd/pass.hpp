@@ -44,7 +44,22 @@ struct TrainOptions {
 struct InferOptions {
   Precision precision = Precision::fp32;  ///< what convolutions multiply in: see TrainOptions
   PassObserver* observer = nullptr;       ///< is told of each layer: train/profile.hpp
+  /// Which random numbers st::randn_like draws: see TrainOptions. Layers such as Dropout draw none.
+  std::uint64_t seed = 0;
+  std::int64_t step = -1;
 };
+
+namespace detail {
+/// Of number `operation` of a pass, named `who` in the error when the pass was given no step.
+inline Rng rng_of(const char* who, const char* pass, std::uint64_t seed, std::int64_t step, std::uint32_t operation) {
+  if (step < 0)
+    throw ValueError(concat(who,
+                            " draws random numbers, and this pass does not say which: make it with the step's "
+                            "number, as in st::",
+                            pass, " pass({.seed = 1, .step = step})"));
+  return Rng(seed, std::uint32_t(step), 0x80000000u | operation);
+}
+}  // namespace detail
 
 class Train {
  public:
@@ -143,10 +158,9 @@ class Train {
 
   /// Random numbers for the next operation of this pass, named `who` in the error when the pass was given no step.
   Rng next_rng(const char* who) {
-    if (options_.step < 0)
-      throw ValueError(concat(who, " draws random numbers, and this pass does not say which: make it with the step's "
-                                   "number, as in st::Train pass({.seed = 1, .step = step})"));
-    return Rng(options_.seed, std::uint32_t(options_.step), 0x80000000u | operation_++);
+    const Rng rng = detail::rng_of(who, "Train", options_.seed, options_.step, operation_);
+    ++operation_;
+    return rng;
   }
 
  private:
@@ -185,9 +199,16 @@ class Infer {
   constexpr Tape* tape() { return nullptr; }
   constexpr Precision precision() const { return options_.precision; }
   constexpr PassObserver* observer() const { return options_.observer; }
+  /// Random numbers for the next operation of this pass: those that a training pass of this seed and step draws.
+  Rng next_rng(const char* who) {
+    const Rng rng = detail::rng_of(who, "Infer", options_.seed, options_.step, operation_);
+    ++operation_;
+    return rng;
+  }
 
  private:
   InferOptions options_;
+  std::uint32_t operation_ = 0;
 };
 
 template <class P>

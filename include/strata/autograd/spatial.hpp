@@ -1,6 +1,6 @@
 // Rows and columns around an image, parts of it, and one number of many pixels or channels.
 //
-//     auto y = st::pad(pass, x, {.left = 1, .right = 1, .top = 2, .bottom = 2}, st::PadMode::reflect);
+//     auto y = st::pad(pass, x, {.left = 1, .right = 1, .top = 2, .bottom = 2}, st::PaddingMode::reflect);
 //     auto part = st::crop(pass, x, top, left, height, width);
 //     auto both = st::cat(pass, st::crop_like(pass, skip, y), y);    // skip's upper left part, as large as y
 //     auto level = st::mean_over_pixels(pass, x);                    // an image of one pixel
@@ -52,9 +52,9 @@ struct MarginsOperator {
 
 struct PadOperator : MarginsOperator<PadOperator> {
   Margins margins;
-  PadMode mode = PadMode::constant;
+  PaddingMode mode = PaddingMode::zeros;
 
-  constexpr PadOperator(const Margins& around, PadMode how) : margins(around), mode(how) {}
+  constexpr PadOperator(const Margins& around, PaddingMode how) : margins(around), mode(how) {}
   static std::string name() { return "pad"; }
 
   PadProblem problem(const Shape& x) const {
@@ -65,30 +65,37 @@ struct PadOperator : MarginsOperator<PadOperator> {
     const std::int64_t most_h = std::max(margins.top, margins.bottom), most_w = std::max(margins.left, margins.right);
     if (h + margins.top + margins.bottom < 1 || w + margins.left + margins.right < 1 || h < 1 || w < 1) return false;
     if (margins.top < -h || margins.bottom < -h || margins.left < -w || margins.right < -w) return false;
-    return mode != PadMode::reflect || (most_h < h && most_w < w);
+    if (mode == PaddingMode::circular) return most_h <= h && most_w <= w;
+    return mode != PaddingMode::reflect || (most_h < h && most_w < w);
   }
   std::string problem_text(std::int64_t h, std::int64_t w) const {
-    return concat(
-        "pad: an image of ", h, " x ", w, " pixels and margins of ", margins.left, " on the left, ", margins.right,
-        " on the right, ", margins.top, " above and ", margins.bottom, " below",
-        mode == PadMode::reflect ? ": reflected ones must be smaller than the image" : ": no pixels are left");
+    return concat("pad: an image of ", h, " x ", w, " pixels and margins of ", margins.left, " on the left, ",
+                  margins.right, " on the right, ", margins.top, " above and ", margins.bottom, " below",
+                  mode == PaddingMode::reflect    ? ": reflected ones must be smaller than the image"
+                  : mode == PaddingMode::circular ? ": circular ones must not be larger than the image"
+                                                  : ": no pixels are left");
   }
   constexpr void trace(auto& t) const {
     const auto x = t.extents();
     if (!fits(x.h, x.w)) t.fails([&] { return problem_text(x.h, x.w); });
+    if (mode == PaddingMode::circular) t.looks_at_whole_image();
     t.shifted(x.h + margins.top + margins.bottom, x.w + margins.left + margins.right, margins.top, margins.left,
-              mode == PadMode::constant
+              mode == PaddingMode::zeros
                   ? std::max<std::int64_t>({0, -margins.bottom, -margins.right})
                   : 2 * std::max({margins.top, margins.bottom, margins.left, margins.right, std::int64_t{0}}) +
                         std::max<std::int64_t>({0, -margins.bottom, -margins.right}));
   }
   template <int Out>
   auto onnx(const auto& x) const {
+    if (mode == PaddingMode::circular)
+      throw ValueError(
+          "pad: circular margins cannot be exported, since ONNX has them from opset 19 on: have the convolution behind "
+          "pad, by its padding_mode");
     const std::vector<std::int64_t> pads{0, 0, margins.top, margins.left, 0, 0, margins.bottom, margins.right};
     return x.template node_of_other_size<Out>("Pad", {x.constant({8}, pads)},
-                                              {{"mode", std::string(mode == PadMode::constant  ? "constant"
-                                                                    : mode == PadMode::reflect ? "reflect"
-                                                                                               : "edge")}});
+                                              {{"mode", std::string(mode == PaddingMode::zeros     ? "constant"
+                                                                    : mode == PaddingMode::reflect ? "reflect"
+                                                                                                   : "edge")}});
   }
 };
 
@@ -325,7 +332,7 @@ struct OverChannels {
 /// x with new rows and columns around it, as torch.nn.functional.pad; negative margins take away. Throws ShapeError
 /// where nothing would be left, and for a reflected margin that is not smaller than the image.
 template <Pass P, class X>
-constexpr auto pad(P& pass, const X& x, const Margins& margins, PadMode mode = PadMode::constant) {
+constexpr auto pad(P& pass, const X& x, const Margins& margins, PaddingMode mode = PaddingMode::zeros) {
   return detail::apply_operator<X::channels>(pass, detail::PadOperator(margins, mode), x);
 }
 

@@ -254,7 +254,7 @@ class Backend : public BackendCore {
   }
   void copy_channels(std::int64_t pixels, int count, const float* from, int from_channels, int from_first, float* to,
                      int to_channels, int to_first, bool accumulate) override {
-    if (count < 1 || from_first < 0 || to_first < 0 || from_first + count > from_channels ||
+    if (count < 1 || from_first < 0 || to_first < 0 || (from_channels != 0 && from_first + count > from_channels) ||
         to_first + count > to_channels)
       throw ShapeError(concat("copy_channels: ", count, " channels from ", from_first, " of ", from_channels, " to ",
                               to_first, " of ", to_channels));
@@ -426,11 +426,12 @@ class Backend : public BackendCore {
   }
   static void check_pad(const char* who, const PadProblem& p) {
     const auto& [left, right, top, bottom] = p.margins;
-    const bool reflect = p.mode == PadMode::reflect;
+    const bool reflect = p.mode == PaddingMode::reflect, circular = p.mode == PaddingMode::circular;
     constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();  // more than check_size allows
     if (std::max({left, right, top, bottom, p.h, p.w}) > most || p.n < 1 || p.channels < 1 || p.h < 1 || p.w < 1 ||
         p.out_h() < 1 || p.out_w() < 1 || std::min(top, bottom) < -p.h || std::min(left, right) < -p.w ||
-        (reflect && (std::max(top, bottom) >= p.h || std::max(left, right) >= p.w)))
+        (reflect && (std::max(top, bottom) >= p.h || std::max(left, right) >= p.w)) ||
+        (circular && (std::max(top, bottom) > p.h || std::max(left, right) > p.w)))
       throw ShapeError(concat(who, ": margins of ", left, ", ", right, ", ", top, ", ", bottom, " around ", p.n, "x",
                               p.channels, "x", p.h, "x", p.w));
     check_size(who, {p.n, p.h, p.w, p.channels});

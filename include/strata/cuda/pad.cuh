@@ -14,9 +14,9 @@ namespace strata { inline namespace STRATA_ABI { namespace cuda {
 /// One side of a padding: `before` new pixels, then the image's `size`, or less of them; `result` in all.
 struct PadSide {
   int size, result, before;
-  PadMode mode;
+  PaddingMode mode;
 
-  PadSide(std::int64_t pixels, std::int64_t in_all, std::int64_t margin, PadMode how)
+  PadSide(std::int64_t pixels, std::int64_t in_all, std::int64_t margin, PaddingMode how)
       : size(int(pixels)), result(int(in_all)), before(int(margin)), mode(how) {}
   static PadSide rows(const PadProblem& p) { return {p.h, p.out_h(), p.margins.top, p.mode}; }
   static PadSide columns(const PadProblem& p) { return {p.w, p.out_w(), p.margins.left, p.mode}; }
@@ -25,21 +25,28 @@ struct PadSide {
   STRATA_DEVICE_MEMBER int source(int i) const {
     const int at = i - before;
     if (at >= 0 && at < size) return at;
-    if (mode == PadMode::constant) return -1;
-    if (mode == PadMode::reflect) return at < 0 ? -at : 2 * (size - 1) - at;
-    return at < 0 ? 0 : size - 1;
+    if (mode == PaddingMode::zeros) return -1;
+    if (mode == PaddingMode::reflect) return at < 0 ? -at : 2 * (size - 1) - at;
+    if (mode == PaddingMode::replicate) return at < 0 ? 0 : size - 1;
+    return at < 0 ? at + size : at - size;
   }
 
   /// The new pixels that show pixel p: begin to below end.
   struct Span {
     int begin, end;
   };
-  /// How many such spans there are: the pixel's own place, with the margins that repeat it, and both mirrors.
-  STRATA_DEVICE_MEMBER int spans() const { return mode == PadMode::reflect ? 3 : 1; }
+  /// How many such spans there are: the pixel's own place, with the margins that repeat it, and both
+  /// mirrors, or both ends at which the image begins anew.
+  STRATA_DEVICE_MEMBER int spans() const {
+    return mode == PaddingMode::reflect || mode == PaddingMode::circular ? 3 : 1;
+  }
   STRATA_DEVICE_MEMBER Span span(int k, int p) const {
-    const bool is_first = p == 0, is_last = p == size - 1, repeats = mode == PadMode::replicate;
+    const bool is_first = p == 0, is_last = p == size - 1, repeats = mode == PaddingMode::replicate;
     int begin = p + before, end = begin + 1;
-    if (k > 0) {
+    if (k > 0 && mode == PaddingMode::circular) {
+      begin = k == 1 ? before + p - size : before + p + size;
+      end = begin + 1;
+    } else if (k > 0) {
       begin = k == 1 ? before - p : before + 2 * (size - 1) - p;
       end = (k == 1 ? is_first : is_last) ? begin : begin + 1;  // it is mirrored at itself
     } else if (repeats) {

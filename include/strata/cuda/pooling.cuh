@@ -64,6 +64,11 @@ struct PoolShape {
     const int begin = first > 0 ? first : 0, end = last < side.size ? last : side.size;
     return {first, begin, end, count_padding ? last - first : end - begin};
   }
+  /// Where window `i` begins along a side, in the padding perhaps.
+  STRATA_DEVICE_MEMBER int first(int i, const PoolSide& side) const {
+    if (side.parts > 0) return int(side.by_parts.quotient(std::int64_t{i} * side.size));
+    return i * stride - padding;
+  }
   STRATA_DEVICE_MEMBER Span rows(int i) const { return span(i, down); }
   STRATA_DEVICE_MEMBER Span columns(int j) const { return span(j, across); }
   /// The windows along one axis that contain place `i`: first to last.
@@ -119,8 +124,7 @@ struct MaxPoolBackward : SingleElements {
     for (int i = shape.first_window(p.i, shape.down); i <= last_i; ++i)
       for (int j = shape.first_window(p.j, shape.across); j <= last_j; ++j) {
         const int o = shape.output(p.n, i, j, p.c);
-        const int own =
-            (p.i + shape.padding - i * shape.stride) * shape.kernel + p.j + shape.padding - j * shape.stride;
+        const int own = (p.i - shape.first(i, shape.down)) * shape.kernel + p.j - shape.first(j, shape.across);
         if (place[o] == own) sum += dy[o];
       }
     dx[element] = accumulate ? dx[element] + sum : sum;

@@ -21,8 +21,9 @@
 //     st::deploy_t<Gated<Net>>                                    // Gated<st::deploy_t<Net>>
 //
 // That works for aggregates, whose members the compiler can see: those of type Body, and arrays, std::array,
-// std::vector and std::optional of it. Any other module with a member that folding would change is an error, unless it
-// has a member fold() that gives its deploy form, or says `using keeps_its_form = void;`.
+// std::vector and std::optional of it. Any other module stays as it is where nothing in it is to be folded away; with a
+// batch norm, a dropout or the like inside it is an error, unless it has a member fold() that gives its deploy form, or
+// says `using keeps_its_form = void;`.
 #pragma once
 
 #include <array>
@@ -49,9 +50,13 @@ struct Folding;
 /// Whether folding would change something below a member of this type.
 template <class M>
 constexpr bool folding_changes_members();
+/// Whether folding alters M's type at most in who runs it: a convolution alone or with the activation behind it, and
+/// lists of such, compute the same as they are, and may stay.
+template <class M>
+constexpr bool may_stay();
 template <class Part>
 struct FoldingChanges {
-  static constexpr bool value = !std::is_same_v<typename Folding<Part>::type, Part> || folding_changes_members<Part>();
+  static constexpr bool value = !may_stay<Part>();
 };
 template <class Part>
   requires is_leaf<Part>
@@ -91,6 +96,29 @@ constexpr bool folding_changes_members() {
 #if defined(__clang__)
 #pragma clang diagnostic pop
 #endif
+template <class M>
+struct ListMayStay : std::false_type {};
+template <class... Ms>
+struct ListMayStay<Sequential<Ms...>> : std::bool_constant<(may_stay<Ms>() && ...)> {};
+template <int N, class M>
+struct ListMayStay<Repeat<N, M>> : std::bool_constant<may_stay<M>()> {};
+template <class M>
+constexpr bool folds_by_members();
+template <class M>
+constexpr bool may_stay() {
+  if constexpr (
+      requires { typename M::wraps; } || requires(const M& m) { m.fold(); } || requires(const M& m) { m.plain(); } ||
+      IdleInInference<M>)
+    return false;
+  else if constexpr (std::is_same_v<typename Folding<M>::type, M>)
+    return !folding_changes_members<M>();
+  else if constexpr (TakesAffine<M> && !Affine<M>)
+    return true;
+  else if constexpr (folds_by_members<M>())
+    return !folding_changes_members<M>();
+  else
+    return ListMayStay<M>::value;
+}
 template <class M>
 concept folding_changes_nothing =
     requires { typename std::bool_constant<folding_changes_members<M>()>; } && !folding_changes_members<M>();

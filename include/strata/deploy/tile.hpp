@@ -81,7 +81,7 @@ class FollowedRun {
   std::int64_t bytes() const { return std::int64_t(account_.peak()); }
   /// Why no part of the image can be run by itself; empty where it can.
   std::string obstacle() const {
-    if (run_.unknown()) return "it holds an operator of which nothing is known";
+    if (run_.unknown()) return "it holds an operator of which nothing is known, or draws random numbers";
     if (run_.asked_for_extents()) return "its forward asks for the image's extents";
     if (run_.irregular()) return "it joins images whose pixels do not lie equally densely";
     if (result().one || run_.rows_of(result_, {0, 0}, false).all())

@@ -108,6 +108,10 @@ template <int C, class T>
 auto of_shard(const LeafNode<C, Lockstep<T>>& node, std::size_t shard) {
   return LeafNode<C, T>(node.x.shard(shard));
 }
+template <int C, class T>
+auto of_shard(const RepeatedNode<C, Lockstep<T>>& node, std::size_t shard) {
+  return RepeatedNode<C, T>(node.x.shard(shard));
+}
 template <class Function, class A>
 auto of_shard(const UnaryNode<Function, A>& node, std::size_t shard) {
   auto a = of_shard(node.a, shard);

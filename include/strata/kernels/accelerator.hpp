@@ -252,7 +252,7 @@ class Accelerator {
   virtual void transpose(std::int64_t batch, std::int64_t rows, std::int64_t columns, const float* from, float* to,
                          bool accumulate) = 0;
   /// to[pixel, to_first + c] (+)= from[pixel, from_first + c] for c below count, where pixels have from_channels and
-  /// to_channels channels: joining images, and taking the gradient apart.
+  /// to_channels channels: joining images, and taking the gradient apart. from_channels of 0 repeats one pixel.
   virtual void copy_channels(std::int64_t pixels, int count, const float* from, int from_channels, int from_first,
                              float* to, int to_channels, int to_first, bool accumulate) = 0;
 

@@ -6,28 +6,9 @@
 
 #include "strata/core/config.hpp"
 #include "strata/core/error.hpp"
+#include "strata/math/padding_mode.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
-
-/// What a convolution sees beyond the image's border: zeros, the image mirrored at its outermost pixels (a row of a b c
-/// d goes on as c b a), its outermost pixel again, or the image begun anew on the other side. As PyTorch's
-/// padding_mode.
-enum class PaddingMode : unsigned char { zeros, reflect, replicate, circular };
-
-constexpr const char* padding_mode_text(PaddingMode mode) {
-  constexpr const char* names[] = {"zeros", "reflect", "replicate", "circular"};
-  return names[int(mode)];
-}
-
-/// The place in an image of `size` rows that row `at` of the padded image shows; -1 where that is nothing but zeros.
-/// `at` counts from the image's first row and lies no farther outside than check_padding allows.
-constexpr std::int64_t padded_source(PaddingMode mode, std::int64_t at, std::int64_t size) {
-  if (at >= 0 && at < size) return at;
-  if (mode == PaddingMode::zeros) return -1;
-  if (mode == PaddingMode::reflect) return at < 0 ? -at : 2 * (size - 1) - at;
-  if (mode == PaddingMode::replicate) return at < 0 ? 0 : size - 1;
-  return at < 0 ? at + size : at - size;
-}
 
 /// Cross-correlation, padded alike on opposite sides, as PyTorch's Conv2d; without groups
 ///   y[n, o, i, j] = bias[o] + sum over c, p, q of weight[o, c, p, q] * x[n, c, i*stride + p*dilation - padding, ...]

@@ -3,6 +3,8 @@
 //
 //     st::Sequential<st::GlobalAvgPool2d, st::Conv2d<64, 4, 1>, st::ReLU, st::Conv2d<4, 64, 1>, st::Sigmoid>
 //
+//     st::GELUOf<st::Approximate::tanh>              // torch.nn.GELU(approximate="tanh")
+//
 // In an expression of your own write st::sigmoid(x) and st::tanh(x): it is still one pass over memory.
 #pragma once
 
@@ -55,13 +57,15 @@ class SiLU : public detail::ExpressionLayer<SiLU> {
   static auto apply(const auto& x) { return x * sigmoid(x); }
 };
 
-/// y = x * Phi(x), with Phi the normal distribution's: (1 + erf(x / sqrt(2))) / 2. What PyTorch computes unless told
-/// otherwise.
-class GELU : public detail::ExpressionLayer<GELU> {
+/// y = x * Phi(x), with Phi the normal distribution's: (1 + erf(x / sqrt(2))) / 2, or with Approximate::tanh its
+/// approximation (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, as torch.nn.GELU(approximate="tanh").
+template <Approximate How = Approximate::none>
+class GELUOf : public detail::ExpressionLayer<GELUOf<How>> {
  public:
-  static std::string name() { return "GELU()"; }
-  static auto apply(const auto& x) { return x * (erf(x * 0.70710678118654752440) * 0.5 + 0.5); }
+  static std::string name() { return How == Approximate::tanh ? "GELU(approximate='tanh')" : "GELU()"; }
+  static auto apply(const auto& x) { return gelu<How>(x); }
 };
+using GELU = GELUOf<>;
 
 /// y = x above 0, Alpha * (e^x - 1) otherwise.
 template <class Alpha>

@@ -68,6 +68,23 @@ constexpr Conv2dOptions with_groups(Conv2dOptions options, int groups) {
   options.groups = groups;
   return options;
 }
+/// The options that a convolution is given; after one error, for numbers in their place, the usual ones.
+template <class Options, auto Given, auto... More>
+constexpr Options options_given() {
+  constexpr bool named = sizeof...(More) == 0 && std::is_same_v<std::remove_cv_t<decltype(Given)>, Options>;
+  static_assert(
+      named,
+      "strata: a convolution's stride, padding and the like have names and are not numbers one after another: "
+      "write st::Conv2d<3, 8, 3, st::Conv2dOptions{.stride = 2, .padding = 1}>, and "
+      "st::ConvTranspose2dOptions for a transposed one");
+  if constexpr (named) {
+    return Given;
+  } else {
+    Options usual;
+    usual.padding = 0;  // fits every kernel
+    return usual;
+  }
+}
 /// "3", or "(1, 7)" as PyTorch prints what differs between rows and columns.
 inline std::string pair_text(int rows, int columns) {
   return rows == columns ? std::to_string(rows) : concat("(", rows, ", ", columns, ")");
@@ -188,17 +205,18 @@ void general_parameter_gradients(Device device, const Conv2dProblem& problem, Pa
 /// y[o] = bias[o] + sum over c, p, q of weight[o, c, p, q] * x[c, i + p, j + q]: cross-correlation, as in PyTorch.
 /// weight has shape (Out, In / groups, Kernel, Kernel), bias (Out). Kernel is a number or a KernelSize. With groups the
 /// channels are cut into so many parts on both sides, and c counts those of the part that o belongs to.
-template <int In, int Out, auto Kernel = 3, Conv2dOptions Options = Conv2dOptions{}>
-class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
+template <int In, int Out, auto Kernel = 3, auto Options = Conv2dOptions{}, auto... More>
+class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options, More...>> {
  public:
   using io = maps<In, Out>;
-  static constexpr Window window = detail::conv_window(Kernel, Options);
+  static constexpr Conv2dOptions options = detail::options_given<Conv2dOptions, Options, More...>();
+  static constexpr Window window = detail::conv_window(Kernel, options);
   static constexpr KernelSize kernel_size = Kernel;
-  static constexpr int kernel = kernel_size.h, stride = Options.stride, padding = window.padding,
-                       dilation = Options.dilation;
-  static constexpr int groups = Options.groups > 0 ? Options.groups : 1;
-  static constexpr PaddingMode padding_mode = Options.padding_mode;
-  static constexpr bool has_bias = Options.bias;
+  static constexpr int kernel = kernel_size.h, stride = options.stride, padding = window.padding,
+                       dilation = options.dilation;
+  static constexpr int groups = options.groups > 0 ? options.groups : 1;
+  static constexpr PaddingMode padding_mode = options.padding_mode;
+  static constexpr bool has_bias = options.bias;
 
  private:
   static constexpr bool pads_itself =
@@ -244,7 +262,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
               .input_gradient = cpu::general_workspace(form<float>, p, 2)};
   }
   static constexpr bool takes_affine = true, takes_activation = true, gathers_statistics = plain;
-  using with_bias = Conv2d<In, Out, Kernel, detail::with_bias(Options)>;
+  using with_bias = Conv2d<In, Out, Kernel, detail::with_bias(options)>;
   static std::string name() {
     constexpr bool depthwise = groups > 1 && groups == In && groups == Out;
     std::string text = depthwise ? concat("DepthwiseConv2d(", In) : concat("Conv2d(", In, ", ", Out);
@@ -413,20 +431,21 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options>> {
   }
 
   static_assert(In > 0 && Out > 0, "strata::Conv2d<In, Out, Kernel>: channel counts must be positive");
-  static_assert(Options.groups > 0 && In % groups == 0 && Out % groups == 0,
+  static_assert(options.groups > 0 && In % groups == 0 && Out % groups == 0,
                 "strata::Conv2d<In, Out, Kernel>: groups must divide both channel counts, In and Out");
   static_assert(kernel_size.h > 0 && kernel_size.w > 0, "strata::Conv2d<In, Out, Kernel>: Kernel must be positive");
-  static_assert(Options.stride > 0 && Options.dilation > 0, "strata::Conv2d: stride and dilation must be positive");
-  static_assert(Options.padding >= 0 || Options.padding == Conv2dOptions::same,
+  static_assert(options.stride > 0 && options.dilation > 0, "strata::Conv2d: stride and dilation must be positive");
+  static_assert(options.padding >= 0 || options.padding == Conv2dOptions::same,
                 "strata::Conv2d: padding must be 0 or more, or Conv2dOptions::same");
-  static_assert(kernel_size.h <= 0 || kernel_size.w <= 0 || Options.padding >= 0 ||
-                    (Options.dilation * (kernel_size.h - 1) % 2 == 0 &&
-                     (Options.padding_w >= 0 || Options.dilation * (kernel_size.w - 1) % 2 == 0)),
+  static_assert(kernel_size.h <= 0 || kernel_size.w <= 0 || options.padding >= 0 ||
+                    (options.dilation * (kernel_size.h - 1) % 2 == 0 &&
+                     (options.padding_w >= 0 || options.dilation * (kernel_size.w - 1) % 2 == 0)),
                 "strata::Conv2d<In, Out, Kernel>: an even Kernel cannot keep the image's size: give a padding");
 };
 
 /// Each channel has a kernel of its own: weight has shape (C, 1, Kernel, Kernel), bias (C).
-template <int C, auto Kernel = 3, Conv2dOptions Options = Conv2dOptions{}>
-using DepthwiseConv2d = Conv2d<C, C, Kernel, detail::with_groups(Options, C)>;
+template <int C, auto Kernel = 3, auto Options = Conv2dOptions{}, auto... More>
+using DepthwiseConv2d =
+    Conv2d<C, C, Kernel, detail::with_groups(detail::options_given<Conv2dOptions, Options, More...>(), C)>;
 
 }}  // namespace strata::STRATA_ABI

@@ -72,17 +72,18 @@ void channel_bias_gradient(Device device, std::int64_t pixels, Parameter& bias, 
 /// y[o, i * stride + p - padding] += weight[c, o, p] * x[c, i] over all c, i, p, plus bias[o]; h rows become
 /// (h - 1) * stride - 2 * padding + Kernel + output_padding. weight has shape (In, Out, Kernel, Kernel), bias (Out). As
 /// torch.nn.ConvTranspose2d(In, Out, Kernel, stride, padding, output_padding).
-template <int In, int Out, int Kernel, ConvTranspose2dOptions Options = ConvTranspose2dOptions{}>
-class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> {
+template <int In, int Out, int Kernel, auto Options = ConvTranspose2dOptions{}, auto... More>
+class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options, More...>> {
  public:
   using io = maps<In, Out>;
-  static constexpr int kernel = Kernel, stride = Options.stride;
-  static constexpr bool multiplies = Options.padding == ConvTranspose2dOptions::same;  ///< h rows become stride * h
-  static constexpr int padding = multiplies ? (Kernel - stride + 1) / 2 : Options.padding;
-  static constexpr int output_padding = Options.output_padding != ConvTranspose2dOptions::same ? Options.output_padding
+  static constexpr auto options = detail::options_given<ConvTranspose2dOptions, Options, More...>();
+  static constexpr int kernel = Kernel, stride = options.stride;
+  static constexpr bool multiplies = options.padding == ConvTranspose2dOptions::same;  ///< h rows become stride * h
+  static constexpr int padding = multiplies ? (Kernel - stride + 1) / 2 : options.padding;
+  static constexpr int output_padding = options.output_padding != ConvTranspose2dOptions::same ? options.output_padding
                                         : multiplies ? stride - Kernel + 2 * padding
                                                      : 0;
-  static constexpr bool has_bias = Options.bias;
+  static constexpr bool has_bias = options.bias;
 
   Parameter weight{Shape{In, Out, Kernel, Kernel}};
   Parameter bias{has_bias ? Shape{Out} : Shape{0}};
@@ -182,12 +183,12 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options>> 
   }
 
   static_assert(In > 0 && Out > 0, "strata::ConvTranspose2d<In, Out, Kernel>: channel counts must be positive");
-  static_assert(Options.stride > 0, "strata::ConvTranspose2d: the stride must be positive");
+  static_assert(options.stride > 0, "strata::ConvTranspose2d: the stride must be positive");
   static_assert(Kernel > 0, "strata::ConvTranspose2d<In, Out, Kernel>: Kernel must be positive");
   static_assert(
-      Options.padding >= ConvTranspose2dOptions::same && Options.output_padding >= ConvTranspose2dOptions::same,
+      options.padding >= ConvTranspose2dOptions::same && options.output_padding >= ConvTranspose2dOptions::same,
       "strata::ConvTranspose2d: padding and output_padding must be 0 or more, or ConvTranspose2dOptions::same");
-  static_assert(!multiplies || Kernel >= Options.stride,
+  static_assert(!multiplies || Kernel >= options.stride,
                 "strata::ConvTranspose2d<In, Out, Kernel>: a Kernel below the stride leaves pixels without a value: "
                 "give a padding if "
                 "that is meant");

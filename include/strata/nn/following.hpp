@@ -294,6 +294,8 @@ class LayerFacts {
   }
   /// The image does not suit the layer: text() says why.
   constexpr void fails(auto&& text) { run_.fail(text); }
+  /// The result is not made of the image alone: another run, of a part of it, gives other numbers.
+  constexpr void draws_random_numbers() { run_.meet_the_unknown(); }
   /// Every pixel depends on all others.
   constexpr void looks_at_whole_image() { step({.way = Reads::Way::all}); }
   /// The image must have these extents.

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <numeric>
@@ -28,19 +29,39 @@ namespace strata { inline namespace STRATA_ABI {
 /// What a loss does with the elements: their mean, their sum, or half of it.
 enum class Reduction { mean, sum, half_sum };
 
+/// Losses take their options by a template, so that in Loss({}) the braces are options and no other loss.
 struct LossOptions {
   Reduction reduction = Reduction::mean;
 };
 
 namespace detail {
-/// A target of one number for each sample, a tensor of shape (N), is one of N images of one pixel; others are as they
-/// are.
-template <class T>
-Image<1, T> loss_target(const Tensor<T>& target) {
-  return Image<1, T>(target.reshaped(Shape{target.size(), 1, 1, 1}));
+/// Read "loss_channels_of<A, B>" in the compiler's text: A and B are the channel counts.
+template <int A, int B>
+struct loss_channels_of {
+  static_assert(A == B,
+                "strata: a loss of images of different channel counts: read loss_channels_of<A, B> beside this "
+                "message: the prediction has A channels, the target B");
+};
+/// The target for a prediction. One number for each sample, a tensor of shape (N), is N images of one pixel; others are
+/// as they are. Unlike in other arithmetic one channel is not repeated: a target with too few is a mistake.
+template <class P, class X>
+decltype(auto) loss_target([[maybe_unused]] const P& prediction, const X& target) {
+  if constexpr (requires { X::channels; }) {
+    if constexpr (P::channels != X::channels) {
+      static_assert(sizeof(loss_channels_of<P::channels, X::channels>) > 0);
+      return (prediction);  // any right type: nothing else fails after the sentence above
+    } else {
+      return (target);
+    }
+  } else if constexpr (P::channels != 1) {
+    static_assert(sizeof(loss_channels_of<P::channels, 1>) > 0);
+    return (prediction);
+  } else {
+    return []<class T>(const Tensor<T>& numbers) {
+      return Image<1, T>(numbers.reshaped(Shape{numbers.size(), 1, 1, 1}));
+    }(target);
+  }
 }
-template <class X>
-const X& loss_target(const X& target) { return target; }
 
 template <class E>
 auto reduce_as(const E& expression, Reduction reduction, double scale = 1) {
@@ -54,7 +75,7 @@ auto reduce_as(const E& expression, Reduction reduction, double scale = 1) {
 /// d^2 / 2 of the difference d where |d| < delta, delta * (|d| - delta / 2) elsewhere. With e = d limited to [-delta,
 /// delta] that is e * (d - e / 2) in both parts, so nothing cancels and the gradient is e.
 auto huber(const auto& prediction, const auto& target, double delta) {
-  const auto difference = prediction - loss_target(target);
+  const auto difference = prediction - loss_target(prediction, target);
   const auto limited = clamp(difference, -delta, delta);
   return limited * (difference - 0.5 * limited);
 }
@@ -63,9 +84,11 @@ auto huber(const auto& prediction, const auto& target, double delta) {
 /// Of (prediction - target)^2.
 class MSELoss {
  public:
-  explicit MSELoss(LossOptions options = {}) : options_(options) {}
+  MSELoss() : MSELoss(LossOptions()) {}
+  template <std::same_as<LossOptions> Options = LossOptions>
+  explicit MSELoss(Options options) : options_(options) {}
   auto operator()(const auto& prediction, const auto& target) const {
-    return detail::reduce_as(square(prediction - detail::loss_target(target)), options_.reduction);
+    return detail::reduce_as(square(prediction - detail::loss_target(prediction, target)), options_.reduction);
   }
 
  private:
@@ -75,9 +98,11 @@ class MSELoss {
 /// Of |prediction - target|.
 class L1Loss {
  public:
-  explicit L1Loss(LossOptions options = {}) : options_(options) {}
+  L1Loss() : L1Loss(LossOptions()) {}
+  template <std::same_as<LossOptions> Options = LossOptions>
+  explicit L1Loss(Options options) : options_(options) {}
   auto operator()(const auto& prediction, const auto& target) const {
-    return detail::reduce_as(abs(prediction - detail::loss_target(target)), options_.reduction);
+    return detail::reduce_as(abs(prediction - detail::loss_target(prediction, target)), options_.reduction);
   }
 
  private:
@@ -92,13 +117,15 @@ struct CharbonnierOptions {
 /// Of sqrt((prediction - target)^2 + epsilon^2): L1 with a round bottom (Charbonnier et al., 1994).
 class CharbonnierLoss {
  public:
-  explicit CharbonnierLoss(CharbonnierOptions options = {}) : options_(options) {
+  CharbonnierLoss() : CharbonnierLoss(CharbonnierOptions()) {}
+  template <std::same_as<CharbonnierOptions> Options = CharbonnierOptions>
+  explicit CharbonnierLoss(Options options) : options_(options) {
     if (!(options_.epsilon > 0))
       throw ValueError(concat("CharbonnierLoss: epsilon is ", options_.epsilon, ", wanted more than 0"));
   }
   auto operator()(const auto& prediction, const auto& target) const {
     return detail::reduce_as(
-        sqrt(square(prediction - detail::loss_target(target)) + options_.epsilon * options_.epsilon),
+        sqrt(square(prediction - detail::loss_target(prediction, target)) + options_.epsilon * options_.epsilon),
         options_.reduction);
   }
 
@@ -116,7 +143,9 @@ struct HuberOptions {
 class HuberLoss {
  public:
   /// Throws ValueError unless delta is above 0.
-  explicit HuberLoss(HuberOptions options = {}) : options_(options) {
+  HuberLoss() : HuberLoss(HuberOptions()) {}
+  template <std::same_as<HuberOptions> Options = HuberOptions>
+  explicit HuberLoss(Options options) : options_(options) {
     if (!(options_.delta > 0 && std::isfinite(options_.delta)))
       throw ValueError(concat("HuberLoss: delta is ", options_.delta, ", wanted a number above 0"));
   }
@@ -138,12 +167,15 @@ struct SmoothL1Options {
 class SmoothL1Loss {
  public:
   /// Throws ValueError for a negative beta.
-  explicit SmoothL1Loss(SmoothL1Options options = {}) : options_(options) {
+  SmoothL1Loss() : SmoothL1Loss(SmoothL1Options()) {}
+  template <std::same_as<SmoothL1Options> Options = SmoothL1Options>
+  explicit SmoothL1Loss(Options options) : options_(options) {
     if (!(options_.beta >= 0 && std::isfinite(options_.beta)))
       throw ValueError(concat("SmoothL1Loss: beta is ", options_.beta, ", wanted a number of at least 0"));
   }
   auto operator()(const auto& prediction, const auto& target) const {
-    if (options_.beta == 0) return detail::reduce_as(abs(prediction - detail::loss_target(target)), options_.reduction);
+    if (options_.beta == 0)
+      return detail::reduce_as(abs(prediction - detail::loss_target(prediction, target)), options_.reduction);
     return detail::reduce_as(detail::huber(prediction, target, options_.beta), options_.reduction, 1 / options_.beta);
   }
 
@@ -163,13 +195,15 @@ struct BCEWithLogitsOptions {
 class BCEWithLogitsLoss {
  public:
   /// Throws ValueError for a negative pos_weight.
-  explicit BCEWithLogitsLoss(BCEWithLogitsOptions options = {}) : options_(options) {
+  BCEWithLogitsLoss() : BCEWithLogitsLoss(BCEWithLogitsOptions()) {}
+  template <std::same_as<BCEWithLogitsOptions> Options = BCEWithLogitsOptions>
+  explicit BCEWithLogitsLoss(Options options) : options_(options) {
     if (!(options_.pos_weight >= 0 && std::isfinite(options_.pos_weight)))
       throw ValueError(
           concat("BCEWithLogitsLoss: pos_weight is ", options_.pos_weight, ", wanted a number of at least 0"));
   }
   auto operator()(const auto& logits, const auto& target_or_numbers) const {
-    const auto& target = detail::loss_target(target_or_numbers);
+    const auto& target = detail::loss_target(logits, target_or_numbers);
     return detail::reduce_as((1 - target) * logits + (1 + (options_.pos_weight - 1) * target) *
                                                          (log(1 + exp(-abs(logits))) + maximum(-logits, 0)),
                              options_.reduction);
@@ -189,8 +223,11 @@ struct KLDivOptions {
 /// target is 0 it is 0. The mean is over all elements, as PyTorch's; the divergence itself is with batchmean.
 class KLDivLoss {
  public:
-  explicit KLDivLoss(KLDivOptions options = {}) : options_(options) {}
-  auto operator()(const auto& log_prediction, const auto& target) const {
+  KLDivLoss() : KLDivLoss(KLDivOptions()) {}
+  template <std::same_as<KLDivOptions> Options = KLDivOptions>
+  explicit KLDivLoss(Options options) : options_(options) {}
+  auto operator()(const auto& log_prediction, const auto& target_given) const {
+    const auto& target = detail::loss_target(log_prediction, target_given);
     double scale = 1;
     Reduction reduction = options_.reduction;
     if (options_.batchmean) {
@@ -221,7 +258,9 @@ struct CrossEntropyOptions {
 class CrossEntropyLoss {
  public:
   /// Throws ValueError for a label_smoothing outside [0, 1], and for a weight that is negative or not finite.
-  explicit CrossEntropyLoss(CrossEntropyOptions options = {}) : options_(std::move(options)) {
+  CrossEntropyLoss() : CrossEntropyLoss(CrossEntropyOptions()) {}
+  template <std::same_as<CrossEntropyOptions> Options = CrossEntropyOptions>
+  explicit CrossEntropyLoss(Options options) : options_(std::move(options)) {
     for (const double weight : options_.weight)
       if (!(weight >= 0 && std::isfinite(weight)))
         throw ValueError(

@@ -93,16 +93,63 @@ struct Pooling {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Of a training pass: where each of the largest came from.
+inline std::size_t max_pool_bytes(const PoolProblem& p) {
+  const auto results = std::size_t(p.n * p.channels * p.out_h() * p.out_w());
+  return MemoryPool::block_bytes(results * sizeof(std::int64_t));
+}
+
+template <int C, class T>
+Var<C, T> max_windows_on_accelerator(Train& pass, const PoolProblem& problem, const Var<C, T>& x, Image<C, T> image) {
+  if constexpr (!std::is_same_v<T, float>) {
+    throw_not_float(x.device());
+  } else {
+    Accelerator& gpu = accelerator(x.device());
+    const Storage place = x.pool().take(std::size_t(image.size()) * sizeof(std::int32_t));
+    auto* places = static_cast<std::int32_t*>(place.data());
+    gpu.max_pool_forward(problem, x.data(), image.data(), places);
+    auto y = pass.output(std::move(image));
+    pass.tape()->record(y.id(), [&gpu, problem, place, places, x_id = x.id(), id = y.id()](Tape& tape) {
+      if (const auto dx = tape.target<float>(x_id))
+        gpu.max_pool_backward(problem, places, tape.gradient<float>(id), dx.data, dx.accumulate);
+    });
+    return y;
+  }
+}
+
+template <Pass P, int C, class T>
+Var<C, T> max_windows(P& pass, const PoolProblem& problem, const Var<C, T>& x) {
+  Image<C, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
+  T* const out = image.data();
+  if constexpr (!P::training) {
+    dispatch<T>(
+        x.device(), [&] { cpu::max_pool_forward<T>(problem, x.data(), out, nullptr); },
+        [&](auto& gpu) { gpu.max_pool_forward(problem, x.data(), out, nullptr); });
+    return pass.output(std::move(image));
+  } else {
+    if (on_accelerator(x.device())) return max_windows_on_accelerator(pass, problem, x, std::move(image));
+    Tensor<std::int64_t> from(image.shape());
+    cpu::max_pool_forward(problem, x.data(), out, from.data());
+    auto y = pass.output(std::move(image));
+    pass.tape()->record(y.id(), [problem, from, x_id = x.id(), size = x.size(), id = y.id()](Tape& tape) {
+      if (T* dx = zeroed_target<T>(Device::cpu(), tape, x_id, size))
+        cpu::max_pool_backward(problem, from.data(), tape.gradient<T>(id), dx);
+    });
+    return y;
+  }
+}
+
+}  // namespace detail
+
 /// The largest value of each window.
 template <int Kernel, int Stride = Kernel, int Padding = 0, MaxPool2dOptions Options = MaxPool2dOptions{}>
 class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride, Padding, Options>>,
                   public detail::Pooling<Kernel, Stride, Padding, Options.ceil_mode, true> {
  public:
-  /// Where each of the result came from.
   static LayerMemory memory(const Shape& x) {
-    const PoolProblem p = MaxPool2d::problem_of(x);
-    const auto results = std::size_t(p.n * p.channels * p.out_h() * p.out_w());
-    return {.kept = MemoryPool::block_bytes(results * sizeof(std::int64_t)), .keeps_input = false};
+    return {.kept = detail::max_pool_bytes(MaxPool2d::problem_of(x)), .keeps_input = false};
   }
   static std::string name() { return MaxPool2d::text("MaxPool2d"); }
   template <int C, class Symbol>
@@ -110,45 +157,7 @@ class MaxPool2d : public Layer<MaxPool2d<Kernel, Stride, Padding, Options>>,
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
-    const auto problem = MaxPool2d::template problem<MaxPool2d>(x.shape());
-    Image<C, T> image(problem.n, problem.out_h(), problem.out_w(), x.pool());
-    T* const out = image.data();
-    if constexpr (!P::training) {
-      detail::dispatch<T>(
-          x.device(), [&] { cpu::max_pool_forward<T>(problem, x.data(), out, nullptr); },
-          [&](auto& gpu) { gpu.max_pool_forward(problem, x.data(), out, nullptr); });
-      return pass.output(std::move(image));
-    } else {
-      if (on_accelerator(x.device())) return forward_on_accelerator(pass, problem, x, std::move(image));
-      Tensor<std::int64_t> from(image.shape());
-      cpu::max_pool_forward(problem, x.data(), out, from.data());
-      auto y = pass.output(std::move(image));
-      pass.tape()->record(y.id(), [problem, from, x_id = x.id(), size = x.size(), id = y.id()](Tape& tape) {
-        if (T* dx = detail::zeroed_target<T>(Device::cpu(), tape, x_id, size))
-          cpu::max_pool_backward(problem, from.data(), tape.gradient<T>(id), dx);
-      });
-      return y;
-    }
-  }
-
- private:
-  template <int C, class T>
-  static Var<C, T> forward_on_accelerator(Train& pass, const PoolProblem& problem, const Var<C, T>& x,
-                                          Image<C, T> image) {
-    if constexpr (!std::is_same_v<T, float>) {
-      detail::throw_not_float(x.device());
-    } else {
-      Accelerator& gpu = accelerator(x.device());
-      const Storage place = x.pool().take(std::size_t(image.size()) * sizeof(std::int32_t));
-      auto* places = static_cast<std::int32_t*>(place.data());
-      gpu.max_pool_forward(problem, x.data(), image.data(), places);
-      auto y = pass.output(std::move(image));
-      pass.tape()->record(y.id(), [&gpu, problem, place, places, x_id = x.id(), id = y.id()](Tape& tape) {
-        if (const auto dx = tape.target<float>(x_id))
-          gpu.max_pool_backward(problem, places, tape.gradient<float>(id), dx.data, dx.accumulate);
-      });
-      return y;
-    }
+    return detail::max_windows(pass, MaxPool2d::template problem<MaxPool2d>(x.shape()), x);
   }
 };
 

@@ -1,6 +1,8 @@
 // Over the channels of each pixel: softmax, and the length of one. On the CPU; on an accelerator it is a DeviceError.
 //
 //     st::Softmax2d                                  // as torch.nn.Softmax2d
+//     st::LogSoftmax2d                               // torch.nn.LogSoftmax(dim=1)
+//     auto l = st::log_softmax(pass, x);             // F.log_softmax(x, dim=1): no probability is too small for it
 //     auto p = st::softmax(pass, x);                 // the same as a function: F.softmax(x, dim=1)
 //     auto u = st::l2_normalize(pass, x);            // F.normalize(x, dim=1)
 #pragma once
@@ -71,6 +73,45 @@ struct SoftmaxOperator {
   }
 };
 
+struct LogSoftmaxOperator {
+  static std::string name() { return "log_softmax"; }
+  static constexpr bool keeps_input = false, keeps_output = true;
+  static Shape result(const Shape& x) { return x; }
+  template <class T>
+  static void forward(const Shape& s, const T* x, T* y) {
+    const int c = int(s.c());
+    for_each_pixel(s, [&](std::int64_t at) {
+      const T* const from = x + at;
+      T* const to = y + at;
+      const T most = *std::max_element(from, from + c);
+      const T total = cpu::detail::sum_channels<T>(
+          c, [&]<class V>(int k) STRATA_INLINED { return math::Exp::value(simd::load<V>(from + k) - (V{} + most)); });
+      const T shift = std::log(total);  // taken away after the largest, so that large logits do not round it off
+      simd::over_vectors<T>(c, [&]<class V>(int k) STRATA_INLINED {
+        simd::store<V>(to + k, simd::load<V>(from + k) - (V{} + most) - (V{} + shift));
+      });
+    });
+  }
+  /// dy - softmax(x) sum(dy).
+  template <class T>
+  static void backward(const Shape& s, const T*, const T* y, const T* dy, T* dx, bool accumulate) {
+    const int c = int(s.c());
+    for_each_pixel(s, [&](std::int64_t at) {
+      const T sum =
+          cpu::detail::sum_channels<T>(c, [&]<class V>(int k) STRATA_INLINED { return simd::load<V>(dy + at + k); });
+      simd::over_vectors<T>(c, [&]<class V>(int k) STRATA_INLINED {
+        const V g = simd::load<V>(dy + at + k) - math::Exp::value(simd::load<V>(y + at + k)) * sum;
+        simd::store<V>(dx + at + k, accumulate ? simd::load<V>(dx + at + k) + g : g);
+      });
+    });
+  }
+  constexpr void trace(auto&) const {}
+  template <int Out>
+  auto onnx(const auto& x) const {
+    return x.template node<Out>("LogSoftmax", {}, {{"axis", std::int64_t{1}}});
+  }
+};
+
 struct L2NormalizeOperator {
   double eps;
   static std::string name() { return "l2_normalize"; }
@@ -124,30 +165,50 @@ constexpr auto softmax(P& pass, const X& x) {
   return detail::apply_operator<X::channels>(pass, detail::SoftmaxOperator{}, x);
 }
 
+/// The logarithm of softmax, which log(softmax(x)) would round off where a probability is small.
+template <Pass P, class X>
+constexpr auto log_softmax(P& pass, const X& x) {
+  return detail::apply_operator<X::channels>(pass, detail::LogSoftmaxOperator{}, x);
+}
+
 /// Every pixel's channels divided by their Euclidean length, or by eps where that is larger.
 template <Pass P, class X>
 constexpr auto l2_normalize(P& pass, const X& x, double eps = 1e-12) {
   return detail::apply_operator<X::channels>(pass, detail::L2NormalizeOperator{eps}, x);
 }
 
-/// softmax as a layer.
-class Softmax2d : public Layer<Softmax2d> {
+namespace detail {
+
+/// An operator over channels as a layer.
+template <class Self, class Op>
+class ChannelsLayer : public Layer<Self> {
  public:
   using io = keeps;
   static constexpr bool has_state = false, is_leaf_layer = true;
   static constexpr void visit(auto&, auto&&) {}
   static constexpr void trace(auto&) {}
   static LayerMemory memory(const Shape&) { return {.keeps_input = false, .keeps_output = true}; }
-  static std::string name() { return "Softmax2d()"; }
 
   template <Pass P, int C, class T>
   static auto forward(auto&, P& pass, const Var<C, T>& x) {
-    return softmax(pass, x);
+    return apply_operator<C>(pass, Op{}, x);
   }
   template <int C, class Symbol>
   static auto onnx(auto&, const Var<C, Symbol>& x) {
-    return detail::SoftmaxOperator{}.template onnx<C>(x);
+    return Op{}.template onnx<C>(x);
   }
+};
+
+}  // namespace detail
+
+/// softmax and log_softmax as layers.
+class Softmax2d : public detail::ChannelsLayer<Softmax2d, detail::SoftmaxOperator> {
+ public:
+  static std::string name() { return "Softmax2d()"; }
+};
+class LogSoftmax2d : public detail::ChannelsLayer<LogSoftmax2d, detail::LogSoftmaxOperator> {
+ public:
+  static std::string name() { return "LogSoftmax(dim=1)"; }
 };
 
 }}  // namespace strata::STRATA_ABI

@@ -4,7 +4,8 @@
 //     st::SpectralNorm<st::Conv2d<64, 128, 4, down>>        // weight_orig, weight_u, weight_v, and the bias
 //     st::WeightNorm<st::Conv2d<64, 64>>                    // weight_g, weight_v, and the bias
 //
-// On the CPU. st::fold(net) gives the plain layers, with the weights as they are then, for deployment and ONNX.
+// On the CPU. st::fold(net) gives the plain layers, with the weights as they are then; ONNX files hold the same. Files
+// of torch.nn.utils.parametrizations, whose names are others, are loaded into them too.
 #pragma once
 
 #include <algorithm>
@@ -91,6 +92,24 @@ class MadeOfOthers : public Layer<Self> {
         },
         self.source().any_value());
     return layer;
+  }
+
+  /// For io/onnx_export.hpp: the plain layer, with the weights as they are and the names that it has by itself.
+  static auto onnx(auto& self, const auto& x) {
+    const M layer = self.plain();
+    std::vector<const Parameter*> listed;
+    const auto each_rest = [](const M& of, auto&& f) {
+      M::visit(of, [&](const auto& name, const Parameter& leaf) {
+        if (std::string_view(name) != "weight") f(leaf);
+      });
+    };
+    each_rest(self.body, [&](const Parameter& leaf) { listed.push_back(&leaf); });
+    x.name_as(layer.weight, self.source(), "weight");
+    std::size_t next = 0;
+    each_rest(layer, [&](const Parameter& leaf) { x.name_as(leaf, *listed[next++]); });
+    const auto y = M::onnx(layer, x);
+    M::visit(layer, [&](const auto&, const Parameter& leaf) { x.forget(leaf); });
+    return y;
   }
 
   template <Pass P, int C, class T>

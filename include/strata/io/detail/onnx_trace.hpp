@@ -127,6 +127,14 @@ class Var<C, OnnxSymbol> {
   std::string tensor(const auto& leaf, std::vector<std::int64_t> shape = {}) const {
     return detail::onnx_tensor(*symbol_.graph, leaf, std::move(shape));
   }
+  /// From here on `leaf`, which no visit lists, is a tensor called as `listed` is, or `part` in its place; until
+  /// forget().
+  void name_as(const auto& leaf, const auto& listed, const std::string& part = "") const {
+    std::string name = symbol_.graph->names.at(&listed.any_value());
+    if (!part.empty()) name = name.substr(0, name.rfind('.') + 1) + part;
+    symbol_.graph->names.insert_or_assign(&leaf.any_value(), std::move(name));
+  }
+  void forget(const auto& leaf) const { symbol_.graph->names.erase(&leaf.any_value()); }
   /// The name of a constant of this shape: float or std::int64_t, in PyTorch's memory order.
   template <class T>
   std::string constant(std::vector<std::int64_t> shape, std::vector<T> numbers) const {
@@ -182,6 +190,10 @@ inline OnnxValue onnx_node(OnnxGraph* graph, const ConstantNode<OnnxSymbol>& con
 template <int C>
 OnnxValue onnx_node(OnnxGraph*, const LeafNode<C, OnnxSymbol>& leaf) {
   return leaf.x.symbol();
+}
+template <int C>
+OnnxValue onnx_node(OnnxGraph*, const RepeatedNode<C, OnnxSymbol>& leaf) {
+  return leaf.x.symbol();  // ONNX repeats one channel by itself
 }
 
 template <int C>
@@ -249,6 +261,10 @@ template <int C>
 OnnxGraph* graph_of(const NumbersNode<C, OnnxSymbol>&) { return nullptr; }
 template <int C>
 OnnxGraph* graph_of(const LeafNode<C, OnnxSymbol>& leaf) { return leaf.x.symbol().graph; }
+template <int C>
+OnnxGraph* graph_of(const RepeatedNode<C, OnnxSymbol>& leaf) {
+  return leaf.x.symbol().graph;
+}
 template <class Function, class A>
 OnnxGraph* graph_of(const UnaryNode<Function, A>& node) { return graph_of(node.a); }
 template <class Function, class A, class B>

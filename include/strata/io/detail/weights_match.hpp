@@ -157,6 +157,21 @@ inline std::optional<WeightHalf> weight_half(std::string_view name) {
   return std::nullopt;
 }
 
+/// A tensor's name as torch.nn.utils.weight_norm and spectral_norm have it, and as st::WeightNorm and st::SpectralNorm,
+/// for one of torch.nn.utils.parametrizations; others stay as they are.
+inline std::string unparametrized(std::string_view name) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 5> endings{
+      {{"parametrizations.weight.original0", "weight_g"},
+       {"parametrizations.weight.original1", "weight_v"},
+       {"parametrizations.weight.original", "weight_orig"},
+       {"parametrizations.weight.0._u", "weight_u"},
+       {"parametrizations.weight.0._v", "weight_v"}}};
+  for (const auto& [ending, older] : endings)
+    if (name == ending || (name.ends_with(ending) && name[name.size() - ending.size() - 1] == '.'))
+      return std::string(name.substr(0, name.size() - ending.size())).append(older);
+  return std::string(name);
+}
+
 /// The axis along which each part of a weight has a length of its own: -1 for one length of all; -2 where the shapes do
 /// not fit.
 inline int length_axis(const Shape& direction, const Shape& length) {

@@ -47,6 +47,7 @@ class WeightsPlan {
   WeightsPlan(const WeightsFile& file, const std::vector<NamedTensor>& wanted, const LoadWeightsOptions& options)
       : file_(file), wanted_(wanted), options_(options), zeros_(options.zero.size()) {
     SourceIndex given = given_names();
+    take_older_names(given);
     for (const auto& [name, source] : given)
       if (unused_.size() < most_named && !names_wanted(name)) unused_.push_back(name);
     const bool has_halves = std::any_of(wanted.begin(), wanted.end(),
@@ -197,6 +198,29 @@ class WeightsPlan {
       check_used(file_.path(), "rename", options_.rename[i].from, renames[i]);
     for (std::size_t i = 0; i < ignores.size(); ++i) check_used(file_.path(), "ignore", options_.ignore[i], ignores[i]);
     return given;
+  }
+
+  /// Gives what torch.nn.utils.parametrizations wrote the names that the network has for it.
+  void take_older_names(SourceIndex& given) {
+    const auto wants = [&](const std::string& name) {
+      if (options_.match == Match::by_name) return names_wanted(name);
+      return std::any_of(wanted_.begin(), wanted_.end(), [&](const NamedTensor& tensor) {
+        return split_name(tensor.name).second == split_name(name).second;
+      });
+    };
+    std::vector<std::pair<std::string, std::string>> changes;
+    for (const auto& [name, source] : given)
+      if (std::string older = unparametrized(name);
+          older != name && wants(older) && !names_wanted(name) && !given.contains(older))
+        changes.emplace_back(name, std::move(older));
+    for (auto& [name, older] : changes) {
+      auto node = given.extract(name);
+      node.key() = std::move(older);
+      given.insert(std::move(node));
+    }
+    if (!changes.empty())
+      note(concat("names of parametrizations are read as torch.nn.utils.spectral_norm and weight_norm have them: ",
+                  changes.size(), " tensors"));
   }
 
   /// Whether no convolution or linear layer of the file has a bias. One whose weight is of another kind counts as such.

@@ -47,8 +47,10 @@ inline std::vector<Rename> likely_renames(const WeightsFile& file, const NamedTe
   std::vector<Rename> rules;
   for (const TensorInfo& tensor : file.tensors()) {
     if (tensor.shape != shape_of(*first.tensor)) continue;
-    if (split_name(tensor.name).second != split_name(first.name).second) continue;
-    const auto beginnings = different_beginnings(tensor.name, first.name);
+    std::string theirs = tensor.name;
+    if (split_name(theirs).second != split_name(first.name).second) theirs = unparametrized(theirs);
+    if (split_name(theirs).second != split_name(first.name).second) continue;
+    const auto beginnings = different_beginnings(theirs, first.name);
     const auto same = [&](const Rename& rule) { return std::pair(rule.from, rule.to) == beginnings; };
     if (beginnings.first == beginnings.second || std::any_of(rules.begin(), rules.end(), same)) continue;
     rules.push_back({beginnings.first, beginnings.second});
@@ -116,8 +118,9 @@ inline std::string load_hint(const WeightsFile& file, const WeightsPlan& plan, c
         return ends(t, "weight_orig") || t.name.ends_with("parametrizations.weight.original");
       }))
     hint +=
-        "\n  Its weights are kept as spectral_norm or another parametrization has them. In Python, for each such layer "
-        "before the network is saved: torch.nn.utils.remove_spectral_norm(layer) where the names are weight_orig, else "
+        "\n  Its weights are kept as spectral_norm or another parametrization has them. Wrap the layer in "
+        "st::SpectralNorm (nn/spectral_norm.hpp), which takes them, or, in Python, for each such layer before the "
+        "network is saved: torch.nn.utils.remove_spectral_norm(layer) where the names are weight_orig, else "
         "torch.nn.utils.parametrize.remove_parametrizations(layer, \"weight\")";
   else if (any([](const TensorInfo& t) { return weight_half(t.name).has_value(); }) && hint.empty())
     hint +=

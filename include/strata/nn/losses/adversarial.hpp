@@ -18,6 +18,8 @@
 // They are expressions, so they run wherever the logits are.
 #pragma once
 
+#include <concepts>
+
 #include "strata/nn/loss.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
@@ -42,7 +44,9 @@ struct GANOptions {
 class GANLoss {
  public:
   /// Throws ValueError for a real_label outside (0, 1].
-  explicit GANLoss(GANOptions options = {}) : options_(options) {
+  GANLoss() : GANLoss(GANOptions()) {}
+  template <std::same_as<GANOptions> Options = GANOptions>
+  explicit GANLoss(Options options) : options_(options) {
     if (!(options_.real_label > 0 && options_.real_label <= 1))
       throw ValueError(concat("GANLoss: real_label is ", options_.real_label, ", wanted (0, 1]"));
   }

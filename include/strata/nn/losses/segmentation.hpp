@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -32,8 +33,9 @@ inline double sigmoid_of(double x) { return x >= 0 ? 1 / (1 + std::exp(-x)) : st
 /// log(1 + e^x).
 inline double softplus_of(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); }
 
+/// Throws for labels of another shape, and for one that is neither a class nor the ignored one. Returns how many count.
 template <int C>
-void check_labels(const char* who, const Shape& logits, const Tensor<Label>& labels) {
+std::int64_t check_labels(const char* who, const Shape& logits, const Tensor<Label>& labels, Label ignored) {
   if (on_accelerator(labels.device()))
     throw DeviceError(concat(who, ": the labels are on ", labels.device().str(), ", wanted on the host"));
   const std::int64_t count = logits.size() / C;
@@ -41,9 +43,14 @@ void check_labels(const char* who, const Shape& logits, const Tensor<Label>& lab
       (labels.shape().rank() == 3 && labels.shape() != Shape{logits.n(), logits.h(), logits.w()}))
     throw ShapeError(concat(who, ": labels of shape ", labels.shape().str(), " for logits of ", logits.str(),
                             ", which want ", count));
-  for (const Label label : labels.span())
+  std::int64_t counted = 0;
+  for (const Label label : labels.span()) {
+    if (label == ignored) continue;
     if (label < 0 || label >= C)
       throw ValueError(concat(who, ": label ", label, " is no class; there are ", C, ", counted from 0"));
+    ++counted;
+  }
+  return counted;
 }
 
 }  // namespace detail
@@ -53,6 +60,7 @@ struct DiceOptions {
       1e-5;  ///< added above and below the line, at least 0: what an area that is in neither image has for a loss
   bool batch = false;              ///< areas of all images of the batch together, instead of each image's
   bool include_background = true;  ///< whether class 0 counts
+  Label ignore_index = -100;       ///< pixels with this label are in no area
 };
 
 /// The mean over images and classes of 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth), the sums over pixels; p
@@ -62,7 +70,9 @@ struct DiceOptions {
 class DiceLoss {
  public:
   /// Throws ValueError for a negative smooth.
-  explicit DiceLoss(DiceOptions options = {}) : options_(options) {
+  DiceLoss() : DiceLoss(DiceOptions()) {}
+  template <std::same_as<DiceOptions> Options = DiceOptions>
+  explicit DiceLoss(Options options) : options_(options) {
     if (!(options_.smooth >= 0 && std::isfinite(options_.smooth)))
       throw ValueError(concat("DiceLoss: smooth is ", options_.smooth, ", wanted a number of at least 0"));
   }
@@ -82,16 +92,20 @@ class DiceLoss {
   template <int C, class T>
   auto of_labels(const Var<C, T>& x, const Tensor<Label>& labels) const {
     detail::check_host_loss("DiceLoss", x);
-    detail::check_labels<C>("DiceLoss", x.shape(), labels);
+    detail::check_labels<C>("DiceLoss", x.shape(), labels, options_.ignore_index);
     const auto target = [labels](std::int64_t pixel, int c) { return labels.data()[pixel] == c ? 1.0 : 0.0; };
-    return compute<true>(x, target, labels);
+    const auto counts = [labels, ignored = options_.ignore_index](std::int64_t pixel) {
+      return labels.data()[pixel] != ignored;
+    };
+    return compute<true>(x, target, counts, labels);
   }
   template <int C, class T>
   auto of_areas(const Var<C, T>& x, const Image<C, T>& areas) const {
     detail::check_host_loss("DiceLoss", x);
     detail::check_same_shape("DiceLoss", x.shape(), areas.shape());
     const auto target = [areas](std::int64_t pixel, int c) { return double(areas.data()[pixel * C + c]); };
-    return compute<false>(x, target, areas);
+    return compute<false>(
+        x, target, [](std::int64_t) { return true; }, areas);
   }
 
   template <bool Softmax, int C, class T>
@@ -102,8 +116,8 @@ class DiceLoss {
       for (int c = 0; c < C; ++c) p[c] = detail::sigmoid_of(double(logits[c]));
   }
 
-  template <bool Softmax, int C, class T, class Target, class Kept>
-  Scalar<T> compute(const Var<C, T>& x, const Target& target, const Kept& kept) const {
+  template <bool Softmax, int C, class T, class Target, class Counts, class Kept>
+  Scalar<T> compute(const Var<C, T>& x, const Target& target, const Counts& counts, const Kept& kept) const {
     struct Area {
       double both = 0, sum = 0;
     };
@@ -112,6 +126,7 @@ class DiceLoss {
     parallel_ranges(n, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t image = begin; image < end; ++image)
         for (std::int64_t pixel = image * pixels; pixel < (image + 1) * pixels; ++pixel) {
+          if (!counts(pixel)) continue;
           double p[C];
           probabilities<Softmax, C>(x.data() + pixel * C, p);
           for (int c = 0; c < C; ++c) {
@@ -139,12 +154,13 @@ class DiceLoss {
       }
     return detail::host_loss(
         x, value,
-        [x, target, areas = std::move(areas), pixels, n, first, smooth, weight](double g, const auto& dx) {
+        [x, target, counts, areas = std::move(areas), pixels, n, first, smooth, weight](double g, const auto& dx) {
           parallel_ranges(n * pixels, 1024, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t pixel = begin; pixel < end; ++pixel) {
               double p[C], dp[C] = {}, dot = 0;
+              const bool counted = counts(pixel);
               probabilities<Softmax, C>(x.data() + pixel * C, p);
-              for (int c = first; c < C; ++c) {
+              for (int c = first; counted && c < C; ++c) {
                 const Area& area = areas[std::size_t(pixel / pixels * C + c)];
                 const double below = area.sum + smooth;
                 if (below > 0)
@@ -170,6 +186,7 @@ struct FocalOptions {
   double alpha =
       0.25;  ///< in [0, 1]: what a yes counts for, 1 - alpha a no; below 0: both count 1. Not for class numbers
   Reduction reduction = Reduction::mean;
+  Label ignore_index = -100;  ///< pixels with this label do not count, in the mean neither
 };
 
 /// Of alpha_t (1 - p_t)^gamma times cross entropy, p_t the probability given to what is true (Lin et al., 2017). For a
@@ -178,7 +195,9 @@ struct FocalOptions {
 class FocalLoss {
  public:
   /// Throws ValueError for a negative gamma, or an alpha above 1.
-  explicit FocalLoss(FocalOptions options = {}) : options_(options) {
+  FocalLoss() : FocalLoss(FocalOptions()) {}
+  template <std::same_as<FocalOptions> Options = FocalOptions>
+  explicit FocalLoss(Options options) : options_(options) {
     if (!(options_.gamma >= 0 && std::isfinite(options_.gamma)))
       throw ValueError(concat("FocalLoss: gamma is ", options_.gamma, ", wanted a number of at least 0"));
     if (!(options_.alpha <= 1))
@@ -245,27 +264,35 @@ class FocalLoss {
   template <int C, class T>
   auto of_labels(const Var<C, T>& x, const Tensor<Label>& labels) const {
     detail::check_host_loss("FocalLoss", x);
-    detail::check_labels<C>("FocalLoss", x.shape(), labels);
+    const std::int64_t counted = detail::check_labels<C>("FocalLoss", x.shape(), labels, options_.ignore_index);
+    if (options_.reduction == Reduction::mean && counted == 0)
+      throw ValueError("FocalLoss: no label counts: all are ignored, and there is no mean");
     const std::int64_t pixels = x.size() / C;
-    const double scale = factor(pixels), gamma = options_.gamma;
+    const double scale = factor(counted), gamma = options_.gamma;
+    const Label ignored = options_.ignore_index;
     const std::int64_t blocks = (pixels + block - 1) / block;
     const double value = scale * detail::sum_of_terms(blocks, [&](std::int64_t b) {
                            double total = 0, p[C];
                            for (std::int64_t i = b * block; i < std::min(pixels, (b + 1) * block); ++i) {
-                             detail::softmax_row(C, x.data() + i * C, p);
                              const Label label = labels.data()[i];
+                             if (label == ignored) continue;
+                             detail::softmax_row(C, x.data() + i * C, p);
                              total -= std::pow(1 - p[label], gamma) * log_of(C, x.data() + i * C, int(label));
                            }
                            return total;
                          });
     return detail::host_loss(
         x, value,
-        [x, labels, pixels, scale, gamma](double g, const auto& dx) {
+        [x, labels, pixels, scale, gamma, ignored](double g, const auto& dx) {
           parallel_ranges(pixels, 256, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t i = begin; i < end; ++i) {
               double p[C];
               detail::softmax_row(C, x.data() + i * C, p);
               const Label label = labels.data()[i];
+              if (label == ignored) {
+                if (!dx.accumulate) std::fill_n(dx.data + i * C, C, T(0));
+                continue;
+              }
               const double own = p[label], rest = 1 - own, power = std::pow(rest, gamma),
                            log_own = log_of(C, x.data() + i * C, int(label));
               // d/dp of -(1 - p)^gamma log p, times p; then dp_label/dx_c = p_label ((c == label) - p_c)

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -223,7 +224,9 @@ auto similarity_loss(const char* who, const Var<C, T>& x, const Var<C, T>& y, Va
 class SSIMLoss {
  public:
   /// Throws ValueError for options out of their range.
-  explicit SSIMLoss(SSIMLossOptions options = {}) : similarity_("SSIMLoss", options) {}
+  SSIMLoss() : SSIMLoss(SSIMLossOptions()) {}
+  template <std::same_as<SSIMLossOptions> Options = SSIMLossOptions>
+  explicit SSIMLoss(Options options) : similarity_("SSIMLoss", options) {}
 
   /// Throws ShapeError for images smaller than the window.
   template <detail::variable_operand X, detail::variable_operand Y>
@@ -252,7 +255,9 @@ class SSIMLoss {
 class MSSSIMLoss {
  public:
   /// Throws ValueError for options out of their range.
-  explicit MSSSIMLoss(SSIMLossOptions options = {}) : similarity_("MSSSIMLoss", options) {}
+  MSSSIMLoss() : MSSSIMLoss(SSIMLossOptions()) {}
+  template <std::same_as<SSIMLossOptions> Options = SSIMLossOptions>
+  explicit MSSSIMLoss(Options options) : similarity_("MSSSIMLoss", options) {}
 
   /// Throws ShapeError for images whose smaller side is 16 * (window - 1) or less: 160 pixels.
   template <detail::variable_operand X, detail::variable_operand Y>

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 
@@ -81,7 +82,9 @@ struct EdgeOptions {
 class EdgeLoss {
  public:
   /// Throws ValueError for a negative epsilon.
-  explicit EdgeLoss(EdgeOptions options = {}) : options_(options) {
+  EdgeLoss() : EdgeLoss(EdgeOptions()) {}
+  template <std::same_as<EdgeOptions> Options = EdgeOptions>
+  explicit EdgeLoss(Options options) : options_(options) {
     if (!(options_.epsilon >= 0 && std::isfinite(options_.epsilon)))
       throw ValueError(concat("EdgeLoss: epsilon is ", options_.epsilon, ", wanted a number of at least 0"));
   }
@@ -90,7 +93,7 @@ class EdgeLoss {
   auto operator()(const X& prediction, const Y& target) const {
     static_assert(X::channels == Y::channels,
                   "strata::EdgeLoss: prediction and target must have the same number of channels");
-    return compute(as_var(prediction - target));
+    return compute(as_var(prediction - detail::loss_target(prediction, target)));
   }
 
  private:
