@@ -293,7 +293,7 @@ int main(int argc, char** argv) {
   if (const auto status = command_line::parse(app, argc, argv)) return *status;
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";
   return ranks::with("dncnn_train", options.ranks, options.threads, [&](const st::World& world) {
-    return device::with("dncnn_train", options.device,
+    return device::with("dncnn_train", ranks::device_of(world, options.device),
                         [&](st::Device device) { return run(options, app, device, world); });
   });
 }

@@ -183,7 +183,7 @@ int main(int argc, char** argv) {
   ranks::add_options(app, options.ranks);
   if (const auto status = command_line::parse(app, argc, argv)) return *status;
   return ranks::with("resnet_train", options.ranks, options.threads, [&](const st::World& world) {
-    return device::with("resnet_train", options.device,
+    return device::with("resnet_train", ranks::device_of(world, options.device),
                         [&](st::Device device) { return run(options, device, world); });
   });
 }

@@ -199,6 +199,7 @@ int main(int argc, char** argv) {
   ranks::add_options(app, options.ranks);
   if (const auto status = command_line::parse(app, argc, argv)) return *status;
   return ranks::with("unet_train", options.ranks, options.threads, [&](const st::World& world) {
-    return device::with("unet_train", options.device, [&](st::Device device) { return run(options, device, world); });
+    return device::with("unet_train", ranks::device_of(world, options.device),
+                        [&](st::Device device) { return run(options, device, world); });
   });
 }

@@ -121,6 +121,9 @@ MORE_ERRORS = [(("fail", 0, 3), "ranks_program: rank 0 of 4 on ", 15), HANG]
 def test_errors(programs, folders, _):
     errors(programs[:1], folders, [*ERRORS, HANG])
     errors(programs[1:], folders, ERRORS)
+    for words, sentence in ((("leave", 3, 3, "timeout", 5), "at different places of the program"), HANG[:2]):  # while gradients leave early
+        done = run(programs[-1][0], programs[-1][1], 4, "dropout", 10, 8, folders.new(), *words, "bucket", 400)
+        check(done.returncode != 0 and sentence in done.stderr, words, "in buckets, wanted:", sentence, "got:", done.stderr)
     if len(programs) == 2:
         done = run("mpich", dict(programs)["openmpi"], 2, "dropout", 2, 8, folders.new())
         check(done.returncode != 0 and "start it with the mpirun of that MPI" in done.stderr, done.stderr)

@@ -53,7 +53,7 @@ class Communicator {
     virtual void wait() = 0;
   };
   /// As exchange(), without waiting; the bytes must stay where they are until it is done. Between two ranks those of one
-  /// `channel`, from 1 to 16,000, meet in the order in which they were started, whatever others do. nullptr: it is done.
+  /// `channel`, 0 (that of exchange()) to 16,000, meet in the order in which they were started, whatever others do. nullptr: it is done.
   std::unique_ptr<Exchange> start(int channel, int to, std::span<const std::byte> out, int from,
                                   std::span<std::byte> in) {
     if (to >= 0) {

@@ -365,17 +365,17 @@ class ShardSum : private GradientListener {
   template <class T>
   void leave(Sum<T>& sum, const Bucket& bucket) {
     pack(sum.row.data() + bucket.place, bucket.first, bucket.last);
-    leave(sum, bucket.place, bucket.count);
+    leave(sum, 1 + int(sum.under_way.size()), bucket.place, bucket.count);
   }
   template <class T>
-  void leave(Sum<T>& sum, std::size_t place, std::size_t count) {
+  void leave(Sum<T>& sum, int channel, std::size_t place, std::size_t count) {
     std::vector<T> memory;
     if (!sum.memory.empty()) {
       memory = std::move(sum.memory.back());
       sum.memory.pop_back();
     }
-    sum.under_way.emplace_back(*world_.communicator(), 1 + int(sum.under_way.size()),
-                               sum.tree.fold(sum.row, place, count), std::move(memory));
+    sum.under_way.emplace_back(*world_.communicator(), channel, sum.tree.fold(sum.row, place, count),
+                               std::move(memory));
   }
   /// After backward(): what has not left.
   template <class T>
@@ -394,14 +394,15 @@ class ShardSum : private GradientListener {
     const std::size_t end = buckets_.empty() ? sum.row.size() : buckets_.back().place;
     pack_front(sum.row.data(), loss);
     pack(sum.row.data() + front, 0, last);
-    leave(sum, 0, end);
+    leave(sum, 0, 0, end);
   }
   template <class T>
   std::vector<T> wait(Sum<T>& sum) {
-    for (ButterflySum<T>& first : sum.under_way)
-      while (!first.complete()) {
-        for (ButterflySum<T>& other : sum.under_way) other.advance();
-        if (!first.complete()) first.wait_for_message();
+    // The last one first: it is small, and on the channel where a rank is noticed that does something else.
+    for (std::size_t i = sum.under_way.size(); i-- > 0;)
+      while (!sum.under_way[i].complete()) {
+        for (ButterflySum<T>& each : sum.under_way) each.advance();
+        if (!sum.under_way[i].complete()) sum.under_way[i].wait_for_message();
       }
     for (ButterflySum<T>& done : sum.under_way) sum.memory.push_back(done.take_memory());
     sum.under_way.clear();

@@ -125,7 +125,7 @@ class ButterflySum {
 /// The same, waiting for it.
 template <class T>
 void butterfly_sum(Communicator& ranks, std::span<T> numbers, std::vector<T>& other) {
-  ButterflySum<T> sum(ranks, 1, numbers, std::move(other));
+  ButterflySum<T> sum(ranks, 0, numbers, std::move(other));
   while (!sum.advance()) sum.wait_for_message();
   other = sum.take_memory();
 }
