@@ -1,5 +1,5 @@
-// The calls of NCCL, by several processes, against a fake that sends through shared memory: sums over ranks have the bits
-// of the tree, whatever their number, and what is missing or hangs is said. Nothing here runs on a GPU.
+// The calls of NCCL, by several processes, against a fake that sends through shared memory: sums over ranks have
+// the bits of the tree, whatever their number, and what is missing or hangs is said. Nothing here runs on a GPU.
 #include <doctest/doctest.h>
 
 #include <cstring>

@@ -1,5 +1,5 @@
-// Several ranks with a device each, which exchange its memory: the bits of one process on the CPU's path, for any number
-// of ranks. Processes here, and the host as their device.
+// Several ranks with a device each, which exchange its memory: the bits of one process on the CPU's path, for any
+// number of ranks. Processes here, and the host as their device.
 #include <doctest/doctest.h>
 
 #include <cstring>

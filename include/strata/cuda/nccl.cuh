@@ -1,12 +1,12 @@
-// Memory of several GPUs, exchanged by NCCL: what a run's ranks with a device each sum their gradients over. The library
-// is found at run time.
+// Memory of several GPUs, exchanged by NCCL: what a run's ranks with a device each sum their gradients over. The
+// library is found at run time.
 //
-//     st::cuda::NcclRanks devices(*world.communicator(), stream);   // all ranks; DeviceError where a library is missing
+//     st::cuda::NcclRanks devices(*world.communicator(), stream);  // all ranks; DeviceError where a library is missing
 //     devices.exchange(partner, out, bytes, partner, in, bytes);    // on the stream
 //     st::detail::butterfly_sum(world.rank(), world.size(), devices, gpu, numbers, other, count);
 //
-// NCCL's own ncclAllReduce is not used: the order of its sums depends on the number of ranks and on the machine. Of sends
-// and receives a tree is made in which it does not (distributed/device_ranks.hpp), with as few bytes; what NCCL's
+// NCCL's own ncclAllReduce is not used: the order of its sums depends on the number of ranks and on the machine. Of
+// sends and receives a tree is made in which it does not (distributed/device_ranks.hpp), with as few bytes; what NCCL's
 // allreduce may do in the switches of a network, this cannot.
 #pragma once
 
@@ -73,8 +73,8 @@ class NcclLibrary {
 
 class NcclRanks : public DeviceRanks {
  public:
-  /// Of the current device. All ranks make one, at the same place of the program; `ranks` carries what they need to find
-  /// each other, 129 bytes. Throws DeviceError on all where one has no library.
+  /// Of the current device. All ranks make one, at the same place of the program; `ranks` carries what they need to
+  /// find each other, 129 bytes. Throws DeviceError on all where one has no library.
   NcclRanks(Communicator& ranks, cudaStream_t stream, const std::string& library = NcclLibrary::default_name())
       : ranks_(ranks), stream_(stream), library_(open(ranks, library)) {
     struct {
@@ -84,7 +84,7 @@ class NcclRanks : public DeviceRanks {
     ncclResult_t result = ncclSuccess;
     if (ranks.rank() == 0) result = library_.get_unique_id(&start.id);
     start.failed = result != ncclSuccess;
-    detail::broadcast(ranks, std::as_writable_bytes(std::span(&start, 1)));
+    strata::detail::broadcast(ranks, std::as_writable_bytes(std::span(&start, 1)));
     library_.check(result, "making the name of a communicator");
     if (start.failed != 0) throw LibraryError("NCCL: rank 0 cannot make the name of a communicator");
     library_.check(library_.init_rank(&communicator_, ranks.size(), start.id, ranks.rank()),
@@ -134,7 +134,7 @@ class NcclRanks : public DeviceRanks {
     } catch (const DeviceError& error) {
       missing = error.what();
     }
-    const bool of_any = detail::any_of(ranks, missing.empty() ? 0 : 1) != 0;
+    const bool of_any = strata::detail::any_of(ranks, missing.empty() ? 0 : 1) != 0;
     if (!missing.empty()) throw DeviceError(missing);
     if (of_any) throw DeviceError(concat("the library ", name, " is missing on another rank: install it there too"));
     return NcclLibrary(name);

@@ -52,8 +52,9 @@ class Communicator {
     virtual bool done() = 0;
     virtual void wait() = 0;
   };
-  /// As exchange(), without waiting; the bytes must stay where they are until it is done. Between two ranks those of one
-  /// `channel`, 0 (that of exchange()) to 16,000, meet in the order in which they were started, whatever others do. nullptr: it is done.
+  /// As exchange(), without waiting; the bytes must stay where they are until it is done. Between two ranks those
+  /// of one `channel`, 0 (that of exchange()) to 16,000, meet in the order in which they were started, whatever
+  /// others do. nullptr: it is done.
   std::unique_ptr<Exchange> start(int channel, int to, std::span<const std::byte> out, int from,
                                   std::span<std::byte> in) {
     if (to >= 0) {
@@ -83,8 +84,8 @@ class Communicator {
 
  private:
   virtual void do_exchange(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) = 0;
-  /// An engine that only knows how to wait does so: all ranks start the same exchanges in the same order, if it is so on
-  /// all of them.
+  /// An engine that only knows how to wait does so: all ranks start the same exchanges in the same order, if it is
+  /// so on all of them.
   virtual std::unique_ptr<Exchange> do_start(int, int to, std::span<const std::byte> out, int from,
                                              std::span<std::byte> in) {
     do_exchange(to, out, from, in);

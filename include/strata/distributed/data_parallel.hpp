@@ -27,8 +27,8 @@
 //       parallel.reduce_gradients(loss.item());              // after the last shard all ranks hold the sum
 //     }
 //
-// A network with layers that look at the whole batch (nn/sync_batch_norm.hpp) needs all shards at once; so does no other,
-// and for all of them
+// A network with layers that look at the whole batch (nn/sync_batch_norm.hpp) needs all shards at once; so does no
+// other, and for all of them
 //
 //     const double loss = parallel.step(batch, {.seed = seed, .step = step++}, net, mse);
 //
@@ -125,9 +125,9 @@ class DataParallel {
   double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Forward&& forward) {
     return step(batch, options, forward, [this](Train& pass, const auto& loss) { backward(pass, loss); });
   }
-  /// The same for the network's result alone, loss(net(pass, input), target), with images moved to the network's device.
-  /// So a rank runs all its shards at once where the network holds layers that look at the whole batch, with the same
-  /// bits for any number of ranks (distributed/lockstep.hpp). It takes the memory of all of them.
+  /// The same for the network's result alone, loss(net(pass, input), target), with images moved to the network's
+  /// device. So a rank runs all its shards at once where the network holds layers that look at the whole batch,
+  /// with the same bits for any number of ranks (distributed/lockstep.hpp). It takes the memory of all of them.
   template <class Input, class Target, Module Net, class Loss, class Backward>
   double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Net& net, const Loss& loss,
               Backward&& backward) {

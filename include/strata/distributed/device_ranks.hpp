@@ -29,8 +29,8 @@ class DeviceRanks {
   virtual void wait() = 0;
 };
 
-/// The engine of a kind of devices: a text that says which it is, and what makes all ranks' devices meet. All ranks call
-/// make() at once; it throws DeviceError on all where one of them lacks something.
+/// The engine of a kind of devices: a text that says which it is, and what makes all ranks' devices meet. All ranks
+/// call make() at once; it throws DeviceError on all where one of them lacks something.
 struct DeviceRanksProvider {
   const char* name = nullptr;
   std::unique_ptr<DeviceRanks> (*make)(Device, Communicator&) = nullptr;
@@ -76,8 +76,8 @@ void butterfly(int rank, int size, std::size_t count, Whole&& whole, Give&& give
 }
 
 /// The sum over all ranks' numbers, on all, in memory of their devices. `other` has place for as many; add(to, from,
-/// count) queues to[i] += from[i]. Each rank sends 2 (1 - 1 / ranks) times the numbers. Every sum is of two numbers, and
-/// which two does not depend on how many ranks there are.
+/// count) queues to[i] += from[i]. Each rank sends 2 (1 - 1 / ranks) times the numbers. Every sum is of two
+/// numbers, and which two does not depend on how many ranks there are.
 template <class Add>
 void butterfly_sum(int rank, int size, DeviceRanks& ranks, float* numbers, float* other, std::size_t count, Add&& add) {
   butterfly(

@@ -282,8 +282,8 @@ class MpiCommunicator : public Communicator {
       }
     }
 
-    // Nothing may be written into memory that its owner is about to give back. What was to be sent stays with MPI, which
-    // reads it when the other asks for it: never.
+    // Nothing may be written into memory that its owner is about to give back. What was to be sent stays with MPI,
+    // which reads it when the other asks for it: never.
     void drop() {
       done_ = true;
       if (requests_[0] == MPI_REQUEST_NULL) return;

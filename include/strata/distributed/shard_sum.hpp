@@ -6,9 +6,9 @@
 //     ... sum.add(loss); sum.start_anew(); ... sum.add(loss);            // one shard after another
 //     const double mean = sum.finish();                                  // the network then holds the means
 //
-// Between ranks gradients of the last shard may leave while its backward() runs (EarlyLeave): the network's parameters are
-// cut into buckets, the last ones first, as a backward pass comes to them. Which numbers are added to which, and in what
-// order, is the same.
+// Between ranks gradients of the last shard may leave while its backward() runs: the network's
+// parameters are cut into buckets, the last ones first, as a backward pass comes to them. Which numbers are added
+// to which, and in what order, is the same.
 #pragma once
 
 #include <algorithm>
