@@ -7,7 +7,7 @@ Each rank trains on a batch of the same size, as one process does (weak scaling)
 
     step + exposed,   exposed = stages * latency + (bytes that leave at the end, or all) / bandwidth
 
-where 2 log2(ranks) stages send 2 (1 - 1 / ranks) times the numbers: what bench `ranks_cost` counts, to 0.01 %. Two curves bound
+where 2 log2(ranks) stages send 2 (1 - 1 / ranks) times the numbers: what `ranks_cost` counts, to 0.01 %. Two curves bound
 what overlap does: all bytes behind backward(), and only those that leave at the end, as counted by ranks_cost, the others being
 hidden as far as two thirds of the step, backward's share, are long enough. It knows nothing of switches, of neighbours, or of
 ranks that wait for the slowest.
@@ -16,8 +16,9 @@ import argparse
 import math
 import pathlib
 
-# numbers, seconds of a step of one process (two cores of an EPYC, Zen 5), and the share of the bytes that leaves early: ranks_cost.
-NETWORKS = {"DnCNN-17×64, 16 patches of 40×40": (558031, STEP_DNCNN, 0.53), "ResNet-18, 16 pictures of 32×32": (11183582, STEP_RESNET, 0.96)}
+# Numbers and the share of the bytes that leaves early, by ranks_cost; seconds of a step of one process (two cores of an EPYC,
+# Zen 5), by PEERS.md.
+NETWORKS = {"DnCNN-17×64, 16 patches of 40×40 a rank": (558031, 0.0807, 0.53), "DnCNN-17×64, 128 patches of 40×40 a rank": (558031, 0.6546, 0.53)}
 # One direction of a full-duplex link, by its data sheet; the latency of a message through MPI, an order of magnitude.
 NETS = {"1 Gb/s Ethernet": (125e6, 50e-6), "10 Gb/s Ethernet": (1.25e9, 20e-6), "100 Gb/s InfiniBand (EDR)": (12.5e9, 2e-6)}
 RANKS = [2 ** k for k in range(1, 11)]
