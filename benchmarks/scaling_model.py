@@ -64,7 +64,7 @@ def plot(path):
     for place, (colour, net) in enumerate(zip(colours, NETS)):
         x = left + place * 190
         out.append(f'<path d="M{x} {height - 14}h24" stroke="{colour}" stroke-width="2"/><text x="{x + 30}" y="{height - 10}">{net}</text>')
-    out.append(f'<text x="{left + 575}" y="{height - 10}">dashed: nothing overlaps</text></svg>')
+    out.append(f'<text x="{left + 615}" y="{height - 10}">dashed: nothing overlaps</text></svg>')
     pathlib.Path(path).write_text("\n".join(out) + "\n")
 
 
