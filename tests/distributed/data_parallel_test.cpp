@@ -19,6 +19,24 @@
 #include "strata/optim/adam.hpp"
 #include "thread_ranks.hpp"
 
+/// A layer whose weight is used, and whose step on the way back does not say so.
+struct Silent : st::Layer<Silent> {
+  using io = st::keeps;
+  st::Parameter weight{st::Shape{1}, 1.0f};
+  static constexpr void visit(auto& self, auto&& f) { f("weight", self.weight); }
+  template <st::Pass P, int C, class T>
+  static auto forward(auto& self, P& pass, st::Var<C, T> x) {
+    auto y = pass.output(x.value());
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [&self, id = y.id(), x_id = x.id()](st::Tape& tape) {
+        const auto to = self.weight.template grad_target<T>();
+        to.data[0] = (to.accumulate ? to.data[0] : T(0)) + tape.gradient<T>(id)[0];
+        if (!tape.move_gradient(id, x_id)) throw st::Error("another use");
+      });
+    return y;
+  }
+};
+
 namespace {
 
 /// Shards summed by hand, as the tree says: neighbours, then sums of neighbours.
@@ -116,24 +134,6 @@ Trained train(int ranks, int shards, bool by_hand = false, const Leaving& leavin
   if (!post.failure.empty()) throw st::Error(post.failure);
   return result;
 }
-
-/// A layer whose weight is used, and whose step on the way back does not say so.
-struct Silent : st::Layer<Silent> {
-  using io = st::keeps;
-  st::Parameter weight{st::Shape{1}, 1.0f};
-  static constexpr void visit(auto& self, auto&& f) { f("weight", self.weight); }
-  template <st::Pass P, int C, class T>
-  static auto forward(auto& self, P& pass, st::Var<C, T> x) {
-    auto y = pass.output(x.value());
-    if constexpr (P::training)
-      pass.tape()->record(y.id(), [&self, id = y.id(), x_id = x.id()](st::Tape& tape) {
-        const auto to = self.weight.template grad_target<T>();
-        to.data[0] = (to.accumulate ? to.data[0] : T(0)) + tape.gradient<T>(id)[0];
-        if (!tape.move_gradient(id, x_id)) throw st::Error("another use");
-      });
-    return y;
-  }
-};
 
 /// The same steps by a program that knows nothing of ranks.
 Trained train_alone() {

@@ -123,7 +123,7 @@ class DataParallel {
   template <class Input, class Target, class Forward>
     requires(!Module<std::remove_cvref_t<Forward>>)
   double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Forward&& forward) {
-    return step(batch, options, forward, [this](Train& pass, const auto& loss) { backward(pass, loss); });
+    return step(batch, options, forward, [this](Train& pass, const auto& loss) { this->backward(pass, loss); });
   }
   /// The same for the network's result alone, loss(net(pass, input), target), with images moved to the network's
   /// device. So a rank runs all its shards at once where the network holds layers that look at the whole batch,
@@ -148,7 +148,8 @@ class DataParallel {
   }
   template <class Input, class Target, Module Net, class Loss>
   double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Net& net, const Loss& loss) {
-    return step(batch, options, net, loss, [this](Train& pass, const auto& of_shard) { backward(pass, of_shard); });
+    return step(batch, options, net, loss,
+                [this](Train& pass, const auto& of_shard) { this->backward(pass, of_shard); });
   }
 
   /// pass.backward(loss), for one shard. Gradients leave for the other ranks while it runs: until reduce_gradients()
