@@ -108,7 +108,7 @@ def test_steps(programs, folders, _):
             least = 2 * (1 - 1 / ranks) * 4 * numbers                               # of an allreduce of float32
             print(f"{mpi} {ranks} ranks: {messages} messages, {sent} bytes a step, {sent / least:.3f} of the least")
             check(sent < 1.05 * least, "more bytes than an allreduce needs")
-            early = float(trained(mpi, program, ranks, "dncnn", 2, 8, folders.new(), "bucket", 4096).split()[12])
+            early = float(trained(mpi, program, ranks, "dncnn", 2, 8, folders.new(), "bucket", 4096).split()[13])
             print(f"in buckets of 4 KiB: {early:.3f} of the bytes are on their way before backward() ends")
             check(early > 0.25, "gradients leave late")                               # their first messages alone are 0.3 of all
 
