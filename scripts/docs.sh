@@ -17,7 +17,7 @@ fi
 rm -rf build/docs/pages
 mkdir -p build/docs/pages
 find README.md ARCHITECTURE.md CONTRIBUTING.md CHANGELOG.md docs benchmarks models cmake/packaging \
-  \( -name '*.md' -o -name '*.svg' -o -name '*.csv' -o -name '*.css' -o -name 'github-workflow.yml' \) | while read -r file; do
+  \( -name '*.md' -o -name '*.svg' -o -name '*.jpg' -o -name '*.csv' -o -name '*.css' -o -name 'github-workflow.yml' \) | while read -r file; do
   mkdir -p "build/docs/pages/$(dirname "$file")"
   cp "$file" "build/docs/pages/$file"
 done

@@ -7,7 +7,8 @@
 //     if (const auto status = command_line::parse(app, argc, argv)) return *status;      // in place of CLI11_PARSE
 //
 // The file is TOML, a line for each flag without its dashes; a run leaves one in its folder. What the command line says
-// counts more than the file. --set NAME=VALUE is --NAME=VALUE, for scripts that have names and values.
+// counts more than the file. --set NAME=VALUE is --NAME=VALUE, for scripts that have names and values. Where timm has
+// another name for a flag (--workers, --clip-grad, --opt, --output), that does as well.
 #pragma once
 
 #include <CLI/CLI.hpp>

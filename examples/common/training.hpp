@@ -71,12 +71,13 @@ inline void add_options(CLI::App& app, Options& options) {
   app.add_option("--batch-size", options.batch_size)->check(CLI::Range(1, 65536));
   app.add_option("--patch-size", options.patch_size)->check(CLI::Range(16, 4096));
   app.add_option("--lr", options.lr, "learning rate at the start")->check(CLI::PositiveNumber);
-  app.add_option("--clip", options.clip, "largest norm of the gradient")->check(CLI::PositiveNumber);
-  app.add_option("--num-workers", options.num_workers, "threads that make batches")->check(CLI::Range(0, 256));
+  app.add_option("--clip,--clip-grad", options.clip, "largest norm of the gradient")->check(CLI::PositiveNumber);
+  app.add_option("--num-workers,--workers,-j", options.num_workers, "threads that make batches")
+      ->check(CLI::Range(0, 256));
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
-  app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints and log");
+  app.add_option("--checkpoint-dir,--output", options.checkpoint_dir, "folder of checkpoints and log");
   app.add_flag("--resume", options.resume, "go on from latest.safetensors of --checkpoint-dir");
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   ranks::add_options(app, options.ranks);
@@ -161,9 +162,13 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
   };
   folder.begin(at, st::concat(recipe.str(/*measures_alone=*/true), " images=", valid_images), save_best);
 
-  const st::DataLoader loader(data, {.batch_size = options.batch_size, .shuffle = true,
-                                     .num_workers = options.num_workers, .drop_last = true, .seed = options.seed,
-                                     .shards = options.ranks.shards, .world = world});
+  const st::DataLoader loader(data, {.batch_size = options.batch_size,
+                                     .shuffle = true,
+                                     .num_workers = options.num_workers,
+                                     .drop_last = true,
+                                     .seed = options.seed,
+                                     .shards = options.ranks.shards,
+                                     .world = world});
   st::DataParallel parallel(net, world);
   const auto report = [&] {
     const Score score = [&] {

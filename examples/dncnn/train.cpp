@@ -177,7 +177,8 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
       throw st::NumericError(st::concat(name, " is not finite after epoch ", at.epoch + 1, ": ", folder.diverged()));
     dncnn::Score score;
     try {
-      score = dncnn::evaluate(net, valid, [&] { return interrupt.requested(); }, world);
+      score = dncnn::evaluate(
+          net, valid, [&] { return interrupt.requested(); }, world);
     } catch (...) {
       save();  // the epoch's work is not lost: a resumed run validates first
       throw;
@@ -271,20 +272,22 @@ int main(int argc, char** argv) {
   app.add_option("--batch-size", options.batch_size)->check(CLI::Range(1, 65536));
   app.add_option("--patch-size", options.patch_size)->check(CLI::Range(8, 4096));
   app.add_option("--loss", options.loss)->check(CLI::IsMember({"mse", "half-sum", "l1", "charbonnier"}));
-  app.add_option("--optimizer", options.optimizer)->check(CLI::IsMember({"sgd", "adam"}));
-  app.add_option("--init-lr", options.init_lr, "learning rate at the start [0.001 for adam, 0.1 for sgd]")
+  app.add_option("--optimizer,--opt", options.optimizer)->check(CLI::IsMember({"sgd", "adam"}));
+  app.add_option("--init-lr,--lr", options.init_lr, "learning rate at the start [0.001 for adam, 0.1 for sgd]")
       ->check(CLI::PositiveNumber);
   app.add_option("--momentum", options.momentum, "of sgd")->check(CLI::Range(0.0, 0.9999));
   app.add_option("--weight-decay", options.weight_decay)->check(CLI::NonNegativeNumber);
-  app.add_option("--clip", options.clip, "largest norm of the gradient, 0 for no limit")->check(CLI::NonNegativeNumber);
+  app.add_option("--clip,--clip-grad", options.clip, "largest norm of the gradient, 0 for no limit")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--milestones", options.milestones, "epochs after which the learning rate falls")->delimiter(',');
   app.add_option("--gamma", options.gamma, "by this factor")->check(CLI::PositiveNumber);
-  app.add_option("--num-workers", options.num_workers, "threads that make batches")->check(CLI::Range(0, 256));
+  app.add_option("--num-workers,--workers,-j", options.num_workers, "threads that make batches")
+      ->check(CLI::Range(0, 256));
   app.add_option("--seed", options.seed);
   app.add_option("--save-interval", options.save_interval, "steps between checkpoints inside an epoch, 0 for none")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--minutes", options.minutes, "stop after this time, 0 for no limit")->check(CLI::NonNegativeNumber);
-  app.add_option("--checkpoint-dir", options.checkpoint_dir, "folder of checkpoints, log and pictures");
+  app.add_option("--checkpoint-dir,--output", options.checkpoint_dir, "folder of checkpoints, log and pictures");
   app.add_option("--resume", options.resume, "go on from this checkpoint [latest of --checkpoint-dir]")->expected(0, 1);
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");

@@ -176,7 +176,8 @@ int main(int argc, char** argv) {
   app.add_option("--epochs", options.epochs)->check(CLI::Range(0, 100000));
   app.add_option("--batch-size", options.batch_size)->check(CLI::Range(2, 65536));
   app.add_option("--lr", options.lr, "largest learning rate")->check(CLI::PositiveNumber);
-  app.add_option("--num-workers", options.num_workers, "threads that make batches")->check(CLI::Range(0, 256));
+  app.add_option("--num-workers,--workers,-j", options.num_workers, "threads that make batches")
+      ->check(CLI::Range(0, 256));
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");

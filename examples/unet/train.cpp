@@ -192,7 +192,8 @@ int main(int argc, char** argv) {
   app.add_option("--batch-size", options.batch_size)->check(CLI::Range(1, 65536));
   app.add_option("--patch-size", options.patch_size, "a multiple of 16")->check(CLI::Range(16, 4096));
   app.add_option("--lr", options.lr, "learning rate at the start")->check(CLI::PositiveNumber);
-  app.add_option("--num-workers", options.num_workers, "threads that make batches")->check(CLI::Range(0, 256));
+  app.add_option("--num-workers,--workers,-j", options.num_workers, "threads that make batches")
+      ->check(CLI::Range(0, 256));
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");

@@ -43,7 +43,8 @@ INCLUDE = re.compile(r'^\s*#include\s*([<"][^>"]+[>"]).*$')
 CPP_NAMES = {"c++", "cxx", "C++", "CPP", "Cpp", "hpp", "cc"}
 # What a header of ours wants of another library.
 LIBRARIES = {"strata/interop/opencv.hpp": "opencv2/core.hpp", "strata/interop/eigen.hpp": "Eigen/Core",
-             "strata/interop/eigen_tensor.hpp": "Eigen/Core", "strata/metrics/frechet.hpp": "Eigen/Core",
+             "strata/interop/eigen_tensor.hpp": "Eigen/Core", "strata/metrics/frechet.hpp": "Eigen/Core", "strata/metrics/niqe.hpp": "Eigen/Core",
+             "strata/data/whitening.hpp": "Eigen/Core",
              "strata/io/onnx_export.hpp": "protozero/pbf_writer.hpp", "CLI/CLI.hpp": "CLI/CLI.hpp",
              "opencv2/core.hpp": "opencv2/core.hpp", "Eigen/Core": "Eigen/Core"}
 DECLARES = re.compile(r"(template|struct|class|enum|union|using|namespace|static_assert|inline|concept|extern)\b")

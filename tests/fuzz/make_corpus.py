@@ -59,3 +59,41 @@ packed = gzip.compress(labels, mtime=0)
 header = packed[:3] + b"\x1e" + packed[4:10] + b"\x02\x00abname\x00comment\x00"  # all of the optional fields
 write("dataset/fields.gz", header + struct.pack("<H", zlib.crc32(header) & 0xFFFF) + packed[10:])
 write("dataset/cifar", bytes([3]) + bytes([255]) * 1024 + bytes(2048))
+
+
+def lmdb_page(number, flags, nodes):
+    """A page of 512 bytes of an LMDB database: its header, the places of its nodes, and these from the end on."""
+    page, at = bytearray(512), 512
+    struct.pack_into("<QHHHH", page, 0, number, 0, flags, 16 + 2 * len(nodes), 0)
+    for i, node in enumerate(nodes):
+        at -= len(node) + len(node) % 2
+        page[at:at + len(node)] = node
+        struct.pack_into("<H", page, 16 + 2 * i, at)
+    struct.pack_into("<H", page, 14, at)
+    return bytes(page)
+
+
+def lmdb_state(number, transaction, depth, entries, root, last):
+    """A meta page: two descriptions of 48 bytes, of the free pages and of the tree."""
+    free = struct.pack("<IHH5Q", 512, 0, 0, 0, 0, 0, 0, 2**64 - 1)
+    tree = struct.pack("<IHH5Q", 0, 0, depth, 1, 2, 2, entries, root)
+    body = struct.pack("<IIQQ", 0xBEEFC0DE, 1, 0, 1 << 20) + free + tree + struct.pack("<QQ", last, transaction)
+    return (struct.pack("<QHHI", number, 0, 8, 0) + body).ljust(512, b"\0")
+
+
+def lmdb_leaf_node(key, value, page=None):
+    size, flags = (len(value), 0) if page is None else (value, 1)
+    return struct.pack("<IHH", size, flags, len(key)) + key + (value if page is None else struct.pack("<Q", page))
+
+
+def lmdb_branch_node(key, page):
+    return struct.pack("<IHH", page, 0, len(key)) + key
+
+
+write("lmdb/empty", b"\0" + lmdb_state(0, 0, 0, 0, 2**64 - 1, 1) + lmdb_state(1, 0, 0, 0, 2**64 - 1, 1))
+write("lmdb/tree", b"\0" + lmdb_state(0, 0, 0, 0, 2**64 - 1, 1) + lmdb_state(1, 1, 2, 4, 4, 6) +
+      lmdb_page(2, 2, [lmdb_leaf_node(b"a", b"first"), lmdb_leaf_node(b"b", 600, 5)]) +
+      lmdb_page(3, 2, [lmdb_leaf_node(b"cc", b""), lmdb_leaf_node(b"d", b"last")]) +
+      lmdb_page(4, 1, [lmdb_branch_node(b"", 2), lmdb_branch_node(b"cc", 3)]) +
+      struct.pack("<QHHI", 5, 0, 4, 2) + bytes(1008))
+write("lmdb/line", b"\0" + b"0001_s001.png (480,480,3) 1")

@@ -25,8 +25,8 @@ ALLOWED["io"] = ALLOWED["deploy"] = LEVELS                # side by side: neithe
 ALLOWED["networks"] = LEVELS + ["deploy"]               # ready networks fold themselves
 ALLOWED["data"] = ALLOWED["metrics"] = ["core", "tensor"]  # side branches: no network knows of them
 ALLOWED["distributed"] = LEVELS + ["io", "data"]
-# Single headers of a folder that a lower one may include: they stand on core/ alone.
-SINGLE = {"data": ["distributed/world.hpp"]}
+# Single headers that a folder below or beside them may include: the first stands on core/ alone, the second keeps NIQE's model.
+SINGLE = {"data": ["distributed/world.hpp"], "metrics": ["io/safetensors.hpp"]}
 ALLOWED["interop"] = ["core", "tensor", "kernels", "autograd"]  # views for other libraries
 ALLOWED["train"] = [*LEVELS, "io", "data", "metrics"]      # a run and its folder: above all of them
 # The kernels of CUDA see single headers only, so that little passes through nvcc.
@@ -41,7 +41,7 @@ THIRD_PARTY = {
     r"mpi\.h": ["distributed"],
     r"protozero/": ["io"],
     r"opencv2/": ["interop"],
-    r"(unsupported/)?Eigen/": ["interop", "metrics"],
+    r"(unsupported/)?Eigen/": ["interop", "metrics", "data"],
     r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io", "train", "distributed"],
 }
 STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
@@ -56,8 +56,8 @@ UMBRELLA = "strata.hpp"
 OPTIONAL = ["io/onnx_export.hpp", "io/optimizer_file.hpp", "nn/spectral_norm.hpp", "nn/sync_batch_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
     "adversarial", "host_loss", "perceptual", "segmentation", "similarity", "smoothness")),
     *(f"distributed/{name}.hpp" for name in ("data_parallel", "device_ranks", "device_sum", "lockstep", "mpi", "samples", "shard_states", "shard_sum", "state", "tree_sum")),
-    "metrics/frechet.hpp",
-    *(f"data/{name}.hpp" for name in ("augment", "mixup", "weighted_sampler", "class_folder", "web_dataset"))]
+    "metrics/frechet.hpp", "metrics/niqe.hpp",
+    *(f"data/{name}.hpp" for name in ("augment", "mixup", "weighted_sampler", "class_folder", "web_dataset", "lmdb", "whitening"))]
 OPTIONAL_FOLDERS = ["interop", "networks", "train"]
 
 
@@ -235,7 +235,7 @@ FAULTS = {
     "deploy/namer.hpp": (HEAD + "// Sharpen\nconst char* x = \"Sharpen\"; math::Sharpen y;\nbool z = is_same<M, Sharpen>;\n", "names the layer Sharpen"),
     "nn/includer.hpp": (HEAD + '#include "strata/nn/layer.hpp"\n', "includes a layer, nn/layer.hpp"),
     "interop/opencv.hpp": (HEAD + "#include <opencv2/core.hpp>\n", ""),
-    "tensor/eigen.hpp": (HEAD + "#include <Eigen/Core>\n", "which is for interop, metrics only"),
+    "tensor/eigen.hpp": (HEAD + "#include <Eigen/Core>\n", "which is for interop, metrics, data only"),
     "nn/protozero.hpp": (HEAD + "#include <protozero/pbf_writer.hpp>\n", "which is for io only"),
     "cuda/heavy.cuh": (HEAD + '#include "strata/tensor/good.hpp"\n', "cuda/ may include core/config.hpp"),
 }

@@ -84,6 +84,15 @@ st::CheckpointInfo train(const fs::path& root, bool resume, Ending ending = {}, 
   return at;
 }
 
+/// The values at each step that a report shows.
+std::string curves_of(const fs::path& report) {
+  const std::string page = text_of(report);
+  const std::size_t begin = page.find("\"series\":"), end = page.find(",\"pictures\":");
+  REQUIRE(begin < end);
+  REQUIRE(end < page.size());
+  return page.substr(begin, end - begin);
+}
+
 }  // namespace
 
 TEST_CASE("a run leaves its folder: configuration, logs, the last checkpoints and the best, pictures, events, report") {
@@ -131,10 +140,12 @@ TEST_CASE("a name that is taken: the time is added, and nothing of the other run
                        doctest::Contains("another run works in this folder"), st::FileError);
 }
 
-TEST_CASE("a run that is killed after any step and resumed leaves one log, one file of events and the same best") {
+TEST_CASE("a run that is killed after any step and resumed leaves one log, events, curves and the same best") {
   const strata_test::TemporaryFolder whole;
   train(whole.path(), false);
   const auto wanted = csv_without_times(whole / "tiny" / "log.csv");
+  const std::string curves = curves_of(whole / "tiny" / "report.html");
+  CHECK(curves.find("\"tag\":\"loss\",\"steps\":[2,4,6,8,10,12,14,15]") != std::string::npos);
   for (std::int64_t step = 1; step <= 14; step += 3) {
     CAPTURE(step);
     const strata_test::TemporaryFolder folder;
@@ -144,6 +155,7 @@ TEST_CASE("a run that is killed after any step and resumed leaves one log, one f
     const fs::path run = folder / "tiny";
     CHECK(csv_without_times(run / "log.csv") == wanted);
     CHECK(st::read_checkpoint_info(run / "models/best.safetensors").step == 10);
+    CHECK(curves_of(run / "report.html") == curves);
     int files = 0;
     for (const auto& entry : fs::directory_iterator(run / "tb")) {
       ++files;

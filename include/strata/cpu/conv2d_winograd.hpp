@@ -212,8 +212,8 @@ void winograd_backward_input(const Conv2dProblem& p, const float* dy, const floa
   std::copy_n(both.data() + p.in, p.in, sums.sum_gx);
 }
 
-/// Bytes that one of the two takes from the pool while it runs, sums included, with factors of float; unless the weights
-/// are packed before, those too.
+/// Bytes that one of the two takes from the pool while it runs, sums included, with factors of float; unless the
+/// weights are packed before, those too.
 inline std::size_t winograd_workspace_bytes(const Conv2dProblem& p, bool backward, bool packed = false) {
   const auto plan = detail::winograd_plan<float>(p, backward);
   const std::int64_t columns = backward ? p.in : p.out, sums = StatisticsSink::rows * columns * plan.blocks;

@@ -61,9 +61,11 @@ struct Pieces {
   }
 };
 
-/// m[plane] += v[plane] * `depth` rows of a piece, for `tiles` rows, a multiple of block_rows.
-inline void add_piece(std::int64_t tiles, std::int64_t depth, std::int64_t columns, const float* v,
-                      std::int64_t v_stride, std::int64_t v_plane, const Piece& piece, float* m, std::int64_t m_plane) {
+/// m[plane] = or += v[plane] * rows of a piece, for `tiles` rows, a multiple of block_rows. The rows are `chunks` times
+/// `depth`; those of v lie `v_stride` apart, its chunks `v_chunk`.
+inline void multiply_piece(std::int64_t tiles, std::int64_t chunks, std::int64_t depth, std::int64_t columns,
+                           const float* v, std::int64_t v_stride, std::int64_t v_chunk, std::int64_t v_plane,
+                           const Piece& piece, bool add, float* m, std::int64_t m_plane) {
   using V = simd::Vector<float>;
   const std::int64_t m_stride = simd::padded<V>(columns);
   for (int p = 0; p < planes; ++p, v += v_plane, m += m_plane)
@@ -73,9 +75,9 @@ inline void add_piece(std::int64_t tiles, std::int64_t depth, std::int64_t colum
         float* const sums = m + t * m_stride + column;
         const auto place = [&](int r, int j) STRATA_INLINED { return sums + r * m_stride + j * simd::lanes<V>; };
         multiply<V, rows, vectors>(
-            1, depth, [&](std::int64_t, int r) STRATA_INLINED { return v + (t + r) * v_stride; }, panel,
-            [&](int r, int j, V sum) STRATA_INLINED { simd::store(place(r, j), sum); },
-            [&](int r, int j) STRATA_INLINED { return simd::load<V>(place(r, j)); });
+            chunks, depth, [&](std::int64_t s, int r) STRATA_INLINED { return v + s * v_chunk + (t + r) * v_stride; },
+            panel, [&](int r, int j, V sum) STRATA_INLINED { simd::store(place(r, j), sum); },
+            [&](int r, int j) STRATA_INLINED { return add ? simd::load<V>(place(r, j)) : V{}; });
       };
       constexpr std::integral_constant<int, panel_rows(vectors)> most;
       constexpr std::integral_constant<int, block_rows> least;
@@ -117,14 +119,18 @@ void deep_convolution(const ConvolutionPlan<float>& plan, const Images<const flo
       float* const piece = workspace[worker];
       float* const m = piece + piece_size;
       float* const outside = m + planes * plan.m_plane;
-      std::fill_n(m, planes * plan.m_plane + plan.m_stride, 0.0f);
+      std::fill_n(outside, plan.m_stride, 0.0f);
       const std::int64_t count = plan.tiles_of(begin + block);
       const std::int64_t rows = (count + block_rows - 1) / block_rows * block_rows;
-      const float* v = tiles.data() + block * plan.deep_size();
-      for (std::int64_t first = 0; first < x.c; first += chunk, v += chunk_distance) {
+      const float* const v = tiles.data() + block * plan.deep_size();
+      // Sums stay in registers over all chunks of weights that lie in memory.
+      const std::int64_t together = pieces.packed ? std::max<std::int64_t>(x.c / chunk, 1) : 1;
+      for (std::int64_t first = 0, some_chunks; first < x.c; first += some_chunks * chunk) {
         const std::int64_t depth = std::min(chunk, x.c - first);
-        add_piece(rows, depth, columns, v, chunk, plan.v_plane,
-                  pieces(first, depth, group, group + columns, piece, plan.piece_plane()), m, plan.m_plane);
+        some_chunks = first == 0 ? together : 1;
+        multiply_piece(rows, some_chunks, depth, columns, v + first / chunk * chunk_distance, chunk, chunk_distance,
+                       plan.v_plane, pieces(first, depth, group, group + columns, piece, plan.piece_plane()), first > 0,
+                       m, plan.m_plane);
       }
       write_block(plan, begin + block, y, group, columns, m, outside, epilogue, make_sink(begin + block));
     });

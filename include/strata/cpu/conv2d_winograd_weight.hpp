@@ -86,8 +86,8 @@ struct WeightGradientPlan {
 };
 
 /// dweight[o, tap, c] = or += (G^T s G)[tap of the part] for rows [first, end) of a chunk of the input and one of the
-/// output, first a multiple of 8 and end at most 8 more; s is the sum over ranges of sums[range][plane][c][o], which lie
-/// `distance` apart.
+/// output, first a multiple of 8 and end at most 8 more; s is the sum over ranges of sums[range][plane][c][o], which
+/// lie `distance` apart.
 template <class T = float>
 inline void transform_weight_gradient_rows(const WeightGradientPlan& plan, std::int64_t chunk, std::int64_t first,
                                            std::int64_t end, const float* sums, std::int64_t distance, float* dweight,

@@ -67,9 +67,9 @@ struct FromZero {
   [[gnu::always_inline]] V operator()(int, int) const { return V{}; }
 };
 
-/// sum[r][j] = sum over segments s and k < depth of row(s, r)[k] * panel[s * depth + k][j], added in that order; then
-/// calls result(r, j, sum[r][j]) for every row and vector j. The sums begin at start(r, j). The depth can lie in several segments, so that the rows of
-/// a convolution need not be copied together: a segment is one tap, row(s, r) the pixel under it.
+/// sum[r][j] = sum over segments s and k < depth of row(s, r)[k] * panel[s * depth + k][j], added in that order to
+/// start(r, j); then calls result(r, j, sum[r][j]) for every row and vector j. The depth can lie in several segments,
+/// so that the rows of a convolution need not be copied together: a segment is one tap, row(s, r) the pixel under it.
 template <class V, int Rows, int Vectors, class Row, class Result, class Start = FromZero<V>>
 [[gnu::always_inline]] inline void multiply(std::int64_t segments, std::int64_t depth, Row&& row,
                                             const simd::Lane<V>* panel, Result&& result, Start&& start = {}) {

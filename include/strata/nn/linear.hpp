@@ -8,8 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "strata/core/checksum.hpp"
+#include "strata/cpu/packed_weights.hpp"
 #include "strata/nn/conv2d.hpp"
 #include "strata/nn/flatten.hpp"
+#include "strata/nn/following.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
 
@@ -21,6 +24,7 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   using io = maps<In, Out>;
   Parameter weight{Shape{Out, In}};
   Parameter bias{Bias ? Shape{Out} : Shape{0}};
+  mutable cpu::PackedWeights packed;  ///< for Infer passes
 
   constexpr Linear() { detail::draw_default_weights(weight); }
 
@@ -33,6 +37,11 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
     t.wants(1, 1);
     t.channels(Out);
     t.multiply_adds(std::int64_t{Out} * In);
+  }
+  static LayerMemory memory(const Shape& x) {
+    const Conv2dProblem p = problem_for(x.n());
+    return {.forward = cpu::conv2d_forward_workspace(p, true), .weight_gradient = cpu::conv2d_weight_workspace(p),
+            .input_gradient = cpu::conv2d_input_workspace(p), .packed = cpu::conv2d_packed_bytes(p)};
   }
   static std::string name() {
     return concat("Linear(in_features=", In, ", out_features=", Out, Bias ? ")" : ", bias=False)");
@@ -48,14 +57,19 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
     if (x.h() != 1 || x.w() != 1)
       throw ShapeError(concat(name(), ": got images of ", x.h(), " x ", x.w(),
                               " pixels, wanted 1 x 1: put st::Flatten<C, H, W> or st::GlobalAvgPool2d before it"));
-    // A 1x1 convolution of one image whose pixels are the batch.
-    const Conv2dProblem problem{.n = 1, .h = x.n(), .w = 1, .in = In, .out = Out, .kernel = 1, .padding = 0};
+    const Conv2dProblem problem = problem_for(x.n());
     check_same_device(x.device(), self.weight.device(), name);
     Image<Out, T> image(x.n(), 1, 1, x.pool());
+    const T* const weight = std::as_const(self.weight).template value<T>().data();
     const T* bias_data = nullptr;
     if constexpr (Bias) bias_data = std::as_const(self.bias).template value<T>().data();
-    backend::conv2d_forward<T>(x.device(), problem, x.data(), std::as_const(self.weight).template value<T>().data(),
-                               bias_data, image.data(), Activation::none, pass.precision());
+    if constexpr (P::training)
+      backend::conv2d_forward<T>(x.device(), problem, x.data(), weight, bias_data, image.data(), Activation::none,
+                                 pass.precision());
+    else
+      backend::conv2d_forward_cached<T>(
+          x.device(), problem, x.data(), self.packed, [&] { return checksum(weight, problem.weight_size()); },
+          [&] { return weight; }, bias_data, image.data(), Activation::none, pass.precision());
     auto y = pass.output(std::move(image));
     if constexpr (P::training)
       pass.tape()->record(y.id(), [&self, problem, x, id = y.id(), precision = pass.precision()](Tape& tape) {
@@ -71,6 +85,12 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   }
 
   static_assert(In > 0 && Out > 0, "strata::Linear<In, Out>: sizes must be positive");
+
+ private:
+  /// A 1 x 1 convolution of one image whose pixels are the batch.
+  static Conv2dProblem problem_for(std::int64_t batch) {
+    return {.n = 1, .h = batch, .w = 1, .in = In, .out = Out, .kernel = 1, .padding = 0};
+  }
 };
 
 }}  // namespace strata::STRATA_ABI
