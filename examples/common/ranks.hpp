@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <string>
 
 #include "strata/distributed/data_parallel.hpp"
 #include "strata/strata.hpp"
@@ -29,6 +30,11 @@ inline void add_options(CLI::App& app, Options& options) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--rank-timeout", options.rank_timeout, "seconds to wait for another rank")
       ->check(CLI::PositiveNumber);
+}
+
+/// The device of this rank, where the user said `name`: of "cuda" each rank of a machine takes one.
+inline std::string device_of(const st::World& world, const std::string& name) {
+  return name == "cuda" && world.local_size() > 1 ? st::Device::cuda(world.local_rank()).str() : name;
 }
 
 /// run(world), where errors of any rank end all with one sentence. Rank 0 alone speaks on the standard output.

@@ -118,7 +118,6 @@ inline RunFolder open(const Options& options, Recipe& recipe, const CLI::App& ap
 template <class Net, class Data, class Loss, class Evaluate>
 int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& net, const Data& data,
         const Loss& loss_of, std::size_t valid_images, const Evaluate& evaluate) {
-  const st::Device device = st::device_of(net);
   const st::World& world = folder.world();
   world.check_shards(options.ranks.shards);
   const console::Interrupt& interrupt = folder.interrupt();
@@ -199,10 +198,7 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
     for (const auto& batch : loader.epoch(at.epoch, first)) {
       adam.zero_grad();
       try {
-        loss_sum += parallel.step(batch, {.seed = options.seed, .step = at.step},
-                                  [&](auto& pass, const auto& input, const auto& target) {
-                                    return loss_of(net(pass, input.to(device)), target.to(device));
-                                  });
+        loss_sum += parallel.step(batch, {.seed = options.seed, .step = at.step}, net, loss_of);
       } catch (const st::NumericError& error) {
         throw st::NumericError(st::concat(error.what(), " (step ", at.step + 1, "): ", folder.diverged()));
       }

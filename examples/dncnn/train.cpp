@@ -86,7 +86,6 @@ struct Options {
 template <class Net, class Optimizer>
 int train(const Options& options, const training::Recipe& recipe, training::RunFolder& folder, Net& net,
           Optimizer& optimizer) {
-  const st::Device device = st::device_of(net);
   const st::World& world = folder.world();
   const console::Interrupt& interrupt = folder.interrupt();
   st::GradScaler scaler({.enabled = options.precision == st::Precision::fp16});
@@ -141,11 +140,9 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
       double loss = 0;
       try {
         loss = parallel.step(
-            batch, {.seed = options.seed, .step = at.step, .precision = options.precision},
-            [&](auto& pass, const auto& noisy, const auto& clean) {
-              return dncnn::loss(options.loss, net(pass, noisy.to(device)), clean.to(device));
-            },
-            [&](auto& pass, const auto& of_shard) { pass.backward(scaler.scale(of_shard)); });
+            batch, {.seed = options.seed, .step = at.step, .precision = options.precision}, net,
+            [&](const auto& denoised, const auto& clean) { return dncnn::loss(options.loss, denoised, clean); },
+            [&](auto& pass, const auto& of_shard) { parallel.backward(pass, scaler.scale(of_shard)); });
       } catch (const st::NumericError& error) {
         const std::string name = st::first_not_finite(net, optimizer);
         throw st::NumericError(st::concat(error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1,
@@ -299,7 +296,7 @@ int main(int argc, char** argv) {
   if (const auto status = command_line::parse(app, argc, argv)) return *status;
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";
   return ranks::with("dncnn_train", options.ranks, options.threads, [&](const st::World& world) {
-    return device::with("dncnn_train", options.device,
+    return device::with("dncnn_train", ranks::device_of(world, options.device),
                         [&](st::Device device) { return run(options, app, device, world); });
   });
 }

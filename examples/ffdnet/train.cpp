@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
     recipe.add("channels", channels, training::Change::refused);
     recipe.add("sigma-max", sigma_max);
     recipe.add("valid-sigma", valid_sigma, training::Change::measures);
-    return device::with("ffdnet_train", options.device, [&](st::Device device) {
+    return device::with("ffdnet_train", ranks::device_of(world, options.device), [&](st::Device device) {
       training::RunFolder folder = training::open(options, recipe, app, world);
       if (options.patch_size % 2 != 0)
         throw st::ValueError("--patch-size must be even: the network works at half the size");

@@ -3,6 +3,7 @@
 //     resnet_train --data cifar --epochs 30 --output resnet18.safetensors      # the folder with data_batch_1.bin ...
 //     resnet_train --epochs 2 --images 2000                                    # draws them; no data needed
 //     resnet_train --data cifar --weights resnet18.safetensors --epochs 0      # tests
+//     mpirun -n 4 resnet_train ... --shards 8
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -15,10 +16,12 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "../common/command_line.hpp"
 #include "../common/console.hpp"
 #include "../common/device.hpp"
+#include "../common/ranks.hpp"
 #include "strata/networks/resnet.hpp"
 #include "strata/strata.hpp"
 
@@ -64,30 +67,39 @@ struct Options {
   int epochs = 30, batch_size = 128, num_workers = 1, threads = 0;
   double lr = 0.1;
   std::uint64_t seed = 0;
+  ranks::Options ranks;
 };
 
 constexpr std::array<float, 3> mean{0.4914f, 0.4822f, 0.4465f}, deviation{0.2470f, 0.2435f, 0.2616f};
 
+/// Batches are shared among the ranks.
 template <class Test>
-double test(const Net& net, const Test& images, int batch_size) {
+double test(const Net& net, const Test& images, int batch_size, const st::World& world) {
   const st::Map normalized(images, [](st::LabelledSample<3> sample, st::Rng&) {
     return st::LabelledSample<3>{st::normalize(sample.input, mean, deviation), sample.target};
   });
-  const st::DataLoader loader(normalized, {.batch_size = batch_size, .num_workers = 1});
-  st::AverageMeter accuracy;
+  const st::DataLoader loader(normalized, {.batch_size = batch_size});
   const st::Device device = st::device_of(net);
-  for (const auto& [x, labels] : loader.epoch(0)) {
+  struct OfBatch {
+    double accuracy = 0, images = 0;
+  };
+  const std::vector<OfBatch> batches = world.each(std::size_t(loader.size()), [&](std::size_t i) {
+    auto epoch = loader.epoch(0, std::int64_t(i));
+    const auto& [x, labels] = *epoch.begin();
     st::Infer pass;
-    accuracy.add(st::accuracy(net(pass, x.to(device)).value().to(st::Device::cpu()), labels), double(x.n()));
-  }
+    return OfBatch{st::accuracy(net(pass, x.to(device)).value().to(st::Device::cpu()), labels), double(x.n())};
+  });
+  st::AverageMeter accuracy;
+  for (const OfBatch& batch : batches) accuracy.add(batch.accuracy, batch.images);
   return accuracy.mean();
 }
 
 template <class Data>
-int train(const Options& options, st::Device device, const Data& images, const Data& test_images) {
+int train(const Options& options, st::Device device, const st::World& world, const Data& images,
+          const Data& test_images) {
   Net net;
   st::initialize(net, options.seed);
-  if (!options.weights.empty())
+  if (!options.weights.empty() && world.is_first())
     for (const std::string& note : st::load_weights(options.weights, net).notes)
       std::fprintf(stderr, "%s\n", note.c_str());
   st::to(net, device);
@@ -103,45 +115,51 @@ int train(const Options& options, st::Device device, const Data& images, const D
                                           .shuffle = true,
                                           .num_workers = options.num_workers,
                                           .drop_last = true,
-                                          .seed = options.seed});
+                                          .seed = options.seed,
+                                          .shards = options.ranks.shards,
+                                          .world = world});
+  st::DataParallel parallel(net, world);
   const auto steps = std::int64_t(loader.size()) * options.epochs;
   st::SGD sgd(net, {.lr = options.lr, .momentum = 0.9, .weight_decay = 5e-4, .nesterov = true});
   st::OneCycleLR scheduler(sgd, {.max_lr = options.lr, .total_steps = std::max<std::int64_t>(steps, 1)});
   const st::CrossEntropyLoss cross_entropy;
   const console::Interrupt interrupt;
+  ranks::Stop stop(world);
   std::int64_t step = 0;
-  for (int epoch = 0; epoch < options.epochs && !interrupt.requested(); ++epoch) {
+  for (int epoch = 0; epoch < options.epochs && !stop.interrupted(); ++epoch) {
     const console::Stopwatch watch;
     console::Progress progress(st::concat("epoch ", epoch + 1), std::int64_t(loader.size()));
     st::AverageMeter loss_mean;
-    std::int64_t batch = 0;
-    for (const auto& [x, labels] : loader.epoch(epoch)) {
-      st::Train pass({.seed = options.seed, .step = step++});
-      const auto loss = cross_entropy(net(pass, x.to(device)), labels);
+    std::int64_t batches = 0;
+    for (const auto& batch : loader.epoch(epoch)) {
       sgd.zero_grad();
-      pass.backward(loss);
+      loss_mean.add(parallel.step(batch, {.seed = options.seed, .step = step++}, net, cross_entropy));
       sgd.step();
       scheduler.step();
-      loss_mean.add(loss.item());
-      progress.update(++batch, st::concat("loss ", loss_mean.mean()));
-      if (interrupt.requested()) break;
+      if (options.ranks.check_ranks > 0 && step % options.ranks.check_ranks == 0)
+        st::check_equal(world, st::concat("after step ", step), net, sgd);
+      progress.update(++batches, st::concat("loss ", loss_mean.mean()));
+      stop.ask(interrupt.requested(), false);
+      if (stop.interrupted()) break;
     }
     progress.finish();
     std::printf("epoch %d  loss %.4f  accuracy %.2f %%  %s\n", epoch + 1, loss_mean.mean(),
-                100 * test(net, test_images, options.batch_size), console::clock_text(watch.seconds()).c_str());
+                100 * test(net, test_images, options.batch_size, world), console::clock_text(watch.seconds()).c_str());
     std::fflush(stdout);
-    st::save_weights(options.output, net,
-                     {{"network", "ResNet-18 for images of 32 x 32"}, {"epoch", st::concat(epoch + 1)}});
+    if (world.is_first())
+      st::save_weights(options.output, net,
+                       {{"network", "ResNet-18 for images of 32 x 32"}, {"epoch", st::concat(epoch + 1)}});
   }
-  if (options.epochs == 0) std::printf("accuracy %.2f %%\n", 100 * test(net, test_images, options.batch_size));
-  return interrupt.requested() ? interrupt.exit_status() : 0;
+  if (options.epochs == 0) std::printf("accuracy %.2f %%\n", 100 * test(net, test_images, options.batch_size, world));
+  return stop.interrupted() ? interrupt.exit_status() : 0;
 }
 
-int run(const Options& options, st::Device device) {
+int run(const Options& options, st::Device device, const st::World& world) {
+  world.check_shards(options.ranks.shards);
   if (options.data.empty())
-    return train(options, device, DrawnShapes{std::size_t(options.images), 1},
+    return train(options, device, world, DrawnShapes{std::size_t(options.images), 1},
                  DrawnShapes{std::size_t(options.images / 5 + 1), 2});
-  return train(options, device, st::CIFAR10({.root = options.data}),
+  return train(options, device, world, st::CIFAR10({.root = options.data}),
                st::CIFAR10({.root = options.data, .train = false}));
 }
 
@@ -163,12 +181,10 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
+  ranks::add_options(app, options.ranks);
   if (const auto status = command_line::parse(app, argc, argv)) return *status;
-  try {
-    if (options.threads > 0) st::set_num_threads(options.threads);
-    return device::with("resnet_train", options.device, [&](st::Device device) { return run(options, device); });
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "resnet_train: %s\n", error.what());
-    return 1;
-  }
+  return ranks::with("resnet_train", options.ranks, options.threads, [&](const st::World& world) {
+    return device::with("resnet_train", ranks::device_of(world, options.device),
+                        [&](st::Device device) { return run(options, device, world); });
+  });
 }

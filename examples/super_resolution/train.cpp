@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
   training::add_options(app, options);
   if (const auto status = command_line::parse(app, argc, argv)) return *status;
   return ranks::with("super_resolution_train", options.ranks, options.threads, [&](const st::World& world) {
-    return device::with("super_resolution_train", options.device,
+    return device::with("super_resolution_train", ranks::device_of(world, options.device),
                         [&](st::Device device) { return train(options, app, device, world); });
   });
 }

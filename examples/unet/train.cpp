@@ -2,6 +2,7 @@
 //
 //     unet_train --images photos --masks masks --valid-images more --valid-masks their_masks --epochs 20
 //     unet_train --epochs 3                                              # draws images and masks; no data needed
+//     mpirun -n 4 unet_train ... --shards 8
 //
 // Folders hold the same names: photos/cat.jpg, masks/cat.png.
 //
@@ -22,6 +23,7 @@
 #include "../common/command_line.hpp"
 #include "../common/console.hpp"
 #include "../common/device.hpp"
+#include "../common/ranks.hpp"
 #include "datasets.hpp"
 #include "strata/networks/unet.hpp"
 #include "strata/strata.hpp"
@@ -40,35 +42,49 @@ struct Options {
   std::int64_t patch_size = 96;
   double lr = 1e-3;
   std::uint64_t seed = 0;
-};
-
-/// Pixels in both over pixels in either, of the wanted and the found: intersection over union, over all images.
-class IoU {
- public:
-  void add(const st::Image<1>& logits, const st::Image<1>& mask) {
-    for (std::int64_t i = 0; i < mask.size(); ++i) {
-      const bool found = logits.data()[i] > 0, wanted = mask.data()[i] > 0.5f;
-      both_ += found && wanted;
-      either_ += found || wanted;
-    }
-  }
-  double value() const { return either_ == 0 ? 1.0 : double(both_) / double(either_); }
-
- private:
-  std::int64_t both_ = 0, either_ = 0;
+  ranks::Options ranks;
 };
 
 template <class Data>
-double evaluate(const Net& net, const Data& data, const fs::path& sheet) {
-  IoU iou;
+st::Image<1> logits_of(const Net& net, const Data& data, std::size_t index, Masked& sample) {
+  st::Rng rng(0, 0);
+  sample = data.get(index, rng);
+  st::Infer pass;
+  return net(pass, sample.input.to(st::device_of(net))).value().to(st::Device::cpu());
+}
+
+/// Pixels in both over pixels in either, of the wanted and the found: intersection over union, over all images, which
+/// the ranks share.
+template <class Data>
+double intersection_over_union(const Net& net, const Data& data, const st::World& world) {
+  struct Pixels {
+    std::int64_t both = 0, either = 0;
+  };
+  Pixels all;
+  for (const Pixels& of_image : world.each(data.size(), [&](std::size_t index) {
+         Masked sample;
+         const st::Image<1> logits = logits_of(net, data, index, sample);
+         Pixels pixels;
+         for (std::int64_t i = 0; i < logits.size(); ++i) {
+           const bool found = logits.data()[i] > 0, wanted = sample.target.data()[i] > 0.5f;
+           pixels.both += found && wanted;
+           pixels.either += found || wanted;
+         }
+         return pixels;
+       })) {
+    all.both += of_image.both;
+    all.either += of_image.either;
+  }
+  return all.either == 0 ? 1.0 : double(all.both) / double(all.either);
+}
+
+/// Image, mask and what the network says, of the first four.
+template <class Data>
+void save_sheet(const Net& net, const Data& data, const fs::path& sheet) {
   std::vector<st::Image<3>> rows;
-  for (std::size_t i = 0; i < data.size(); ++i) {
-    st::Rng rng(0, 0);
-    const Masked sample = data.get(i, rng);
-    st::Infer pass;
-    const auto logits = net(pass, sample.input.to(st::device_of(net))).value().to(st::Device::cpu());
-    iou.add(logits, sample.target);
-    if (i >= 4) continue;
+  for (std::size_t i = 0; i < std::min<std::size_t>(data.size(), 4); ++i) {
+    Masked sample;
+    const st::Image<1> logits = logits_of(net, data, i, sample);
     const std::int64_t h = logits.h(), w = logits.w();
     st::Image<3> row(1, h, 3 * w);
     for (std::int64_t y = 0; y < h; ++y)
@@ -90,11 +106,10 @@ double evaluate(const Net& net, const Data& data, const fs::path& sheet) {
     top += row.h();
   }
   st::save_image(sheet, all);
-  return iou.value();
 }
 
 template <class Data>
-int train(const Options& options, st::Device device, const Data& data, const Data& valid) {
+int train(const Options& options, st::Device device, const st::World& world, const Data& data, const Data& valid) {
   Net net;
   st::initialize(net, options.seed);
   st::to(net, device);
@@ -112,40 +127,50 @@ int train(const Options& options, st::Device device, const Data& data, const Dat
                                         .shuffle = true,
                                         .num_workers = options.num_workers,
                                         .drop_last = true,
-                                        .seed = options.seed});
+                                        .seed = options.seed,
+                                        .shards = options.ranks.shards,
+                                        .world = world});
+  st::DataParallel parallel(net, world);
   st::AdamW adam(net, {.lr = options.lr});
   st::CosineAnnealingLR scheduler(adam,
                                   {.t_max = std::max<std::int64_t>(1, std::int64_t(loader.size()) * options.epochs)});
   const st::BCEWithLogitsLoss bce;
   const console::Interrupt interrupt;
-  for (int epoch = 0; epoch < options.epochs && !interrupt.requested(); ++epoch) {
+  ranks::Stop stop(world);
+  std::int64_t step = 0;
+  for (int epoch = 0; epoch < options.epochs && !stop.interrupted(); ++epoch) {
     console::Progress progress(st::concat("epoch ", epoch + 1), std::int64_t(loader.size()));
     st::AverageMeter loss_mean;
-    std::int64_t batch = 0;
-    for (const auto& [image, mask] : loader.epoch(epoch)) {
-      st::Train pass;
-      const auto loss = bce(net(pass, image.to(device)), mask.to(device));
+    std::int64_t batches = 0;
+    for (const auto& batch : loader.epoch(epoch)) {
       adam.zero_grad();
-      pass.backward(loss);
+      loss_mean.add(parallel.step(batch, {.seed = options.seed, .step = step++}, net, bce));
       adam.step();
       scheduler.step();
-      loss_mean.add(loss.item());
-      progress.update(++batch, st::concat("loss ", loss_mean.mean()));
-      if (interrupt.requested()) break;
+      if (options.ranks.check_ranks > 0 && step % options.ranks.check_ranks == 0)
+        st::check_equal(world, st::concat("after step ", step), net, adam);
+      progress.update(++batches, st::concat("loss ", loss_mean.mean()));
+      stop.ask(interrupt.requested(), false);
+      if (stop.interrupted()) break;
     }
     progress.finish();
     std::printf("epoch %d  loss %.4f  IoU %.3f\n", epoch + 1, loss_mean.mean(),
-                evaluate(net, valid, options.output / "unet.png"));
+                intersection_over_union(net, valid, world));
     std::fflush(stdout);
+    if (!world.is_first()) continue;
+    save_sheet(net, valid, options.output / "unet.png");
     st::save_weights(options.output / "unet.safetensors", net, {{"network", "U-Net, 3 channels, 1 class, width 16"}});
   }
-  return interrupt.requested() ? interrupt.exit_status() : 0;
+  return stop.interrupted() ? interrupt.exit_status() : 0;
 }
 
-int run(const Options& options, st::Device device) {
+int run(const Options& options, st::Device device, const st::World& world) {
+  if (options.patch_size % 16 != 0)
+    throw st::ValueError(st::concat("--patch-size is ", options.patch_size, ": a U-Net wants a multiple of 16"));
+  world.check_shards(options.ranks.shards);
   if (options.images.empty())
-    return train(options, device, unet::DrawnThings{std::size_t(options.count), 1}, unet::DrawnThings{32, 2});
-  return train(options, device, unet::Folders(options.images, options.masks),
+    return train(options, device, world, unet::DrawnThings{std::size_t(options.count), 1}, unet::DrawnThings{32, 2});
+  return train(options, device, world, unet::Folders(options.images, options.masks),
                unet::Folders(options.valid_images, options.valid_masks));
 }
 
@@ -172,14 +197,10 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--seed", options.seed);
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
+  ranks::add_options(app, options.ranks);
   if (const auto status = command_line::parse(app, argc, argv)) return *status;
-  try {
-    if (options.patch_size % 16 != 0)
-      throw st::ValueError(st::concat("--patch-size is ", options.patch_size, ": a U-Net wants a multiple of 16"));
-    if (options.threads > 0) st::set_num_threads(options.threads);
-    return device::with("unet_train", options.device, [&](st::Device device) { return run(options, device); });
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "unet_train: %s\n", error.what());
-    return 1;
-  }
+  return ranks::with("unet_train", options.ranks, options.threads, [&](const st::World& world) {
+    return device::with("unet_train", ranks::device_of(world, options.device),
+                        [&](st::Device device) { return run(options, device, world); });
+  });
 }

@@ -23,12 +23,13 @@ chmod +x "$bin"/* 2>/dev/null
 export PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 CUDA_MODULE_LOADING=LAZY
 chosen=" ${*:-facts tests engines training kernels network torch libraries sanitizer profiler} "
 
-# cuDNN and cuBLASLt of PyTorch's packages, for our programs alone: they look for libcudnn.so.9 and libcublasLt.so.13 by name.
+# cuDNN, cuBLASLt and NCCL of PyTorch's packages, for our programs alone: they look for libcudnn.so.9, libcublasLt.so.13 and
+# libnccl.so.2 by name.
 # Beside the latter lies a libnvperf_host.so, which ncu must not find before its own.
 libraries=$(python3 - <<'PYTHON'
 import glob, os, site, sysconfig
 roots = {sysconfig.get_paths()[k] for k in ("purelib", "platlib")} | set(site.getsitepackages())
-found = [os.path.dirname(p) for root in sorted(roots) for pattern in ("nvidia/cudnn/lib/libcudnn.so.9", "nvidia/*/lib/libcublasLt.so.1[0-9]")
+found = [os.path.dirname(p) for root in sorted(roots) for pattern in ("nvidia/cudnn/lib/libcudnn.so.9", "nvidia/nccl/lib/libnccl.so.2", "nvidia/*/lib/libcublasLt.so.1[0-9]")
          for p in sorted(glob.glob(os.path.join(root, pattern)))]
 print(":".join(dict.fromkeys(found)))
 PYTHON
@@ -81,7 +82,7 @@ facts() {
     uname -sr
     ldd --version | head -n 1
     lscpu | grep -E 'Model name|^CPU\(s\)'
-    ldconfig -p | grep -E 'libcudnn.so|libcublasLt.so|libcuda.so'
+    ldconfig -p | grep -E 'libcudnn.so|libcublasLt.so|libnccl.so|libcuda.so'
     echo "LD_LIBRARY_PATH for our programs: $libraries"
     command -v ncu compute-sanitizer python3
   } >"$out/facts.txt" 2>&1
@@ -120,7 +121,7 @@ tests() {
   test_program 45 test_gpu_network
 }
 
-engines() { test_program 90 test_gpu_engine; }  # cuDNN is loaded anew for each of its forty choices
+engines() { test_program 90 test_gpu_engine; }  # cuDNN is loaded anew for each of its forty choices; NCCL too
 
 training() {
   local precision code

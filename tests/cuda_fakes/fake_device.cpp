@@ -11,7 +11,7 @@ namespace {
 
 std::map<std::uintptr_t, std::size_t> allocations;
 float now = 0;
-bool capturing = false, fail_next = false;
+bool capturing = false, fail_next = false, busy = false;
 char stream_place, event_places[64];
 float event_times[64];
 bool event_used[64];
@@ -37,6 +37,7 @@ std::vector<std::string>& complaints() {
 }
 void complain(const std::string& text) { complaints().push_back(text); }
 void set_capturing(bool on) { capturing = on; }
+void set_busy(bool on) { busy = on; }
 void fail_next_allocation() { fail_next = true; }
 cudaStream_t stream() { return reinterpret_cast<cudaStream_t>(&stream_place); }
 
@@ -64,6 +65,10 @@ cudaError_t cudaFreeAsync(void* pointer, cudaStream_t) {
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   if (capturing) fake_device::complain("cudaStreamSynchronize while the stream is recorded");
   return cudaSuccess;
+}
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (stream != fake_device::stream()) fake_device::complain("cudaStreamQuery: an unknown stream");
+  return busy ? cudaErrorNotReady : cudaSuccess;
 }
 cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
   *status = capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;

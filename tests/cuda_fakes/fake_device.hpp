@@ -24,6 +24,8 @@ void complain(const std::string& text);
 
 /// What cudaStreamIsCapturing answers.
 void set_capturing(bool on);
+/// Whether the stream's work does not end: what cudaStreamQuery answers.
+void set_busy(bool on);
 /// Lets the next cudaMallocAsync fail.
 void fail_next_allocation();
 

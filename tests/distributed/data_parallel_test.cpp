@@ -2,6 +2,8 @@
 // ranks.py.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <ratio>
 
@@ -16,6 +18,24 @@
 #include "strata/nn/sequential.hpp"
 #include "strata/optim/adam.hpp"
 #include "thread_ranks.hpp"
+
+/// A layer whose weight is used, and whose step on the way back does not say so.
+struct Silent : st::Layer<Silent> {
+  using io = st::keeps;
+  st::Parameter weight{st::Shape{1}, 1.0f};
+  static constexpr void visit(auto& self, auto&& f) { f("weight", self.weight); }
+  template <st::Pass P, int C, class T>
+  static auto forward(auto& self, P& pass, st::Var<C, T> x) {
+    auto y = pass.output(x.value());
+    if constexpr (P::training)
+      pass.tape()->record(y.id(), [&self, id = y.id(), x_id = x.id()](st::Tape& tape) {
+        const auto to = self.weight.template grad_target<T>();
+        to.data[0] = (to.accumulate ? to.data[0] : T(0)) + tape.gradient<T>(id)[0];
+        if (!tape.move_gradient(id, x_id)) throw st::Error("another use");
+      });
+    return y;
+  }
+};
 
 namespace {
 
@@ -55,49 +75,63 @@ struct Trained {
   bool operator==(const Trained&) const = default;
 };
 
+/// Whether gradients leave while backward() runs, how many at once, and over what.
+struct Leaving {
+  std::size_t bucket_bytes = 1 << 20;
+  bool engine_waits = false;
+  double* early_share = nullptr;
+};
+
 /// Six steps of two epochs: the weights, statistics and losses of rank 0.
-Trained train(int ranks, int shards, bool by_hand = false) {
+Trained train(int ranks, int shards, bool by_hand = false, const Leaving& leaving = {}) {
   Trained result;
-  on_threads(ranks, [&](const st::World& world) {
-    const Noise data;
-    const st::DataLoader loader(
-        data, {.batch_size = 8, .shuffle = true, .drop_last = true, .seed = 3, .shards = shards, .world = world});
-    Net net;
-    st::initialize(net, world.is_first() ? 5 : 6);  // rank 0's reach all
-    st::DataParallel parallel(net, world);
-    st::Adam adam(net, {.lr = 1e-2});
-    const st::MSELoss mse;
-    std::vector<double> losses;
-    std::int64_t step = 0;
-    for (int epoch = 0; epoch < 2; ++epoch)
-      for (const auto& batch : loader.epoch(epoch)) {
-        adam.zero_grad();
-        if (by_hand) {
-          for (const auto& [input, target] : parallel.shards(batch)) {
-            st::Train pass(parallel.options_of_shard({.seed = 2, .step = step}));
-            const auto loss = mse(net(pass, input), target);
-            pass.backward(loss);
-            parallel.reduce_gradients(double(loss.item()));
+  Post post;
+  post.waits_at_once = leaving.engine_waits;
+  on_threads(
+      ranks,
+      [&](const st::World& world) {
+        const Noise data;
+        const st::DataLoader loader(
+            data, {.batch_size = 8, .shuffle = true, .drop_last = true, .seed = 3, .shards = shards, .world = world});
+        Net net;
+        st::initialize(net, world.is_first() ? 5 : 6);  // rank 0's reach all
+        st::DataParallel parallel(net, world, {.bucket_bytes = leaving.bucket_bytes});
+        st::Adam adam(net, {.lr = 1e-2});
+        const st::MSELoss mse;
+        std::vector<double> losses;
+        std::int64_t step = 0;
+        for (int epoch = 0; epoch < 2; ++epoch)
+          for (const auto& batch : loader.epoch(epoch)) {
+            adam.zero_grad();
+            if (by_hand) {
+              for (const auto& [input, target] : parallel.shards(batch)) {
+                st::Train pass(parallel.options_of_shard({.seed = 2, .step = step}));
+                const auto loss = mse(net(pass, input), target);
+                pass.backward(loss);
+                parallel.reduce_gradients(double(loss.item()));
+              }
+              losses.push_back(parallel.loss());
+            } else {
+              losses.push_back(parallel.step(
+                  batch, {.seed = 2, .step = step},
+                  [&](auto& pass, const auto& input, const auto& target) { return mse(net(pass, input), target); }));
+            }
+            adam.step();
+            ++step;
           }
-          losses.push_back(parallel.loss());
-        } else {
-          losses.push_back(parallel.step(
-              batch, {.seed = 2, .step = step},
-              [&](auto& pass, const auto& input, const auto& target) { return mse(net(pass, input), target); }));
-        }
-        adam.step();
-        ++step;
-      }
-    st::check_equal(world, "at the end", net, adam);
-    if (!world.is_first()) return;
-    result.losses = losses;
-    st::for_each_tensor(net, [&](const std::string&, auto& leaf) {
-      if (const auto* floats = std::get_if<st::Tensor<float>>(&leaf.any_value()))
-        result.numbers.insert(result.numbers.end(), floats->span().begin(), floats->span().end());
-      if (const auto* counts = std::get_if<st::Tensor<std::int64_t>>(&leaf.any_value()))
-        result.tracked.insert(result.tracked.end(), counts->span().begin(), counts->span().end());
-    });
-  });
+        st::check_equal(world, "at the end", net, adam);
+        if (!world.is_first()) return;
+        if (leaving.early_share != nullptr) *leaving.early_share = parallel.early_share();
+        result.losses = losses;
+        st::for_each_tensor(net, [&](const std::string&, auto& leaf) {
+          if (const auto* floats = std::get_if<st::Tensor<float>>(&leaf.any_value()))
+            result.numbers.insert(result.numbers.end(), floats->span().begin(), floats->span().end());
+          if (const auto* counts = std::get_if<st::Tensor<std::int64_t>>(&leaf.any_value()))
+            result.tracked.insert(result.tracked.end(), counts->span().begin(), counts->span().end());
+        });
+      },
+      &post);
+  if (!post.failure.empty()) throw st::Error(post.failure);
   return result;
 }
 
@@ -181,6 +215,83 @@ TEST_CASE("1, 2, 4 and 8 ranks train to the same bits, and shards decide which")
   CHECK(four.numbers != one.numbers);
   CHECK(train(2, 4) == four);
   CHECK(train(2, 2) == train(1, 2));
+}
+
+TEST_CASE("gradients that leave during backward() end in the same bits, whatever the buckets and the engine") {
+  const Trained one = train(1, 8);
+  for (const bool engine_waits : {false, true})
+    for (const int ranks : {2, 4, 8}) {
+      CAPTURE(engine_waits);
+      CAPTURE(ranks);
+      double share = 0;
+      CHECK(train(ranks, 8, false, {.bucket_bytes = 1, .engine_waits = engine_waits, .early_share = &share}) == one);
+      // The first layer's weights, running statistics and the loss leave at the end. Of the others all, or at least
+      // what is sent first: one of log2(ranks) messages.
+      CHECK(share > (engine_waits ? 0.45 : 0.15));
+      CHECK(train(ranks, 8, false, {.bucket_bytes = 200, .engine_waits = engine_waits, .early_share = &share}) == one);
+      CHECK(share > (engine_waits ? 0.35 : 0.12));  // the last layer's
+      CHECK(train(ranks, 8, false, {.engine_waits = engine_waits, .early_share = &share}) == one);
+      CHECK(share == 0);  // all of them are less than a bucket
+    }
+}
+
+TEST_CASE("several sums may be under way at once, each rank looking after them in an order of its own") {
+  for (const int ranks : {2, 4, 8}) {
+    std::atomic<int> right = 0;
+    on_threads(ranks, [&](const st::World& world) {
+      std::vector<std::vector<float>> own;
+      std::vector<st::detail::ButterflySum<float>> sums;
+      const std::size_t counts[] = {5003, 1, 20000, 4096, 4097};
+      for (std::size_t i = 0; i < 5; ++i)
+        own.push_back(numbers(counts[i], std::uint32_t(100 * i) + std::uint32_t(world.rank())));
+      for (std::size_t i = 0; i < 5; ++i) sums.emplace_back(*world.communicator(), int(i) + 1, std::span(own[i]));
+      for (std::size_t done = 0, turn = std::size_t(world.rank()); done < 5; ++turn) {
+        sums[turn % 5].advance();
+        done = std::size_t(std::count_if(sums.begin(), sums.end(), [](const auto& sum) { return sum.complete(); }));
+      }
+      for (std::size_t i = 0; i < 5; ++i) {
+        std::vector<std::vector<float>> rows;
+        for (int rank = 0; rank < ranks; ++rank)
+          rows.push_back(numbers(counts[i], std::uint32_t(100 * i) + std::uint32_t(rank)));
+        right += int(tree_by_hand(rows) == own[i]);
+      }
+    });
+    CHECK(right == 5 * ranks);
+  }
+}
+
+TEST_CASE("a gradient that changes after it has left is an error") {
+  const Noise data;
+  const auto train_once = [&]<class OwnNet>(OwnNet, auto&& after) {
+    on_threads(2, [&](const st::World& world) {
+      OwnNet net;
+      st::initialize(net, 1);
+      st::DataParallel parallel(net, world, {.bucket_bytes = 1});
+      const st::DataLoader loader(data, {.batch_size = 8, .drop_last = true, .shards = 2, .world = world});
+      const st::MSELoss mse;
+      auto epoch = loader.epoch(0);
+      for (const auto& [x, y] : parallel.shards(*epoch.begin())) {
+        st::Train pass(parallel.options_of_shard({}));
+        parallel.backward(pass, mse(net(pass, x), y));
+        after(net, parallel, x, y);
+        parallel.reduce_gradients();
+      }
+    });
+  };
+  using Plain = st::Sequential<st::Conv2d<1, 4>, st::ReLU, st::Conv2d<4, 1>>;
+  const st::MSELoss mse;
+  train_once(Plain(), [](auto&&...) {});
+  CHECK_THROWS_WITH_AS(
+      train_once(Plain(), [](auto& net, auto&&...) { *net.template layer<2>().weight.grad().data() += 1; }),
+      doctest::Contains("the gradient of '2.weight' has changed after it was sent"), st::Error);
+  CHECK_THROWS_WITH_AS(train_once(Plain(),
+                                  [&](auto& net, auto& parallel, const auto& x, const auto& y) {
+                                    st::Train pass;
+                                    parallel.backward(pass, mse(net(pass, x), y));
+                                  }),
+                       doctest::Contains("a second backward() for one shard"), st::Error);
+  CHECK_THROWS_WITH_AS(train_once(st::Sequential<st::Conv2d<1, 4>, Silent, st::Conv2d<4, 1>>(), [](auto&&...) {}),
+                       doctest::Contains("the gradient of '1.weight' has changed after it was sent"), st::Error);
 }
 
 TEST_CASE("the gradient over shards is that of the whole batch, where no layer looks at its batch") {

@@ -6,7 +6,8 @@
 PROGRAM is name=path of ranks_program, linked to the MPI of that name (openmpi, mpich); mpirun.<name> starts it. More ranks run
 than there are processors. Returns 77, which CTest shows as skipped, where what a test needs is missing.
 
-same         1, 2, 4 and 8 ranks end in the same bytes, and so does a run that goes on with another number of them
+same         1, 2, 4 and 8 ranks end in the same bytes, and so does a run that goes on with another number of them, whose gradients
+             leave in small buckets while backward() runs
 steps        the same over 50 steps, and the messages and bytes of a step are the least there can be
 errors       an error, a rank that hangs, one that leaves: all end in time, with one sentence and no success
 every_error  the same, on each MPI, and on rank 0
@@ -85,7 +86,7 @@ def same_bytes(programs, folders, steps, nets, rank_counts):
                 check(digest(folder) == digest(half), net, mpi, ranks, "ranks: other bytes than alone after", steps // 2, "steps")
                 shutil.copy(half / "latest.safetensors", folder)
                 other = 8 // max(ranks, 1)                                          # goes on with another number of ranks
-                said = trained(mpi, program, other, net, steps, 8, folder, "resume")
+                said = trained(mpi, program, other, net, steps, 8, folder, "resume", "bucket", 600)
                 wanted = wanted or digest(folder)
                 check(digest(folder) == wanted, net, mpi, "gone on with", other, "ranks: other bytes")
                 print(f"{net} {mpi} {ranks} then {other} ranks: {wanted[:12]}; {said}")
@@ -107,6 +108,9 @@ def test_steps(programs, folders, _):
             least = 2 * (1 - 1 / ranks) * 4 * numbers                               # of an allreduce of float32
             print(f"{mpi} {ranks} ranks: {messages} messages, {sent} bytes a step, {sent / least:.3f} of the least")
             check(sent < 1.05 * least, "more bytes than an allreduce needs")
+            early = float(trained(mpi, program, ranks, "dncnn", 2, 8, folders.new(), "bucket", 4096).split()[13])
+            print(f"in buckets of 4 KiB: {early:.3f} of the bytes are on their way before backward() ends")
+            check(early > 0.25, "gradients leave late")                               # their first messages alone are 0.3 of all
 
 
 HANG = (("hang", 1, 3, "timeout", 2), "has not answered for 2 s", 20)
@@ -117,6 +121,9 @@ MORE_ERRORS = [(("fail", 0, 3), "ranks_program: rank 0 of 4 on ", 15), HANG]
 def test_errors(programs, folders, _):
     errors(programs[:1], folders, [*ERRORS, HANG])
     errors(programs[1:], folders, ERRORS)
+    for words, sentence in ((("leave", 3, 3, "timeout", 5), "at different places of the program"), HANG[:2]):  # while gradients leave early
+        done = run(programs[-1][0], programs[-1][1], 4, "dropout", 10, 8, folders.new(), *words, "bucket", 400)
+        check(done.returncode != 0 and sentence in done.stderr, words, "in buckets, wanted:", sentence, "got:", done.stderr)
     if len(programs) == 2:
         done = run("mpich", dict(programs)["openmpi"], 2, "dropout", 2, 8, folders.new())
         check(done.returncode != 0 and "start it with the mpirun of that MPI" in done.stderr, done.stderr)

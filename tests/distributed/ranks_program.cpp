@@ -1,7 +1,7 @@
 // A small training program for ranks.py, which starts several of it:
 //
 //     ranks_program NET STEPS SHARDS FOLDER [resume] [timeout SECONDS] [pause MS] [fail|hang|leave RANK STEP]
-//                   [late RANK MS]
+//                   [late RANK MS] [bucket BYTES]
 //
 // NET is dncnn (batch norm, residual), dropout (batch norm, dropout) or sync (batch norm over all ranks). It goes on
 // from FOLDER/latest.safetensors with resume, saves there after every step, and says at the end what a step has sent.
@@ -65,7 +65,7 @@ struct At {
 
 template <class Net>
 int train(const st::World& world, std::int64_t steps, int shards, const std::filesystem::path& folder, bool resume,
-          const std::vector<At>& faults, int pause) {
+          const std::vector<At>& faults, int pause, std::size_t bucket_bytes) {
   const std::filesystem::path latest = folder / "latest.safetensors";
   const Noise data;
   const st::DataLoader loader(data, {.batch_size = 16,
@@ -77,7 +77,7 @@ int train(const st::World& world, std::int64_t steps, int shards, const std::fil
                                      .world = world});
   Net net;
   st::initialize(net, 5 + std::uint64_t(world.rank()));
-  st::DataParallel parallel(net, world);
+  st::DataParallel parallel(net, world, {.bucket_bytes = bucket_bytes});
   st::Adam adam(net, {.lr = 3e-3});
   st::CosineAnnealingLR scheduler(adam, {.t_max = 1000});
   const st::MSELoss mse;
@@ -124,9 +124,9 @@ int train(const st::World& world, std::int64_t steps, int shards, const std::fil
   if (world.is_first()) {
     std::int64_t parameters = 0;
     st::for_each_tensor(net, [&](const std::string&, const auto& leaf) { parameters += leaf.shape().size(); });
-    std::printf("done: %d ranks, %d threads, %lld numbers, %lld messages, %lld bytes a step\n", world.size(),
-                st::num_threads(), static_cast<long long>(parameters), static_cast<long long>(messages),
-                static_cast<long long>(bytes));
+    std::printf("done: %d ranks, %d threads, %lld numbers, %lld messages, %lld bytes a step, %.3f early\n",
+                world.size(), st::num_threads(), static_cast<long long>(parameters), static_cast<long long>(messages),
+                static_cast<long long>(bytes), parallel.early_share());
   }
   return 0;
 }
@@ -138,6 +138,7 @@ int main(int argc, char** argv) {
   const std::string net = argv[1];
   bool resume = false;
   double timeout = 30;
+  std::size_t bucket_bytes = std::size_t{1} << 20;
   int pause = 0, late_rank = -1, late = 0;
   std::vector<At> faults;
   for (int i = 5; i < argc; ++i) {
@@ -145,6 +146,7 @@ int main(int argc, char** argv) {
     if (word == "resume") resume = true;
     if (word == "timeout") timeout = std::atof(argv[++i]);
     if (word == "pause") pause = std::atoi(argv[++i]);
+    if (word == "bucket") bucket_bytes = std::size_t(std::atoll(argv[++i]));
     if (word == "late") {
       late_rank = std::atoi(argv[++i]);
       late = std::atoi(argv[++i]);
@@ -159,7 +161,7 @@ int main(int argc, char** argv) {
     return world.run("ranks_program", [&] {
       if (world.rank() == late_rank) std::this_thread::sleep_for(std::chrono::milliseconds(late));
       const auto run = net == "dncnn" ? train<DnCnn> : net == "sync" ? train<Synchronised> : train<WithDropout>;
-      return run(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause);
+      return run(world, std::atoll(argv[2]), std::atoi(argv[3]), argv[4], resume, faults, pause, bucket_bytes);
     });
   } catch (const std::exception& error) {
     std::fprintf(stderr, "ranks_program: %s\n", error.what());

@@ -1,4 +1,5 @@
-// Ranks that are threads of one process, for tests: each pair has a queue of messages in each direction.
+// Ranks that are threads of one process, for tests: each pair has a queue of messages in each direction, for each
+// channel.
 //
 //     on_threads(4, [](const st::World& world) { ... });       // throws what one of them threw
 #pragma once
@@ -14,6 +15,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -24,7 +26,8 @@ namespace st = strata;
 struct Post {
   std::mutex guard;
   std::condition_variable changed;
-  std::map<std::pair<int, int>, std::deque<std::vector<std::byte>>> letters;
+  std::map<std::tuple<int, int, int>, std::deque<std::vector<std::byte>>> letters;  // from, to, channel
+  bool waits_at_once = false;  // an engine that has exchange() alone
   std::string failure;
   std::vector<std::int64_t> bytes, messages;
 };
@@ -48,17 +51,49 @@ class ThreadRank : public st::Communicator {
   }
 
  private:
-  void do_exchange(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) override {
-    std::unique_lock lock(post_.guard);
-    if (to >= 0) post_.letters[{rank_, to}].emplace_back(out.begin(), out.end());
-    post_.changed.notify_all();
-    if (from < 0) return;
-    auto& box = post_.letters[{from, rank_}];
-    post_.changed.wait(lock, [&] { return !box.empty() || !post_.failure.empty(); });
+  struct Flight : Exchange {
+    Flight(ThreadRank& rank, int channel, int from, std::span<std::byte> in)
+        : rank(rank), channel(channel), from(from), in(in) {}
+    bool done() override {
+      const std::lock_guard lock(rank.post_.guard);
+      return taken = taken || rank.take(channel, from, in);
+    }
+    void wait() override {
+      std::unique_lock lock(rank.post_.guard);
+      rank.post_.changed.wait(lock, [&] { return taken = taken || rank.take(channel, from, in); });
+    }
+    ThreadRank& rank;
+    int channel, from;
+    std::span<std::byte> in;
+    bool taken = false;
+  };
+
+  /// Whether the next letter is there; it is then taken. The post is locked.
+  bool take(int channel, int from, std::span<std::byte> in) {
+    if (from < 0) return true;
     if (!post_.failure.empty()) throw st::RankError(post_.failure, true);
+    auto& box = post_.letters[{from, rank_, channel}];
+    if (box.empty()) return false;
     if (box.front().size() != in.size()) throw st::Error("ranks are at different places of the program");
     std::memcpy(in.data(), box.front().data(), in.size());
     box.pop_front();
+    return true;
+  }
+  std::unique_ptr<Exchange> begin(int channel, int to, std::span<const std::byte> out, int from,
+                                  std::span<std::byte> in) {
+    const std::lock_guard lock(post_.guard);
+    if (to >= 0) post_.letters[{rank_, to, channel}].emplace_back(out.begin(), out.end());
+    post_.changed.notify_all();
+    return std::make_unique<Flight>(*this, channel, from, in);
+  }
+  void do_exchange(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) override {
+    begin(0, to, out, from, in)->wait();
+  }
+  std::unique_ptr<Exchange> do_start(int channel, int to, std::span<const std::byte> out, int from,
+                                     std::span<std::byte> in) override {
+    if (!post_.waits_at_once) return begin(channel, to, out, from, in);
+    do_exchange(to, out, from, in);
+    return nullptr;
   }
   Post& post_;
   int rank_, size_;

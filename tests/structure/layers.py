@@ -31,7 +31,7 @@ ALLOWED["interop"] = ["core", "tensor", "kernels", "autograd"]  # views for othe
 ALLOWED["train"] = [*LEVELS, "io", "data", "metrics"]      # a run and its folder: above all of them
 # The kernels of CUDA see single headers only, so that little passes through nvcc.
 CUDA_ALLOWED = ["core/config.hpp", "core/error.hpp", "kernels/accelerator.hpp", "math/", "tensor/device.hpp",
-                "tensor/storage.hpp"]
+                "tensor/storage.hpp", "distributed/communicator.hpp", "distributed/collectives.hpp", "distributed/device_ranks.hpp"]
 
 # Headers from outside the project -> the folders that may include them. The standard library and <*intrin.h> are free.
 THIRD_PARTY = {
@@ -45,7 +45,7 @@ THIRD_PARTY = {
     r"(sys/\w+|unistd|fcntl|dirent|sched|pthread|malloc)\.h$": ["core", "tensor", "data", "io", "train", "distributed"],
 }
 STANDARD = r"[a-z_0-9]+$|([a-z0-9]+intrin|arm_neon|(limits|math|stdarg|stddef|stdint|stdio|stdlib|string|errno)\.h)"
-CUDA = r"(cuda|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
+CUDA = r"(cuda|nccl|cu(blas|dnn|fft|rand|solver|sparse)|nvrtc|nvml|device_launch_parameters|cooperative_groups|cub/|thrust/|mma\.h)"
 WRITES = r"\b(std::(o|basic_o)?fstream|std::ofstream|fopen|freopen|creat|stbi_write_(png|jpg|bmp|tga|hdr))\b|\bO_CREAT\b"
 WRITERS = ["core/output_file_impl.hpp", "io/folder_lock_impl.hpp"]
 PASSES = ["nn", "deploy", "io"]      # in these folders all headers but the layers' own and losses
@@ -55,7 +55,7 @@ UMBRELLA = "strata.hpp"
 # Included by themselves: they stand on a library that a program may not have, or are for few programs.
 OPTIONAL = ["io/onnx_export.hpp", "io/optimizer_file.hpp", "nn/spectral_norm.hpp", "nn/sync_batch_norm.hpp", *(f"nn/losses/{loss}.hpp" for loss in (
     "adversarial", "host_loss", "nll", "perceptual", "segmentation", "similarity", "smoothness")),
-    *(f"distributed/{name}.hpp" for name in ("data_parallel", "lockstep", "mpi", "samples", "shard_states", "shard_sum", "state", "tree_sum")),
+    *(f"distributed/{name}.hpp" for name in ("data_parallel", "device_ranks", "device_sum", "lockstep", "mpi", "samples", "shard_states", "shard_sum", "state", "tree_sum")),
     "metrics/frechet.hpp", "metrics/niqe.hpp",
     *(f"data/{name}.hpp" for name in ("augment", "mixup", "weighted_sampler", "class_folder", "web_dataset", "lmdb", "whitening"))]
 OPTIONAL_FOLDERS = ["interop", "networks", "train"]

@@ -21,6 +21,9 @@ class Kept {
   Kept& operator=(Kept&&) = delete;
   ~Kept() { storage_.unwatch(); }
 
+  /// Of a parameter its value, else nullptr.
+  const AnyTensor* parameter() const { return value_; }
+
   /// Throws Error when something has happened to it.
   void compare() const {
     if (value_ != nullptr && anchor_.fate() != Fate::here) throw_gone();

@@ -96,9 +96,10 @@ class Train {
   }
 
   /// Computes the gradient of `loss` for every parameter it depends on, and adds it to what parameters already hold.
-  /// The record is used up. Throws NumericError when the loss is not finite, before any gradient is changed.
+  /// The record is used up. Throws NumericError when the loss is not finite, before any gradient is changed. A listener
+  /// hears meanwhile which gradients are whole.
   template <class T>
-  void backward(const Scalar<T>& loss) {
+  void backward(const Scalar<T>& loss, GradientListener* listener = nullptr) {
     if (loss.tape() == nullptr)
       throw Error(
           "Train::backward: the loss was not computed in this pass, or nothing that it depends on wants a gradient, as "
@@ -112,7 +113,7 @@ class Train {
       throw NumericError(concat("Train::backward: the loss is ", loss.item(), "; no gradient was changed"));
     const FlushDenormals flush;
     *tape_->target<T>(loss.id()).data = T(1);
-    tape_->backward();
+    tape_->backward(listener);
   }
   /// Goes on with a backward() that has stopped where passes over other parts of the batch have to come too.
   void go_on_backward() {

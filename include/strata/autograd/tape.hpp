@@ -16,7 +16,9 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <span>
 #include <type_traits>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -40,6 +42,18 @@ template <int C, class T>
 void keep_for_backward(KeptList& list, const Image<C, T>& image) {
   keep_for_backward(list, image.tensor());
 }
+
+/// Is told on the way back which gradients of parameters are whole: no step that is left to run adds to them. A
+/// parameter is known by the address of its value.
+class GradientListener {
+ public:
+  virtual ~GradientListener() = default;
+  /// Before the first step: the parameters that steps refer to.
+  virtual void begin(std::span<const AnyTensor* const> parameters) = 0;
+  virtual void whole(const AnyTensor* parameter) = 0;
+  /// After each step.
+  virtual void step_done() = 0;
+};
 
 class Tape {
  public:
@@ -81,8 +95,9 @@ class Tape {
   GradientTarget<T> target(std::int64_t id) {
     if (id < 0) return {};
     if (!holds(id))
-      throw Error("backward: a value of an earlier pass, or from before the last backward, was used in this one: give "
-                  "x.value() where it is meant as a constant");
+      throw Error(
+          "backward: a value of an earlier pass, or from before the last backward, was used in this one: give "
+          "x.value() where it is meant as a constant");
     Value& value = at(id);
     settle(value);
     const bool accumulate = bool(value.gradient);
@@ -143,9 +158,11 @@ class Tape {
 
   /// Runs the steps in reverse order. The caller has written the gradient of the result. Each step runs once, also when
   /// one of them throws: the rest is then dropped. Where a step asks for a pause it returns behind that step, and goes
-  /// on when it is called again.
-  void backward() {
+  /// on when it is called again. A listener is for a tape that does not pause.
+  void backward(GradientListener* listener = nullptr) {
     paused_ = false;
+    const std::vector<LastUse> last_uses = listener == nullptr ? std::vector<LastUse>() : begin(*listener);
+    std::size_t uses_left = last_uses.size();
     struct DropRest {
       Tape& tape;
       ~DropRest() {
@@ -157,22 +174,28 @@ class Tape {
     while (!steps_.empty() && !paused_) {
       const RecordedStep step = steps_.back();
       steps_.pop_back();
-      const struct Destroy {
-        const RecordedStep& step;
-        KeptList& kept;
-        ~Destroy() {
-          step.destroy(step.held);
-          while (kept.size() > step.first_kept) kept.pop_back();
+      {
+        const struct Destroy {
+          const RecordedStep& step;
+          KeptList& kept;
+          ~Destroy() {
+            step.destroy(step.held);
+            while (kept.size() > step.first_kept) kept.pop_back();
+          }
+        } destroy{step, kept_};
+        if (at(step.output).gradient) {
+          for (std::size_t i = step.first_kept; i < kept_.size(); ++i) kept_[i].compare();
+          run(step);
         }
-      } destroy{step, kept_};
-      if (at(step.output).gradient) {
-        for (std::size_t i = step.first_kept; i < kept_.size(); ++i) kept_[i].compare();
-        run(step);
+        if (Value& done = at(step.output); !done.keep) {
+          done.gradient = Storage();
+          done.note = nullptr;
+        }
       }
-      if (Value& done = at(step.output); !done.keep) {
-        done.gradient = Storage();
-        done.note = nullptr;
-      }
+      if (listener == nullptr) continue;
+      for (; uses_left > 0 && last_uses[uses_left - 1].step == steps_.size(); --uses_left)
+        listener->whole(last_uses[uses_left - 1].parameter);
+      listener->step_done();
     }
   }
 
@@ -230,6 +253,27 @@ class Tape {
     void (*run)(void*, Tape&);
     void (*destroy)(void*);
   };
+  /// The step that is the last to run of those that refer to a parameter.
+  struct LastUse {
+    std::size_t step;
+    const AnyTensor* parameter;
+  };
+  std::vector<LastUse> begin(GradientListener& listener) const {
+    std::vector<LastUse> uses;
+    std::vector<const AnyTensor*> parameters;
+    std::unordered_set<const AnyTensor*> known;
+    for (std::size_t step = 0; step < steps_.size(); ++step) {
+      const std::size_t end = step + 1 < steps_.size() ? steps_[step + 1].first_kept : kept_.size();
+      for (std::size_t i = steps_[step].first_kept; i < end; ++i) {
+        const AnyTensor* const parameter = kept_[i].parameter();
+        if (parameter == nullptr || !known.insert(parameter).second) continue;
+        uses.push_back({step, parameter});
+        parameters.push_back(parameter);
+      }
+    }
+    listener.begin(parameters);
+    return uses;
+  }
   Value& at(std::int64_t id) { return values_[std::size_t(id - first_)]; }
 
   void run(const RecordedStep& step) {

@@ -13,6 +13,10 @@
 #define STRATA_CUDA_LIBRARIES 1
 #include "strata/cuda/engine.cuh"
 #endif
+#if __has_include(<nccl.h>) && !defined(STRATA_CUDA_ON_HOST)
+#define STRATA_NCCL 1
+#include "strata/cuda/nccl.cuh"
+#endif
 
 namespace strata { inline namespace STRATA_ABI { namespace cuda {
 
@@ -39,5 +43,16 @@ inline Accelerator& backend(int index) {
 inline const AcceleratorProvider provider{&device_count, &device_missing, &backend};
 
 [[maybe_unused]] static const bool registered = (register_cuda(provider), true);
+
+#if defined(STRATA_NCCL)
+/// The ranks' devices, in the order of their work. All ranks call it.
+inline std::unique_ptr<DeviceRanks> meet_over_nccl(Device device, Communicator& ranks) {
+  auto& gpu = static_cast<DefaultBackend&>(backend(device.index));
+  return std::make_unique<NcclRanks>(ranks, gpu.stream());  // which makes the device the current one
+}
+inline const DeviceRanksProvider nccl_provider{"NCCL", &meet_over_nccl};
+[[maybe_unused]] static const bool nccl_registered =
+    (strata::detail::device_ranks_provider.store(&nccl_provider, std::memory_order_release), true);
+#endif
 
 }}}  // namespace strata::STRATA_ABI::cuda

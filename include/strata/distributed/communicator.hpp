@@ -1,5 +1,6 @@
-// How the processes of a run speak with each other: the one operation that an engine has to have. Everything else
-// (distributed/collectives.hpp) is made of it, so that it is the same for all engines, to the bit.
+// How the processes of a run speak with each other: the one operation that an engine has to have, and the same without
+// waiting for those that can. Everything else (distributed/collectives.hpp) is made of it, so that it is the same for
+// all engines, to the bit.
 //
 //     struct MyEngine : st::Communicator { ... };          // distributed/mpi.hpp is one
 //
@@ -9,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -42,6 +44,25 @@ class Communicator {
     }
     do_exchange(to, out, from, in);
   }
+  /// An exchange that is under way. Where it is destroyed before it is done, the run has failed.
+  class Exchange {
+   public:
+    virtual ~Exchange() = default;
+    /// Looks whether it is done. Throws as exchange() does.
+    virtual bool done() = 0;
+    virtual void wait() = 0;
+  };
+  /// As exchange(), without waiting; the bytes must stay where they are until it is done. Between two ranks those
+  /// of one `channel`, 0 (that of exchange()) to 16,000, meet in the order in which they were started, whatever
+  /// others do. nullptr: it is done.
+  std::unique_ptr<Exchange> start(int channel, int to, std::span<const std::byte> out, int from,
+                                  std::span<std::byte> in) {
+    if (to >= 0) {
+      ++messages_sent_;
+      bytes_sent_ += std::int64_t(out.size());
+    }
+    return do_start(channel, to, out, from, in);
+  }
   void send(int to, std::span<const std::byte> bytes) { exchange(to, bytes, -1, {}); }
   void receive(int from, std::span<std::byte> bytes) { exchange(-1, {}, from, bytes); }
 
@@ -63,6 +84,13 @@ class Communicator {
 
  private:
   virtual void do_exchange(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) = 0;
+  /// An engine that only knows how to wait does so: all ranks start the same exchanges in the same order, if it is
+  /// so on all of them.
+  virtual std::unique_ptr<Exchange> do_start(int, int to, std::span<const std::byte> out, int from,
+                                             std::span<std::byte> in) {
+    do_exchange(to, out, from, in);
+    return nullptr;
+  }
 
   double timeout_ = 300;
   std::int64_t messages_sent_ = 0, bytes_sent_ = 0;

@@ -27,15 +27,20 @@
 //       parallel.reduce_gradients(loss.item());              // after the last shard all ranks hold the sum
 //     }
 //
-// A network with layers that look at the whole batch (nn/sync_batch_norm.hpp) needs all shards at once:
+// A network with layers that look at the whole batch (nn/sync_batch_norm.hpp) needs all shards at once; so does no
+// other, and for all of them
 //
 //     const double loss = parallel.step(batch, {.seed = seed, .step = step++}, net, mse);
+//
+// will do, wherever the network is. Gradients leave for other ranks while backward() runs, in buckets of a MiB or more,
+// where it is parallel.backward(pass, loss), as in step().
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -57,16 +62,25 @@
 
 namespace strata { inline namespace STRATA_ABI {
 
+struct DataParallelOptions {
+  /// Gradients leave together from so many bytes on, in the order in which a backward pass comes to them.
+  std::size_t bucket_bytes = std::size_t{1} << 20;
+  /// A network on GPUs: its gradients go from device to device over NCCL, where all ranks have it, and only after
+  /// backward(). Otherwise, or without this, by way of the host's memory. The bits are the same.
+  bool device_memory = true;
+};
+
 class DataParallel {
  public:
   /// Gives all ranks the weights of rank 0. Throws Error where a rank is another build of the program, or has another
   /// network.
   template <class Net>
-  DataParallel(Net& net, World world) : world_(std::move(world)) {
+  DataParallel(Net& net, World world, const DataParallelOptions& options = {}) : world_(std::move(world)) {
     static_assert(!std::is_const_v<Net>, "strata: DataParallel changes its network, so the network must not be const");
     static_assert(detail::holds_state<Net>,
                   "strata: DataParallel wants a network: a type with parameters and a visit() that lists its members");
     const std::string listed = concat(STRATA_VERSION, " ", STRATA_ISA, sum_.list(net));
+    sum_.set_bucket_bytes(options.bucket_bytes);
     looks_at_batch_ = detail::count_batch_layers(net) > 0;
     if (sum_.parameters().empty())
       throw ValueError("DataParallel: the network has no parameters, so there is nothing to learn");
@@ -80,6 +94,7 @@ class DataParallel {
                            all[rank].substr(0, all[rank].find(' ', all[rank].find(' ') + 1)), " and ",
                            all[0].substr(0, all[0].find(' ', all[0].find(' ') + 1)),
                            "): all ranks need the same build"));
+    if (options.device_memory) meet_on_devices();
     broadcast(world_, net);
     check_equal(world_, "after rank 0's weights were sent to all", net);
   }
@@ -87,6 +102,8 @@ class DataParallel {
   DataParallel& operator=(const DataParallel&) = delete;
 
   const World& world() const { return world_; }
+  /// What carries the gradients, and why it is not NCCL where they are on devices: "NCCL", "the host's memory".
+  const std::string& carrier() const { return carrier_; }
 
   /// Forward and backward for each shard of this rank's part of a batch, and the sum over all ranks: afterwards the
   /// parameters hold the gradient of the mean over the whole batch's shards of loss = forward(pass, input, target),
@@ -106,23 +123,46 @@ class DataParallel {
   template <class Input, class Target, class Forward>
     requires(!Module<std::remove_cvref_t<Forward>>)
   double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Forward&& forward) {
-    return step(batch, options, forward, [](auto& pass, const auto& loss) { pass.backward(loss); });
+    return step(batch, options, forward, [this](Train& pass, const auto& loss) { this->backward(pass, loss); });
   }
-  /// The same for the network's result alone, loss(net(pass, input), target). So a rank runs all its shards at once
-  /// where the network holds layers that look at the whole batch, with the same bits for any number of ranks
-  /// (distributed/lockstep.hpp). It takes the memory of all of them.
-  template <class Input, class Target, Module Net, class Loss>
-  double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Net& net, const Loss& loss) {
+  /// The same for the network's result alone, loss(net(pass, input), target), with images moved to the network's
+  /// device. So a rank runs all its shards at once where the network holds layers that look at the whole batch,
+  /// with the same bits for any number of ranks (distributed/lockstep.hpp). It takes the memory of all of them.
+  template <class Input, class Target, Module Net, class Loss, class Backward>
+  double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Net& net, const Loss& loss,
+              Backward&& backward) {
     if constexpr (detail::holds_batch_layer<Net>()) {
       static_assert(detail::IsImage<Input>::value,
                     "strata: DataParallel runs a network with a layer that looks at the whole batch (SyncBatchNorm2d) "
                     "on batches of images, st::Image<C>, and the data gives others");
       if constexpr (detail::IsImage<Input>::value)
-        if (batch.shards * world_.size() > 1) return step_together(batch, options, net, loss);
+        if (batch.shards * world_.size() > 1) return step_together(batch, options, net, loss, backward);
     }
-    return step(batch, options,
-                [&](auto& pass, const auto& input, const auto& target) { return loss(net(pass, input), target); });
+    const Device device = sum_.parameters().front()->device();
+    return step(
+        batch, options,
+        [&](auto& pass, const auto& input, const auto& target) {
+          return loss(net(pass, at(device, input)), at(device, target));
+        },
+        backward);
   }
+  template <class Input, class Target, Module Net, class Loss>
+  double step(const LoadedBatch<Input, Target>& batch, const TrainOptions& options, Net& net, const Loss& loss) {
+    return step(batch, options, net, loss,
+                [this](Train& pass, const auto& of_shard) { this->backward(pass, of_shard); });
+  }
+
+  /// pass.backward(loss), for one shard. Gradients leave for the other ranks while it runs: until reduce_gradients()
+  /// nothing else may change them, or it throws Error. Where something has to, as clipping by shard, take
+  /// pass.backward(loss).
+  template <class T>
+  void backward(Train& pass, const Scalar<T>& loss) {
+    if (world_.size() == 1 || together_) return pass.backward(loss);
+    if (!begun_) begin(1);
+    pass.backward(loss, sum_.listener());
+  }
+  /// Of the bytes that this rank sent for the latest step, the share that was on its way before backward() ended.
+  double early_share() const { return sum_.early_share(); }
 
   template <class Input, class Target>
   class Shards;  // below
@@ -150,7 +190,8 @@ class DataParallel {
     const bool told = std::exchange(told_, false);
     if (!begun_) begin(1);
     if (looks_at_batch_ && !told && own_shards_ * world_.size() > 1)
-      throw Error(concat(who, ": the network looks at the whole batch, and its pass was not told of it: make it with "
+      throw Error(concat(who,
+                         ": the network looks at the whole batch, and its pass was not told of it: make it with "
                          "parallel.options_of_shard(...), or call step()"));
     if (own_shards_ == 1 && world_.size() == 1) {
       loss_ = loss;
@@ -181,6 +222,21 @@ class DataParallel {
     return &*group_;
   }
 
+  /// Where all ranks are on devices that can.
+  void meet_on_devices() {
+    const Device device = sum_.parameters().front()->device();
+    const DeviceRanksProvider* provider = detail::device_ranks_provider.load(std::memory_order_acquire);
+    const bool can = provider != nullptr && device.kind != DeviceKind::cpu;
+    if (world_.any(!can)) return;
+    Communicator& ranks = *world_.communicator();
+    try {
+      sum_.set_device(std::make_unique<detail::DeviceSum>(ranks, provider->make(device, ranks), accelerator(device)));
+      carrier_ = provider->name;
+    } catch (const DeviceError& error) {
+      carrier_ = concat("the host's memory: ", error.what());
+    }
+  }
+
   void begin(int own_shards) {
     begun_ = true;
     told_ = false;
@@ -190,15 +246,35 @@ class DataParallel {
     sum_.begin(world_, own_shards);
   }
 
-  template <int C, class T, class Target, class Net, class Loss>
+  template <class T>
+  static const T& at(Device, const T& value) {
+    return value;
+  }
+  template <class T>
+  static T at(Device, T&& value)
+    requires(!std::is_reference_v<T>)
+  {
+    return std::move(value);
+  }
+  template <int C, class T>
+  static Image<C, T> at(Device device, const Image<C, T>& image) {
+    return image.to(device);
+  }
+
+  template <int C, class T, class Target, class Net, class Loss, class Backward>
   double step_together(const LoadedBatch<Image<C, T>, Target>& batch, const TrainOptions& options, Net& net,
-                       const Loss& loss) {
+                       const Loss& loss, Backward&& backward) {
     begin(batch.shards);
+    const struct Together {
+      bool& now;
+      ~Together() { now = false; }
+    } together{together_ = true};
     std::vector<Parameter*> parameters;
     std::vector<Buffer*> buffers;
     for (const auto& parameter : sum_.parameters()) parameters.push_back(&*parameter);
     for (const auto& buffer : sum_.buffers()) buffers.push_back(&*buffer);
     const auto own = std::size_t(own_shards_);
+    const Device device = parameters.front()->device();
     detail::ShardStates states(std::move(parameters), std::move(buffers), own);
     detail::LockstepShards run{*group(), states, {}};
     std::vector<Var<C, T>> inputs;
@@ -206,20 +282,21 @@ class DataParallel {
       TrainOptions of_shard = options_of_shard(options);
       of_shard.shard += int(i);
       run.passes.emplace_back(of_shard);
-      inputs.push_back(own == 1 ? batch.input : samples_of(batch.input, std::int64_t(i), batch.shards));
+      inputs.push_back(at(device, own == 1 ? batch.input : samples_of(batch.input, std::int64_t(i), batch.shards)));
     }
     const auto losses = [&] {
       Train pass;  // draws nothing: each shard's own does
       const auto y = detail::call(net, pass, Var<C, Lockstep<T>>(run, std::move(inputs)));
       std::vector<std::remove_cvref_t<decltype(loss(y.shard(0), batch.target))>> of_shards;
       for (std::size_t i = 0; i < own; ++i)
-        of_shards.push_back(own == 1 ? loss(y.shard(i), batch.target)
-                                     : loss(y.shard(i), samples_of(batch.target, std::int64_t(i), batch.shards)));
+        of_shards.push_back(
+            own == 1 ? loss(y.shard(i), at(device, batch.target))
+                     : loss(y.shard(i), at(device, samples_of(batch.target, std::int64_t(i), batch.shards))));
       return of_shards;
     }();
     for (std::size_t i = 0; i < own; ++i) {
       const detail::ShardStates::Gradients gradients(states, i);
-      run.passes[i].backward(losses[i]);
+      backward(run.passes[i], losses[i]);
     }
     const auto paused = [](Train& pass) { return pass.tape()->paused(); };
     while (std::any_of(run.passes.begin(), run.passes.end(), paused))
@@ -243,6 +320,8 @@ class DataParallel {
   int own_shards_ = 1, done_ = 0;  // of this rank's part of the batch
   bool begun_ = false;
   bool looks_at_batch_ = false, told_ = false;  // whether layers do, and whether the shard's pass knows its group
+  std::string carrier_ = "the host's memory";
+  bool together_ = false;  // whether all shards are run at once
   std::optional<detail::ShardGroup> group_;
 };
 

@@ -146,7 +146,7 @@ class MpiCommunicator : public Communicator {
 
  private:
   static constexpr std::size_t most_letters = 4000;
-  static constexpr int error_tag = 0, heard_tag = 1;  // what a message on errors_ is
+  static constexpr int error_tag = 0, heard_tag = 1;               // what a message on errors_ is
   static constexpr std::size_t most_bytes = std::size_t{1} << 30;  // MPI counts in int
 
   std::string name(int rank) const {
@@ -187,12 +187,128 @@ class MpiCommunicator : public Communicator {
     throw RankError(text_, true);
   }
 
+  struct Lost {
+    int rank;
+  };
+
+  /// A message to a rank and one from a rank, each of which an int can count.
+  class Flight : public Exchange {
+   public:
+    Flight(MpiCommunicator& ranks, int tag, int to, std::span<const std::byte> out, int from, std::span<std::byte> in)
+        : ranks_(ranks), to_(to), from_(from), wanted_(in.size()) {
+      guarded([&] {
+        if (from >= 0)
+          ranks.check(MPI_Irecv(in.data(), int(in.size()), MPI_BYTE, from, tag, ranks.numbers_, &requests_[0]),
+                      "MPI_Irecv");
+        if (to >= 0)
+          ranks.check(MPI_Isend(out.data(), int(out.size()), MPI_BYTE, to, tag, ranks.numbers_, &requests_[1]),
+                      "MPI_Isend");
+      });
+    }
+    Flight(const Flight&) = delete;
+    ~Flight() override {
+      if (!done_) drop();
+    }
+
+    bool done() override {
+      if (!done_) guarded([&] { look(); });
+      return done_;
+    }
+    void wait() override {
+      guarded([&] {
+        const auto start = std::chrono::steady_clock::now();
+        auto sleep = std::chrono::microseconds(20);
+        for (int looks = 0; !done_; ++looks) {
+          look();
+          if (done_) break;
+          if (looks < 50) {
+            sched_yield();
+            continue;
+          }
+          ranks_.hear();
+          const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
+          if (waited.count() > ranks_.timeout()) throw Lost{requests_[0] != MPI_REQUEST_NULL ? from_ : to_};
+          std::this_thread::sleep_for(sleep);
+          sleep = std::min(sleep * 5 / 4, std::chrono::microseconds(1000));
+        }
+      });
+    }
+
+   private:
+    void look() {
+      MPI_Status statuses[2];
+      int done = 0;
+      const int code = MPI_Testall(2, requests_, &done, statuses);
+      if (code == MPI_ERR_IN_STATUS) {
+        for (const MPI_Status& status : statuses)
+          if (status.MPI_ERROR != MPI_SUCCESS && status.MPI_ERROR != MPI_ERR_PENDING) {
+            if (is_truncation(status.MPI_ERROR)) ranks_.throw_elsewhere(from_);
+            ranks_.check(status.MPI_ERROR, "MPI_Testall");
+          }
+      } else if (is_truncation(code)) {
+        ranks_.throw_elsewhere(from_);
+      } else {
+        ranks_.check(code, "MPI_Testall");
+      }
+      if (done == 0) return;
+      done_ = true;
+      if (from_ < 0) return;
+      int count = 0;
+      MPI_Get_count(&statuses[0], MPI_BYTE, &count);
+      if (std::size_t(count) != wanted_) ranks_.throw_elsewhere(from_);
+    }
+
+    /// An error here is one of the run, which the others have to hear of.
+    template <class F>
+    void guarded(F&& f) {
+      try {
+        f();
+      } catch (const Lost& lost) {
+        drop();
+        ranks_.lost_ = lost.rank;
+        const std::string text =
+            concat(ranks_.name(lost.rank), " has not answered for ", ranks_.timeout(),
+                   " s: it has ended or hangs, or cannot be "
+                   "reached; the run ends, and goes on from its last checkpoint with whatever ranks there are");
+        throw RankError(text, !ranks_.fail(text));
+      } catch (const RankError&) {
+        drop();
+        throw;
+      } catch (const Error& error) {  // MPI's own, after which it alone knows what became of the requests
+        done_ = true;
+        const std::string text = concat("between ", ranks_.name(ranks_.rank_), " and ",
+                                        ranks_.name(from_ >= 0 ? from_ : to_), ": ", error.what());
+        throw RankError(text, !ranks_.fail(text));
+      }
+    }
+
+    // Nothing may be written into memory that its owner is about to give back. What was to be sent stays with MPI,
+    // which reads it when the other asks for it: never.
+    void drop() {
+      done_ = true;
+      if (requests_[0] == MPI_REQUEST_NULL) return;
+      int done = 0;
+      MPI_Cancel(&requests_[0]);
+      for (int looks = 0; looks < 100 && done == 0; ++looks)
+        if (MPI_Test(&requests_[0], &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) break;
+    }
+
+    MpiCommunicator& ranks_;
+    MPI_Request requests_[2] = {MPI_REQUEST_NULL, MPI_REQUEST_NULL};  // to receive, to send
+    int to_, from_;
+    std::size_t wanted_;
+    bool done_ = false;
+  };
+
   void do_exchange(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) override {
+    exchange_in_parts(0, to, out, from, in);
+  }
+  void exchange_in_parts(int tag, int to, std::span<const std::byte> out, int from, std::span<std::byte> in) {
     if (failed_) throw RankError(text_, true);
-    while (true) {  // in parts that an int can count
+    while (true) {  // that an int can count
       const auto out_part = out.first(std::min(out.size(), most_bytes));
       const auto in_part = in.first(std::min(in.size(), most_bytes));
-      exchange_part(to, out_part, from, in_part);
+      Flight(*this, tag, to, out_part, from, in_part).wait();
       out = out.subspan(out_part.size());
       in = in.subspan(in_part.size());
       if (out.empty()) to = -1;
@@ -200,67 +316,14 @@ class MpiCommunicator : public Communicator {
       if (to < 0 && from < 0) return;
     }
   }
-
-  void exchange_part(int to, std::span<const std::byte> out, int from, std::span<std::byte> in) {
-    MPI_Request requests[2] = {MPI_REQUEST_NULL, MPI_REQUEST_NULL};  // to receive, to send
-    try {
-      if (from >= 0)
-        check(MPI_Irecv(in.data(), int(in.size()), MPI_BYTE, from, 0, numbers_, &requests[0]), "MPI_Irecv");
-      if (to >= 0) check(MPI_Isend(out.data(), int(out.size()), MPI_BYTE, to, 0, numbers_, &requests[1]), "MPI_Isend");
-      MPI_Status statuses[2];
-      const auto start = std::chrono::steady_clock::now();
-      auto sleep = std::chrono::microseconds(20);
-      for (int looks = 0;; ++looks) {
-        int done = 0;
-        const int code = MPI_Testall(2, requests, &done, statuses);
-        if (code == MPI_ERR_IN_STATUS) {
-          for (const MPI_Status& status : statuses)
-            if (status.MPI_ERROR != MPI_SUCCESS && status.MPI_ERROR != MPI_ERR_PENDING) {
-              if (is_truncation(status.MPI_ERROR)) throw_elsewhere(from);
-              check(status.MPI_ERROR, "MPI_Testall");
-            }
-        } else if (is_truncation(code)) {
-          throw_elsewhere(from);
-        } else {
-          check(code, "MPI_Testall");
-        }
-        if (done != 0) break;
-        if (looks < 50) {
-          sched_yield();
-          continue;
-        }
-        hear();
-        const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
-        if (waited.count() > timeout()) throw Lost{requests[0] != MPI_REQUEST_NULL ? from : to};
-        std::this_thread::sleep_for(sleep);
-        sleep = std::min(sleep * 5 / 4, std::chrono::microseconds(1000));
-      }
-      if (from >= 0) {
-        int count = 0;
-        MPI_Get_count(&statuses[0], MPI_BYTE, &count);
-        if (std::size_t(count) != in.size()) throw_elsewhere(from);
-      }
-    } catch (const Lost& lost) {
-      drop(requests);
-      lost_ = lost.rank;
-      const std::string text =
-          concat(name(lost.rank), " has not answered for ", timeout(),
-                 " s: it has ended or hangs, or cannot be "
-                 "reached; the run ends, and goes on from its last checkpoint with whatever ranks there are");
-      throw RankError(text, !fail(text));
-    } catch (const RankError&) {
-      drop(requests);
-      throw;
-    } catch (const Error& error) {  // MPI's own, after which it alone knows what became of the requests
-      const std::string text =
-          concat("between ", name(rank_), " and ", name(from >= 0 ? from : to), ": ", error.what());
-      throw RankError(text, !fail(text));
-    }
+  std::unique_ptr<Exchange> do_start(int channel, int to, std::span<const std::byte> out, int from,
+                                     std::span<std::byte> in) override {
+    if (failed_) throw RankError(text_, true);
+    if (out.size() <= most_bytes && in.size() <= most_bytes)
+      return std::make_unique<Flight>(*this, channel, to, out, from, in);
+    exchange_in_parts(channel, to, out, from, in);
+    return nullptr;
   }
-
-  struct Lost {
-    int rank;
-  };
 
   static bool is_truncation(int code) {
     int kind = code;
@@ -271,16 +334,6 @@ class MpiCommunicator : public Communicator {
     throw Error(concat("they are at different places of the program: ", name(from),
                        " sent something else than this rank "
                        "waits for; all ranks must do the same steps, in the same order"));
-  }
-
-  // Nothing may be written into memory that its owner is about to give back. What was to be sent stays with MPI, which
-  // reads it when the other asks for it: never.
-  static void drop(MPI_Request (&requests)[2]) {
-    if (requests[0] == MPI_REQUEST_NULL) return;
-    int done = 0;
-    MPI_Cancel(&requests[0]);
-    for (int looks = 0; looks < 100 && done == 0; ++looks)
-      if (MPI_Test(&requests[0], &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) break;
   }
 
   MPI_Comm numbers_ = MPI_COMM_NULL, errors_ = MPI_COMM_NULL;

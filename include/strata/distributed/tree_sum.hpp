@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
@@ -33,47 +34,100 @@ void add_numbers(std::span<T> to, std::span<const T> from) {
 
 /// The sum over all ranks' numbers, on all, in the order of the tree: rank r's are a whole subtree, and the number of
 /// ranks is a power of two. Each rank sends 2 (1 - 1 / ranks) times the numbers, the least there is; few numbers go
-/// whole, in half as many messages. The sum of two is the same for both who compute it, since a + b is b + a. `other`
-/// is memory to be used again.
+/// whole, in half as many messages. The sum of two is the same for both who compute it, since a + b is b + a.
+///
+/// It goes on by itself no further than to the messages that are under way: who computes meanwhile calls advance() now
+/// and then. Several sums, each with a channel of its own, may be under way at once.
 template <class T>
-void butterfly_sum(Communicator& ranks, std::span<T> numbers, std::vector<T>& other) {
-  constexpr std::size_t few = 16384 / sizeof(T);
-  const int rank = ranks.rank(), size = ranks.size();
-  if (numbers.size() <= few) {
-    other.resize(numbers.size());
-    for (int distance = 1; distance < size; distance *= 2) {
-      const int partner = rank ^ distance;
-      ranks.exchange(partner, std::as_bytes(numbers), partner, std::as_writable_bytes(std::span(other)));
-      add_numbers<T>(numbers, other);
-    }
-    return;
+class ButterflySum {
+ public:
+  /// Begins. `numbers` become the sum, and must stay where they are; `other` is memory to be used again.
+  ButterflySum(Communicator& ranks, int channel, std::span<T> numbers, std::vector<T> other = {})
+      : ranks_(&ranks), channel_(channel), numbers_(numbers), other_(std::move(other)), count_(numbers.size()) {
+    constexpr std::size_t few = 16384 / sizeof(T);
+    whole_ = numbers.size() <= few;
+    other_.resize(whole_ ? count_ : count_ - count_ / 2);
+    if (ranks.size() == 1)
+      complete_ = true;
+    else
+      start();
   }
+  ButterflySum(ButterflySum&&) = default;
+
+  /// Looks at what has come, and sends what follows from it. True where the sum is there.
+  bool advance() {
+    while (!complete_ && (flight_ == nullptr || flight_->done())) arrived();
+    return complete_;
+  }
+  /// Waits for a message, where one is under way.
+  void wait_for_message() {
+    if (flight_ != nullptr) flight_->wait();
+  }
+  bool complete() const { return complete_; }
+  std::vector<T> take_memory() { return std::move(other_); }
+
+ private:
   struct Part {
     std::size_t kept, kept_count, given, given_count;
   };
-  std::vector<Part> parts;
-  std::size_t first = 0, count = numbers.size();
-  other.resize(count - count / 2);
-  for (int distance = 1; distance < size; distance *= 2) {
-    const std::size_t half = count / 2;
-    const Part lower{first, half, first + half, count - half}, upper{first + half, count - half, first, half};
-    const Part part = (rank & distance) == 0 ? lower : upper;
-    const std::span<T> kept = numbers.subspan(part.kept, part.kept_count), in = std::span(other).first(part.kept_count);
-    const int partner = rank ^ distance;
-    ranks.exchange(partner, std::as_bytes(numbers.subspan(part.given, part.given_count)), partner,
-                   std::as_writable_bytes(in));
-    add_numbers<T>(kept, in);
-    parts.push_back(part);
-    first = part.kept;
-    count = part.kept_count;
+
+  void exchange(std::span<const T> out, std::span<T> in) {
+    const int partner = ranks_->rank() ^ distance_;
+    flight_ = ranks_->start(channel_, partner, std::as_bytes(out), partner, std::as_writable_bytes(in));
   }
-  for (int distance = size / 2; distance >= 1; distance /= 2) {
-    const Part part = parts.back();
-    parts.pop_back();
-    const int partner = rank ^ distance;
-    ranks.exchange(partner, std::as_bytes(numbers.subspan(part.kept, part.kept_count)), partner,
-                   std::as_writable_bytes(numbers.subspan(part.given, part.given_count)));
+
+  // Whole numbers to and from each partner, or first halves of halves until each rank has the sum of a part, and then
+  // the parts on the same way back.
+  void start() {
+    if (whole_) return exchange(numbers_, other_);
+    if (!gathers_) {
+      const std::size_t half = count_ / 2;
+      const Part lower{first_, half, first_ + half, count_ - half}, upper{first_ + half, count_ - half, first_, half};
+      const Part part = (ranks_->rank() & distance_) == 0 ? lower : upper;
+      parts_.push_back(part);
+      return exchange(numbers_.subspan(part.given, part.given_count), std::span(other_).first(part.kept_count));
+    }
+    const Part& part = parts_.back();
+    exchange(numbers_.subspan(part.kept, part.kept_count), numbers_.subspan(part.given, part.given_count));
   }
+
+  void arrived() {
+    flight_ = nullptr;
+    if (whole_) {
+      add_numbers<T>(numbers_, other_);
+      distance_ *= 2;
+      complete_ = distance_ >= ranks_->size();
+    } else if (!gathers_) {
+      const Part& part = parts_.back();
+      add_numbers<T>(numbers_.subspan(part.kept, part.kept_count), std::span(other_).first(part.kept_count));
+      first_ = part.kept;
+      count_ = part.kept_count;
+      gathers_ = 2 * distance_ >= ranks_->size();
+      if (!gathers_) distance_ *= 2;
+    } else {
+      parts_.pop_back();
+      distance_ /= 2;
+      complete_ = parts_.empty();
+    }
+    if (!complete_) start();
+  }
+
+  Communicator* ranks_;
+  int channel_, distance_ = 1;
+  std::span<T> numbers_;
+  std::vector<T> other_;
+  std::vector<Part> parts_;
+  std::size_t first_ = 0, count_;
+  bool whole_ = false, gathers_ = false, complete_ = false;
+  std::unique_ptr<Communicator::Exchange> flight_;  // destroyed first: it refers to the memory above
+};
+
+/// The same, waiting for it.
+template <class T>
+void butterfly_sum(Communicator& ranks, std::span<T> numbers, std::vector<T>& other) {
+  ButterflySum<T> sum(ranks, 0, numbers, std::move(other));
+  while (!sum.advance()) sum.wait_for_message();
+  other = sum.take_memory();
 }
 
 /// A part of the tree: the sum of the shards [index << level, (index + 1) << level), as far as there are so many.
@@ -111,11 +165,33 @@ class TreeSum {
   std::vector<T> take_spare() { return std::exchange(spare_, {}); }
   void give_spare(std::vector<T> memory) { spare_ = std::move(memory); }
 
+  /// Whether `ranks` can sum the numbers of the last shard piece by piece, before all of it are known: fold().
+  bool folds(const Communicator* ranks) const {
+    return ranks != nullptr && ranks->size() > 1 && butterflies(*ranks) && next_ + 1 == last_;
+  }
+  /// Adds count numbers of the last shard, from `first` on, to those of this rank's shards before it, as add() would.
+  /// Returns where the rank's sum of them is.
+  std::span<T> fold(std::vector<T>& last_shard, std::size_t first, std::size_t count) {
+    std::span<T> sum = std::span(last_shard).subspan(first, count);
+    for (std::size_t i = parts_.size(); i-- > 0;) {
+      const std::span<T> left = std::span(parts_[i].numbers).subspan(first, count);
+      add_numbers<T>(left, sum);
+      sum = left;
+    }
+    return sum;
+  }
+  /// Where all of them were folded, and the ranks have summed what fold() gave: the numbers that hold the sum.
+  std::vector<T> folded(std::vector<T> last_shard) {
+    if (parts_.empty()) return last_shard;
+    std::vector<T> total = std::move(parts_.front().numbers);
+    parts_.clear();
+    return total;
+  }
+
   /// The sum over all shards, on all ranks, which have added theirs. No ranks: this one has all of them.
   std::vector<T> over(Communicator* ranks) {
     if (ranks != nullptr && ranks->size() > 1) {
-      const auto power_of_two = [](std::int64_t n) { return (n & (n - 1)) == 0; };
-      if (power_of_two(ranks->size()) && power_of_two(shards_ / ranks->size()))
+      if (butterflies(*ranks))
         butterfly_sum<T>(*ranks, parts_.front().numbers, spare_);
       else
         gather_on_first(*ranks);
@@ -130,6 +206,11 @@ class TreeSum {
     TreePlace place;
     std::vector<T> numbers;
   };
+
+  bool butterflies(const Communicator& ranks) const {
+    const auto power_of_two = [](std::int64_t n) { return (n & (n - 1)) == 0; };
+    return power_of_two(ranks.size()) && power_of_two(shards_ / ranks.size());
+  }
 
   void push(Part part) {
     parts_.push_back(std::move(part));
