@@ -171,7 +171,7 @@ class RecordedStep {
     }
     using Batch = std::tuple<Inputs...>;
     const auto* const recorded = std::any_cast<Batch>(&batch_);
-    if (work_ != nullptr && !(places() == places_)) {  // the network or the optimiser's state moved
+    if (work_ != nullptr && places() != places_) {  // the network or the optimiser's state moved
       forget();
       calls_ = calls_before - 1;
     }
@@ -179,10 +179,7 @@ class RecordedStep {
       others_ = 0;
       return replay(gpu, std::any_cast<Batch>(batch_), inputs...);
     }
-    if (calls_ < calls_before || (work_ != nullptr && !again(inputs...))) {
-      ++calls_;
-      return call(gpu, number, inputs...);
-    }
+    if (calls_ < calls_before || (work_ != nullptr && !again(inputs...))) return call(gpu, number, inputs...);
     return record(gpu, number, inputs...);
   }
 
@@ -208,7 +205,10 @@ class RecordedStep {
   Scalar<float> call(Accelerator& gpu, std::int64_t number, const Inputs&... inputs) {
     queue_gradients(gpu, number, inputs.to(gpu.device())...);
     const bool finite = look(gpu);
-    queue_update(gpu, finite);
+    if (finite) {
+      queue_update(gpu);
+      ++calls_;  // others have not made the optimiser's state
+    }
     if (scaler() != nullptr) scaler()->found(finite);
     return result(gpu);
   }
@@ -233,8 +233,7 @@ class RecordedStep {
   }
   bool looks_at_norm() const { return scaler() != nullptr || options_.clip_grad_norm > 0; }
 
-  void queue_update(Accelerator& gpu, bool finite = true) {
-    if (!finite) return;
+  void queue_update(Accelerator& gpu) {
     if (options_.clip_grad_norm > 0)
       gpu.limit_norm(gradients(), static_cast<const float*>(found_.data()) + 1, options_.clip_grad_norm);
     optimizer_->step();
@@ -253,6 +252,7 @@ class RecordedStep {
     forget();
     std::tuple<Inputs...> batch{detail::own_copy(inputs, gpu.device())...};
     const std::vector<std::int64_t> counts = step_counts();
+    const std::vector<const void*> before = places();
     std::unique_ptr<RecordedWork> work;
     gpu.begin_recording();
     try {
@@ -265,6 +265,8 @@ class RecordedStep {
       gpu.expression_forward(both, 1, static_cast<float*>(condition.data()));
       gpu.update_where_finite(static_cast<const float*>(condition.data()));
       queue_update(gpu);
+      if (places() != before)
+        throw Error("a parameter got its first gradient in it, so that the optimiser's state for it began");
       work = gpu.end_recording();
     } catch (const std::exception& error) {
       if (work == nullptr) {
