@@ -99,7 +99,7 @@ TEST_CASE("cuda: a recorded step leaves others' memory alone, and may be mixed w
       others.push_back(random_image<1>(2, 5, 4, 2000).to(cuda));
       st::to(recorded, cuda);
     }
-    CHECK(step(st::Pair{noisy_of(i, samples(i)), clean_of(i, samples(i))}).item() == loss.item());
+    CHECK(step(st::LoadedBatch<st::Image<1>, st::Image<1>>{{noisy_of(i, samples(i)), clean_of(i, samples(i))}}).item() == loss.item());
     CHECK(weights(recorded) == weights(called));
   }
   CHECK(step.replays() == 2 /* 2, 3 */ + 1 /* 5 */ + 1 /* 7 */ + 1 /* 9 */ + 1 /* 11 */);

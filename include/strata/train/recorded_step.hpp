@@ -63,6 +63,12 @@ struct IsTensor : std::false_type {};
 template <class T>
 struct IsTensor<Tensor<T>> : std::true_type {};
 
+template <class X>
+concept pair_of_batches = requires(const X& x) {
+  x.input;
+  x.target;
+};
+
 /// The numbers of one part of a batch.
 template <class X>
 auto& numbers_of(X& part) {
@@ -99,6 +105,7 @@ class RecordedStep {
 
   /// One step on a batch; its loss, on the device. Throws Error where it cannot be recorded.
   template <class... Inputs>
+    requires(!detail::pair_of_batches<Inputs> && ...)
   auto operator()(const Inputs&... inputs) {
     static_assert(((detail::IsImage<Inputs>::value || detail::IsTensor<Inputs>::value) && ...),
                   "strata: a recorded step takes batches of images and tensors, st::Image<C> and st::Tensor<T>: another "
