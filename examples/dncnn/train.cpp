@@ -186,7 +186,8 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
 
       const double seconds = watch.seconds(), per_step = seconds / double(at.batch - first_batch);
       char text[160];
-      std::snprintf(text, sizeof text, "loss %.6f  %.0f images/s  data %.1f s  ETA %s", loss_sum / std::max(1.0, double(at.batch) - double(unread.size())),
+      std::snprintf(text, sizeof text, "loss %.6f  %.0f images/s  data %.1f s  ETA %s",
+                    loss_sum / std::max(1.0, double(at.batch) - double(unread.size())),
                     double(options.batch_size) / per_step, loader.wait_seconds(),
                     console::clock_text(per_step * double(loader.size() - at.batch)).c_str());
       progress.update(at.batch, text);
@@ -275,7 +276,8 @@ int run(Options& options, const CLI::App& app, st::Device device, const st::Worl
         "--precision fp16 scales the loss by what the step before found, which shards cannot share: use bf16 "
         "or tf32, or --shards 1");
   if (options.graph && (options.ranks.shards > 1 || world.size() > 1))
-    throw st::ValueError("--graph records the step of one process with one shard: leave it out, or --shards and mpirun");
+    throw st::ValueError(
+        "--graph records the step of one process with one shard: leave it out, or --shards and mpirun");
   if (options.depth == 8)
     return options.width == 32 ? run<32, 8>(options, recipe, folder, device)
                                : run<64, 8>(options, recipe, folder, device);

@@ -174,8 +174,8 @@ TEST_CASE("averages, scaling, limits, norms") {
 
 namespace {
 
-/// update(tensors, step) recorded once and replayed, and called: the same bits after each of two steps, and no change by
-/// a replay whose condition is not finite.
+/// update(tensors, step) recorded once and replayed, and called: the same bits after each of two steps, and no change
+/// by a replay whose condition is not finite.
 template <class Update>
 void compare_replays(const char* what, int tensors, const Update& update) {
   CAPTURE(what);

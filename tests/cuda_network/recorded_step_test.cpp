@@ -99,7 +99,9 @@ TEST_CASE("cuda: a recorded step leaves others' memory alone, and may be mixed w
       others.push_back(random_image<1>(2, 5, 4, 2000).to(cuda));
       st::to(recorded, cuda);
     }
-    CHECK(step(st::LoadedBatch<st::Image<1>, st::Image<1>>{{noisy_of(i, samples(i)), clean_of(i, samples(i))}}).item() == loss.item());
+    CHECK(
+        step(st::LoadedBatch<st::Image<1>, st::Image<1>>{{noisy_of(i, samples(i)), clean_of(i, samples(i))}}).item() ==
+        loss.item());
     CHECK(weights(recorded) == weights(called));
   }
   CHECK(step.replays() == 2 /* 2, 3 */ + 1 /* 5 */ + 1 /* 7 */ + 1 /* 9 */ + 1 /* 11 */);
@@ -134,7 +136,8 @@ TEST_CASE("cuda: a recorded step whose loss is no number changes no weight, and 
     const std::vector<float> good = remember();
     const auto loss = step(noisy_of(0), broken);  // the fifth
     CHECK(remember() == good);
-    CHECK_THROWS_WITH_AS((void)loss.item(), doctest::Contains("RecordedStep: the loss is nan; the step changed no weight"),
+    CHECK_THROWS_WITH_AS((void)loss.item(),
+                         doctest::Contains("RecordedStep: the loss is nan; the step changed no weight"),
                          st::NumericError);
     CHECK(std::isfinite(step(noisy_of(1), clean_of(1)).item()));
     CHECK(remember() != good);
@@ -239,10 +242,9 @@ TEST_CASE("cuda: what cannot be recorded says so") {
                        }),
                        doctest::Contains("RecordedStep: this step cannot be recorded, make it by calls"), st::Error);
   st::Dropout dropout;
-  CHECK_THROWS_WITH_AS(run([&](auto& pass, const auto& x, const auto& y) {
-                         return mean(square(dropout(pass, net(pass, x)) - y));
-                       }),
-                       doctest::Contains("Dropout draws random numbers"), st::Error);
+  CHECK_THROWS_WITH_AS(
+      run([&](auto& pass, const auto& x, const auto& y) { return mean(square(dropout(pass, net(pass, x)) - y)); }),
+      doctest::Contains("Dropout draws random numbers"), st::Error);
   run(loss_of(net));  // no recording is left open
 
   // Updates of other tensors than were recorded are no new numbers for them.

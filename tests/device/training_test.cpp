@@ -98,7 +98,8 @@ TEST_CASE("device: numbers of the host and of the device in one loss, and as ope
     return std::tuple{pass.gradient(a), pass.gradient(b), loss.item()};
   };
   const auto [wanted_a, wanted_b, wanted] = gradients(st::Device::cpu(), st::Device::cpu());
-  for (const auto& [of_x, of_y] : {std::pair{device, device}, {device, st::Device::cpu()}, {st::Device::cpu(), device}}) {
+  for (const auto& [of_x, of_y] :
+       {std::pair{device, device}, {device, st::Device::cpu()}, {st::Device::cpu(), device}}) {
     const auto [a, b, loss] = gradients(of_x, of_y);
     CHECK(loss == doctest::Approx(wanted).epsilon(1e-5));
     check_close(a, wanted_a, "gradient of x", 1e-5);

@@ -25,7 +25,7 @@ class DeviceNumber : public std::enable_shared_from_this<DeviceNumber> {
 
   /// It is computed from this one.
   void add_part(const std::shared_ptr<DeviceNumber>& part) { parts_.push_back(part); }
-  /// Who reads it is told where it is not finite: "what <value>; kept". So is who reads what it was computed from, where
+  /// Who reads it is told where it is not finite: "what <value> kept". So is who reads what it was computed from, where
   /// that is not finite either.
   void must_be_finite(const char* what, const char* kept) {
     what_ = what;
@@ -42,7 +42,7 @@ class DeviceNumber : public std::enable_shared_from_this<DeviceNumber> {
       known_ = true;
     }
     if (!std::isfinite(value_)) {
-      if (kept_ != nullptr) throw NumericError(concat(what_, value_, "; ", kept_));
+      if (kept_ != nullptr) throw NumericError(concat(what_, value_, kept_));
       if (loss_ != nullptr) loss_->read();
     } else if (other_ != nullptr) {
       other_->read();

@@ -98,7 +98,7 @@ class Train {
       throw Error(
           "Train::backward: this loss has gone back already or is of an earlier pass; make a new pass for each step");
     if (const auto& there = loss.there()) {
-      there->must_be_finite("Train::backward: the loss is ", "its gradients are not to be used");
+      there->must_be_finite("Train::backward: the loss is ", "; its gradients are not to be used");
       there->gpu().fill(tape_->target<float>(loss.id()).data, 1, 1.0f);
     } else if (std::isfinite(loss.item())) {
       *tape_->target<T>(loss.id()).data = T(1);

@@ -71,7 +71,8 @@ Scalar<T> scalar_binary(const Scalar<T>& a, const Scalar<T>& b) {
   if (a.there() != nullptr || b.there() != nullptr) {
     const auto stays = [](const Scalar<T>& x) { return x.there() != nullptr || x.id() < 0; };
     Accelerator& gpu = (a.there() != nullptr ? a : b).there()->gpu();
-    if (stays(a) && stays(b) && (a.there() == nullptr || b.there() == nullptr || &a.there()->gpu() == &b.there()->gpu()))
+    if (stays(a) && stays(b) &&
+        (a.there() == nullptr || b.there() == nullptr || &a.there()->gpu() == &b.there()->gpu()))
       return compute_there<Function, T>(gpu, tape, a, b);
   }
   Scalar<T> y(Function::value(a.item(), b.item()), tape);

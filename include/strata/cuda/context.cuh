@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -50,14 +51,16 @@ inline std::string device_missing(int index) {
     return concat(
         who, "there ",
         count == 1 ? "is only one device, cuda:0" : concat("are only ", count, " devices, cuda:0 to cuda:", count - 1));
-  int before = 0;
-  (void)cudaGetDevice(&before);
-  cudaFuncAttributes attributes{};
-  cudaError_t image = cudaSetDevice(index);
-  if (image == cudaSuccess)
-    image = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&elementwise_kernel<Fill, true>));
-  (void)cudaGetLastError();
-  (void)cudaSetDevice(before);
+  // In a thread of its own: to choose a device makes a context there, so that the caller's cannot be chosen again
+  // without making one on a device that nobody has asked for.
+  cudaError_t image = cudaSuccess;
+  std::thread([&] {
+    cudaFuncAttributes attributes{};
+    image = cudaSetDevice(index);
+    if (image == cudaSuccess)
+      image = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&elementwise_kernel<Fill, true>));
+    (void)cudaGetLastError();
+  }).join();
   if (image == cudaErrorNoKernelImageForDevice) {
     cudaDeviceProp properties{};
     (void)cudaGetDeviceProperties(&properties, index);
@@ -138,7 +141,8 @@ class Context {
     const std::vector<Update>& recorded = renewed_->updates;
     const std::size_t i = new_numbers_.size();
     if (i == recorded.size() || std::string_view(recorded[i].what) != what ||
-        !std::equal(tensors.begin(), tensors.end(), recorded[i].tensors.begin(), recorded[i].tensors.end(), same_tensor))
+        !std::equal(tensors.begin(), tensors.end(), recorded[i].tensors.begin(), recorded[i].tensors.end(),
+                    same_tensor))
       throw Error(concat(device().str(), ": ", what, " is not the update that was recorded, or of other tensors: "
                          "record the work anew"));
     new_numbers_.push_back(std::move(numbers));

@@ -139,9 +139,9 @@ class Accelerator {
   /// From now on work is written down instead of done, until end_recording. What is taken meanwhile from the
   /// device's pool, also by layers from the pool of their input, is the recording's own and stays as long as the
   /// recording or its results, so that a replay writes over nobody's memory. Numbers that are arguments (a place in a
-  /// random stream) are recorded as they are, those of optimisers' updates until RecordedWork::renew. Whatever waits or reads host memory (upload, download,
-  /// synchronize, sum_of_squares, noisy_patches) throws Error in between. Run the same work once before, so that
-  /// nothing has to be prepared.
+  /// random stream) are recorded as they are, those of optimisers' updates until RecordedWork::renew. Whatever waits or
+  /// reads host memory (upload, download, synchronize, sum_of_squares, noisy_patches) throws Error in between. Run the
+  /// same work once before, so that nothing has to be prepared.
   virtual void begin_recording() = 0;
   virtual std::unique_ptr<RecordedWork> end_recording() = 0;
   /// Optimisers' updates that are recorded from here on change nothing in a replay where *number, on the device, is not

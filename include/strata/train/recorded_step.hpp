@@ -10,8 +10,8 @@
 //
 // A step is zero_grad, the function, backward, what the options say, and optimizer.step(). Two are made by calls, as if
 // it were written out; the third is recorded, and from then on it is replayed, with the same bits. What the optimiser's
-// step() takes from the host, as learning rates and Adam's corrections, is given to each replay. On the CPU every step is
-// made by calls.
+// step() takes from the host, as learning rates and Adam's corrections, is given to each replay. On the CPU every step
+// is made by calls.
 //
 // - The function is called while the step is made by calls or recorded, and no more: what it computes from numbers that
 //   change on the host, as a weight that depends on the epoch, stays what it was. Such a number goes in as one of the
@@ -51,9 +51,9 @@ struct RecordedStepOptions {
   std::uint64_t seed = 0;  ///< of random numbers, as TrainOptions has it; on the CPU alone
   std::int64_t step = 0;   ///< and the number of the first step
   Precision precision = Precision::fp32;
-  double clip_grad_norm = 0;      ///< limits the gradients' norm, as clip_grad_norm_; 0: does not
-  GradScaler* scaler = nullptr;   ///< scales the loss. The device is then waited for once in every step.
-  std::int64_t check_every = 100; ///< steps after which the loss is read even where the caller does not
+  double clip_grad_norm = 0;       ///< limits the gradients' norm, as clip_grad_norm_; 0: does not
+  GradScaler* scaler = nullptr;    ///< scales the loss. The device is then waited for once in every step.
+  std::int64_t check_every = 100;  ///< steps after which the loss is read even where the caller does not
 };
 
 namespace detail {
@@ -107,9 +107,10 @@ class RecordedStep {
   template <class... Inputs>
     requires(!detail::pair_of_batches<Inputs> && ...)
   auto operator()(const Inputs&... inputs) {
-    static_assert(((detail::IsImage<Inputs>::value || detail::IsTensor<Inputs>::value) && ...),
-                  "strata: a recorded step takes batches of images and tensors, st::Image<C> and st::Tensor<T>: another "
-                  "argument would be recorded as it is. Give the parts of a tuple one by one");
+    static_assert(
+        ((detail::IsImage<Inputs>::value || detail::IsTensor<Inputs>::value) && ...),
+        "strata: a recorded step takes batches of images and tensors, st::Image<C> and st::Tensor<T>: another "
+        "argument would be recorded as it is. Give the parts of a tuple one by one");
     using Loss = std::remove_cvref_t<decltype(forward_(std::declval<Train&>(), inputs...))>;
     static_assert(detail::IsScalar<Loss>::value,
                   "strata: the function of a recorded step gives the loss, an st::Scalar, as a loss or mean(...) does");
@@ -329,8 +330,8 @@ class RecordedStep {
   bool look(Accelerator& gpu) {
     float found[2];
     gpu.download(found, found_.data(), found_bytes);
-    if (!std::isfinite(found[0])) throw NumericError(concat(loss_is, found[0], "; ", no_weight));
-    if (!std::isfinite(found[1]) && scaler() == nullptr) throw NumericError(concat(norm_is, found[1], "; ", no_weight));
+    if (!std::isfinite(found[0])) throw NumericError(concat(loss_is, found[0], no_weight));
+    if (!std::isfinite(found[1]) && scaler() == nullptr) throw NumericError(concat(norm_is, found[1], no_weight));
     return std::isfinite(found[1]);
   }
 
@@ -349,7 +350,7 @@ class RecordedStep {
   }
   static constexpr const char *loss_is = "RecordedStep: the loss is ",
                               *norm_is = "RecordedStep: the square of the gradients' norm is ",
-                              *no_weight = "the step changed no weight";
+                              *no_weight = "; the step changed no weight";
 
   // ---- what the recording stands on
 
@@ -405,12 +406,12 @@ class RecordedStep {
   RecordedStepOptions options_;
   Forward forward_;
   std::unique_ptr<RecordedWork> work_;
-  std::any batch_;                    // a std::tuple: where the recording reads
+  std::any batch_;  // a std::tuple: where the recording reads
   Storage found_, scale_;
-  std::vector<bool> reached_;         // whether a parameter gets a gradient
+  std::vector<bool> reached_;  // whether a parameter gets a gradient
   std::vector<const void*> places_;
   std::vector<Storage> held_;
-  std::vector<Shape> other_shapes_;   // of the batch that was done by calls last
+  std::vector<Shape> other_shapes_;  // of the batch that was done by calls last
   int others_ = 0, calls_ = 0;
   std::int64_t replays_ = 0, since_check_ = 0;
 };
