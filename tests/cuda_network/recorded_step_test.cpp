@@ -266,3 +266,27 @@ TEST_CASE("cuda: what cannot be recorded says so") {
   CHECK(a.to(st::Device::cpu()).data()[4] == 6);
   CHECK(b.to(st::Device::cpu()).data()[4] == 6);
 }
+
+TEST_CASE("a recorded step on the CPU is made by calls, random numbers and all") {
+  using Net = st::Sequential<st::Conv2d<1, 4>, st::Dropout, st::Conv2d<4, 1>>;
+  Net called;
+  st::initialize(called, 2);
+  Net recorded = called;
+  st::Adam called_adam(called, {.lr = 1e-3}), recorded_adam(recorded, {.lr = 1e-3});
+  st::RecordedStep step(recorded, recorded_adam, {.seed = 3, .step = 7, .clip_grad_norm = 0.5},
+                        [&](auto& pass, const auto& x, const auto& y) { return mean(square(recorded(pass, x) - y)); });
+  for (int i = 0; i < 4; ++i) {
+    st::Train pass({.seed = 3, .step = 7 + i});
+    const auto loss = mean(square(called(pass, noisy_of(i)) - clean_of(i)));
+    called_adam.zero_grad();
+    pass.backward(loss);
+    st::clip_grad_norm_(called, 0.5);
+    called_adam.step();
+    CHECK(step(noisy_of(i), clean_of(i)).item() == loss.item());
+    CHECK(weights(recorded) == weights(called));
+  }
+  CHECK(step.replays() == 0);
+  st::Image<1> broken = clean_of(0);
+  broken.data()[0] = std::nanf("");
+  CHECK_THROWS_AS((void)step(noisy_of(0), broken), st::NumericError);
+}

@@ -318,7 +318,13 @@ class RecordedStep {
     work_->replay();
     ++replays_;
     if (scaler() != nullptr) {
-      const bool finite = look(gpu);
+      bool finite = false;
+      try {
+        finite = look(gpu);
+      } catch (const NumericError&) {
+        set_step_counts(counts);
+        throw;
+      }
       if (!finite) set_step_counts(counts);
       scaler()->found(finite);
     }
