@@ -109,7 +109,7 @@ def measure(options):
                     results[side]["ms"] += ask(side, repetitions[side])
                 except Exception as error:
                     results[side] = {"error": str(error)}
-    if "strata" in processes:
+    if "ms" in results.get("strata", {}):
         processes["strata"].ask(f"threads {options.threads}")
         results["machine"] = {what: processes["strata"].ask(what)[0] for what in ("peak", "copy", "latency")}
     for process in processes.values():

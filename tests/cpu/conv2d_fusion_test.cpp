@@ -34,6 +34,9 @@ const std::vector<st::Conv2dProblem>& problems() {
       {.n = 2, .h = 14, .w = 9, .in = 20, .out = 16, .kernel = 5, .padding = 2},  // a kernel in parts
       {.n = 2, .h = 8, .w = 8, .in = 6, .out = 12, .kernel = 5, .stride = 2, .padding = 2},
       {.n = 2, .h = 1, .w = 1, .in = 4, .out = 3, .kernel = 1, .padding = 0},
+      {.n = 2, .h = 9, .w = 11, .in = 130, .out = 255},                 // many weights, one block of tiles
+      {.n = 2, .h = 29, .w = 19, .in = 136, .out = 248},                // the same, several
+      {.n = 5, .h = 23, .w = 30, .in = 256, .out = 129},                // and packed
   };
   return all;
 }

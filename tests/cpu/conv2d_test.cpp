@@ -2,12 +2,14 @@
 // magnitudes that went into a result, since that is what rounding errors grow with.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cpu/numbers.hpp"
@@ -181,6 +183,44 @@ TEST_CASE("conv2d matches its definition where Winograd's algorithm computes it"
         st::Conv2dProblem{.n = 2, .h = 40, .w = 37, .in = 16, .out = 16},
         st::Conv2dProblem{.h = 21, .w = 20, .in = 72, .out = 136}})
     check_problem<float>(p);
+}
+
+TEST_CASE("conv2d matches its definition where there are too many weights for a cache, or few tiles") {
+  for (const auto& [p, blocks] :
+       {std::pair{st::Conv2dProblem{.n = 2, .h = 8, .w = 12, .in = 130, .out = 261}, 1},
+        std::pair{st::Conv2dProblem{.h = 21, .w = 20, .in = 66, .out = 70}, 1},
+        std::pair{st::Conv2dProblem{.h = 6, .w = 5, .in = 257, .out = 129, .padding = 2}, 1},
+        std::pair{st::Conv2dProblem{.n = 7, .h = 13, .w = 12, .in = 132, .out = 254}, 2},
+        std::pair{st::Conv2dProblem{.n = 3, .h = 33, .w = 36, .in = 129, .out = 255}, 5},
+        std::pair{st::Conv2dProblem{.n = 2, .h = 18, .w = 17, .in = 128, .out = 256, .padding = 2, .dilation = 2},
+                  1}}) {
+    const auto plan = st::cpu::detail::winograd_plan<float>(p, false);
+    CHECK(plan.deep);
+    CHECK(plan.blocks >= blocks);
+    CHECK(plan.transforms_in_place() == (plan.blocks <= 4));
+    check_problem<float>(p);
+
+    // Weights that are prepared before give the same bits, and so does an image among others.
+    const auto x = normal<float>(p.input_size(), 1), weight = normal<float>(p.weight_size(), 2);
+    std::vector<float> all(std::size_t(p.output_size())), again = all;
+    st::cpu::conv2d_forward<float>(p, x.data(), weight.data(), nullptr, all.data());
+    st::cpu::PackedWeights cache;
+    st::cpu::conv2d_forward_cached<float>(
+        p, x.data(), cache, 7, [&] { return weight.data(); }, nullptr, again.data(), st::Activation::none);
+    CHECK(all == again);
+    st::Conv2dProblem one = p;
+    one.n = 1;
+    again.resize(std::size_t(one.output_size()));
+    st::cpu::conv2d_forward<float>(one, x.data(), weight.data(), nullptr, again.data());
+    CHECK(std::equal(again.begin(), again.end(), all.begin()));
+    const int threads_before = st::num_threads();
+    for (const int threads : {1, 3}) {
+      st::set_num_threads(threads);
+      st::cpu::conv2d_forward<float>(one, x.data(), weight.data(), nullptr, again.data());
+      CHECK(std::equal(again.begin(), again.end(), all.begin()));
+    }
+    st::set_num_threads(threads_before);
+  }
 }
 
 TEST_CASE("conv2d matches its definition where a kernel is cut into parts or takes every d-th pixel") {

@@ -48,6 +48,10 @@ constexpr bool use_winograd(const Conv2dProblem& p) {
 }
 /// The same for the gradient for the input, where the roles of the channels are exchanged.
 constexpr bool use_winograd_backward_input(const Conv2dProblem& p) { return p.in >= 8 && use_winograd(p); }
+/// And for that for the weights, where the way from 36 sums back to 9 costs more than it saves with few tiles.
+constexpr bool use_winograd_backward_weight(const Conv2dProblem& p) {
+  return use_winograd(p) && winograd::Tiles(p.n, p.out_h(), p.out_w(), p.dilation).count > 16;
+}
 
 }  // namespace detail
 
@@ -196,7 +200,7 @@ void conv2d_backward_weight(const Conv2dProblem& problem, const T* x, T* dy, T* 
                             Conv2dBackwardFusion<T> fusion) {
   check_conv2d(problem);
   constexpr bool single = std::is_same_v<T, float>;
-  const bool winograd = single && detail::use_winograd(problem);
+  const bool winograd = single && detail::use_winograd_backward_weight(problem);
   if (fusion.output && !(winograd && reads_gradient_once(problem))) {
     batch_norm_backward_input(problem.n * problem.out_h() * problem.out_w(), problem.out, fusion.output, dy, dy, false);
     fusion.output = {};
@@ -240,14 +244,15 @@ inline std::size_t conv2d_transposed_packed_bytes(const Conv2dProblem& p) {
 }
 /// While a forward convolution runs; with `packs` it prepares the weights itself.
 inline std::size_t conv2d_forward_workspace(const Conv2dProblem& p, bool packs) {
-  const std::size_t all = detail::use_winograd(p)           ? winograd_workspace_bytes(p, false)
-                          : detail::use_strided_winograd(p) ? strided_winograd_workspace_bytes(p, false)
+  if (detail::use_winograd(p)) return winograd_workspace_bytes(p, false, !packs);
+  const std::size_t all = detail::use_strided_winograd(p) ? strided_winograd_workspace_bytes(p, false)
                                                             : direct_workspace_bytes(p, false);
   return all - (packs ? 0 : conv2d_packed_bytes(p));
 }
 /// While the gradients for the weights and for the input are computed.
 inline std::size_t conv2d_weight_workspace(const Conv2dProblem& p) {
-  return detail::use_winograd(p) ? winograd_weight_workspace_bytes(p) : direct_weight_workspace_bytes(p);
+  return detail::use_winograd_backward_weight(p) ? winograd_weight_workspace_bytes(p)
+                                                 : direct_weight_workspace_bytes(p);
 }
 inline std::size_t conv2d_input_workspace(const Conv2dProblem& p) {
   if (detail::use_winograd_backward_input(p)) return winograd_workspace_bytes(p, true);
@@ -262,7 +267,7 @@ constexpr int conv2d_rows_together(const Conv2dProblem& p) {
 constexpr int conv2d_input_rows_together(const Conv2dProblem& p) {
   return detail::use_winograd_backward_input(p) ? winograd::step * p.dilation : 1;
 }
-/// Whether the input's normalisation is applied where it is read; else a normalised copy is made.
-constexpr bool conv2d_normalises_on_load(const Conv2dProblem& p) { return detail::use_winograd(p); }
+/// Whether the input's normalisation is applied where it is read, both ways; else a normalised copy is made.
+constexpr bool conv2d_normalises_on_load(const Conv2dProblem& p) { return detail::use_winograd_backward_weight(p); }
 
 }}}  // namespace strata::STRATA_ABI::cpu

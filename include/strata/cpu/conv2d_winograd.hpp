@@ -20,11 +20,15 @@
 #include "strata/core/parallel.hpp"
 #include "strata/cpu/batch_norm.hpp"
 #include "strata/cpu/bfloat16.hpp"
+#include "strata/cpu/conv2d_winograd_deep.hpp"
 #include "strata/cpu/epilogue.hpp"
 #include "strata/cpu/panel_product.hpp"
 #include "strata/cpu/pixel_maps.hpp"
 #include "strata/cpu/winograd.hpp"
+#include "strata/cpu/winograd_block.hpp"
+#include "strata/cpu/winograd_plan.hpp"
 #include "strata/cpu/winograd_tiles.hpp"
+#include "strata/cpu/winograd_weights.hpp"
 #include "strata/cpu/worker_scratch.hpp"
 #include "strata/math/channel_affine.hpp"
 #include "strata/math/conv2d_problem.hpp"
@@ -34,218 +38,23 @@ namespace strata { inline namespace STRATA_ABI { namespace cpu {
 
 namespace winograd {
 
-/// Bytes that the tiles of one block may take: under half of the second-level cache, which has 512 KiB or more where
-/// there is AVX2 and 1 MiB or more where there is AVX-512. The other half is for the weights.
-inline constexpr std::int64_t workspace_bytes = simd::register_bytes * (7 << 10);
-
-/// Output channels whose products are held before they are transformed back: whole panels.
-inline constexpr std::int64_t group_columns = 64;
-
-/// The distance of planes of `size` numbers, an odd number of cache lines. At a distance of a power of two all 36
-/// planes would compete for the same few places in the cache.
-template <class Number = float>
-constexpr std::int64_t plane_distance(std::int64_t size) {
-  constexpr std::int64_t line = 64 / std::int64_t(sizeof(Number));
-  return ((size + line - 1) / line | 1) * line;
-}
-
-/// The distance of planes of transformed weights, and their size in floats.
+/// The weights of a convolution: transformed ones, or for deep plans as they are, with packed = nullptr.
 template <class Factor>
-constexpr std::int64_t weights_plane(std::int64_t depth, std::int64_t columns) {
-  return plane_distance<Factor>(packed_size<simd::Vector<float>>(grouped<Factor>(depth), columns));
-}
-template <class Factor>
-constexpr std::int64_t weights_size(std::int64_t depth, std::int64_t columns) {
-  return planes * weights_plane<Factor>(depth, columns) * std::int64_t(sizeof(Factor)) / std::int64_t(sizeof(float));
-}
-
-/// u[plane] = (G g G^T)[plane] for every part g of the filters of every pair of channels, each plane a matrix of
-/// (part, channel) x columns in panels.
-template <class Factor>
-void transform_weights(const WeightLayout<float>& weight, const FilterParts& parts, std::int64_t channels,
-                       std::int64_t columns, Factor* u) {
-  using V = simd::Vector<float>;
-  constexpr std::int64_t lanes = simd::lanes<V>, panel_columns = panel_vectors * lanes, chunk = 16;
-  constexpr std::int64_t group = factor_group<Factor>;
-  const std::int64_t depth = parts.count * channels, plane = weights_plane<Factor>(depth, columns);
-  const std::int64_t chunks = (depth + chunk - 1) / chunk;
-  parallel_for(simd::padded<V>(columns) / lanes * chunks, [&](std::int64_t task) {
-    const std::int64_t column = task / chunks * lanes, first = task % chunks * chunk;
-    const std::int64_t count = std::min(lanes, columns - column);
-    const std::int64_t panel = column / panel_columns * panel_columns;
-    const std::int64_t width = std::min(panel_columns, simd::padded<V>(columns) - panel);
-    for (std::int64_t k = first; k < std::min(depth, first + chunk); k += group) {
-      V values[group * planes];
-      for (std::int64_t member = 0; member < group; ++member) {
-        V g[9]{}, half[tile * 3];
-        const std::int64_t part = (k + member) / channels, channel = (k + member) % channels;
-        for (std::int64_t t = 0; t < 9 && part < parts.count; ++t) {
-          const std::int64_t tap = parts.tap(part, t);
-          if (tap < 0) continue;
-          for (std::int64_t lane = 0; lane < count; ++lane)
-            g[t][lane] = weight.first[channel * weight.k + (column + lane) * weight.column + tap * weight.tap];
-        }
-        simd::unroll<3>([&](auto j) STRATA_INLINED { weight_1d<3, 3>(g + j, half + j); });
-        simd::unroll<tile>([&](auto i)
-                               STRATA_INLINED { weight_1d<1, 1>(half + i * 3, values + member * planes + i * tile); });
-      }
-      Factor* to = u + grouped<Factor>(depth) * panel + k * width + (column - panel) * group;
-      simd::unroll<planes>([&](auto p) STRATA_INLINED { store_group(to + p * plane, values + p, planes); });
-    }
-  });
-}
-
-/// Tiles in a block: as many as the workspace holds, but enough to be worth reading all weights for, and fewer if that
-/// leaves fewer than 16 blocks; a multiple of block_rows.
-inline std::int64_t block_tiles(std::int64_t tiles, std::int64_t depth, std::int64_t columns,
-                                std::int64_t factor_bytes) {
-  const std::int64_t tile_bytes =
-      planes * (depth * factor_bytes + std::min(columns, group_columns) * std::int64_t(sizeof(float)));
-  const std::int64_t wanted = std::min(std::clamp<std::int64_t>(workspace_bytes / tile_bytes, 18, 48), tiles / 16);
-  return std::max<std::int64_t>(wanted / block_rows, 2) * block_rows;
-}
-
-/// m[plane] = v[plane] * u[plane] for `columns` columns from `first` on and `tiles` rows, a multiple of block_rows, of
-/// `count` planes.
-template <class Factor>
-void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t first, std::int64_t columns, const Factor* v,
-                     std::int64_t v_stride, std::int64_t v_plane, const Factor* u, std::int64_t u_plane, float* m,
-                     std::int64_t m_plane, int count = planes) {
-  using V = simd::Vector<float>;
-  const std::int64_t m_stride = simd::padded<V>(columns);
-  for (int p = 0; p < count; ++p, v += v_plane, u += u_plane, m += m_plane)
-    for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
-      const auto multiply_rows = [&](std::int64_t t, auto rows) STRATA_INLINED {
-        const Factor* const panel = u + depth * (first + column);
-        const auto row = [&](int r) STRATA_INLINED { return v + (t + r) * v_stride; };
-        const auto write = [&](int r, int j, V sum)
-            STRATA_INLINED { simd::store(m + (t + r) * m_stride + column + j * simd::lanes<V>, sum); };
-        if constexpr (std::is_same_v<Factor, Bfloat16>)
-          multiply_pairs<rows, vectors>(depth, row, panel, write);
-        else
-          multiply<V, rows, vectors>(
-              1, depth, [&](std::int64_t, int r) STRATA_INLINED { return row(r); }, panel, write);
-      };
-      constexpr std::integral_constant<int, panel_rows(vectors)> most;
-      constexpr std::integral_constant<int, block_rows> least;
-      std::int64_t t = 0;
-      for (; t + most <= tiles; t += most) multiply_rows(t, most);
-      if constexpr (most > least)
-        if (t < tiles) multiply_rows(t, least);
-    });
-}
-
-/// How a vector of results is written.
-struct AddTo {
-  [[gnu::always_inline]] void operator()(simd::Vector<float> sum, float* to) const {
-    simd::store(to, simd::load<simd::Vector<float>>(to) + sum);
-  }
-  [[gnu::always_inline]] void prefetch(std::uintptr_t address) const { cpu::detail::prefetch_to_write(address); }
-};
-template <class Sink>
-struct Finish {
-  simd::Vector<float> bias, floor;
-  Sink& sink;
-  [[gnu::always_inline]] void operator()(simd::Vector<float> sum, float* to) const {
-    simd::store(to, sink(simd::max(floor, sum + bias), to));
-  }
-  [[gnu::always_inline]] void prefetch(std::uintptr_t address) const { sink.prefetch(address); }
+struct Weights {
+  const Factor* packed;
+  WeightLayout<float> plain = {};
 };
 
-/// Transforms the products of one tile back and writes what lies inside the image: channels [first, first + columns).
-template <class T = float>
-inline void write_tile(const float* m, std::int64_t plane, const Window<step, float>& window, std::int64_t first,
-                       const VectorEpilogue<float>& epilogue) {
-  if (epilogue.accumulate())
-    window.write([&](const auto& pixel, std::int64_t c) { transform_output(m + c, plane, pixel, AddTo()); });
-  else
-    window.write([&](const auto& pixel, std::int64_t c) {
-      NoSink::At sink;
-      transform_output(m + c, plane, pixel, Finish<NoSink::At>{epilogue.bias(first + c), epilogue.floor(), sink});
-    });
-}
-
-/// The same for a tile that lies inside the image with whole vectors of channels, through a sink.
-template <class Sink>
-void write_tile_through(const float* m, std::int64_t plane, const Window<step, float>& window, std::int64_t first,
-                        const VectorEpilogue<float>& epilogue, const Sink& sink) {
-  window.write([&](const auto& pixel, std::int64_t c) {
-    auto at = sink.template at<simd::Vector<float>>(first + c);
-    transform_output(m + c, plane, pixel, Finish<decltype(at)>{epilogue.bias(first + c), epilogue.floor(), at});
-    sink.keep(first + c, at);
-  });
-}
-
-/// Calls f.template operator()<V>(c) for every channel below `count`, whole vectors first, then single ones.
-template <class F>
-void over_channels(std::int64_t count, F&& f) {
-  using V = simd::Vector<float>;
-  std::int64_t c = 0;
-  for (; c + simd::lanes<V> <= count; c += simd::lanes<V>) f.template operator()<V>(c);
-  for (; c < count; ++c) f.template operator()<float>(c);
-}
-
-/// Sends what has been written of any tile through a sink.
-template <class Sink>
-void pass_through(const Window<step, float>& window, std::int64_t first, std::int64_t columns, const Sink& sink) {
-  over_channels(columns, [&]<class W>(std::int64_t c) {
-    auto at = sink.template at<W>(first + c);
-    window.for_each_pixel([&](float* pixel) { simd::store<W>(pixel + c, at(simd::load<W>(pixel + c), pixel + c)); });
-    sink.keep(first + c, at);
-  });
-}
-
-/// Makes the mean of a tile's pixels the pivot of its channels, and the sums zero.
-inline void start(const Window<step, float>& window, std::int64_t first, std::int64_t columns,
-                  const StatisticsSink& sink) {
-  over_channels(columns, [&]<class W>(std::int64_t c) {
-    W total{};
-    float count = 0;
-    window.for_each_pixel([&](const float* pixel) { total += simd::load<W>(pixel + c), count += 1; });
-    simd::store<W>(sink.numbers + 2 * sink.channels + first + c, total / (W{} + std::max(count, 1.0f)));
-    simd::store<W>(sink.numbers + first + c, W{});
-    simd::store<W>(sink.numbers + sink.channels + first + c, W{});
-  });
-}
-inline void start(const Window<step, float>&, std::int64_t first, std::int64_t columns, const NormSumsSink& sink) {
-  std::fill_n(sink.numbers + first, columns, 0.0f);
-  std::fill_n(sink.numbers + sink.channels + first, columns, 0.0f);
-}
-
-/// How a convolution's tiles are cut into blocks, by the problem alone, and the workspace of a block: transformed tiles
-/// v and products m, 36 planes of each, and room for pixels outside the image.
-template <class Factor>
-struct ConvolutionPlan {
-  using V = simd::Vector<float>;
-
-  ConvolutionPlan(const Images<const float>& x, const Images<float>& y, std::int64_t kernel, std::int64_t dilation)
-      : parts(kernel),
-        depth(grouped<Factor>(parts.count * x.c)),
-        tiles(y.n, y.h, y.w, dilation),
-        block(block_tiles(tiles.count, depth, y.c, sizeof(Factor))),
-        blocks((tiles.count + block - 1) / block),
-        v_stride(TileReader::stride(parts.count, x.c)),
-        m_stride(simd::padded<V>(std::min(y.c, group_columns))),
-        v_plane(plane_distance<Factor>(block * v_stride)),
-        m_plane(plane_distance(block * m_stride)) {}
-
-  /// In floats: of the tiles alone, and of all.
-  std::int64_t v_size() const { return planes * v_plane * std::int64_t(sizeof(Factor)) / std::int64_t(sizeof(float)); }
-  std::int64_t workspace_size() const { return v_size() + planes * m_plane + m_stride; }
-
-  FilterParts parts;
-  std::int64_t depth;  ///< of the products
-  Tiles tiles;
-  std::int64_t block, blocks, v_stride, m_stride, v_plane, m_plane;
-};
-
-/// y = epilogue(convolution of x, read through `map`, with the transformed weights u). make_sink(b) is the sink of what
-/// block b writes.
+/// y = epilogue(convolution of x, read through `map`, with the weights). make_sink(b) is the sink of what block b
+/// writes.
 template <class Factor, class Map, class MakeSink>
 void convolution(const ConvolutionPlan<Factor>& plan, const Images<const float>& x, const Map& map,
-                 std::int64_t padding, const Factor* u, const Images<float>& y, const Epilogue<float>& scalar_epilogue,
-                 const MakeSink& make_sink) {
-  using V = simd::Vector<float>;
+                 std::int64_t padding, const Weights<Factor>& weights, const Images<float>& y,
+                 const Epilogue<float>& scalar_epilogue, const MakeSink& make_sink) {
+  if constexpr (std::is_same_v<Factor, float>)
+    if (plan.deep)
+      return deep_convolution(plan, x, map, padding, {weights.packed, weights.plain, x.c, y.c}, y, scalar_epilogue,
+                              make_sink);
   const VectorEpilogue<float> epilogue(scalar_epilogue, y.c);
   const Tiles& tiles = plan.tiles;
   const std::int64_t v_stride = plan.v_stride, v_plane = plan.v_plane, m_plane = plan.m_plane;
@@ -258,7 +67,7 @@ void convolution(const ConvolutionPlan<Factor>& plan, const Images<const float>&
     float* const m = workspace[worker] + plan.v_size();
     float* const outside = m + planes * m_plane;
     std::fill_n(outside, plan.m_stride, 0.0f);
-    const std::int64_t first = task * plan.block, count = std::min(plan.block, tiles.count - first);
+    const std::int64_t first = task * plan.block, count = plan.tiles_of(task);
     const std::int64_t rows = (count + block_rows - 1) / block_rows * block_rows;
     for (std::int64_t t = 0; t < count; ++t)
       reader.transform(map, tiles[first + t], 0, plan.parts.count, 0, x.c, v + t * v_stride, v_plane);
@@ -268,20 +77,8 @@ void convolution(const ConvolutionPlan<Factor>& plan, const Images<const float>&
     const auto sink = make_sink(task);
     for (std::int64_t group = 0; group < y.c; group += group_columns) {
       const std::int64_t columns = std::min(group_columns, y.c - group);
-      multiply_planes(rows, plan.depth, group, columns, v, v_stride, v_plane, u, u_plane, m, m_plane);
-      for (std::int64_t t = 0; t < count; ++t) {
-        const float* const products = m + t * simd::padded<V>(columns);
-        const Window<step, float> window(y, tiles[first + t], tiles.dilation, group, columns, outside);
-        if constexpr (std::is_same_v<decltype(sink), const NoSink>) {
-          write_tile(products, m_plane, window, group, epilogue);
-        } else if (t > 0 && window.whole()) {
-          write_tile_through(products, m_plane, window, group, epilogue, sink);
-        } else {
-          write_tile(products, m_plane, window, group, epilogue);
-          if (t == 0) start(window, group, columns, sink);
-          pass_through(window, group, columns, sink);
-        }
-      }
+      multiply_planes(rows, plan.depth, group, columns, v, v_stride, v_plane, weights.packed, u_plane, m, m_plane);
+      write_block(plan, task, y, group, columns, m, outside, epilogue, sink);
     }
   });
 }
@@ -330,21 +127,28 @@ void winograd_pack(const Conv2dProblem& p, const float* weight, Factor* packed) 
   winograd::transform_weights({weight, p.in, 1, taps * p.in}, winograd::FilterParts(p.kernel), p.in, p.out, packed);
 }
 
-/// y = epilogue(convolution of input(x) with packed weights), for problems of Winograd's form. Statistics of y on
-/// request.
+namespace detail {
+
 template <class Factor>
-void winograd_forward_packed(const Conv2dProblem& p, const float* x, const Factor* packed, float* y,
-                             const Epilogue<float>& epilogue, const ChannelAffine<float>& input = {},
-                             const ChannelStatistics& statistics = {}) {
+winograd::ConvolutionPlan<Factor> winograd_plan(const Conv2dProblem& p, bool backward) {
+  const Images<const float> image{nullptr, p.n, p.h, p.w, p.in};
+  const Images<const float> result{nullptr, p.n, p.out_h(), p.out_w(), p.out};
+  return {backward ? result : image, backward ? image : result, p.kernel, p.dilation};
+}
+
+template <class Factor>
+void winograd_forward(const Conv2dProblem& p, const float* x, const winograd::Weights<Factor>& weights, float* y,
+                      const Epilogue<float>& epilogue, const ChannelAffine<float>& input,
+                      const ChannelStatistics& statistics) {
   using namespace winograd;
   const Images<const float> from{x, p.n, p.h, p.w, p.in};
   const Images<float> to{y, p.n, p.out_h(), p.out_w(), p.out};
-  const ConvolutionPlan<Factor> plan(from, to, p.kernel, p.dilation);
+  const auto plan = winograd_plan<Factor>(p, false);
   const auto run = [&](const auto& make_sink) {
     if (input)
-      convolution<Factor>(plan, from, AffineMap(input), p.padding, packed, to, epilogue, make_sink);
+      convolution<Factor>(plan, from, AffineMap(input), p.padding, weights, to, epilogue, make_sink);
     else
-      convolution<Factor>(plan, from, Unchanged(), p.padding, packed, to, epilogue, make_sink);
+      convolution<Factor>(plan, from, Unchanged(), p.padding, weights, to, epilogue, make_sink);
   };
   if (!statistics) return run([](std::int64_t) { return NoSink(); });
   const std::int64_t block_size = StatisticsSink::rows * p.out;
@@ -353,11 +157,26 @@ void winograd_forward_packed(const Conv2dProblem& p, const float* x, const Facto
   merge_statistics(plan, to, partial.data(), statistics);
 }
 
+}  // namespace detail
+
+/// y = epilogue(convolution of input(x) with packed weights), for problems of Winograd's form. Statistics of y on
+/// request.
+template <class Factor>
+void winograd_forward_packed(const Conv2dProblem& p, const float* x, const Factor* packed, float* y,
+                             const Epilogue<float>& epilogue, const ChannelAffine<float>& input = {},
+                             const ChannelStatistics& statistics = {}) {
+  detail::winograd_forward<Factor>(p, x, {packed}, y, epilogue, input, statistics);
+}
+
 /// The same from the weights themselves.
 template <class Factor = float>
 void winograd_forward(const Conv2dProblem& p, const float* x, const float* weight, float* y,
                       const Epilogue<float>& epilogue, const ChannelAffine<float>& input = {},
                       const ChannelStatistics& statistics = {}) {
+  const std::int64_t taps = std::int64_t{p.kernel} * p.kernel;
+  if (detail::winograd_plan<Factor>(p, false).transforms_in_place())
+    return detail::winograd_forward<Factor>(p, x, {nullptr, {weight, p.in, 1, taps * p.in}}, y, epilogue, input,
+                                            statistics);
   Scratch<float> memory(std::size_t(winograd_packed_size<Factor>(p)));
   auto* const packed = reinterpret_cast<Factor*>(memory.data());
   winograd_pack(p, weight, packed);
@@ -372,13 +191,16 @@ void winograd_backward_input(const Conv2dProblem& p, const float* dy, const floa
   using namespace winograd;
   const Images<const float> from{dy, p.n, p.out_h(), p.out_w(), p.out};
   const Images<float> to{dx, p.n, p.h, p.w, p.in};
-  const ConvolutionPlan<Factor> plan(from, to, p.kernel, p.dilation);
+  const auto plan = detail::winograd_plan<Factor>(p, true);
   const std::int64_t taps = std::int64_t{p.kernel} * p.kernel;
-  Scratch<float> memory(std::size_t(weights_size<Factor>(plan.depth, p.in)));
-  auto* const u = reinterpret_cast<Factor*>(memory.data());
-  transform_weights({weight + (taps - 1) * p.in, -p.in, taps * p.in, 1}, plan.parts, p.out, p.in, u);
+  const WeightLayout<float> turned{weight + (taps - 1) * p.in, -p.in, taps * p.in, 1};
+  const bool in_place = plan.transforms_in_place();
+  Scratch<float> memory(std::size_t(in_place ? 0 : weights_size<Factor>(plan.depth, p.in)));
+  auto* const u = in_place ? nullptr : reinterpret_cast<Factor*>(memory.data());
+  if (!in_place) transform_weights(turned, plan.parts, p.out, p.in, u);
   const auto run = [&](const auto& make_sink) {
-    convolution<Factor>(plan, from, Unchanged(), p.dilation * (p.kernel - 1) - p.padding, u, to, epilogue, make_sink);
+    convolution<Factor>(plan, from, Unchanged(), p.dilation * (p.kernel - 1) - p.padding, {u, turned}, to,
+                        epilogue, make_sink);
   };
   if (!sums) return run([](std::int64_t) { return NoSink(); });
   const std::int64_t block_size = NormSumsSink::rows * p.in;
@@ -390,16 +212,15 @@ void winograd_backward_input(const Conv2dProblem& p, const float* dy, const floa
   std::copy_n(both.data() + p.in, p.in, sums.sum_gx);
 }
 
-/// Bytes that one of the two takes from the pool while it runs, packed weights and sums included, with factors of
-/// float.
-inline std::size_t winograd_workspace_bytes(const Conv2dProblem& p, bool backward) {
-  const Images<const float> from{nullptr, p.n, backward ? p.out_h() : p.h, backward ? p.out_w() : p.w,
-                                 backward ? p.out : p.in};
-  const Images<float> to{nullptr, p.n, backward ? p.h : p.out_h(), backward ? p.w : p.out_w(), backward ? p.in : p.out};
-  const winograd::ConvolutionPlan<float> plan(from, to, p.kernel, p.dilation);
-  const std::int64_t sums = StatisticsSink::rows * to.c * plan.blocks;
-  return MemoryPool::block_bytes(std::size_t(winograd::weights_size<float>(plan.depth, to.c)) * sizeof(float)) +
-         WorkerScratch<float>::bytes(plan.workspace_size()) +
+/// Bytes that one of the two takes from the pool while it runs, sums included, with factors of float; unless the weights
+/// are packed before, those too.
+inline std::size_t winograd_workspace_bytes(const Conv2dProblem& p, bool backward, bool packed = false) {
+  const auto plan = detail::winograd_plan<float>(p, backward);
+  const std::int64_t columns = backward ? p.in : p.out, sums = StatisticsSink::rows * columns * plan.blocks;
+  const std::int64_t weights = winograd::weights_size<float>(plan.depth, columns);
+  return (packed || plan.transforms_in_place() ? 0 : MemoryPool::block_bytes(std::size_t(weights) * sizeof(float))) +
+         (plan.deep ? winograd::deep_workspace_bytes(plan, columns)
+                    : WorkerScratch<float>::bytes(plan.workspace_size())) +
          MemoryPool::block_bytes(std::size_t(sums) * sizeof(float));
 }
 

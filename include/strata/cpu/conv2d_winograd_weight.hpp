@@ -30,6 +30,7 @@ namespace winograd {
 struct WeightGradientPlan {
   static constexpr std::int64_t chunk = 64;  ///< channels, of the input and of the output
   static constexpr std::int64_t block = 48;  ///< tiles
+  static constexpr std::int64_t strip = 8;   ///< rows of sums that are transformed together
 
   WeightGradientPlan(const Conv2dProblem& p)
       : tiles(p.n, p.out_h(), p.out_w(), p.dilation),
@@ -40,10 +41,13 @@ struct WeightGradientPlan {
         chunk_parts(std::clamp<std::int64_t>(chunk / in, 1, parts.count)),
         in_chunks((parts.count + chunk_parts - 1) / chunk_parts * part_chunks),
         out_chunks((out + chunk - 1) / chunk),
-        ranges(
-            std::clamp<std::int64_t>(16 / (in_chunks * out_chunks), 1, std::max<std::int64_t>(1, tiles.count / 192))),
+        ranges(std::clamp<std::int64_t>(16 / (in_chunks * out_chunks), 1, most_ranges(tiles.count))),
         plane(plane_distance(rows(0) * columns(0))) {}
 
+  /// Enough for four threads where a range has half a block at least; more only of four blocks each.
+  static std::int64_t most_ranges(std::int64_t tiles) {
+    return std::max({std::int64_t{1}, std::min<std::int64_t>(4, 2 * tiles / block), tiles / (4 * block)});
+  }
   std::int64_t tasks() const { return ranges * in_chunks * out_chunks; }
   /// A chunk of the input: `width` channels from `channel` on under `count` parts of the filters from `part` on.
   struct InChunk {
@@ -62,13 +66,16 @@ struct WeightGradientPlan {
     return simd::padded<simd::Vector<float>>(std::min(chunk, out - out_chunk * chunk));
   }
 
-  std::int64_t sums_size() const { return tasks() * planes * plane; }
+  /// Of the sums of all tasks; where there is one range, a task transforms its own while they are in the cache.
+  std::int64_t sums_size() const { return ranges == 1 ? 0 : tasks() * planes * plane; }
   std::int64_t bias_sums_size() const { return ranges * out_chunks * chunk; }
   /// Distance of the 36 planes of transformed tiles, of the input and of the gradient.
   std::int64_t v_stride() const { return TileReader::stride(in_chunk(0).count, in_chunk(0).width); }
   std::int64_t v_plane() const { return plane_distance(block * v_stride()); }
   std::int64_t q_plane() const { return plane_distance(block * columns(0)); }
-  std::int64_t workspace_size() const { return planes * (v_plane() + q_plane()); }
+  std::int64_t workspace_size() const {
+    return planes * (v_plane() + q_plane()) + (ranges == 1 ? planes * plane : 0);
+  }
 
   Tiles tiles;
   FilterParts parts;
@@ -78,60 +85,70 @@ struct WeightGradientPlan {
   std::int64_t plane;  ///< distance of the 36 sums of a task
 };
 
-/// dweight[o, tap, c] = or += (G^T s G)[tap of the part], where s is the sum over ranges of
-/// sums[range][chunks][plane][c][o].
+/// dweight[o, tap, c] = or += (G^T s G)[tap of the part] for rows [first, end) of a chunk of the input and one of the
+/// output, first a multiple of 8 and end at most 8 more; s is the sum over ranges of sums[range][plane][c][o], which lie
+/// `distance` apart.
+template <class T = float>
+inline void transform_weight_gradient_rows(const WeightGradientPlan& plan, std::int64_t chunk, std::int64_t first,
+                                           std::int64_t end, const float* sums, std::int64_t distance, float* dweight,
+                                           bool accumulate) {
+  using V = simd::Vector<float>;
+  constexpr std::int64_t lanes = simd::lanes<V>, strip = WeightGradientPlan::strip;
+  const std::int64_t out_chunk = chunk % plan.out_chunks;
+  const auto in_chunk = plan.in_chunk(chunk / plan.out_chunks);
+  const std::int64_t stride = plan.columns(out_chunk);
+  std::array<float, lanes * 9 * strip> result;  // [o][tap][c]
+  for (std::int64_t o = 0; o < stride; o += lanes) {
+    for (std::int64_t c = first; c < end; ++c) {
+      V du[planes], half[3 * tile], dg[9];
+      for (int p = 0; p < planes; ++p) {
+        const float* from = sums + p * plan.plane + c * stride + o;
+        du[p] = simd::load<V>(from);
+        for (std::int64_t range = 1; range < plan.ranges; ++range)
+          du[p] += simd::load<V>(from + range * distance);
+      }
+      simd::unroll<tile>([&](auto j) STRATA_INLINED { weight_gradient_1d<tile, tile>(du + j, half + j); });
+      simd::unroll<3>([&](auto i) STRATA_INLINED { weight_gradient_1d<1, 1>(half + i * tile, dg + i * 3); });
+      for (int t = 0; t < 9; ++t)
+        for (std::int64_t lane = 0; lane < lanes; ++lane)
+          result[std::size_t((lane * 9 + t) * strip + c - first)] = dg[t][lane];
+    }
+    const std::int64_t o_first = out_chunk * WeightGradientPlan::chunk + o;
+    for (std::int64_t lane = 0; lane < std::min(lanes, plan.out - o_first); ++lane)
+      for (std::int64_t begin = first, stop; begin < end; begin = stop) {  // what lies under the same part
+        const std::int64_t part = begin / in_chunk.width;
+        stop = std::min(end, (part + 1) * in_chunk.width);
+        for (std::int64_t t = 0; t < 9; ++t) {
+          const std::int64_t tap = plan.parts.tap(in_chunk.part + part, t);
+          if (tap < 0) continue;
+          const float* from = result.data() + (lane * 9 + t) * strip + begin - first;
+          float* to = dweight + ((o_first + lane) * plan.parts.kernel * plan.parts.kernel + tap) * plan.in +
+                      in_chunk.channel + begin - part * in_chunk.width;
+          for (std::int64_t c = 0; c < stop - begin; ++c) to[c] = accumulate ? to[c] + from[c] : from[c];
+        }
+      }
+  }
+}
+
+/// The same for all of them: sums[range][chunk][plane][c][o].
 template <class T = float>
 inline void transform_weight_gradient(const WeightGradientPlan& plan, const float* sums, float* dweight,
                                       bool accumulate) {
-  using V = simd::Vector<float>;
-  constexpr std::int64_t lanes = simd::lanes<V>, strip = 8;
-  constexpr std::int64_t strips = WeightGradientPlan::chunk / strip;
-  const std::int64_t chunks = plan.in_chunks * plan.out_chunks;
+  constexpr std::int64_t strip = WeightGradientPlan::strip, strips = WeightGradientPlan::chunk / strip;
+  const std::int64_t chunks = plan.in_chunks * plan.out_chunks, size = planes * plan.plane;
   parallel_for(chunks * strips, [&](std::int64_t task) {
-    const std::int64_t chunk = task / strips, out_chunk = chunk % plan.out_chunks;
-    const auto in_chunk = plan.in_chunk(chunk / plan.out_chunks);
-    const std::int64_t first = task % strips * strip, end = std::min(first + strip, in_chunk.count * in_chunk.width);
-    const std::int64_t stride = plan.columns(out_chunk);
-    std::array<float, lanes * 9 * strip> result;  // [o][tap][c]
-    for (std::int64_t o = 0; o < stride; o += lanes) {
-      for (std::int64_t c = first; c < end; ++c) {
-        V du[planes], half[3 * tile], dg[9];
-        for (int p = 0; p < planes; ++p) {
-          const float* from = sums + (chunk * planes + p) * plan.plane + c * stride + o;
-          du[p] = simd::load<V>(from);
-          for (std::int64_t range = 1; range < plan.ranges; ++range)
-            du[p] += simd::load<V>(from + range * chunks * planes * plan.plane);
-        }
-        simd::unroll<tile>([&](auto j) STRATA_INLINED { weight_gradient_1d<tile, tile>(du + j, half + j); });
-        simd::unroll<3>([&](auto i) STRATA_INLINED { weight_gradient_1d<1, 1>(half + i * tile, dg + i * 3); });
-        for (int t = 0; t < 9; ++t)
-          for (std::int64_t lane = 0; lane < lanes; ++lane)
-            result[std::size_t((lane * 9 + t) * strip + c - first)] = dg[t][lane];
-      }
-      const std::int64_t o_first = out_chunk * WeightGradientPlan::chunk + o;
-      for (std::int64_t lane = 0; lane < std::min(lanes, plan.out - o_first); ++lane)
-        for (std::int64_t begin = first, stop; begin < end; begin = stop) {  // what lies under the same part
-          const std::int64_t part = begin / in_chunk.width;
-          stop = std::min(end, (part + 1) * in_chunk.width);
-          for (std::int64_t t = 0; t < 9; ++t) {
-            const std::int64_t tap = plan.parts.tap(in_chunk.part + part, t);
-            if (tap < 0) continue;
-            const float* from = result.data() + (lane * 9 + t) * strip + begin - first;
-            float* to = dweight + ((o_first + lane) * plan.parts.kernel * plan.parts.kernel + tap) * plan.in +
-                        in_chunk.channel + begin - part * in_chunk.width;
-            for (std::int64_t c = 0; c < stop - begin; ++c) to[c] = accumulate ? to[c] + from[c] : from[c];
-          }
-        }
-    }
+    const std::int64_t chunk = task / strips, first = task % strips * strip;
+    transform_weight_gradient_rows(plan, chunk, first, std::min(first + strip, plan.rows(chunk / plan.out_chunks)),
+                                   sums + chunk * size, chunks * size, dweight, accumulate);
   });
 }
 
-/// The sums of a plan's tasks and those of the bias, of x and dy as their maps give them. Each pixel of dy
-/// is read once if there is one chunk of input channels.
+/// The sums of a plan's tasks and those of the bias, of x and dy as their maps give them; of a plan with one range the
+/// gradient itself. Each pixel of dy is read once if there is one chunk of input channels.
 template <class Map, class GradientMap>
 void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const float>& x, const Map& map,
                           std::int64_t padding, const Images<float>& dy, const GradientMap& gradient_map, float* sums,
-                          float* bias_sums) {
+                          float* bias_sums, float* dweight, bool accumulate) {
   using V = simd::Vector<float>;
   using Plan = WeightGradientPlan;
   const std::int64_t v_plane = plan.v_plane(), q_plane = plan.q_plane();
@@ -141,7 +158,7 @@ void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const flo
   parallel_for(plan.tasks(), [&](std::int64_t task, int worker) {
     float* const v = workspace[worker];
     float* const q = v + planes * v_plane;
-    float* const sum = sums + task * planes * plan.plane;
+    float* const sum = plan.ranges == 1 ? q + planes * q_plane : sums + task * planes * plan.plane;
     const std::int64_t range = task / (plan.in_chunks * plan.out_chunks);
     const std::int64_t in_chunk = task / plan.out_chunks % plan.in_chunks, out_chunk = task % plan.out_chunks;
     const Plan::InChunk in = plan.in_chunk(in_chunk);
@@ -166,6 +183,10 @@ void weight_gradient_sums(const WeightGradientPlan& plan, const Images<const flo
         add_outer_products<V>(count, rows, columns, v + plane * v_plane, v_stride, q + plane * q_plane, columns,
                               sum + plane * plan.plane, columns, first > begin);
     }
+    if (plan.ranges == 1)
+      for (std::int64_t strip = 0; strip < rows; strip += Plan::strip)
+        transform_weight_gradient_rows(plan, task, strip, std::min(strip + Plan::strip, rows), sum, 0, dweight,
+                                       accumulate);
     if (in_chunk == 0)
       std::copy_n(bias_sum.data(), Plan::chunk, bias_sums + (range * plan.out_chunks + out_chunk) * Plan::chunk);
   });
@@ -194,15 +215,16 @@ inline void winograd_backward_weight(const Conv2dProblem& p, const float* x, flo
   const auto run = [&](const auto& map) {
     if (norm)
       weight_gradient_sums(plan, from, map, p.padding, gradient, NormGradientMap(norm, dy), sums.data(),
-                           bias_sums.data());
+                           bias_sums.data(), dweight, accumulate);
     else
-      weight_gradient_sums(plan, from, map, p.padding, gradient, Unchanged(), sums.data(), bias_sums.data());
+      weight_gradient_sums(plan, from, map, p.padding, gradient, Unchanged(), sums.data(), bias_sums.data(),
+                           dweight, accumulate);
   };
   if (input)
     run(AffineMap(input));
   else
     run(Unchanged());
-  transform_weight_gradient(plan, sums.data(), dweight, accumulate);
+  if (plan.ranges > 1) transform_weight_gradient(plan, sums.data(), dweight, accumulate);
   if (dbias)
     detail::sum_ranges(bias_sums.data(), plan.ranges, plan.out_chunks * WeightGradientPlan::chunk, p.out, dbias,
                        accumulate);

@@ -61,13 +61,22 @@ void pack_panels(std::int64_t segments, std::int64_t depth, std::int64_t columns
   });
 }
 
+/// Sums that begin at 0.
+template <class V>
+struct FromZero {
+  [[gnu::always_inline]] V operator()(int, int) const { return V{}; }
+};
+
 /// sum[r][j] = sum over segments s and k < depth of row(s, r)[k] * panel[s * depth + k][j], added in that order; then
-/// calls result(r, j, sum[r][j]) for every row and vector j. The depth can lie in several segments, so that the rows of
+/// calls result(r, j, sum[r][j]) for every row and vector j. The sums begin at start(r, j). The depth can lie in several segments, so that the rows of
 /// a convolution need not be copied together: a segment is one tap, row(s, r) the pixel under it.
-template <class V, int Rows, int Vectors, class Row, class Result>
+template <class V, int Rows, int Vectors, class Row, class Result, class Start = FromZero<V>>
 [[gnu::always_inline]] inline void multiply(std::int64_t segments, std::int64_t depth, Row&& row,
-                                            const simd::Lane<V>* panel, Result&& result) {
-  V sum[Rows][Vectors] = {};
+                                            const simd::Lane<V>* panel, Result&& result, Start&& start = {}) {
+  V sum[Rows][Vectors];
+  simd::unroll<Rows>([&](auto r) STRATA_INLINED {
+    simd::unroll<Vectors>([&](auto j) STRATA_INLINED { sum[r][j] = start(int(r), int(j)); });
+  });
   for (std::int64_t s = 0; s < segments; ++s) {
     const simd::Lane<V>* a[Rows];
     simd::unroll<Rows>([&](auto r) STRATA_INLINED { a[r] = row(s, int(r)); });

@@ -237,6 +237,16 @@ class TileReader {
           .read(map, [&](const auto& pixel, std::int64_t c) { transform_input(pixel, v + c, plane); });
   }
 
+  /// All channels of a tile of a 3 x 3 filter: chunks of `chunk` channels lie `distance` apart.
+  template <class Map>
+  void transform_in_chunks(const Map& map, const Tiles::Place& place, std::int64_t chunk, float* v,
+                           std::int64_t distance, std::int64_t plane) const {
+    Window<tile, const float>(x_, corner(place, 0), dilation_, 0, x_.c, zeros_.data())
+        .read(map, [&](const auto& pixel, std::int64_t c) {
+          transform_input(pixel, v + c / chunk * distance + c % chunk, plane);
+        });
+  }
+
  private:
   /// Channel `channel` of a pixel under a part, relative to the first pixel under part 0.
   struct PartChannel {

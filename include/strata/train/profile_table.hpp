@@ -51,10 +51,11 @@ inline std::vector<std::vector<std::string>> profile_cells(const std::vector<Pro
       const double each = row.calls > 0 ? seconds / double(row.calls) : 0;
       line.push_back(number(1e3 * seconds / times, 3));
       line.push_back(each > 0 && operations > 0 ? number(operations / each * 1e-9, 1) : "");
-      line.push_back(bytes > 0 ? number(bytes * double(row.calls) / times * 1e-6, 2) : "");
+      const bool works = each >= 1e-6;  // in less, a layer has given its input back
+      line.push_back(bytes > 0 && works ? number(bytes * double(row.calls) / times * 1e-6, 2) : "");
       if (!knows_peak) return;
       const double least = std::max(operations / peak.gflops, bytes / peak.gbytes) * 1e-9;
-      line.push_back(each > 0 && bytes > 0 ? number(100 * least / each, 0) + " %" : "");
+      line.push_back(bytes > 0 && works ? number(100 * least / each, 0) + " %" : "");
     };
     add(row.forward_seconds, row.forward_operations, row.forward_bytes);
     if (back > 0) add(row.backward_seconds, row.backward_operations, row.backward_seconds > 0 ? row.backward_bytes : 0);
