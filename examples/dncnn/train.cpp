@@ -6,6 +6,7 @@
 //     mpirun -n 4 dncnn_train ... --shards 8          # several processes; the shards decide the bits, not their number
 //     dncnn_train ... --device cuda --precision tf32      # where the program was built with strata::cuda; fp16 scales
 //     the loss
+//     dncnn_train ... --device cuda --graph               # a step is recorded and replayed: one launch for all of it
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -28,6 +29,7 @@
 #include "datasets.hpp"
 #include "losses.hpp"
 #include "networks.hpp"
+#include "strata/train/recorded_step.hpp"
 
 namespace {
 
@@ -48,6 +50,7 @@ struct Options {
   double minutes = 0;
   fs::path checkpoint_dir = "dncnn_out";
   std::optional<std::string> resume;
+  bool graph = false;
   ranks::Options ranks;
 
   double lr() const { return init_lr.value_or(optimizer == "sgd" ? 0.1 : 1e-3); }
@@ -121,7 +124,13 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
   const auto out_of_time = [&] { return options.minutes > 0 && total.seconds() > 60 * options.minutes; };
   ranks::Stop stop(world);
   const auto ask = [&] { stop.ask(interrupt.requested(), out_of_time()); };
+  std::vector<st::Scalar<>> unread;  // losses of recorded steps: a device that nobody waits for is never idle
+  const auto read_losses = [&] {
+    for (const st::Scalar<>& loss : unread) loss_sum += double(loss.item());
+    unread.clear();
+  };
   const auto save = [&] {
+    read_losses();
     at.set_number("loss_sum", loss_sum);
     at.set_number("seconds", seconds_before + total.seconds());
     folder.save(at, net, optimizer, scheduler, scaler);
@@ -131,29 +140,43 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
   };
   folder.begin(at, st::concat(recipe.str(/*measures_alone=*/true), " images=", valid.size()), save_best);
 
+  st::RecordedStep recorded(net, optimizer,
+                            {.seed = options.seed,
+                             .step = at.step,
+                             .precision = options.precision,
+                             .clip_grad_norm = options.clip,
+                             .scaler = &scaler},
+                            [&](auto& pass, const auto& noisy, const auto& clean) {
+                              return dncnn::loss(options.loss, net(pass, noisy.to(device)), clean.to(device));
+                            });
+
   for (ask(); at.epoch < options.epochs && !stop.late() && !stop.interrupted(); ask()) {
     console::Progress progress(st::concat("epoch ", at.epoch + 1, "/", options.epochs), loader.size());
     const console::Stopwatch watch;
     const std::int64_t first_batch = at.batch;
     for (const auto& batch : loader.epoch(at.epoch, first_batch)) {
-      optimizer.zero_grad();
-      double loss = 0;
       try {
-        loss = parallel.step(
-            batch, {.seed = options.seed, .step = at.step, .precision = options.precision}, net,
-            [&](const auto& denoised, const auto& clean) { return dncnn::loss(options.loss, denoised, clean); },
-            [&](auto& pass, const auto& of_shard) { parallel.backward(pass, scaler.scale(of_shard)); });
+        if (options.graph) {
+          unread.push_back(recorded(batch));
+          if (unread.size() == 16) read_losses();
+        } else {
+          optimizer.zero_grad();
+          loss_sum += parallel.step(
+              batch, {.seed = options.seed, .step = at.step, .precision = options.precision}, net,
+              [&](const auto& denoised, const auto& clean) { return dncnn::loss(options.loss, denoised, clean); },
+              [&](auto& pass, const auto& of_shard) { parallel.backward(pass, scaler.scale(of_shard)); });
+        }
       } catch (const st::NumericError& error) {
         const std::string name = st::first_not_finite(net, optimizer);
         throw st::NumericError(st::concat(error.what(), " (epoch ", at.epoch + 1, ", step ", at.batch + 1,
-                                          "; the first number that is "
-                                          "not finite is ",
+                                          "; the first number that is not finite is ",
                                           name.empty() ? "the loss itself" : name, "): ", folder.diverged()));
       }
-      if (options.clip > 0 && scaler.unscale_(optimizer)) st::clip_grad_norm_(net, options.clip);
-      scaler.step(optimizer);  // not where fp16 overflowed
-      scaler.update();
-      loss_sum += loss;
+      if (!options.graph) {
+        if (options.clip > 0 && scaler.unscale_(optimizer)) st::clip_grad_norm_(net, options.clip);
+        scaler.step(optimizer);  // not where fp16 overflowed
+        scaler.update();
+      }
       ++at.step;
       ++at.batch;
       if (options.ranks.check_ranks > 0 && at.step % options.ranks.check_ranks == 0)
@@ -161,7 +184,8 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
 
       const double seconds = watch.seconds(), per_step = seconds / double(at.batch - first_batch);
       char text[160];
-      std::snprintf(text, sizeof text, "loss %.6f  %.0f images/s  data %.1f s  ETA %s", loss_sum / double(at.batch),
+      std::snprintf(text, sizeof text, "loss %.6f  %.0f images/s  data %.1f s  ETA %s",
+                    loss_sum / std::max(1.0, double(at.batch) - double(unread.size())),
                     double(options.batch_size) / per_step, loader.wait_seconds(),
                     console::clock_text(per_step * double(loader.size() - at.batch)).c_str());
       progress.update(at.batch, text);
@@ -172,6 +196,7 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
     }
     progress.finish();
     if (stop.interrupted()) break;
+    read_losses();
 
     if (const std::string name = st::first_not_finite(net, optimizer); !name.empty())
       throw st::NumericError(st::concat(name, " is not finite after epoch ", at.epoch + 1, ": ", folder.diverged()));
@@ -249,6 +274,9 @@ int run(Options& options, const CLI::App& app, st::Device device, const st::Worl
     throw st::ValueError(
         "--precision fp16 scales the loss by what the step before found, which shards cannot share: use bf16 "
         "or tf32, or --shards 1");
+  if (options.graph && (options.ranks.shards > 1 || world.size() > 1))
+    throw st::ValueError(
+        "--graph records the step of one process with one shard: leave it out, or --shards and mpirun");
   if (options.depth == 8)
     return options.width == 32 ? run<32, 8>(options, recipe, folder, device)
                                : run<64, 8>(options, recipe, folder, device);
@@ -292,6 +320,7 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "threads that compute [all it may use]")->check(CLI::Range(0, 1024));
   app.add_option("--device", options.device, "cpu, cuda or cuda:N");
   device::add_precision(app, options.precision);
+  app.add_flag("--graph", options.graph, "records a training step and replays it: one launch instead of hundreds");
   ranks::add_options(app, options.ranks);
   if (const auto status = command_line::parse(app, argc, argv)) return *status;
   if (app.count("--resume") > 0 && !options.resume) options.resume = "";

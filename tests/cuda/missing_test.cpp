@@ -23,6 +23,20 @@ TEST_CASE("what is missing is said") {
   cuda_on_host::options() = options;
 }
 
+TEST_CASE("to ask about a device makes no context on another, and leaves the chosen one chosen") {
+  const auto options = cuda_on_host::options();
+  cuda_on_host::options().device_count = 3;
+  int before = -1, after = -1;
+  CHECK(cudaGetDevice(&before) == cudaSuccess);
+  cuda_on_host::forget_contexts();
+  CHECK(strata::cuda_missing(2) == "");
+  CHECK(cuda_on_host::has_context(2));
+  CHECK_FALSE(cuda_on_host::has_context(before));
+  CHECK(cudaGetDevice(&after) == cudaSuccess);
+  CHECK(after == before);
+  cuda_on_host::options() = options;
+}
+
 TEST_CASE("a device too old for a precision says so") {
   const auto options = cuda_on_host::options();
   cuda_on_host::options().major = 7;

@@ -1,5 +1,7 @@
 // The updates of the optimisers on the CUDA backend, against the CPU's in double: many tensors of all sizes in one
 // call.
+#include <cmath>
+#include <limits>
 #include <memory>
 
 #include "device_test.hpp"
@@ -167,5 +169,83 @@ TEST_CASE("averages, scaling, limits, norms") {
       CHECK(limited.error(0, i, limit) == 0);
     }
     CHECK(gpu().sum_of_squares({}) == 0);
+  });
+}
+
+namespace {
+
+/// update(tensors, step) recorded once and replayed, and called: the same bits after each of two steps, and no change
+/// by a replay whose condition is not finite.
+template <class Update>
+void compare_replays(const char* what, int tensors, const Update& update) {
+  CAPTURE(what);
+  in_random_order([&] {
+    const Tensors called(tensors), recorded(tensors);
+    const DeviceArray<float> condition(Numbers{-3});
+    const auto differences = [&] {
+      int count = 0;
+      for (const int array : {0, 2, 3})
+        for (std::size_t i = 0; i < called.lengths.size(); ++i)
+          count += called.device[array][i]->download() != recorded.device[array][i]->download();
+      return count;
+    };
+    gpu().begin_recording();
+    gpu().update_where_finite(condition.data());
+    update(recorded, 1);
+    const auto work = gpu().end_recording();
+    for (int step = 1; step <= 2; ++step) {
+      if (step > 1) work->renew([&] { update(recorded, step); });
+      CHECK(differences() == 0);
+      update(called, step);
+      CHECK(differences() > 0);
+      work->replay();
+      CHECK(differences() == 0);
+    }
+    for (const float bad : {std::nanf(""), std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity()}) {
+      gpu().upload(condition.data(), &bad, sizeof bad);
+      work->replay();
+      CHECK(differences() == 0);
+    }
+  });
+}
+
+}  // namespace
+
+TEST_CASE("recorded updates: other numbers for every replay, and none where their condition is not finite") {
+  compare_replays("sgd", 5, [](const Tensors& t, int step) {
+    gpu().sgd_update(t.updates(true, false), {.lr = 0.1 / step, .momentum = 0.9, .weight_decay = 1e-2});
+  });
+  compare_replays("adam", 60 + 3, [](const Tensors& t, int step) {  // a launch takes 60
+    std::vector<TensorUpdate> list = t.updates(true, true);
+    for (std::size_t i = 0; i < list.size(); ++i) list[i].step = std::int64_t(i) + step;
+    gpu().adam_update(list, {.lr = 0.1 / step, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2,
+                             .decoupled = true});
+  });
+  compare_replays("rmsprop", 5, [](const Tensors& t, int step) {
+    std::vector<TensorUpdate> list = t.updates(false, false);
+    for (std::size_t i = 0; i < list.size(); ++i) list[i].state1 = t.at(3, i);
+    gpu().rmsprop_update(list, {.lr = 0.1 / step, .alpha = 0.9, .eps = 1e-3});
+  });
+  compare_replays("average", 5, [](const Tensors& t, int step) {
+    gpu().average_update(t.updates(false, false), 0.9 / step);
+  });
+  compare_replays("scale", 5, [](const Tensors& t, int step) { gpu().scale(t.spans(), 0.3 / step); });
+  compare_replays("clamp", 5, [](const Tensors& t, int step) { gpu().clamp(t.spans(), 0.3 / step); });
+}
+
+TEST_CASE("a norm limited on the device, as by the host's factor") {
+  in_random_order([] {
+    for (const double part : {0.25, 1.5}) {
+      const Tensors limited(9), scaled(9);
+      const DeviceArray<float> squares(1);
+      gpu().queue_sum_of_squares(limited.spans(), squares.data());
+      const double all = double(squares.download()[0]), norm = std::sqrt(all);
+      CHECK(all == gpu().sum_of_squares(scaled.spans()));
+      gpu().limit_norm(limited.spans(), squares.data(), part * norm);
+      if (part < 1) gpu().scale(scaled.spans(), part * norm / (norm + 1e-6));
+      for (std::size_t i = 0; i < limited.lengths.size(); ++i)
+        CHECK(limited.device[0][i]->download() == scaled.device[0][i]->download());
+    }
   });
 }

@@ -72,7 +72,7 @@ class HostAccelerator final : public st::Accelerator {
   };
 
  public:
-  int calls = 0;
+  int calls = 0, downloads = 0;
   st::Precision last_precision = st::Precision::fp32;
 
   st::Device device() const override { return st::Device::cuda(0); }
@@ -84,6 +84,7 @@ class HostAccelerator final : public st::Accelerator {
   }
   void download(void* host, const void* from, std::size_t bytes) override {
     const Kernel kernel(*this);
+    ++downloads;
     std::memcpy(host, from, bytes);
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
@@ -415,6 +416,17 @@ class HostAccelerator final : public st::Accelerator {
     for (const st::TensorSpan& t : tensors) sum += st::cpu::sum_of_squares(t.size, t.data);
     return sum;
   }
+
+  void queue_sum_of_squares(std::span<const st::TensorSpan> tensors, float* result) override {
+    const Kernel kernel(*this);
+    *result = float(sum_of_squares(tensors));
+  }
+  void limit_norm(std::span<const st::TensorSpan> tensors, const float* squares, double max_norm) override {
+    const Kernel kernel(*this);
+    const double factor = max_norm / (std::sqrt(double(*squares)) + 1e-6);
+    if (factor < 1) scale(tensors, factor);
+  }
+  void update_where_finite(const float*) override { throw st::Error("HostAccelerator records nothing"); }
 
   // ---- random numbers
 

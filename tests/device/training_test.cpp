@@ -45,6 +45,68 @@ TEST_CASE("device: a network moved between steps takes its optimiser along") {
   check_networks(moved, here, 1e-3);
 }
 
+TEST_CASE("device: a loss stays there until somebody asks, and so does arithmetic with it") {
+  Net here;
+  st::initialize(here, 2);
+  Net there = here;
+  st::to(there, host_accelerator().device());
+  const st::Image<1> x = random_image<1>(2, 9, 8, 1), target = random_image<1>(2, 9, 8, 2);
+  struct Losses {
+    st::Scalar<> mean_square, sum;
+  };
+  const auto back = [&](Net& net) {
+    const st::Device device = net.body.layer<0>().weight.device();
+    st::Train pass;
+    const st::Var<1> y = net(pass, x.to(device));
+    const auto mean_square = mean(square(y - target.to(device)));
+    const auto absolute = mean(abs(y));
+    const auto sum = 3 * square(mean_square) - sqrt(absolute) / (1 + mean_square) + mean_square * mean_square;
+    net.body.layer<0>().weight.zero_grad();
+    pass.backward(sum);
+    return Losses{mean_square, sum};
+  };
+  const Losses wanted = back(here);
+  const int before = host_accelerator().downloads;
+  const Losses given = back(there);
+  CHECK(host_accelerator().downloads == before);
+  CHECK(given.sum.item() == doctest::Approx(wanted.sum.item()).epsilon(1e-5));
+  CHECK(host_accelerator().downloads == before + 1);
+  CHECK(given.mean_square.item() == doctest::Approx(wanted.mean_square.item()).epsilon(1e-5));
+  CHECK(given.sum.item() == st::Scalar<>(given.sum).item());
+  CHECK(host_accelerator().downloads == before + 2);
+  check_networks(there, here, 1e-4);
+
+  // A loss that is no number is told to who reads it, or a part of it.
+  st::fill(there.body.layer<3>().weight.value(), std::nanf(""));
+  const Losses broken = back(there);
+  CHECK_THROWS_WITH_AS((void)broken.mean_square.item(), doctest::Contains("the loss is nan"), st::NumericError);
+  CHECK_THROWS_WITH_AS((void)broken.sum.item(), doctest::Contains("the loss is nan"), st::NumericError);
+  st::Train pass;
+  CHECK(std::isnan(mean(square(there(pass, x.to(host_accelerator().device())))).item()));  // it did not go back
+}
+
+TEST_CASE("device: numbers of the host and of the device in one loss, and as operands of images") {
+  const st::Device device = host_accelerator().device();
+  const st::Image<2> x = random_image<2>(2, 3, 5, 1), y = random_image<2>(2, 4, 3, 2);
+  const auto gradients = [&](st::Device of_x, st::Device of_y) {
+    st::Train pass;
+    const auto a = pass.watch(x.to(of_x)), b = pass.watch(y.to(of_y));
+    const auto p = mean(square(a)), q = mean(abs(b));
+    const auto r = mean(square(a * p - 0.5f)) + mean(square(b * p - q));  // a number of each is an operand of the other
+    const auto loss = p * q + r * 2 - exp(q);
+    pass.backward(loss);
+    return std::tuple{pass.gradient(a), pass.gradient(b), loss.item()};
+  };
+  const auto [wanted_a, wanted_b, wanted] = gradients(st::Device::cpu(), st::Device::cpu());
+  for (const auto& [of_x, of_y] :
+       {std::pair{device, device}, {device, st::Device::cpu()}, {st::Device::cpu(), device}}) {
+    const auto [a, b, loss] = gradients(of_x, of_y);
+    CHECK(loss == doctest::Approx(wanted).epsilon(1e-5));
+    check_close(a, wanted_a, "gradient of x", 1e-5);
+    check_close(b, wanted_b, "gradient of y", 1e-5);
+  }
+}
+
 TEST_CASE("device: gradients are measured and limited there") {
   Net here;
   st::initialize(here, 1);

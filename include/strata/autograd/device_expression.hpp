@@ -149,20 +149,18 @@ void record_on_accelerator(const E& expression, const Var<C, T>& value) {
   }, expression);
 }
 
-/// factor * (sum of all elements) of an expression on the accelerator of its images.
+/// factor * (sum of all elements) of an expression, on the accelerator of its images.
 template <class E>
 auto reduce_on_accelerator(const E& expression, double factor) {
   using T = typename E::value_type;
   DeviceExpression made = describe(expression);
   const Storage place = made.gpu->pool().take(sizeof(float));
   made.gpu->expression_sum(made.program, made.size, factor, static_cast<float*>(place.data()));
-  float value = 0;
-  made.gpu->download(&value, place.data(), sizeof value);
   Tape* tape = expression.tape();
-  Scalar<T> result(T(value), tape);
+  Scalar<T> result(place, tape);
   if (tape != nullptr)
     tape->record(result.id(), [kept = expression, made = std::move(made), id = result.id(), factor](Tape& t) {
-      made.backward(t, {.factor = float(double(*t.gradient<T>(id)) * factor)});
+      made.backward(t, {.values = t.gradient<float>(id), .uniform = true, .factor = float(factor)});
     }, expression);
   return result;
 }

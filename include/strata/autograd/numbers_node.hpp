@@ -19,6 +19,7 @@
 #include "strata/autograd/expression_nodes.hpp"
 #include "strata/autograd/pass.hpp"
 #include "strata/autograd/repeated_node.hpp"
+#include "strata/autograd/scalar.hpp"
 #include "strata/core/parallel.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
@@ -63,11 +64,16 @@ struct NumbersNode : ExpressionTag {
   }
   template <class Other>
   NumbersNode(const Scalar<T>& number, const Other& image) : scalar(number) {
+    MemoryPool& pool = *image.pool_or_null();
+    if (const auto& there = number.there(); there != nullptr && there->pool().device() == pool.device()) {
+      if constexpr (std::is_same_v<T, float>) fill(there->data(), true, image);
+      return;
+    }
     const T value = number.item();
-    if (MemoryPool& pool = *image.pool_or_null(); on_accelerator(pool.device())) {
-      Tensor<T> there(Shape{1}, pool);
-      copy_bytes(there.data(), there.device(), &value, Device::cpu(), sizeof(T));
-      fill(std::as_const(there).data(), true, image);
+    if (on_accelerator(pool.device())) {
+      Tensor<T> numbers(Shape{1}, pool);
+      copy_bytes(numbers.data(), numbers.device(), &value, Device::cpu(), sizeof(T));
+      fill(std::as_const(numbers).data(), true, image);
     } else {
       fill(&value, true, image);
     }
@@ -135,8 +141,10 @@ struct NumbersNode : ExpressionTag {
     };
     if (learned != nullptr)
       write(learned->template grad_target<T>());
-    else
+    else if (scalar.there() == nullptr)
       write(tape.target<T>(scalar.id()));
+    else
+      add_gradient(tape, scalar, T(sums[0]));
     runs = nullptr;
   }
 
@@ -183,10 +191,13 @@ struct NumbersNode : ExpressionTag {
     if (learned != nullptr) {
       const auto target = learned->template grad_target<float>();
       gpu.copy_channels(1, count, sum.data(), count, 0, target.data, count, 0, target.accumulate);
-    } else if (const auto target = tape.target<float>(scalar.id())) {
+    } else if (scalar.there() != nullptr && scalar.there()->pool().device() == gpu.device()) {
+      if (const auto target = tape.target<float>(scalar.id()))
+        gpu.copy_channels(1, 1, sum.data(), 1, 0, target.data, 1, 0, target.accumulate);
+    } else if (scalar.id() >= 0) {
       float value = 0;
       gpu.download(&value, sum.data(), sizeof value);
-      *target.data = (target.accumulate ? *target.data : 0.0f) + value;
+      add_gradient(tape, scalar, T(value));
     }
   }
 };

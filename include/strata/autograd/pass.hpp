@@ -39,6 +39,9 @@ struct TrainOptions {
   /// and what such passes have in common, for layers that look at the whole batch. It must outlive the pass.
   BatchGroup* batch = nullptr;
   PassObserver* observer = nullptr;  ///< is told of each layer, forward and back: train/profile.hpp
+  /// Whether the pass is written down to be done again (train/recorded_step.hpp): who draws random numbers, which would
+  /// be the same each time, throws.
+  bool recorded = false;
 };
 
 struct InferOptions {
@@ -96,8 +99,9 @@ class Train {
   }
 
   /// Computes the gradient of `loss` for every parameter it depends on, and adds it to what parameters already hold.
-  /// The record is used up. Throws NumericError when the loss is not finite, before any gradient is changed. A listener
-  /// hears meanwhile which gradients are whole.
+  /// The record is used up. Throws NumericError when the loss is not finite, before any gradient is changed; of a loss
+  /// on an accelerator, which is not waited for, loss.item() says so. A listener hears meanwhile which gradients are
+  /// whole.
   template <class T>
   void backward(const Scalar<T>& loss, GradientListener* listener = nullptr) {
     if (loss.tape() == nullptr)
@@ -109,10 +113,15 @@ class Train {
     if (!tape_->has_steps() || !tape_->holds(loss.id()))
       throw Error(
           "Train::backward: this loss has gone back already or is of an earlier pass; make a new pass for each step");
-    if (!std::isfinite(loss.item()))
+    if (const auto& there = loss.there()) {
+      there->must_be_finite("Train::backward: the loss is ", "; its gradients are not to be used");
+      there->gpu().fill(tape_->target<float>(loss.id()).data, 1, 1.0f);
+    } else if (std::isfinite(loss.item())) {
+      *tape_->target<T>(loss.id()).data = T(1);
+    } else {
       throw NumericError(concat("Train::backward: the loss is ", loss.item(), "; no gradient was changed"));
+    }
     const FlushDenormals flush;
-    *tape_->target<T>(loss.id()).data = T(1);
     tape_->backward(listener);
   }
   /// Goes on with a backward() that has stopped where passes over other parts of the batch have to come too.
@@ -159,6 +168,9 @@ class Train {
 
   /// Random numbers for the next operation of this pass, named `who` in the error when the pass was given no step.
   Rng next_rng(const char* who) {
+    if (options_.recorded)
+      throw Error(concat(who, " draws random numbers, which a recorded step would draw again in every replay: train a "
+                              "network with such a layer by calls"));
     const Rng rng = detail::rng_of(who, "Train", options_.seed, options_.step, operation_);
     ++operation_;
     return rng;

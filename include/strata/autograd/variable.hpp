@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "strata/autograd/device_number.hpp"
 #include "strata/autograd/normalised_image.hpp"
 #include "strata/autograd/symbolic.hpp"
 #include "strata/autograd/tape.hpp"
@@ -94,7 +95,7 @@ void keep_for_backward(KeptList& list, const Var<C, T>& x) {
   keep_for_backward(list, x.normalised() != nullptr ? x.normalised()->input() : x.value());
 }
 
-/// One number computed in a pass.
+/// One number computed in a pass. Where an accelerator computed it, it stays there until item() asks for it.
 template <class T = float>
 class Scalar {
  public:
@@ -102,12 +103,23 @@ class Scalar {
   explicit Scalar(T value, Tape* tape = nullptr) : value_(value), tape_(tape) {
     if (tape_ != nullptr) id_ = tape_->add_value(sizeof(T));
   }
-  T item() const { return value_; }
+  /// A float32 in an accelerator's memory. Its gradient will lie there too.
+  explicit Scalar(Storage place, Tape* tape = nullptr)
+      : there_(std::make_shared<detail::DeviceNumber>(std::move(place))), tape_(tape) {
+    if (tape_ != nullptr) id_ = tape_->add_value(sizeof(float), there_->pool());
+  }
+
+  /// The number. On an accelerator the first call waits until it is computed. Throws NumericError where it is a loss
+  /// that went back there and is not finite: on the CPU backward() says so.
+  T item() const { return there_ == nullptr ? value_ : T(there_->read()); }
+  /// Where it is on an accelerator; nullptr for a number of the host.
+  const std::shared_ptr<detail::DeviceNumber>& there() const { return there_; }
   Tape* tape() const { return tape_; }
   std::int64_t id() const { return id_; }
 
  private:
   T value_{};
+  std::shared_ptr<detail::DeviceNumber> there_;  // of float32 alone
   Tape* tape_ = nullptr;
   std::int64_t id_ = -1;
 };

@@ -324,37 +324,44 @@ class Backend : public BackendCore {
   // ---- optimisers
 
   void sgd_update(std::span<const TensorUpdate> tensors, const SgdUpdate& update) override {
-    done(cuda::sgd_update(stream(), tensors, update), "sgd_update");
+    with_sgd(update, [&](const auto& step, const auto& correct) { run("sgd_update", tensors, step, correct); });
   }
   void adam_update(std::span<const TensorUpdate> tensors, const AdamUpdate& update) override {
-    done(cuda::adam_update(stream(), tensors, update), "adam_update");
+    with_adam(update, [&](const auto& step, const auto& correct) { run("adam_update", tensors, step, correct); });
   }
   void rmsprop_update(std::span<const TensorUpdate> tensors, const RmspropUpdate& update) override {
-    done(cuda::rmsprop_update(stream(), tensors, update), "rmsprop_update");
+    with_rmsprop(update, [&](const auto& step, const auto& correct) { run("rmsprop_update", tensors, step, correct); });
   }
   void average_update(std::span<const TensorUpdate> tensors, double decay) override {
-    done(update_all(stream(), tensors, AverageStep{float(decay), float(1 - decay)},
-                    [](TensorList::Entry&, const TensorUpdate&) {}),
-         "average_update");
+    run("average_update", tensors, AverageStep{float(decay), float(1 - decay)});
   }
   void scale(std::span<const TensorSpan> tensors, double factor) override {
-    done(update_all(stream(), values_of(tensors), ScaleStep{float(factor)},
-                    [](TensorList::Entry&, const TensorUpdate&) {}),
-         "scale");
+    run("scale", values_of(tensors), ScaleStep{float(factor)});
   }
   void clamp(std::span<const TensorSpan> tensors, double limit) override {
-    done(update_all(stream(), values_of(tensors), ClampStep{float(limit)},
-                    [](TensorList::Entry&, const TensorUpdate&) {}),
-         "clamp");
+    run("clamp", values_of(tensors), ClampStep{float(limit)});
   }
   double sum_of_squares(std::span<const TensorSpan> tensors) override {
+    const DeviceFloats place(pool(), 1);
+    queue_sum_of_squares(tensors, place.data());
+    float result = 0;
+    download(&result, place.data(), sizeof(float));
+    return double(result);
+  }
+  void queue_sum_of_squares(std::span<const TensorSpan> tensors, float* result) override {
     const std::vector<TensorUpdate> values = values_of(tensors);
     const std::int64_t blocks = square_blocks(values);
-    const DeviceFloats workspace(pool(), 4 + blocks + SumPlan(blocks).workspace());  // the result in a quad of its own
-    done(cuda::sum_of_squares(stream(), values, workspace.data() + 4, workspace.data()), "sum_of_squares");
-    float result = 0;
-    download(&result, workspace.data(), sizeof(float));
-    return double(result);
+    const DeviceFloats workspace(pool(), blocks + SumPlan(blocks).workspace());
+    done(cuda::sum_of_squares(stream(), values, workspace.data(), result), "sum_of_squares");
+  }
+  void limit_norm(std::span<const TensorSpan> tensors, const float* squares, double max_norm) override {
+    const std::vector<TensorUpdate> values = values_of(tensors);
+    const DeviceFloats numbers(pool(), 4 + 2 * std::int64_t(values.size()));  // corrections that nobody uses
+    fill(numbers.data(), 4 + 2 * std::int64_t(values.size()), 0);
+    done(launch<&limiting_factor>(dim3(1), dim3(1), 0, stream(), squares, max_norm,
+                                  reinterpret_cast<ScaleStep*>(numbers.data())),
+         "limit_norm");
+    done(update_all_by<ScaleStep>(stream(), values, numbers.data(), nullptr), "limit_norm");
   }
 
   // ---- random numbers
@@ -406,6 +413,21 @@ class Backend : public BackendCore {
   }
 
  private:
+  /// Updates all tensors, or writes down that they are to be, or with which numbers.
+  template <class Step, class Correct>
+  void run(const char* what, std::span<const TensorUpdate> tensors, const Step& step, const Correct& correct) {
+    if (!context_.recording() && !context_.renewing())
+      return done(update_all(stream(), tensors, step, correct), what);
+    std::vector<unsigned char> numbers = update_numbers(tensors, step, correct);
+    if (context_.renewing()) return context_.renew(what, tensors, std::move(numbers));
+    const void* const place = context_.record_numbers(what, tensors, std::move(numbers));
+    done(update_all_by<Step>(stream(), tensors, place, context_.condition()), what);
+  }
+  template <class Step>
+  void run(const char* what, std::span<const TensorUpdate> tensors, const Step& step) {
+    run(what, tensors, step, [](TensorList::Entry&, const TensorUpdate&) {});
+  }
+
   static void check_slopes(const char* who, std::int64_t pixels, int channels, int slopes) {
     check_channels(who, pixels, channels);
     if (slopes != 1 && slopes != channels)

@@ -50,6 +50,7 @@ class BackendCore : public Accelerator {
   }
   void begin_recording() override { context_.begin_recording(); }
   std::unique_ptr<RecordedWork> end_recording() override { return context_.end_recording(); }
+  void update_where_finite(const float* number) override { context_.update_where_finite(number); }
 
  protected:
   static constexpr std::int64_t most_blocks_y = 65535;

@@ -1,9 +1,15 @@
 // One CUDA device in use: its stream, its pools of memory, what it can do, and why a device cannot be used.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -45,14 +51,16 @@ inline std::string device_missing(int index) {
     return concat(
         who, "there ",
         count == 1 ? "is only one device, cuda:0" : concat("are only ", count, " devices, cuda:0 to cuda:", count - 1));
-  int before = 0;
-  (void)cudaGetDevice(&before);
-  cudaFuncAttributes attributes{};
-  cudaError_t image = cudaSetDevice(index);
-  if (image == cudaSuccess)
-    image = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&elementwise_kernel<Fill, true>));
-  (void)cudaGetLastError();
-  (void)cudaSetDevice(before);
+  // In a thread of its own: to choose a device makes a context there, so that the caller's cannot be chosen again
+  // without making one on a device that nobody has asked for.
+  cudaError_t image = cudaSuccess;
+  std::thread([&] {
+    cudaFuncAttributes attributes{};
+    image = cudaSetDevice(index);
+    if (image == cudaSuccess)
+      image = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(&elementwise_kernel<Fill, true>));
+    (void)cudaGetLastError();
+  }).join();
   if (image == cudaErrorNoKernelImageForDevice) {
     cudaDeviceProp properties{};
     (void)cudaGetDeviceProperties(&properties, index);
@@ -112,6 +120,34 @@ class Context {
     recording_ = std::move(recording);
     pool_.take_from(&recording_->pool);  // layers take their results from the pool of their input
   }
+  void update_where_finite(const float* number) {
+    if (recording_ == nullptr)
+      throw Error(concat(device().str(), ": update_where_finite: only recorded updates have a condition"));
+    recording_->condition = number;
+  }
+  const float* condition() const { return recording_->condition; }
+
+  /// Writes down an update with its numbers, and says where on the device replays will find them.
+  const void* record_numbers(const char* what, std::span<const TensorUpdate> tensors,
+                             std::vector<unsigned char> numbers) {
+    void* const place = recording_->source.allocate(numbers.size());
+    recording_->updates.push_back({what, {tensors.begin(), tensors.end()}, std::move(numbers), place});
+    return place;
+  }
+  /// Whether calls of updates are only to tell their numbers.
+  bool renewing() const { return renewed_ != nullptr; }
+  /// The numbers of the next update of a recording. Throws Error where it is another than was recorded.
+  void renew(const char* what, std::span<const TensorUpdate> tensors, std::vector<unsigned char> numbers) {
+    const std::vector<Update>& recorded = renewed_->updates;
+    const std::size_t i = new_numbers_.size();
+    if (i == recorded.size() || std::string_view(recorded[i].what) != what ||
+        !std::equal(tensors.begin(), tensors.end(), recorded[i].tensors.begin(), recorded[i].tensors.end(),
+                    same_tensor))
+      throw Error(concat(device().str(), ": ", what, " is not the update that was recorded, or of other tensors: "
+                         "record the work anew"));
+    new_numbers_.push_back(std::move(numbers));
+  }
+
   std::unique_ptr<RecordedWork> end_recording() {
     if (recording_ == nullptr) throw Error(concat(device().str(), ": end_recording without begin_recording"));
     const std::shared_ptr<Recording> recording = std::exchange(recording_, nullptr);
@@ -124,14 +160,28 @@ class Context {
     const cudaError_t status = cudaGraphInstantiate(&recording->graph, graph, 0);
     (void)cudaGraphDestroy(graph);
     check_runtime(status, "preparing a recording");
+    for (const Update& update : recording->updates)
+      uploader_->upload(update.place, update.numbers.data(), update.numbers.size());
     return std::make_unique<Replay>(*this, recording);
   }
 
  private:
+  struct Update {
+    const char* what;
+    std::vector<TensorUpdate> tensors;
+    std::vector<unsigned char> numbers;
+    void* place;  // of the numbers on the device
+  };
+  static bool same_tensor(const TensorUpdate& a, const TensorUpdate& b) {
+    return a.size == b.size && a.value == b.value && a.gradient == b.gradient && a.state1 == b.state1 &&
+           a.state2 == b.state2 && a.state3 == b.state3 && a.first == b.first;
+  }
   struct Recording {
     RecordingMemory source;
     MemoryPool pool;
     cudaGraphExec_t graph = nullptr;
+    std::vector<Update> updates;
+    const float* condition = nullptr;
     explicit Recording(int index) : source(index), pool(source) {}
     ~Recording() {
       if (graph != nullptr) (void)cudaGraphExecDestroy(graph);
@@ -149,11 +199,35 @@ class Context {
     void replay() override {
       check_runtime(cudaGraphLaunch(recording_->graph, context_.stream()), "replaying recorded work");
     }
+    void renew(const std::function<void()>& updates) override { context_.renew_all(*recording_, updates); }
 
    private:
     Context& context_;
     std::shared_ptr<Recording> recording_;
   };
+
+  void renew_all(Recording& recording, const std::function<void()>& updates) {
+    not_while_recording("RecordedWork::renew");
+    (void)stream();  // makes the device the current one
+    const struct End {
+      Context& context;
+      ~End() {
+        context.renewed_ = nullptr;
+        context.new_numbers_.clear();
+      }
+    } end{*this};
+    renewed_ = &recording;
+    updates();
+    if (new_numbers_.size() != recording.updates.size())
+      throw Error(concat(device().str(), ": renew: ", new_numbers_.size(), " updates, and ", recording.updates.size(),
+                         " were recorded: record the work anew"));
+    for (std::size_t i = 0; i < new_numbers_.size(); ++i) {
+      Update& update = recording.updates[i];
+      if (update.numbers == new_numbers_[i]) continue;
+      update.numbers.swap(new_numbers_[i]);
+      uploader_->upload(update.place, update.numbers.data(), update.numbers.size());
+    }
+  }
 
   void forget_recordings() {
     std::erase_if(recordings_, [](const auto& one) { return one.use_count() == 1 && one->pool.live_bytes() == 0; });
@@ -166,6 +240,8 @@ class Context {
   cudaDeviceProp properties_{};
   std::unique_ptr<Uploader> uploader_;
   std::shared_ptr<Recording> recording_;
+  Recording* renewed_ = nullptr;
+  std::vector<std::vector<unsigned char>> new_numbers_;  // of its updates
   std::vector<std::shared_ptr<Recording>> recordings_;  // that can be replayed, or of which somebody holds a result
 };
 

@@ -4,8 +4,12 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "strata/cuda/numbers.cuh"
 #include "strata/cuda/reduce.cuh"
@@ -42,11 +46,9 @@ STRATA_DEVICE int entry_of_block(const TensorList& list) {
 }
 static_assert(tensors_per_launch <= 64);
 
-/// Calls update.at<W>(entry, i) for every element. Grid: the sum of ceil(size / update_chunk).
+/// Calls update.at<W>(entry, i) for every element of this block.
 template <class Update>
-STRATA_GLOBAL void __launch_bounds__(update_block)
-    update_tensors(const __grid_constant__ TensorList list, const __grid_constant__ Update update) {
-  const TensorList::Entry& entry = list.entry[entry_of_block(list)];
+STRATA_DEVICE void update_block_of(const TensorList::Entry& entry, const Update& update) {
   const std::int64_t block = std::int64_t(blockIdx.x - entry.first_block) * update_chunk;
   if (entry.aligned) {
     const std::int64_t first = block + 4 * std::int64_t(threadIdx.x);
@@ -62,11 +64,32 @@ STRATA_GLOBAL void __launch_bounds__(update_block)
   }
 }
 
-/// The tensors in as few launches as fit. `correct(entry, tensor)` fills what an update needs of its own.
-template <class Update, class Correct>
-cudaError_t update_all(cudaStream_t stream, std::span<const TensorUpdate> tensors, const Update& update,
-                       const Correct& correct) {
+/// Grid: the sum of ceil(size / update_chunk).
+template <class Update>
+STRATA_GLOBAL void __launch_bounds__(update_block)
+    update_tensors(const __grid_constant__ TensorList list, const __grid_constant__ Update update) {
+  update_block_of(list.entry[entry_of_block(list)], update);
+}
+
+/// The same with numbers that lie on the device: the update's, and two corrections for each entry. So replays of
+/// recorded work take others. Where *condition is not finite (nullptr: there is none) nothing changes.
+template <class Update>
+STRATA_GLOBAL void __launch_bounds__(update_block)
+    update_tensors_by(const __grid_constant__ TensorList list, const Update* __restrict__ update,
+                      const float* __restrict__ corrections, const float* __restrict__ condition) {
+  if (condition != nullptr && !(fabsf(*condition) < INFINITY)) return;
+  const int t = entry_of_block(list);
+  TensorList::Entry entry = list.entry[t];
+  entry.rate = corrections[2 * t], entry.scale = corrections[2 * t + 1];
+  update_block_of(entry, *update);
+}
+
+/// The tensors in as few lists as fit: run(list, blocks, entries in lists before). `correct(entry, tensor)` fills what
+/// an update needs of its own.
+template <class Correct, class Run>
+cudaError_t for_each_list(std::span<const TensorUpdate> tensors, const Correct& correct, Run&& run) {
   std::size_t next = 0;
+  std::int64_t entries = 0;
   while (next < tensors.size()) {
     TensorList list{};
     std::int64_t blocks = 0;
@@ -89,11 +112,55 @@ cudaError_t update_all(cudaStream_t stream, std::span<const TensorUpdate> tensor
       blocks += ceil_div(tensor.size, update_chunk);
     }
     if (list.count == 0) break;
-    const cudaError_t status =
-        launch<&update_tensors<Update>>(dim3(unsigned(blocks)), dim3(update_block), 0, stream, list, update);
+    const cudaError_t status = run(std::as_const(list), blocks, entries);
     if (status != cudaSuccess) return status;
+    entries += list.count;
   }
   return cudaSuccess;
+}
+
+template <class Update, class Correct>
+cudaError_t update_all(cudaStream_t stream, std::span<const TensorUpdate> tensors, const Update& update,
+                       const Correct& correct) {
+  return for_each_list(tensors, correct, [&](const TensorList& list, std::int64_t blocks, std::int64_t) {
+    return launch<&update_tensors<Update>>(dim3(unsigned(blocks)), dim3(update_block), 0, stream, list, update);
+  });
+}
+
+// The numbers of an update on the device: the update, and from the next multiple of 16 bytes the corrections.
+template <class Update>
+inline constexpr std::size_t corrections_begin = (sizeof(Update) + 15) / 16 * 16;
+
+/// As the device is to have them.
+template <class Update, class Correct>
+std::vector<unsigned char> update_numbers(std::span<const TensorUpdate> tensors, const Update& update,
+                                          const Correct& correct) {
+  std::vector<float> corrections;
+  (void)for_each_list(tensors, correct, [&](const TensorList& list, std::int64_t, std::int64_t) {
+    for (int t = 0; t < list.count; ++t) {
+      corrections.push_back(list.entry[t].rate);
+      corrections.push_back(list.entry[t].scale);
+    }
+    return cudaSuccess;
+  });
+  std::vector<unsigned char> bytes(corrections_begin<Update> + corrections.size() * sizeof(float));
+  std::memcpy(bytes.data(), &update, sizeof update);
+  if (!corrections.empty())
+    std::memcpy(bytes.data() + corrections_begin<Update>, corrections.data(), corrections.size() * sizeof(float));
+  return bytes;
+}
+
+/// update_all with the update_numbers at `numbers`, on the device.
+template <class Update>
+cudaError_t update_all_by(cudaStream_t stream, std::span<const TensorUpdate> tensors, const void* numbers,
+                          const float* condition) {
+  const auto* const bytes = static_cast<const unsigned char*>(numbers);
+  const auto none = [](TensorList::Entry&, const TensorUpdate&) {};
+  return for_each_list(tensors, none, [&](const TensorList& list, std::int64_t blocks, std::int64_t before) {
+    return launch<&update_tensors_by<Update>>(
+        dim3(unsigned(blocks)), dim3(update_block), 0, stream, list, reinterpret_cast<const Update*>(bytes),
+        reinterpret_cast<const float*>(bytes + corrections_begin<Update>) + 2 * before, condition);
+  });
 }
 
 /// torch.optim.SGD (math/optimizer_update.hpp).
@@ -214,23 +281,30 @@ struct ClampStep {
   }
 };
 
-inline cudaError_t sgd_update(cudaStream_t stream, std::span<const TensorUpdate> tensors, const SgdUpdate& u) {
-  return update_all(stream, tensors,
-                    SgdStep{float(u.lr), float(u.momentum), float(1 - u.dampening), float(u.weight_decay), u.nesterov},
-                    [](TensorList::Entry&, const TensorUpdate&) {});
+// Each calls run(update, correct), as update_all takes them.
+template <class Run>
+void with_sgd(const SgdUpdate& u, Run&& run) {
+  run(SgdStep{float(u.lr), float(u.momentum), float(1 - u.dampening), float(u.weight_decay), u.nesterov},
+      [](TensorList::Entry&, const TensorUpdate&) {});
 }
-inline cudaError_t adam_update(cudaStream_t stream, std::span<const TensorUpdate> tensors, const AdamUpdate& u) {
-  const AdamStep step{AdamNumbers<float>(u)};
-  return update_all(stream, tensors, step, [&](TensorList::Entry& entry, const TensorUpdate& tensor) {
-    entry.rate = step.rate(u, tensor.step);
-    entry.scale = step.scale(u, tensor.step);
+template <class Run>
+void with_adam(const AdamUpdate& u, Run&& run) {
+  run(AdamStep{AdamNumbers<float>(u)}, [&u](TensorList::Entry& entry, const TensorUpdate& tensor) {
+    entry.rate = AdamStep::rate(u, tensor.step);
+    entry.scale = AdamStep::scale(u, tensor.step);
   });
 }
-inline cudaError_t rmsprop_update(cudaStream_t stream, std::span<const TensorUpdate> tensors, const RmspropUpdate& u) {
-  return update_all(stream, tensors,
-                    RmspropStep{float(u.lr), float(u.alpha), float(1 - u.alpha), float(u.eps), float(u.weight_decay),
-                                float(u.momentum)},
-                    [](TensorList::Entry&, const TensorUpdate&) {});
+template <class Run>
+void with_rmsprop(const RmspropUpdate& u, Run&& run) {
+  run(RmspropStep{float(u.lr), float(u.alpha), float(1 - u.alpha), float(u.eps), float(u.weight_decay),
+                  float(u.momentum)},
+      [](TensorList::Entry&, const TensorUpdate&) {});
+}
+
+/// *step = the factor that limits the norm, whose square is at `squares`, to max_norm: clip_grad_norm_'s.
+STRATA_GLOBAL void limiting_factor(const float* __restrict__ squares, double max_norm, ScaleStep* __restrict__ step) {
+  const double factor = max_norm / (sqrt(double(*squares)) + 1e-6);
+  step->factor = factor < 1 ? float(factor) : 1.0f;
 }
 
 /// partial[block] = the sum of squares of a block's elements. Grid: the sum of ceil(size / update_chunk).

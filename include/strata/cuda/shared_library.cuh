@@ -18,12 +18,14 @@ struct LibraryError : DeviceError {
   using DeviceError::DeviceError;
 };
 
+/// A library stays in the program once it is there, whoever closes it: what cuDNN and cuBLAS keep for themselves is not
+/// made to be unloaded.
 class SharedLibrary {
  public:
   /// Opens the library by its path, or by its name as the system's loader finds it (LD_LIBRARY_PATH, ldconfig). Throws
   /// DeviceError, with the loader's words, when it is not there.
   explicit SharedLibrary(std::string name)
-      : name_(std::move(name)), handle_(dlopen(name_.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+      : name_(std::move(name)), handle_(dlopen(name_.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE)) {
     if (handle_ == nullptr)
       throw DeviceError(concat("the library ", name_, " is missing: install it, or add its folder to LD_LIBRARY_PATH (",
                                last_error(), ")"));

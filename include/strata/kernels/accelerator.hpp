@@ -25,6 +25,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -99,6 +100,10 @@ class RecordedWork {
  public:
   virtual ~RecordedWork() = default;
   virtual void replay() = 0;
+  /// Other numbers for the updates of optimisers in it (a learning rate, Adam's count of steps): updates() makes those
+  /// calls again, in the same order and of the same tensors. They are not done; the replays that follow use their
+  /// numbers. Throws Error where they are other calls than were recorded, and then changes nothing.
+  virtual void renew(const std::function<void()>& updates) = 0;
 };
 
 class Accelerator {
@@ -133,12 +138,15 @@ class Accelerator {
 
   /// From now on work is written down instead of done, until end_recording. What is taken meanwhile from the
   /// device's pool, also by layers from the pool of their input, is the recording's own and stays as long as the
-  /// recording or its results, so that a replay writes over nobody's memory. Numbers that are arguments (a learning
-  /// rate, a place in a random stream) are recorded as they are. Whatever waits or reads host memory (upload, download,
-  /// synchronize, sum_of_squares, noisy_patches) throws Error in between. Run the same work once before, so that
-  /// nothing has to be prepared.
+  /// recording or its results, so that a replay writes over nobody's memory. Numbers that are arguments (a place in a
+  /// random stream) are recorded as they are, those of optimisers' updates until RecordedWork::renew. Whatever waits or
+  /// reads host memory (upload, download, synchronize, sum_of_squares, noisy_patches) throws Error in between. Run the
+  /// same work once before, so that nothing has to be prepared.
   virtual void begin_recording() = 0;
   virtual std::unique_ptr<RecordedWork> end_recording() = 0;
+  /// Optimisers' updates that are recorded from here on change nothing in a replay where *number, on the device, is not
+  /// finite. Throws Error while nothing is recorded.
+  virtual void update_where_finite(const float* number) = 0;
 
   // ---- convolution (Linear is kernel 1, padding 0, n 1, h the batch, w 1)
 
@@ -302,6 +310,10 @@ class Accelerator {
   virtual void clamp(std::span<const TensorSpan> tensors, double limit) = 0;
   /// The sum of squares of all elements of all tensors. Waits for the result.
   virtual double sum_of_squares(std::span<const TensorSpan> tensors) = 0;
+  /// *result = the same, on the device. Waits for nothing.
+  virtual void queue_sum_of_squares(std::span<const TensorSpan> tensors, float* result) = 0;
+  /// x *= max_norm / (sqrt(*squares) + 1e-6) where that is below 1, as clip_grad_norm_; `squares` is on the device.
+  virtual void limit_norm(std::span<const TensorSpan> tensors, const float* squares, double max_norm) = 0;
 
   // ---- random numbers: the words of core/random.hpp
 

@@ -390,14 +390,12 @@ class CrossEntropyLoss {
       const Storage result = x.pool().take(sizeof(float));
       gpu.cross_entropy_forward(rows, C, x.data(), labels.data(), smoothing, factor,
                                 static_cast<float*>(result.data()));
-      float value = 0;
-      gpu.download(&value, result.data(), sizeof value);
-      Scalar<float> loss(value, x.tape());
+      Scalar<float> loss(result, x.tape());
       if (loss.tape() != nullptr)
         loss.tape()->record(loss.id(), [&gpu, x, labels, id = loss.id(), smoothing, factor, rows](Tape& tape) {
           if (const auto dx = tape.target<float>(x.id()))
             gpu.cross_entropy_backward(rows, C, x.data(), labels.data(), smoothing, factor,
-                                       {.factor = *tape.gradient<float>(id)}, dx.data, dx.accumulate);
+                                       {.values = tape.gradient<float>(id), .uniform = true}, dx.data, dx.accumulate);
         }, x, labels);
       return loss;
     }

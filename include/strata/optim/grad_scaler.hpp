@@ -59,11 +59,12 @@ class GradScaler {
   /// Good steps since the scale last changed.
   std::int64_t growth_tracker() const { return growth_tracker_; }
 
-  /// loss * scale. Where that is no number any more and the loss is one, the scale falls at once.
+  /// loss * scale. Where that is no number any more and the loss is one, the scale falls at once; on an accelerator,
+  /// where nobody has looked at the loss, the gradients will show it.
   template <class T>
   Scalar<T> scale(const Scalar<T>& loss) {
     if (!enabled()) return loss;
-    while (std::isfinite(loss.item()) && !std::isfinite(loss.item() * T(scale_))) back_off();
+    while (loss.there() == nullptr && std::isfinite(loss.item()) && !std::isfinite(loss.item() * T(scale_))) back_off();
     return loss * T(scale_);
   }
 
@@ -125,6 +126,11 @@ class GradScaler {
     const bool finite =
         std::all_of(seen_.begin(), seen_.end(), [](const Seen& seen) { return !seen.unscaled || seen.finite; });
     seen_.clear();
+    found(finite);
+  }
+
+  /// update() after a step that was done elsewhere, whose gradients came out finite or not.
+  void found(bool finite) {
     if (!finite) {
       back_off();
     } else if (++growth_tracker_ == options_.growth_interval) {

@@ -43,6 +43,10 @@ struct Options {
 };
 Options& options();
 
+/// Whether somebody has chosen a device since forget_contexts(): that makes a context there, which takes memory.
+bool has_context(int device);
+void forget_contexts();
+
 /// True where some kernel of the program was compiled with instrumentation, so that its accesses are seen.
 bool instrumented();
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "access.hpp"
@@ -18,8 +19,12 @@
 namespace cuda_on_host {
 namespace {
 
-cudaError_t last_error = cudaSuccess;
-int current_device = 0;
+thread_local cudaError_t last_error = cudaSuccess;
+thread_local int current_device = 0;
+std::set<int>& contexts() {
+  static auto* set = new std::set<int>;
+  return *set;
+}
 std::map<const void*, int>& opted_in() {  // the dynamic shared memory that kernels have asked for
   static auto* map = new std::map<const void*, int>;
   return *map;
@@ -96,6 +101,9 @@ bool direction_is_right(const void* to, const void* from, cudaMemcpyKind kind) {
 }
 
 }  // namespace
+
+bool has_context(int device) { return contexts().contains(device); }
+void forget_contexts() { contexts().clear(); }
 
 Options& options() {
   static Options chosen;
@@ -206,6 +214,7 @@ cudaError_t cudaSetDevice(int device) {
   if (no_device()) return report(options().no_device);
   if (device < 0 || device >= options().device_count) return report(cudaErrorInvalidDevice);
   current_device = device;
+  contexts().insert(device);  // as of CUDA 12
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
