@@ -146,7 +146,7 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
                              .precision = options.precision,
                              .clip_grad_norm = options.clip,
                              .scaler = &scaler},
-                            [&](auto& pass, const auto& noisy, const auto& clean) {
+                            [&, device = st::device_of(net)](auto& pass, const auto& noisy, const auto& clean) {
                               return dncnn::loss(options.loss, net(pass, noisy.to(device)), clean.to(device));
                             });
 
