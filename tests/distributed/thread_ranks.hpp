@@ -52,8 +52,8 @@ class ThreadRank : public st::Communicator {
 
  private:
   struct Flight : Exchange {
-    Flight(ThreadRank& rank, int channel, int from, std::span<std::byte> in)
-        : rank(rank), channel(channel), from(from), in(in) {}
+    Flight(ThreadRank& whose, int on, int sender, std::span<std::byte> to)
+        : rank(whose), channel(on), from(sender), in(to) {}
     bool done() override {
       const std::lock_guard lock(rank.post_.guard);
       return taken = taken || rank.take(channel, from, in);
