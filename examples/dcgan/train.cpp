@@ -154,14 +154,14 @@ int train(const Options& options, st::Device device, const Data& images) {
         const auto loss = gan.discriminator(logits_real, logits_made);
         of_discriminator.zero_grad();
         own.backward(loss);
+        of_real.add(loss.item());  // on a device this is where a loss that is no number is told: before the step
         of_discriminator.step();
-        of_real.add(loss.item());
       }
       const auto loss = gan.generator(discriminator(pass, made));
       of_generator.zero_grad();
       pass.backward(loss);
-      of_generator.step();
       of_made.add(loss.item());
+      of_generator.step();
       progress.update(++batch, st::concat("D ", of_real.mean(), "  G ", of_made.mean()));
       if (interrupt.requested()) return progress.finish(), interrupt.exit_status();
     }

@@ -110,8 +110,12 @@ TEST_CASE("its pictures are a source and a dataset; parts are parts; several thr
     for (std::int64_t x = 0; x < 10; ++x) CHECK(part(0, 2, y, x) == whole(0, 2, y + 3, x + 5));
   CHECK(pictures.name(1) == small().string() + ": 0000_s001");
 
+  CHECK(st::LmdbImages<3>(small() / "data.mdb").key(1) == pictures.key(1));  // the file, with what lies beside it
+
   // Without meta_info.txt.
-  const st::LmdbImages<1> grey(small() / "data.mdb", {.convert = true});
+  const Copy copy;
+  std::filesystem::remove(copy.path() / "meta_info.txt");
+  const st::LmdbImages<1> grey(copy.path() / "data.mdb", {.convert = true});
   CHECK_FALSE(grey.size_of(0));
   CHECK(grey.image(45).h() == 40);
   st::AnyImages<3> any(pictures);

@@ -262,6 +262,8 @@ TEST_CASE("numbers far out") {
   const auto far = st::Image<2>::full(1, 1, 1, 1000.0f), zero = st::Image<2>::full(1, 1, 1, 0);
   CHECK(st::BCEWithLogitsLoss()(far, zero).item() == 1000.0f);
   CHECK(st::BCEWithLogitsLoss()(-far, zero).item() == 0.0f);
+  CHECK(st::BCEWithLogitsLoss()(far, 0.0f).item() == 1000.0f);  // a number is the target of all
+  CHECK(st::MSELoss()(far, 998.0f).item() == 4.0f);
   CHECK(st::BCEWithLogitsLoss()(zero, zero).item() == doctest::Approx(std::log(2.0)));
   CHECK(st::HuberLoss({.delta = 1e-3})(1e6f * far, zero).item() == doctest::Approx(1e6));
   CHECK(std::isnan(st::HuberLoss()(std::nanf("") * far, zero).item()));

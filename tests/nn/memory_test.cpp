@@ -39,6 +39,9 @@ using Strided = st::Sequential<st::Conv2d<16, Width, 4, st::Conv2dOptions{.strid
                                st::Conv2d<Width, 4 * Width, 3, st::Conv2dOptions{.stride = 2, .padding = 1}>, st::ReLU,
                                st::ConvTranspose2d<4 * Width, Width, 4>, st::ConvTranspose2d<Width, 16, 2>>;
 
+/// Many channels on few pixels: more weights than anything else.
+using Deep = st::Sequential<st::Conv2d<256, 256>, st::ReLU, st::Conv2d<256, 256>>;
+
 /// Blocks that are run again on the way back: chains, and one in another.
 template <int Width, int Depth>
 using Again = st::Sequential<
@@ -105,6 +108,7 @@ TEST_CASE("the memory of a network is known before it runs") {
   check<Separable<32>>(8, 64, 64);
   check<Strided<64>>(8, 64, 64);
   check<Strided<64>>(2, 16, 16);  // mostly weights
+  check<Deep>(1, 14, 14);
 }
 
 TEST_CASE("the memory of a network that runs blocks again is known, and less") {

@@ -132,7 +132,8 @@ void conv2d_forward_cached(Device device, const Conv2dProblem& problem, const T*
       device,
       [&] {
         detail::with_cpu_factor<T>(precision, [&]<class Factor> {
-          cpu::conv2d_forward_cached<T, Factor>(problem, x, cache, key(), weights, bias, y, activation);
+          const std::uint64_t kept = cpu::conv2d_packed_bytes(problem) > 0 ? key() : 0;  // else it is not looked at
+          cpu::conv2d_forward_cached<T, Factor>(problem, x, cache, kept, weights, bias, y, activation);
         });
       },
       [&](auto& gpu) { gpu.conv2d_forward(problem, x, weights(), bias, y, activation, false, precision); });

@@ -46,7 +46,7 @@ Scalar<T> compute_there(Accelerator& gpu, Tape* tape, const Numbers&... numbers)
   const auto belongs = [&](const Scalar<T>& number) {
     if (number.there() != nullptr) y.there()->add_part(number.there());
   };
-  (belongs(numbers), ...);
+  if (tape != nullptr) (belongs(numbers), ...);  // nobody goes back from others: they need not live as long
   if (tape != nullptr)
     tape->record(y.id(), [made = std::move(made), y, ... kept = numbers](Tape& t) {
       made.backward(t, {.values = t.gradient<float>(y.id())});

@@ -161,8 +161,6 @@ class Tape {
   /// on when it is called again. A listener is for a tape that does not pause.
   void backward(GradientListener* listener = nullptr) {
     paused_ = false;
-    const std::vector<LastUse> last_uses = listener == nullptr ? std::vector<LastUse>() : begin(*listener);
-    std::size_t uses_left = last_uses.size();
     struct DropRest {
       Tape& tape;
       ~DropRest() {
@@ -171,6 +169,8 @@ class Tape {
         tape.open_ = tape.first_ + std::int64_t(tape.values_.size());
       }
     } drop_rest{*this};
+    const std::vector<LastUse> last_uses = listener == nullptr ? std::vector<LastUse>() : begin(*listener);
+    std::size_t uses_left = last_uses.size();
     while (!steps_.empty() && !paused_) {
       const RecordedStep step = steps_.back();
       steps_.pop_back();

@@ -95,7 +95,7 @@ void deep_convolution(const ConvolutionPlan<float>& plan, const Images<const flo
                       std::int64_t padding, const Pieces& pieces, const Images<float>& y,
                       const Epilogue<float>& scalar_epilogue, const MakeSink& make_sink) {
   const VectorEpilogue<float> epilogue(scalar_epilogue, y.c);
-  const std::int64_t groups = plan.groups(y.c), held = plan.held(y.c), chunk = plan.deep_channels;
+  const std::int64_t groups = plan.groups(y.c), held = plan.held(y.c), chunk = deep_channels;
   const std::int64_t chunk_distance = planes * plan.v_plane, piece_size = planes * plan.piece_plane();
   Scratch<float> tiles(std::size_t(held * plan.deep_size()));
   WorkerScratch<float> workspace(piece_size + planes * plan.m_plane + plan.m_stride);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "strata/cpu/bfloat16.hpp"
@@ -49,10 +50,25 @@ inline std::int64_t block_tiles(std::int64_t tiles, std::int64_t depth, std::int
   return std::max<std::int64_t>(wanted / block_rows, 2) * block_rows;
 }
 
+/// Tiles and channels of the source that are multiplied with one piece of the weights, where the weights are too many
+/// for a core's cache: see deep_convolution.
+inline constexpr std::int64_t deep_tiles = simd::registers == 32 ? 48 : 24, deep_channels = deep_tiles * 2 / 3;
+
 /// Whether the weights are too many to be read for every block: they do not stay in a core's cache beside the tiles, or
 /// there are so few tiles that preparing them is most of the work.
-inline bool is_deep(std::int64_t tiles, std::int64_t in, std::int64_t out) {
+constexpr bool is_deep(std::int64_t tiles, std::int64_t in, std::int64_t out) {
   return out >= group_columns && (in * out >= 128 * 256 || (in * out >= 64 * 64 && tiles <= 32));
+}
+
+/// Blocks whose tiles are held at a time, so that there are tasks enough, and the most floats that they take.
+constexpr std::int64_t deep_held(std::int64_t out) {
+  return std::max<std::int64_t>(8 / ((out + group_columns - 1) / group_columns), 1);
+}
+constexpr std::int64_t deep_held_size(std::int64_t in, std::int64_t out) {
+  const std::int64_t chunks = (in + deep_channels - 1) / deep_channels;
+  return is_deep(std::numeric_limits<std::int64_t>::max(), in, out)
+             ? deep_held(out) * chunks * planes * plane_distance(deep_tiles * deep_channels)
+             : 0;
 }
 
 /// Tiles in a block of a convolution with so many weights: equal shares, a multiple of block_rows.
@@ -66,10 +82,6 @@ inline std::int64_t deep_block(std::int64_t tiles, std::int64_t most) {
 template <class Factor>
 struct ConvolutionPlan {
   using V = simd::Vector<float>;
-
-  /// Tiles and channels of the source that are multiplied with one piece of the weights, where the weights are too many
-  /// for a core's cache: see deep_convolution.
-  static constexpr std::int64_t deep_tiles = simd::registers == 32 ? 48 : 24, deep_channels = deep_tiles * 2 / 3;
 
   ConvolutionPlan(const Images<const float>& x, const Images<const float>& y, std::int64_t kernel,
                   std::int64_t dilation)
@@ -93,7 +105,7 @@ struct ConvolutionPlan {
   // Of deep ones: chunks of the source's channels, groups of columns, blocks whose tiles are held at a time.
   std::int64_t chunks() const { return (depth + deep_channels - 1) / deep_channels; }
   std::int64_t groups(std::int64_t columns) const { return (columns + group_columns - 1) / group_columns; }
-  std::int64_t held(std::int64_t columns) const { return std::clamp<std::int64_t>(16 / groups(columns), 1, blocks); }
+  std::int64_t held(std::int64_t columns) const { return std::min(deep_held(columns), blocks); }
   /// In floats: of the tiles of a block, and of a piece of the weights.
   std::int64_t deep_size() const { return chunks() * planes * v_plane; }
   std::int64_t piece_plane() const { return plane_distance(deep_channels * m_stride); }

@@ -336,7 +336,11 @@ class Backend : public BackendCore {
     run("average_update", tensors, AverageStep{float(decay), float(1 - decay)});
   }
   void scale(std::span<const TensorSpan> tensors, double factor) override {
-    run("scale", values_of(tensors), ScaleStep{float(factor)});
+    const auto none = [](TensorList::Entry&, const TensorUpdate&) {};
+    done(update_all(stream(), values_of(tensors), ScaleStep{float(factor)}, none), "scale");
+  }
+  void rescale(std::span<const TensorSpan> tensors, double factor) override {
+    run("rescale", values_of(tensors), ScaleStep{float(factor)});
   }
   void clamp(std::span<const TensorSpan> tensors, double limit) override {
     run("clamp", values_of(tensors), ClampStep{float(limit)});

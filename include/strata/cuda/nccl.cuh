@@ -91,11 +91,16 @@ class NcclRanks : public DeviceRanks {
                    "joining the communicator of all ranks");
   }
   ~NcclRanks() override {
-    if (communicator_ != nullptr) (void)library_.destroy(communicator_);
+    if (communicator_ == nullptr) return;
+    if (waited_)
+      (void)library_.destroy(communicator_);
+    else
+      (void)library_.abort(communicator_);  // destroying would wait for a rank that may have gone
   }
 
   void exchange(int to, const void* out, std::size_t out_bytes, int from, void* in, std::size_t in_bytes) override {
     if (communicator_ == nullptr) throw RankError("NCCL: another rank has not answered before", true);
+    waited_ = false;
     library_.check(library_.group_start(), "beginning an exchange");
     ncclResult_t sent = ncclSuccess, received = ncclSuccess;
     if (to >= 0 && out_bytes > 0) sent = library_.send(out, out_bytes, ncclUint8, to, communicator_, stream_);
@@ -110,7 +115,10 @@ class NcclRanks : public DeviceRanks {
     const auto start = std::chrono::steady_clock::now();
     while (true) {
       const cudaError_t status = cudaStreamQuery(stream_);
-      if (status == cudaSuccess) return;
+      if (status == cudaSuccess) {
+        waited_ = true;
+        return;
+      }
       if (status != cudaErrorNotReady) throw DeviceError(concat("NCCL: ", cudaGetErrorString(status)));
       ncclResult_t result = ncclSuccess;
       if (library_.get_async_error(communicator_, &result) != ncclSuccess ||
@@ -149,6 +157,7 @@ class NcclRanks : public DeviceRanks {
   cudaStream_t stream_;
   NcclLibrary library_;
   ncclComm_t communicator_ = nullptr;
+  bool waited_ = true;  // for the last exchange
 };
 
 }}}  // namespace strata::STRATA_ABI::cuda

@@ -161,7 +161,8 @@ class LmdbImages {
   /// Throws FileError for a damaged database, a line of meta_info.txt that says nothing, and a key that is not there.
   explicit LmdbImages(const std::filesystem::path& path, const LoadOptions& options = {})
       : database_(path), options_(options) {
-    const std::filesystem::path meta = path / "meta_info.txt";
+    const std::filesystem::path meta =
+        (std::filesystem::is_directory(path) ? path : path.parent_path()) / "meta_info.txt";
     std::error_code ignored;
     if (std::filesystem::is_regular_file(meta, ignored))
       read_meta(meta);

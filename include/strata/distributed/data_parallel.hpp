@@ -229,12 +229,18 @@ class DataParallel {
     const bool can = provider != nullptr && device.kind != DeviceKind::cpu;
     if (world_.any(!can)) return;
     Communicator& ranks = *world_.communicator();
+    const std::string host = carrier_;
+    bool failed = false;
     try {
       sum_.set_device(std::make_unique<detail::DeviceSum>(ranks, provider->make(device, ranks), accelerator(device)));
       carrier_ = provider->name;
     } catch (const DeviceError& error) {
       carrier_ = concat("the host's memory: ", error.what());
+      failed = true;
     }
+    if (!world_.any(failed)) return;
+    sum_.set_device(nullptr);  // all of them, or none
+    if (!failed) carrier_ = concat(host, ": another rank could not join");
   }
 
   void begin(int own_shards) {
@@ -252,7 +258,7 @@ class DataParallel {
   }
   template <class T>
   static T at(Device, T&& value)
-    requires(!std::is_reference_v<T>)
+    requires(!std::is_reference_v<T> && !detail::IsImage<std::remove_cv_t<T>>::value)
   {
     return std::move(value);
   }

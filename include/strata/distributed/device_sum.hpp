@@ -32,6 +32,8 @@ class DeviceSum {
   DeviceSum(Communicator& ranks, std::unique_ptr<DeviceRanks> devices, Accelerator& gpu)
       : ranks_(ranks), devices_(std::move(devices)), gpu_(gpu) {}
 
+  Device device() const { return gpu_.device(); }
+
   /// Whether a rank's shards are a whole part of the tree.
   bool sums(int own_shards) const {
     const auto power_of_two = [](int n) { return (n & (n - 1)) == 0; };

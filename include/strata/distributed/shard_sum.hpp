@@ -117,7 +117,7 @@ class ShardSum : private GradientListener {
     leaves_ = false;
     early_bytes_ = 0;
     if (const Communicator* ranks = world_.communicator()) bytes_before_ = ranks->bytes_sent();
-    on_device_ = device_ != nullptr && device_->sums(own_shards);
+    on_device_ = device_ != nullptr && parameters_.front()->device() == device_->device() && device_->sums(own_shards);
     if (on_device_) device_->begin();
     if (doubles())
       begin(sum64_);

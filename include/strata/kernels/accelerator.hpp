@@ -306,6 +306,8 @@ class Accelerator {
   virtual void average_update(std::span<const TensorUpdate> tensors, double decay) = 0;
   /// x *= factor.
   virtual void scale(std::span<const TensorSpan> tensors, double factor) = 0;
+  /// The same as an update: work that is recorded takes the factor that it is renewed with.
+  virtual void rescale(std::span<const TensorSpan> tensors, double factor) { scale(tensors, factor); }
   /// x = min(max(x, -limit), limit); NaN stays NaN.
   virtual void clamp(std::span<const TensorSpan> tensors, double limit) = 0;
   /// The sum of squares of all elements of all tensors. Waits for the result.

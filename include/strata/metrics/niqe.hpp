@@ -173,6 +173,8 @@ NiqeModel fit_niqe(const Source& source, const NiqeFitOptions& options = {}) {
     const auto image = source.image(i);
     std::string name = concat("image ", i);
     if constexpr (requires { name = source.name(i); }) name = source.name(i);
+    if (image.n() != 1)
+      throw ShapeError(concat("fit_niqe: ", name, ": got ", image.n(), " images, wanted one picture at an index"));
     const detail::NiqeBlocks blocks = detail::niqe_blocks(detail::niqe_plane(image, 0, options.pictures, name), fit);
     const double least = options.sharpness * *std::max_element(blocks.sharpness.begin(), blocks.sharpness.end());
     for (std::int64_t b = 0; b < blocks.count; ++b)

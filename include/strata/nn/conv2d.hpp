@@ -255,6 +255,7 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options, More...>> {
     if constexpr (plain)
       return {.forward = cpu::conv2d_forward_workspace(p, true), .weight_gradient = cpu::conv2d_weight_workspace(p),
               .input_gradient = cpu::conv2d_input_workspace(p), .packed = cpu::conv2d_packed_bytes(p),
+              .forward_packed = cpu::conv2d_forward_workspace(p, false),
               .reads_unnormalised = true, .normalises_a_copy = !cpu::conv2d_normalises_on_load(p)};
     else
       return {.forward = cpu::general_workspace(form<float>, p, 0),
@@ -283,7 +284,8 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options, More...>> {
   static LayerMemory inference_memory(const Shape& x) {
     const Conv2dProblem p = problem_for(x.n(), x.h(), x.w());
     if constexpr (plain)
-      return {.forward = cpu::conv2d_forward_workspace(p, true), .packed = cpu::conv2d_packed_bytes(p)};
+      return {.forward = cpu::conv2d_forward_workspace(p, true), .packed = cpu::conv2d_packed_bytes(p),
+              .forward_packed = cpu::conv2d_forward_workspace(p, false)};
     else
       return {.forward = cpu::general_workspace(form<float>, p, 0)};
   }
@@ -372,10 +374,11 @@ class Conv2d : public Layer<Conv2d<In, Out, Kernel, Options, More...>> {
       some.possible = some.possible && form<float> != cpu::groups_apart;
     return some;
   }();
-  /// The form of the weights that kernels read, in bytes.
+  /// The form of the weights that kernels read, in bytes, and what a band's convolution holds of many channels.
   static constexpr std::int64_t band_weight_bytes =
       std::int64_t{sizeof(float)} *
-      (plain ? cpu::winograd::planes * cpu::winograd::FilterParts(kernel).count * std::int64_t{In} * Out
+      (plain ? cpu::winograd::planes * cpu::winograd::FilterParts(kernel).count * std::int64_t{In} * Out +
+                   cpu::winograd::deep_held_size(In, Out)
              : std::int64_t{kernel} * kernel * (In / groups) * Out);
   /// y from a band with its padding written out, by weights that stay as they are for as long as `cache` does.
   static void convolve_padded(const Image<In>& x, cpu::PackedWeights& cache, const float* weight, const float* bias,

@@ -110,7 +110,8 @@ class ConvTranspose2d : public Layer<ConvTranspose2d<In, Out, Kernel, Options, M
     return {.forward = cpu::conv2d_input_workspace(p),
             .weight_gradient = cpu::conv2d_weight_workspace(p),
             .input_gradient = cpu::conv2d_forward_workspace(p, true),
-            .packed = cpu::conv2d_transposed_packed_bytes(p)};
+            .packed = cpu::conv2d_transposed_packed_bytes(p),
+            .forward_packed = cpu::conv2d_input_workspace(p) - cpu::conv2d_transposed_packed_bytes(p)};
   }
   static std::string name() {
     std::string text = concat("ConvTranspose2d(", In, ", ", Out, ", kernel_size=", Kernel, ", stride=", stride);

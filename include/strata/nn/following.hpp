@@ -41,7 +41,8 @@ struct Extents {
 /// What a layer's run takes of the memory pool besides its result, in bytes, and what it keeps for the way back.
 struct LayerMemory {
   std::size_t forward = 0, weight_gradient = 0, input_gradient = 0;  ///< while each is computed
-  std::size_t packed = 0;                                            ///< from the first Infer pass on
+  std::size_t packed = 0;          ///< from the first Infer pass on,
+  std::size_t forward_packed = 0;  ///< and what is taken then in the place of `forward`
   std::size_t kept = 0;                                              ///< by a Train pass, besides images
   bool keeps_input = true, keeps_output = false;
   bool gives_its_input = false;     ///< an Infer pass computes nothing (a layer says so by idle_in_inference)

@@ -41,7 +41,8 @@ class Linear : public Layer<Linear<In, Out, Bias>> {
   static LayerMemory memory(const Shape& x) {
     const Conv2dProblem p = problem_for(x.n());
     return {.forward = cpu::conv2d_forward_workspace(p, true), .weight_gradient = cpu::conv2d_weight_workspace(p),
-            .input_gradient = cpu::conv2d_input_workspace(p), .packed = cpu::conv2d_packed_bytes(p)};
+            .input_gradient = cpu::conv2d_input_workspace(p), .packed = cpu::conv2d_packed_bytes(p),
+            .forward_packed = cpu::conv2d_forward_workspace(p, false)};
   }
   static std::string name() {
     return concat("Linear(in_features=", In, ", out_features=", Out, Bias ? ")" : ", bias=False)");

@@ -53,13 +53,17 @@ decltype(auto) loss_target([[maybe_unused]] const P& prediction, const X& target
     } else {
       return (target);
     }
-  } else if constexpr (P::channels != 1) {
-    static_assert(sizeof(loss_channels_of<P::channels, 1>) > 0);
-    return (prediction);
+  } else if constexpr (requires { []<class T>(const Tensor<T>&) {}(target); }) {
+    if constexpr (P::channels != 1) {
+      static_assert(sizeof(loss_channels_of<P::channels, 1>) > 0);
+      return (prediction);
+    } else {
+      return []<class T>(const Tensor<T>& numbers) {
+        return Image<1, T>(numbers.reshaped(Shape{numbers.size(), 1, 1, 1}));
+      }(target);
+    }
   } else {
-    return []<class T>(const Tensor<T>& numbers) {
-      return Image<1, T>(numbers.reshaped(Shape{numbers.size(), 1, 1, 1}));
-    }(target);
+    return (target);  // one number for all
   }
 }
 

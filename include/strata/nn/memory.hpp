@@ -93,7 +93,8 @@ class MemoryAccount : public FollowSink {
       return;
     }
     Step back{.output = y, .inputs = {step.inputs.begin(), step.inputs.end()}, .memory = memory};
-    std::size_t forward = memory.forward;
+    const bool packed = !training_ && memory.packed > 0;
+    std::size_t forward = packed ? memory.forward_packed : memory.forward;
     for (const int input : step.inputs) {
       if (!pending(input)) continue;
       if (!memory.reads_unnormalised) {
@@ -103,10 +104,9 @@ class MemoryAccount : public FollowSink {
         back.memory.weight_gradient += image(input).bytes;
       }
     }
-    if (!training_ && memory.packed > 0) {
-      std::size_t& packed = packed_[{step.module, step.type}];
-      packed = std::max(packed, memory.packed);
-      forward -= memory.packed;
+    if (packed) {
+      std::size_t& most = packed_[{step.module, step.type}];
+      most = std::max(most, memory.packed);
     }
     if (normalises) {
       share(x, y);

@@ -80,10 +80,9 @@ class AdamBase : public Optimizer {
                                                              .step = moments.steps});
               });
         });
-    for (std::size_t s = 0; s < on_device_.size(); ++s)
-      on_device_[s].flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) {
-        gpu.adam_update(tensors, numbers(settings()[s], 1));
-      });
+    flush_all(on_device_, [&](Accelerator& gpu, std::span<const TensorUpdate> tensors, std::size_t s) {
+      gpu.adam_update(tensors, numbers(settings()[s], 1));
+    });
   }
 
   static constexpr std::string_view state_name = decoupled ? "adamw" : "adam";

@@ -80,12 +80,16 @@ class DeviceBatch {
     device_ = device;
     items_.push_back(item);
   }
-  /// f(accelerator, items) when there are any.
+  /// f(accelerator, items) when there are any. None is left for the next step, also where f throws.
   template <class F>
   void flush(F&& f) {
+    const struct Clear {
+      std::vector<Item>& items;
+      ~Clear() { items.clear(); }
+    } clear{items_};
     if (!items_.empty()) f(accelerator(device_), std::span<const Item>(items_));
-    items_.clear();
   }
+  void clear() { items_.clear(); }
 
  private:
   Device device_ = Device::cpu();
@@ -93,6 +97,19 @@ class DeviceBatch {
 };
 template <class Item>
 using DeviceBatches = std::vector<DeviceBatch<Item>>;  // one for each of an optimiser's Settings
+
+/// f(accelerator, items, number of the batch) for each that has any. None is left, also where f throws.
+template <class Item, class F>
+void flush_all(DeviceBatches<Item>& batches, F&& f) {
+  const struct Clear {
+    DeviceBatches<Item>& batches;
+    ~Clear() {
+      for (DeviceBatch<Item>& batch : batches) batch.clear();
+    }
+  } clear{batches};
+  for (std::size_t s = 0; s < batches.size(); ++s)
+    batches[s].flush([&](Accelerator& gpu, std::span<const Item> items) { f(gpu, items, s); });
+}
 
 /// Calls f(T*, ...) on the elements of a parameter's value and its gradient.
 template <class F>

@@ -69,10 +69,9 @@ class RMSprop : public Optimizer {
                                                              .state3 = momentum});
               });
         });
-    for (std::size_t s = 0; s < on_device_.size(); ++s)
-      on_device_[s].flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) {
-        gpu.rmsprop_update(tensors, numbers(settings()[s]));
-      });
+    flush_all(on_device_, [&](Accelerator& gpu, std::span<const TensorUpdate> tensors, std::size_t s) {
+      gpu.rmsprop_update(tensors, numbers(settings()[s]));
+    });
   }
 
   static constexpr std::string_view state_name = "rmsprop";

@@ -60,10 +60,9 @@ class SGD : public Optimizer {
                                                              .first = update.first});
               });
         });
-    for (std::size_t s = 0; s < on_device_.size(); ++s)
-      on_device_[s].flush([&](Accelerator& gpu, std::span<const TensorUpdate> tensors) {
-        gpu.sgd_update(tensors, numbers(settings()[s]));
-      });
+    flush_all(on_device_, [&](Accelerator& gpu, std::span<const TensorUpdate> tensors, std::size_t s) {
+      gpu.sgd_update(tensors, numbers(settings()[s]));
+    });
   }
 
   static constexpr std::string_view state_name = "sgd";

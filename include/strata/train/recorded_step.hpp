@@ -23,6 +23,8 @@
 //   recorded anew. requires_grad may change; another layer's options may not.
 // - A step whose loss, or gradients' norm where it is looked at, is not finite changes no weight. Who reads the loss that
 //   it gave is told (NumericError), and the step itself looks every `check_every` times, as it does in steps by calls.
+//   Without a scaler nobody waits to see it, and a replay counts such a step in Adam's corrections: do not go on.
+// - Whatever the function throws while it is recorded becomes an Error that says so.
 #pragma once
 
 #include <any>
@@ -185,7 +187,8 @@ class RecordedStep {
     }
     if (work_ != nullptr && recorded != nullptr && same_shapes(*recorded, inputs...)) {
       others_ = 0;
-      return replay(gpu, std::any_cast<Batch>(batch_), inputs...);
+      other_shapes_.clear();
+      return replay(gpu, number, std::any_cast<Batch>(batch_), inputs...);
     }
     if (calls_ < calls_before || (work_ != nullptr && !again(inputs...))) return call(gpu, number, inputs...);
     return record(gpu, number, inputs...);
@@ -233,7 +236,7 @@ class RecordedStep {
     pass.backward(scaler() != nullptr ? loss * Scalar<float>(scale_) : loss);
     auto* const found = static_cast<float*>(found_.data());
     gpu.copy(found, loss.there()->data(), sizeof(float));
-    if (scaler() != nullptr) gpu.scale(gradients(), 1 / scaler()->scale());
+    if (scaler() != nullptr) gpu.rescale(gradients(), 1 / scaler()->scale());
     if (looks_at_norm())
       gpu.queue_sum_of_squares(gradients(), found + 1);
     else
@@ -297,7 +300,7 @@ class RecordedStep {
   }
 
   template <class... Inputs>
-  Scalar<float> replay(Accelerator& gpu, std::tuple<Inputs...> batch, const Inputs&... inputs) {
+  Scalar<float> replay(Accelerator& gpu, std::int64_t number, std::tuple<Inputs...> batch, const Inputs&... inputs) {
     std::apply([&](Inputs&... own) { (copy_numbers(detail::numbers_of(own), detail::numbers_of(inputs)), ...); },
                batch);
     std::size_t next = 0;
@@ -306,10 +309,15 @@ class RecordedStep {
       if (reached_[next++]) (void)parameter.template grad_target<float>();
     });
     const std::vector<std::int64_t> counts = step_counts();
-    work_->renew([&] {
-      if (scaler() != nullptr) gpu.scale(gradients(), 1 / scaler()->scale());
-      optimizer_->step();
-    });
+    try {
+      work_->renew([&] {
+        if (scaler() != nullptr) gpu.rescale(gradients(), 1 / scaler()->scale());
+        optimizer_->step();
+      });
+    } catch (const Error&) {  // other tensors are to be updated: a gradient lies elsewhere
+      set_step_counts(counts);
+      return record(gpu, number, inputs...);
+    }
     return launch(gpu, counts);
   }
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "strata/core/parallel.hpp"
 #include "strata/nn/loss.hpp"
 #include "strata/nn/losses/host_loss.hpp"
 #include "strata/nn/losses/segmentation.hpp"
@@ -67,13 +68,15 @@ class NLLLoss {
     return detail::host_loss(
         x, factor * total,
         [labels, weight, pixels, factor](double g, const auto& dx) {
-          for (std::int64_t i = 0; i < pixels; ++i) {
-            const Label label = labels.data()[i];
-            for (int c = 0; c < C; ++c) {
-              T& to = dx.data[i * C + c];
-              to = (dx.accumulate ? to : T(0)) - (c == label ? T(g * factor * weight(label)) : T(0));
+          parallel_ranges(pixels, 1024, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t i = begin; i < end; ++i) {
+              const Label label = labels.data()[i];
+              for (int c = 0; c < C; ++c) {
+                T& to = dx.data[i * C + c];
+                to = (dx.accumulate ? to : T(0)) - (c == label ? T(g * factor * weight(label)) : T(0));
+              }
             }
-          }
+          });
         },
         labels);
   }
