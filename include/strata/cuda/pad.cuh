@@ -15,9 +15,17 @@ namespace strata { inline namespace STRATA_ABI { namespace cuda {
 struct PadSide {
   int size, result, before;
   PaddingMode mode;
+  int lower, upper, direction;  ///< where the first pixel's mirrors lie, or those where the image begins anew
+  /// How many spans of new pixels show a pixel: its own place, with the margins that repeat it, and both mirrors, or
+  /// both ends at which the image begins anew.
+  int spans;
 
   PadSide(std::int64_t pixels, std::int64_t in_all, std::int64_t margin, PaddingMode how)
-      : size(int(pixels)), result(int(in_all)), before(int(margin)), mode(how) {}
+      : size(int(pixels)), result(int(in_all)), before(int(margin)), mode(how),
+        lower(how == PaddingMode::circular ? before - size : before),
+        upper(how == PaddingMode::circular ? before + size : before + 2 * (size - 1)),
+        direction(how == PaddingMode::circular ? 1 : -1),
+        spans(how == PaddingMode::reflect || how == PaddingMode::circular ? 3 : 1) {}
   static PadSide rows(const PadProblem& p) { return {p.h, p.out_h(), p.margins.top, p.mode}; }
   static PadSide columns(const PadProblem& p) { return {p.w, p.out_w(), p.margins.left, p.mode}; }
 
@@ -35,23 +43,15 @@ struct PadSide {
   struct Span {
     int begin, end;
   };
-  /// How many such spans there are: the pixel's own place, with the margins that repeat it, and both
-  /// mirrors, or both ends at which the image begins anew.
-  STRATA_DEVICE_MEMBER int spans() const {
-    return mode == PaddingMode::reflect || mode == PaddingMode::circular ? 3 : 1;
-  }
   STRATA_DEVICE_MEMBER Span span(int k, int p) const {
-    const bool is_first = p == 0, is_last = p == size - 1, repeats = mode == PaddingMode::replicate;
-    int begin = p + before, end = begin + 1;
-    if (k > 0 && mode == PaddingMode::circular) {
-      begin = k == 1 ? before + p - size : before + p + size;
-      end = begin + 1;
-    } else if (k > 0) {
-      begin = k == 1 ? before - p : before + 2 * (size - 1) - p;
-      end = (k == 1 ? is_first : is_last) ? begin : begin + 1;  // it is mirrored at itself
-    } else if (repeats) {
-      if (is_first) begin = 0;
-      if (is_last) end = result;
+    const int own = p + before;
+    int begin = own, end = own + 1;
+    if (k > 0) {
+      begin = (k == 1 ? lower : upper) + direction * p;
+      end = begin + (begin != own);  // it is not mirrored at itself
+    } else if (mode == PaddingMode::replicate) {
+      if (p == 0) begin = 0;
+      if (p == size - 1) end = result;
     }
     return {begin < 0 ? 0 : begin, end < result ? end : result};
   }
@@ -89,11 +89,11 @@ struct PadBackward : LongElements {
   STRATA_DEVICE_MEMBER void at(std::int64_t element) const {
     const ElementPlace::Place p = place(element);
     Numbers<W> sum{};
-    for (int a = 0; a < rows.spans(); ++a) {
+    for (int a = 0; a < rows.spans; ++a) {
       const PadSide::Span down = rows.span(a, p.i);
       for (int i = down.begin; i < down.end; ++i) {
         const float* const line = dy + std::int64_t(p.n * rows.result + i) * columns.result * channels + p.c;
-        for (int b = 0; b < columns.spans(); ++b) {
+        for (int b = 0; b < columns.spans; ++b) {
           const PadSide::Span across = columns.span(b, p.j);
           for (int j = across.begin; j < across.end; ++j) {
             const Numbers<W> g = load<W>(line + std::int64_t(j) * channels);
