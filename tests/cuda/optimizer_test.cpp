@@ -230,7 +230,7 @@ TEST_CASE("recorded updates: other numbers for every replay, and none where thei
   compare_replays("average", 5, [](const Tensors& t, int step) {
     gpu().average_update(t.updates(false, false), 0.9 / step);
   });
-  compare_replays("scale", 5, [](const Tensors& t, int step) { gpu().scale(t.spans(), 0.3 / step); });
+  compare_replays("rescale", 5, [](const Tensors& t, int step) { gpu().rescale(t.spans(), 0.3 / step); });
   compare_replays("clamp", 5, [](const Tensors& t, int step) { gpu().clamp(t.spans(), 0.3 / step); });
 }
 

@@ -261,13 +261,14 @@ TEST_CASE("cuda: what cannot be recorded says so") {
   const st::TensorSpan of_a{5, a.data()}, of_b{5, b.data()};
   CHECK_THROWS_AS(gpu.update_where_finite(a.data()), st::Error);
   gpu.begin_recording();
-  gpu.scale({&of_a, 1}, 2);
+  gpu.rescale({&of_a, 1}, 2);
   const auto work = gpu.end_recording();
-  CHECK_THROWS_AS(work->renew([&] { gpu.scale({&of_b, 1}, 3); }), st::Error);
+  CHECK_THROWS_AS(work->renew([&] { gpu.rescale({&of_b, 1}, 3); }), st::Error);
+  CHECK_THROWS_AS(work->renew([&] { gpu.scale({&of_a, 1}, 3); }), st::Error);
   CHECK_THROWS_AS(work->renew([&] { gpu.clamp({&of_a, 1}, 3); }), st::Error);
   CHECK_THROWS_AS(work->renew([] {}), st::Error);
   work->replay();
-  work->renew([&] { gpu.scale({&of_a, 1}, 3); });
+  work->renew([&] { gpu.rescale({&of_a, 1}, 3); });
   work->replay();
   gpu.scale({&of_b, 1}, 6);
   CHECK(a.to(st::Device::cpu()).data()[4] == 6);

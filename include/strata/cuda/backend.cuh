@@ -336,6 +336,7 @@ class Backend : public BackendCore {
     run("average_update", tensors, AverageStep{float(decay), float(1 - decay)});
   }
   void scale(std::span<const TensorSpan> tensors, double factor) override {
+    if (context_.renewing()) return run("scale", values_of(tensors), ScaleStep{float(factor)});  // an error says so
     const auto none = [](TensorList::Entry&, const TensorUpdate&) {};
     done(update_all(stream(), values_of(tensors), ScaleStep{float(factor)}, none), "scale");
   }
