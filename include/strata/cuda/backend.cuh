@@ -199,7 +199,7 @@ class Backend : public BackendCore {
   void max_pool_backward(const PoolProblem& p, const std::int32_t* place, const float* dy, float* dx,
                          bool accumulate) override {
     check_pool("max_pool_backward", p);
-    done(elementwise(stream(), pool_input(p), MaxPoolBackward{{}, place, dy, dx, PoolShape(p, false), accumulate}),
+    done(elementwise(stream(), pool_input(p), MaxPoolBackward{{}, {}, place, dy, dx, PoolShape(p, false), accumulate}),
          "max_pool_backward");
   }
   void avg_pool_forward(const PoolProblem& p, const float* x, float* y) override {

@@ -81,7 +81,12 @@ STRATA_GLOBAL void __launch_bounds__(update_block)
   const int t = entry_of_block(list);
   TensorList::Entry entry = list.entry[t];
   entry.rate = corrections[2 * t], entry.scale = corrections[2 * t + 1];
-  update_block_of(entry, *update);
+  if constexpr (sizeof(Update) <= 5 * sizeof(float)) {  // more numbers than these would take registers from the rest
+    const Update own = *update;
+    update_block_of(entry, own);
+  } else {
+    update_block_of(entry, *update);
+  }
 }
 
 /// The tensors in as few lists as fit: run(list, blocks, entries in lists before). `correct(entry, tensor)` fills what

@@ -109,7 +109,7 @@ struct MaxPoolForward : SingleElements {
   }
 };
 
-struct MaxPoolBackward : SingleElements {
+struct MaxPoolBackward : SingleElements, LongElements {
   const std::int32_t* place;
   const float* dy;
   float* dx;
