@@ -38,6 +38,7 @@
 #include <utility>
 #include <vector>
 
+#include "strata/autograd/numbers_node.hpp"
 #include "strata/autograd/pass.hpp"
 #include "strata/autograd/scalar.hpp"
 #include "strata/autograd/visit.hpp"
