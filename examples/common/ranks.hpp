@@ -32,6 +32,18 @@ inline void add_options(CLI::App& app, Options& options) {
       ->check(CLI::PositiveNumber);
 }
 
+/// How a training program loads its batches: whole ones, in a new order each epoch, and of each this rank's part.
+/// `options` are the program's.
+st::LoaderOptions loader_options(const auto& options, const st::World& world) {
+  return {.batch_size = options.batch_size,
+          .shuffle = true,
+          .num_workers = options.num_workers,
+          .drop_last = true,
+          .seed = options.seed,
+          .shards = options.ranks.shards,
+          .world = world};
+}
+
 /// The device of this rank, where the user said `name`: of "cuda" each rank of a machine takes one.
 inline std::string device_of(const st::World& world, const std::string& name) {
   return name == "cuda" && world.local_size() > 1 ? st::Device::cuda(world.local_rank()).str() : name;

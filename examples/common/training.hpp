@@ -162,13 +162,7 @@ int run(const Options& options, const Recipe& recipe, RunFolder& folder, Net& ne
   };
   folder.begin(at, st::concat(recipe.str(/*measures_alone=*/true), " images=", valid_images), save_best);
 
-  const st::DataLoader loader(data, {.batch_size = options.batch_size,
-                                     .shuffle = true,
-                                     .num_workers = options.num_workers,
-                                     .drop_last = true,
-                                     .seed = options.seed,
-                                     .shards = options.ranks.shards,
-                                     .world = world});
+  const st::DataLoader loader(data, ranks::loader_options(options, world));
   st::DataParallel parallel(net, world);
   const auto report = [&] {
     const Score score = [&] {

@@ -96,13 +96,7 @@ int train(const Options& options, const training::Recipe& recipe, training::RunF
   const st::NoisyPatches<1> patches = dncnn::training_data<1>(
       options.train_dir, options.steps_per_epoch * options.batch_size, options.patch_size, options.sigma);
   const st::NoisyImages<1> valid = dncnn::test_data<1>(options.valid_dir, {.sigma = options.sigma});
-  const st::DataLoader loader(patches, {.batch_size = options.batch_size,
-                                        .shuffle = true,
-                                        .num_workers = options.num_workers,
-                                        .drop_last = true,
-                                        .seed = options.seed,
-                                        .shards = options.ranks.shards,
-                                        .world = world});
+  const st::DataLoader loader(patches, ranks::loader_options(options, world));
   st::DataParallel parallel(net, world);
 
   st::CheckpointInfo at;                    // where the run stands

@@ -111,13 +111,7 @@ int train(const Options& options, st::Device device, const st::World& world, con
     const auto moved = st::random_crop(sample.input, 32, rng, {.padding = 4});
     return st::LabelledSample<3>{st::normalize(st::random_horizontal_flip(moved, rng), mean, deviation), sample.target};
   });
-  const st::DataLoader loader(augmented, {.batch_size = options.batch_size,
-                                          .shuffle = true,
-                                          .num_workers = options.num_workers,
-                                          .drop_last = true,
-                                          .seed = options.seed,
-                                          .shards = options.ranks.shards,
-                                          .world = world});
+  const st::DataLoader loader(augmented, ranks::loader_options(options, world));
   st::DataParallel parallel(net, world);
   const auto steps = std::int64_t(loader.size()) * options.epochs;
   st::SGD sgd(net, {.lr = options.lr, .momentum = 0.9, .weight_decay = 5e-4, .nesterov = true});

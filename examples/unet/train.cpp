@@ -123,13 +123,7 @@ int train(const Options& options, st::Device device, const st::World& world, con
     return Masked{st::dihedral(st::crop(sample.input, y, x, h, w), turn),
                   st::dihedral(st::crop(sample.target, y, x, h, w), turn)};
   });
-  const st::DataLoader loader(patches, {.batch_size = options.batch_size,
-                                        .shuffle = true,
-                                        .num_workers = options.num_workers,
-                                        .drop_last = true,
-                                        .seed = options.seed,
-                                        .shards = options.ranks.shards,
-                                        .world = world});
+  const st::DataLoader loader(patches, ranks::loader_options(options, world));
   st::DataParallel parallel(net, world);
   st::AdamW adam(net, {.lr = options.lr});
   st::CosineAnnealingLR scheduler(adam,

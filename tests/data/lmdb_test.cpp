@@ -14,6 +14,7 @@
 #include "strata/core/output_file.hpp"
 #include "strata/core/random.hpp"
 #include "strata/data/data_loader.hpp"
+#include "message_of.hpp"
 #include "temporary_folder.hpp"
 #include "test_data.hpp"
 
@@ -47,15 +48,6 @@ std::uint64_t number(std::string_view bytes, std::size_t at, std::size_t count) 
   return st::detail::lmdb_number(bytes, at, count);
 }
 
-template <class Call>
-std::string message(Call&& call) {
-  try {
-    call();
-  } catch (const st::Error& error) {
-    return error.what();
-  }
-  return "nothing";
-}
 bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 /// Where the state that counts has its description of the tree.
@@ -148,14 +140,14 @@ TEST_CASE("pairs belong together by their keys") {
   const auto [input, target] = pairs.get(45, rng);
   CHECK(input.w() == 20);
   CHECK(target.w() == 40);
-  CHECK(has(message([&] { st::PairedLmdb<3>(small(), large()); }),
+  CHECK(has(strata_test::message_of([&] { st::PairedLmdb<3>(small(), large()); }),
             "0000_s000 has 4x5 pixels and its target 8x10; wanted 1"));
   CHECK_THROWS_AS(st::PairedLmdb<3>(small(), large(), {.scale = 0}), st::ValueError);
   const Copy copy;
   copy.write("meta_info.txt", "0000_s000.png (4,5,3) 1\n");
-  CHECK(
-      has(message([&] { st::PairedLmdb<3>(small(), copy.path()); }), "0000_s001: has no partner of the same key in "));
-  CHECK(has(message([&] { st::PairedLmdb<3>(copy.path(), small()); }), ": has 46 pictures, and "));
+  CHECK(has(strata_test::message_of([&] { st::PairedLmdb<3>(small(), copy.path()); }),
+            "0000_s001: has no partner of the same key in "));
+  CHECK(has(strata_test::message_of([&] { st::PairedLmdb<3>(copy.path(), small()); }), ": has 46 pictures, and "));
 }
 
 TEST_CASE("meta_info.txt is read as it is written, or refused by its line") {
@@ -167,7 +159,7 @@ TEST_CASE("meta_info.txt is read as it is written, or refused by its line") {
   CHECK(two.image(1).h() == 5);
   const auto refused = [&](std::string_view text) {
     copy.write("meta_info.txt", text);
-    return message([&] { st::LmdbImages<3>{copy.path()}; });
+    return strata_test::message_of([&] { st::LmdbImages<3>{copy.path()}; });
   };
   CHECK(
       has(refused("0000_s000.png (4,5,3) 1\n0999_s999.png (4,5,3) 1\n"), "line 2: the database has no key 0999_s999"));
@@ -181,7 +173,7 @@ TEST_CASE("meta_info.txt is read as it is written, or refused by its line") {
   // A picture that is not as large as it says.
   copy.write("meta_info.txt", "0000_s000.png (400,500,3) 1\n");
   const st::LmdbImages<3> lying(copy.path());
-  CHECK(has(message([&] { lying.image(0); }),
+  CHECK(has(strata_test::message_of([&] { lying.image(0); }),
             "0000_s000: cannot read the image: it has 4x5 pixels (rows x columns), and "
             "meta_info.txt says 400x500"));
   CHECK_THROWS_AS(lying.part(0, 0, 0, 64, 64), st::FileError);
@@ -197,9 +189,9 @@ TEST_CASE("a picture that is damaged in the database is named") {
   copy.write("data.mdb", bytes);
   const st::LmdbImages<3> pictures(copy.path());
   CHECK_NOTHROW(pictures.image(8));
-  CHECK(has(message([&] { pictures.image(7); }), "0003_s007: cannot read the image: "));
-  CHECK(has(message([&] { pictures.image(9); }), "0004_s009: cannot read the image: "));
-  CHECK(has(message([&] { pictures.image(45); }), " is damaged"));
+  CHECK(has(strata_test::message_of([&] { pictures.image(7); }), "0003_s007: cannot read the image: "));
+  CHECK(has(strata_test::message_of([&] { pictures.image(9); }), "0004_s009: cannot read the image: "));
+  CHECK(has(strata_test::message_of([&] { pictures.image(45); }), " is damaged"));
 }
 
 TEST_CASE("pages of any size are read: here 512 bytes") {
@@ -224,7 +216,7 @@ TEST_CASE("what is no LMDB database, or another kind, is refused in a sentence")
   const auto refused = [&](auto change) {
     std::string bytes = good;
     change(bytes);
-    return message([&] { directory_of(bytes); });
+    return strata_test::message_of([&] { directory_of(bytes); });
   };
   CHECK(directory_of(good).entries.size() == 46);
   CHECK(has(refused([](std::string& b) { b.clear(); }), "it has 0 bytes, too few"));
@@ -261,7 +253,7 @@ TEST_CASE("what is no LMDB database, or another kind, is refused in a sentence")
   CHECK_THROWS_AS(st::LmdbDatabase(folder.path()), st::FileError);
   CHECK_THROWS_AS(st::LmdbDatabase(folder / "no.lmdb"), st::FileError);
   st::write_file(folder / "data.mdb", std::string(4096, 'x'));
-  CHECK(has(message([&] { st::LmdbDatabase{folder.path()}; }),
+  CHECK(has(strata_test::message_of([&] { st::LmdbDatabase{folder.path()}; }),
             folder.path().string() + ": cannot be read as an LMDB database"));
 }
 

@@ -14,6 +14,7 @@
 #include "strata/core/output_file.hpp"
 #include "strata/core/parallel.hpp"
 #include "strata/data/resize.hpp"
+#include "message_of.hpp"
 #include "temporary_folder.hpp"
 
 namespace st = strata;
@@ -73,16 +74,6 @@ struct Few {
   st::Image<1> image(std::size_t) const { return shown; }
   std::string name(std::size_t i) const { return "p" + std::to_string(i) + ".png"; }
 };
-
-template <class Call>
-std::string message(Call&& call) {
-  try {
-    call();
-  } catch (const st::Error& error) {
-    return error.what();
-  }
-  return "nothing";
-}
 
 }  // namespace
 
@@ -216,33 +207,36 @@ TEST_CASE("NIQE's model is kept in a file") {
   write(ones, identity(36));
   CHECK_NOTHROW(st::load_niqe(path));
   write(ones, identity(35));
-  const std::string words = message([&] { st::load_niqe(path); });
+  const std::string words = strata_test::message_of([&] { st::load_niqe(path); });
   CHECK(words.find(": cov_pris_param has the shape ") != std::string::npos);
   CHECK(words.find(", wanted 1296 numbers") != std::string::npos);
   auto crooked = identity(36);
   crooked.data()[1] = 0.5;
   write(ones, crooked);
-  CHECK(message([&] { st::load_niqe(path); }).find("are no mean and covariance") != std::string::npos);
+  CHECK(strata_test::message_of([&] { st::load_niqe(path); }).find("are no mean and covariance") != std::string::npos);
   write(st::Tensor<double>::full(st::Shape{36}, std::numeric_limits<double>::infinity()), identity(36));
-  CHECK(message([&] { st::load_niqe(path); }).find("are no mean and covariance") != std::string::npos);
+  CHECK(strata_test::message_of([&] { st::load_niqe(path); }).find("are no mean and covariance") != std::string::npos);
   const st::AnyTensor only(identity(36));
   st::write_safetensors(path, {{"weight", &only}});
-  CHECK(message([&] { st::load_niqe(path); }).find("has no tensor mu_pris_param, so it is no model of NIQE's") !=
-        std::string::npos);
+  CHECK(strata_test::message_of([&] {
+          st::load_niqe(path);
+        }).find("has no tensor mu_pris_param, so it is no model of NIQE's") != std::string::npos);
   st::write_file(path, "PK\x03\x04 something else");
   CHECK_THROWS_AS(st::load_niqe(path), st::FileError);
 }
 
 TEST_CASE("what NIQE cannot measure is refused in a sentence") {
   const auto image = picture(192, 200, 2);
-  CHECK(message([&] { st::niqe(picture(95, 400, 2), model()); }) ==
+  CHECK(strata_test::message_of([&] { st::niqe(picture(95, 400, 2), model()); }) ==
         "niqe: got 95 x 400 pixels with a border of 0, wanted at least a block of 96 x 96");
-  CHECK(message([&] { st::niqe(image, model(), {.border = 49}); }).find("with a border of 49") != std::string::npos);
-  CHECK(message([&] { st::niqe(picture(96, 100, 2), model()); }) ==
-        "niqe: got 1 of 1 blocks of 96 x 96 pixels with texture, wanted at least two, for a covariance");
-  CHECK(message([&] { st::niqe(st::Image<1>::full(1, 192, 192, 0.5f), model()); }).find("got 0 of 4 blocks") !=
+  CHECK(strata_test::message_of([&] { st::niqe(image, model(), {.border = 49}); }).find("with a border of 49") !=
         std::string::npos);
-  CHECK(message([&] { st::niqe(st::Image<3>::full(1, 192, 192, 0.5f), model()); }) ==
+  CHECK(strata_test::message_of([&] { st::niqe(picture(96, 100, 2), model()); }) ==
+        "niqe: got 1 of 1 blocks of 96 x 96 pixels with texture, wanted at least two, for a covariance");
+  CHECK(strata_test::message_of([&] {
+          st::niqe(st::Image<1>::full(1, 192, 192, 0.5f), model());
+        }).find("got 0 of 4 blocks") != std::string::npos);
+  CHECK(strata_test::message_of([&] { st::niqe(st::Image<3>::full(1, 192, 192, 0.5f), model()); }) ==
         "niqe: got RGB, wanted one channel: give {.channels = st::ColorSpace::bt601_y} for its luma");
   CHECK_THROWS_AS(st::niqe(image, model(), {.channels = st::ColorSpace::bt601_y}), st::ValueError);
   CHECK_THROWS_AS(st::niqe(image, model(), {.peak = 0}), st::ValueError);
@@ -252,8 +246,8 @@ TEST_CASE("what NIQE cannot measure is refused in a sentence") {
   broken(0, 0, 5, 5) = std::nanf("");
   CHECK_THROWS_AS(st::niqe(broken, model()), st::NumericError);
 
-  CHECK(message([&] { st::fit_niqe(Few{3, image}); }).find("fit_niqe: got ") == 0);
-  CHECK(message([&] {
+  CHECK(strata_test::message_of([&] { st::fit_niqe(Few{3, image}); }).find("fit_niqe: got ") == 0);
+  CHECK(strata_test::message_of([&] {
           st::fit_niqe(Few{3, picture(90, 90, 1)});
         }) == "niqe: p0.png: got 90 x 90 pixels with a border of 0, wanted at least a block of 96 x 96");
   CHECK_THROWS_AS(st::fit_niqe(Few{0, image}), st::ShapeError);

@@ -13,6 +13,7 @@
 
 #include "strata/core/random.hpp"
 #include "strata/data/image_file.hpp"
+#include "message_of.hpp"
 #include "temporary_folder.hpp"
 
 namespace st = strata;
@@ -35,18 +36,9 @@ bool equal(const st::Image<C>& a, const st::Image<C>& b) {
   return a.shape() == b.shape() && std::equal(a.data(), a.data() + a.size(), b.data());
 }
 
-template <class Call>
-std::string refusal(Call&& call) {
-  try {
-    call();
-  } catch (const st::Error& error) {
-    return error.what();
-  }
-  return "";
-}
 #define CHECK_SAYS(expression, words)                              \
   do {                                                             \
-    const std::string said = refusal([&] { (void)(expression); }); \
+    const std::string said = strata_test::message_of([&] { (void)(expression); }); \
     CAPTURE(said);                                                 \
     CHECK(said.find(words) != std::string::npos);                  \
   } while (false)

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "message_of.hpp"
 #include "strata/autograd/visit.hpp"
 
 namespace io_test {
@@ -104,15 +105,7 @@ inline std::string file_bytes(std::string_view header, std::size_t data_bytes) {
 }
 
 /// The text of the FileError that call() throws; empty when it throws none.
-std::string file_error(auto&& call) {
-  try {
-    call();
-  } catch (const strata::FileError& error) {
-    return error.what();
-  }
-  return "";
-}
-
+std::string file_error(auto&& call) { return strata_test::message_of<strata::FileError>(call); }
 inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 }  // namespace io_test

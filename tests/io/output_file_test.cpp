@@ -15,6 +15,7 @@
 
 #include "strata/core/output_file.hpp"
 #include "strata/io/folder_lock.hpp"
+#include "message_of.hpp"
 #include "temporary_folder.hpp"
 
 namespace st = strata;
@@ -30,15 +31,6 @@ std::size_t files_in(const fs::path& folder) {
   return std::size_t(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
 }
 unsigned mode_of(const fs::path& path) { return unsigned(fs::status(path).permissions()); }
-
-std::string error_of(auto&& call) {
-  try {
-    call();
-  } catch (const st::FileError& error) {
-    return error.what();
-  }
-  return "";
-}
 
 /// The exit status of call() in a child process; or minus the signal that ended it.
 int in_child(auto&& call) {
@@ -72,7 +64,9 @@ TEST_CASE("names of every length up to 255 bytes are written, and again with the
     fs::remove(path);
     fs::remove(st::previous_path(path));
   }
-  CHECK(error_of([&] { st::write_file(folder.path() / std::string(256, 'n'), ""); }).ends_with("File name too long"));
+  CHECK(strata_test::message_of<st::FileError>([&] {
+          st::write_file(folder.path() / std::string(256, 'n'), "");
+        }).ends_with("File name too long"));
 }
 
 TEST_CASE("the permissions of the file before are kept, those of a new one are the process's") {
@@ -131,7 +125,7 @@ TEST_CASE("pipes and devices get the bytes, through links too, whatever the orde
   CHECK(files_in(folder.path()) == 2);
   CHECK_NOTHROW(st::write_file("/dev/null", "gone"));
   if (fs::exists("/dev/full"))
-    CHECK(error_of([] { st::write_file("/dev/full", "x"); }) ==
+    CHECK(strata_test::message_of<st::FileError>([] { st::write_file("/dev/full", "x"); }) ==
           "/dev/full: cannot be written: No space left on device");
   // /dev/stdout that is a file: what is written goes behind what was, and the file stays the same one.
   const fs::path out = folder.path() / "out";
@@ -149,17 +143,20 @@ TEST_CASE("an error says which file and why, and leaves the old file and nothing
   const strata_test::TemporaryFolder folder;
   const fs::path path = folder.path() / "a";
   st::write_file(path, "old");
-  CHECK(error_of([&] { st::write_file(folder.path() / "no" / "a", ""); }) ==
+  CHECK(strata_test::message_of<st::FileError>([&] { st::write_file(folder.path() / "no" / "a", ""); }) ==
         (folder.path() / "no" / "a").string() + ": cannot be written: there is no folder " +
             (folder.path() / "no").string());
-  CHECK(error_of([&] { st::write_file(path / "a", ""); }).ends_with("Not a directory"));
-  CHECK(error_of([&] { st::write_file(folder.path(), ""); }).ends_with("is a folder, wanted a file"));
+  CHECK(strata_test::message_of<st::FileError>([&] { st::write_file(path / "a", ""); }).ends_with("Not a directory"));
+  CHECK(strata_test::message_of<st::FileError>([&] {
+          st::write_file(folder.path(), "");
+        }).ends_with("is a folder, wanted a file"));
   // A file that becomes too large, which is an error as a full disk is.
   CHECK(in_child([&] {
           const ::rlimit limit{1000, 1000};
           ::setrlimit(RLIMIT_FSIZE, &limit);
           std::signal(SIGXFSZ, SIG_IGN);
-          const std::string said = error_of([&] { st::write_file(path, std::string(5000, 'x')); });
+          const std::string said =
+              strata_test::message_of<st::FileError>([&] { st::write_file(path, std::string(5000, 'x')); });
           ::_exit(said == path.string() + ": cannot be written: File too large" ? 0 : 1);
         }) == 0);
   CHECK(bytes_of(path) == "old");
@@ -191,7 +188,7 @@ TEST_CASE("a folder's lock says who holds it, and goes with its holder") {
   {
     const st::FolderLock lock(folder.path());
     CHECK(lock.held());
-    const std::string said = error_of([&] { st::FolderLock other(folder.path()); });
+    const std::string said = strata_test::message_of<st::FileError>([&] { st::FolderLock other(folder.path()); });
     CAPTURE(said);
     CHECK(said.starts_with(folder.path().string() + ": another run works in this folder (process " +
                            std::to_string(::getpid()) + " on "));
@@ -210,10 +207,13 @@ TEST_CASE("a folder's lock says who holds it, and goes with its holder") {
   const st::FolderLock lock(folder.path());
   CHECK(in_child([&] { lock.~FolderLock(); }) == 0);
   CHECK(fs::exists(folder.path() / "run.lock"));
-  CHECK(error_of([&] { st::FolderLock other(folder.path() / "no"); }).ends_with("there is no such folder"));
+  CHECK(strata_test::message_of<st::FileError>([&] {
+          st::FolderLock other(folder.path() / "no");
+        }).ends_with("there is no such folder"));
   fs::create_directory(folder.path() / "planted");
   fs::create_symlink(folder.path() / "victim", folder.path() / "planted" / "run.lock");
-  CHECK(error_of([&] { st::FolderLock other(folder.path() / "planted"); }).find("run.lock: cannot be made") !=
-        std::string::npos);
+  CHECK(strata_test::message_of<st::FileError>([&] {
+          st::FolderLock other(folder.path() / "planted");
+        }).find("run.lock: cannot be made") != std::string::npos);
   CHECK_FALSE(fs::exists(folder.path() / "victim"));
 }

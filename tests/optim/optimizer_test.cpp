@@ -11,6 +11,7 @@
 #include "golden/optim_golden.hpp"
 #include "largest.hpp"
 #include "optim/optim_test_net.hpp"
+#include "message_of.hpp"
 #include "strata/core/random.hpp"
 #include "strata/optim/adam.hpp"
 #include "strata/optim/clip_grad.hpp"
@@ -73,15 +74,6 @@ void check_run(const auto& options, const double (&wanted)[N], int steps = 12, d
     optimizer.step();
   }
   check_values<T>(net, wanted, error);
-}
-
-std::string message_of(auto&& call) {
-  try {
-    call();
-  } catch (const st::Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 }  // namespace
@@ -218,7 +210,7 @@ TEST_CASE("a parameter without a gradient is an error that names it and changes 
   optim_test::set_gradients<float>(net, 0);
   net.bias.zero_grad();
   const float before = net.weight.value().data()[0];
-  const std::string text = message_of([&] { sgd.step(); });
+  const std::string text = strata_test::message_of([&] { sgd.step(); });
   CHECK(text.find("'bias'") != std::string::npos);
   CHECK(net.weight.value().data()[0] == before);
 
@@ -246,7 +238,7 @@ TEST_CASE("zero_grad forgets the gradients; a converted network is an error") {
   CHECK_FALSE(net.bias.has_grad());
   optim_test::start<double>(net);
   optim_test::set_gradients<double>(net, 1);
-  CHECK(message_of([&] { adam.step(); }).find("'weight' changed its type") != std::string::npos);
+  CHECK(strata_test::message_of([&] { adam.step(); }).find("'weight' changed its type") != std::string::npos);
 }
 
 TEST_CASE("impossible options are value errors") {
@@ -327,7 +319,7 @@ TEST_CASE("clip_grad_norm_ gives torch's numbers; a gradient that is not finite 
   Net net;
   optim_test::set_gradients<float>(net, 0);
   net.bias.grad().data()[3] = std::numeric_limits<float>::infinity();
-  CHECK(message_of([&] { st::clip_grad_norm_(net, 1.0); }).find("'bias'") != std::string::npos);
+  CHECK(strata_test::message_of([&] { st::clip_grad_norm_(net, 1.0); }).find("'bias'") != std::string::npos);
   CHECK_THROWS_AS(st::clip_grad_norm_(net, 0), st::ValueError);
 }
 

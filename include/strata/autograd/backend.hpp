@@ -190,7 +190,8 @@ void conv2d_transposed_cached(Device device, const Conv2dProblem& problem, const
       device,
       [&] {
         detail::with_cpu_factor<T>(precision, [&]<class Factor> {
-          cpu::conv2d_transposed_cached<T, Factor>(problem, x, cache, key(), weights, bias, y);
+          const std::uint64_t kept = cpu::conv2d_transposed_packed_bytes(problem) > 0 ? key() : 0;
+          cpu::conv2d_transposed_cached<T, Factor>(problem, x, cache, kept, weights, bias, y);
         });
       },
       [&](auto& gpu) { gpu.conv2d_backward_input(problem, x, weights(), y, false, precision); });

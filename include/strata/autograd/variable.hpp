@@ -133,6 +133,10 @@ template <class X>
 struct IsImage : std::false_type {};
 template <int C, class T>
 struct IsImage<Image<C, T>> : std::true_type {};
+template <class X>
+struct IsTensor : std::false_type {};
+template <class T>
+struct IsTensor<Tensor<T>> : std::true_type {};
 }  // namespace detail
 
 template <int C, class T>

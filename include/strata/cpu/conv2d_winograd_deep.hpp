@@ -71,20 +71,14 @@ inline void multiply_piece(std::int64_t tiles, std::int64_t chunks, std::int64_t
   for (int p = 0; p < planes; ++p, v += v_plane, m += m_plane)
     for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
       const float* const panel = piece.panel(p, column, vectors * simd::lanes<V>);
-      const auto multiply_rows = [&](std::int64_t t, auto rows) STRATA_INLINED {
+      for_each_row_block<vectors>(tiles, [&](std::int64_t t, auto rows) STRATA_INLINED {
         float* const sums = m + t * m_stride + column;
         const auto place = [&](int r, int j) STRATA_INLINED { return sums + r * m_stride + j * simd::lanes<V>; };
         multiply<V, rows, vectors>(
             chunks, depth, [&](std::int64_t s, int r) STRATA_INLINED { return v + s * v_chunk + (t + r) * v_stride; },
             panel, [&](int r, int j, V sum) STRATA_INLINED { simd::store(place(r, j), sum); },
             [&](int r, int j) STRATA_INLINED { return add ? simd::load<V>(place(r, j)) : V{}; });
-      };
-      constexpr std::integral_constant<int, panel_rows(vectors)> most;
-      constexpr std::integral_constant<int, block_rows> least;
-      std::int64_t t = 0;
-      for (; t + most <= tiles; t += most) multiply_rows(t, most);
-      if constexpr (most > least)
-        if (t < tiles) multiply_rows(t, least);
+      });
     });
 }
 

@@ -41,6 +41,18 @@ void for_each_panel(std::int64_t columns, F&& f) {
   });
 }
 
+/// Calls f(first_row, rows) for the rows of a result of panels of `vectors`: as many at a time as keep the multipliers
+/// busy. `count` is a multiple of block_rows; rows is a std::integral_constant.
+template <int Vectors, class F>
+[[gnu::always_inline]] inline void for_each_row_block(std::int64_t count, F&& f) {
+  constexpr std::integral_constant<int, panel_rows(Vectors)> most;
+  constexpr std::integral_constant<int, block_rows> least;
+  std::int64_t row = 0;
+  for (; row + most <= count; row += most) f(row, most);
+  if constexpr (most > least)
+    if (row < count) f(row, least);
+}
+
 /// Elements of a depth x columns matrix in panels. The panel that starts at column c begins at depth * c.
 template <class V>
 constexpr std::int64_t packed_size(std::int64_t depth, std::int64_t columns) {

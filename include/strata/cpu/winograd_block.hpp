@@ -26,7 +26,7 @@ void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t first,
   const std::int64_t m_stride = simd::padded<V>(columns);
   for (int p = 0; p < count; ++p, v += v_plane, u += u_plane, m += m_plane)
     for_each_panel<V>(columns, [&](std::int64_t column, auto vectors) {
-      const auto multiply_rows = [&](std::int64_t t, auto rows) STRATA_INLINED {
+      for_each_row_block<vectors>(tiles, [&](std::int64_t t, auto rows) STRATA_INLINED {
         const Factor* const panel = u + depth * (first + column);
         const auto row = [&](int r) STRATA_INLINED { return v + (t + r) * v_stride; };
         const auto write = [&](int r, int j, V sum) STRATA_INLINED {
@@ -37,13 +37,7 @@ void multiply_planes(std::int64_t tiles, std::int64_t depth, std::int64_t first,
         else
           multiply<V, rows, vectors>(
               1, depth, [&](std::int64_t, int r) STRATA_INLINED { return row(r); }, panel, write);
-      };
-      constexpr std::integral_constant<int, panel_rows(vectors)> most;
-      constexpr std::integral_constant<int, block_rows> least;
-      std::int64_t t = 0;
-      for (; t + most <= tiles; t += most) multiply_rows(t, most);
-      if constexpr (most > least)
-        if (t < tiles) multiply_rows(t, least);
+      });
     });
 }
 

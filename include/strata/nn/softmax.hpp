@@ -33,6 +33,17 @@ void for_each_pixel(const Shape& s, F&& f) {
                   });
 }
 
+/// The largest of c numbers, and the sum over them of exp(number - largest), each of which goes to keep(k, power).
+template <class T, class Keep>
+std::pair<T, T> sum_of_powers(const T* x, int c, Keep&& keep) {
+  const T most = *std::max_element(x, x + c);
+  return {most, cpu::detail::sum_channels<T>(c, [&]<class V>(int k) STRATA_INLINED {
+            const V power = math::Exp::value(simd::load<V>(x + k) - (V{} + most));
+            keep(k, power);
+            return power;
+          })};
+}
+
 struct SoftmaxOperator {
   static std::string name() { return "softmax"; }
   static constexpr bool keeps_input = false, keeps_output = true;
@@ -41,15 +52,9 @@ struct SoftmaxOperator {
   static void forward(const Shape& s, const T* x, T* y) {
     const int c = int(s.c());
     for_each_pixel(s, [&](std::int64_t at) {
-      const T* const from = x + at;
       T* const to = y + at;
-      const T most = *std::max_element(from, from + c);
-      const T total = cpu::detail::sum_channels<T>(c, [&]<class V>(int k) STRATA_INLINED {
-        const V power = math::Exp::value(simd::load<V>(from + k) - (V{} + most));
-        simd::store<V>(to + k, power);
-        return power;
-      });
-      const T share = T(1) / total;
+      const auto keep = [&]<class V>(int k, V power) STRATA_INLINED { simd::store<V>(to + k, power); };
+      const T share = T(1) / sum_of_powers(x + at, c, keep).second;
       simd::over_vectors<T>(
           c, [&]<class V>(int k) STRATA_INLINED { simd::store<V>(to + k, simd::load<V>(to + k) * share); });
     });
@@ -83,10 +88,9 @@ struct LogSoftmaxOperator {
     for_each_pixel(s, [&](std::int64_t at) {
       const T* const from = x + at;
       T* const to = y + at;
-      const T most = *std::max_element(from, from + c);
-      const T total = cpu::detail::sum_channels<T>(
-          c, [&]<class V>(int k) STRATA_INLINED { return math::Exp::value(simd::load<V>(from + k) - (V{} + most)); });
-      const T shift = std::log(total);  // taken away after the largest, so that large logits do not round it off
+      const auto [largest, total] = sum_of_powers(from, c, [](int, auto) {});
+      const T most = largest,
+              shift = std::log(total);  // taken away after the largest, so that large logits do not round it off
       simd::over_vectors<T>(c, [&]<class V>(int k) STRATA_INLINED {
         simd::store<V>(to + k, simd::load<V>(from + k) - (V{} + most) - (V{} + shift));
       });

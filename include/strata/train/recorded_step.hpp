@@ -62,11 +62,6 @@ struct RecordedStepOptions {
 namespace detail {
 
 template <class X>
-struct IsTensor : std::false_type {};
-template <class T>
-struct IsTensor<Tensor<T>> : std::true_type {};
-
-template <class X>
 concept pair_of_batches = requires(const X& x) {
   x.input;
   x.target;

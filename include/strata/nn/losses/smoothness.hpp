@@ -14,7 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "strata/nn/loss.hpp"
+#include "strata/nn/loss_target.hpp"
 #include "strata/nn/losses/host_loss.hpp"
 
 namespace strata { inline namespace STRATA_ABI {
